@@ -1,0 +1,32 @@
+//! The vocabulary of a stack: what a Compose file says, as types that exist only when they are valid.
+//!
+//! ```text
+//! Project ─┬─ Service ─┬─ NamespaceMode (network, ipc, pid, uts)
+//!          │           ├─ Mount, Port, NetworkAttachment
+//!          │           └─ StopSignal, UserSpec, Rootfs
+//!          ├─ Network
+//!          └─ Volume
+//! ```
+//!
+//! Nothing here does I/O. Every reference inside a [`Project`] (a service that another one depends on, a network that a
+//! service joins) is known to resolve: `load` is the only maker, and it refuses a file in which one does not.
+
+mod mount;
+mod name;
+mod namespace_mode;
+mod network;
+mod port;
+mod project;
+mod service;
+mod signal;
+mod user;
+
+pub use mount::{BindMount, Mount, MountSource, TmpfsMount, VolumeMount};
+pub use name::{InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
+pub use namespace_mode::NamespaceMode;
+pub use network::{Network, NetworkAttachment};
+pub use port::{InvalidPort, Port, Protocol};
+pub use project::{Project, Volume};
+pub use service::{Rootfs, Service};
+pub use signal::{InvalidSignal, StopSignal};
+pub use user::{InvalidUser, UserSpec};

@@ -1,0 +1,76 @@
+//! One service of a file.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Mount, NamespaceMode, NetworkAttachment, Port, ServiceName, StopSignal, UserSpec};
+
+/// Where the root file system of a service comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rootfs {
+    /// The files of the host, copied on write; /home and /root hidden.
+    Host,
+    /// A folder, copied on write.
+    Directory(PathBuf),
+    /// A tar archive, plain or gzip, unpacked for the stack.
+    Tar(PathBuf),
+}
+
+/// One service, with every default filled in and every reference known to resolve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Where its files come from.
+    pub rootfs: Rootfs,
+    /// The program with its first arguments; `command` follows it.
+    pub entrypoint: Option<Vec<String>>,
+    /// The arguments, or the whole command line where there is no entrypoint.
+    pub command: Option<Vec<String>>,
+    /// Environment variables. A name without a value has been looked up in the caller's environment already.
+    pub environment: BTreeMap<String, String>,
+    /// Working directory inside the container; none is `/`.
+    pub working_dir: Option<PathBuf>,
+    /// Who it runs as; none is root of the container.
+    pub user: Option<UserSpec>,
+    /// Host name; none is the name of the container.
+    pub hostname: Option<String>,
+    /// NIS domain name (uname(2)).
+    pub domainname: Option<String>,
+    /// Volumes and tmpfs, in file order; no two have the same target.
+    pub mounts: Vec<Mount>,
+    /// Services that are started before this one, beyond those whose namespaces it shares.
+    pub depends_on: Vec<ServiceName>,
+    /// Networks it is on, in file order; empty unless `network_mode` is private.
+    pub networks: Vec<NetworkAttachment>,
+    /// Ports reachable from the host.
+    pub ports: Vec<Port>,
+    /// Network namespace.
+    pub network_mode: NamespaceMode,
+    /// IPC namespace, with /dev/shm and /dev/mqueue.
+    pub ipc: NamespaceMode,
+    /// Process ids.
+    pub pid: NamespaceMode,
+    /// Host name namespace.
+    pub uts: NamespaceMode,
+    /// Run an init as pid 1 that reaps orphans and forwards signals.
+    pub init: bool,
+    /// The root file system cannot be written to.
+    pub read_only: bool,
+    /// What asks it to stop.
+    pub stop_signal: StopSignal,
+    /// How long it may take to stop before it is killed.
+    pub stop_grace_period: Duration,
+}
+
+impl Service {
+    /// How long a service may take to stop when the file does not say (Compose Specification, `stop_grace_period`).
+    pub const DEFAULT_STOP_GRACE_PERIOD: Duration = Duration::from_secs(10);
+
+    /// Every service that has to be up before this one: `depends_on` and the owners of shared namespaces.
+    pub fn dependencies(&self) -> impl Iterator<Item = &ServiceName> {
+        self.depends_on
+            .iter()
+            .chain([&self.network_mode, &self.ipc, &self.pid, &self.uts].into_iter().filter_map(|mode| mode.service()))
+    }
+}

@@ -1,0 +1,8 @@
+//! The Linux edge: the only place with `unsafe`, and the types that own a kernel object.
+//!
+//! Each function does one thing the kernel offers, takes typed descriptors and returns our types; nothing here decides
+//! anything. What rustix and nix offer as safe calls is used from there by the folders above.
+
+mod namespace;
+
+pub use namespace::{Namespace, NamespaceKind, Netns};

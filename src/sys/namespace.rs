@@ -1,0 +1,169 @@
+//! Namespaces as descriptors: whoever holds one keeps the namespace alive and can enter it (namespaces(7)).
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+    thread,
+};
+
+use nix::sched::{CloneFlags, setns};
+use serde::{Deserialize, Serialize};
+
+/// The kinds of namespace that nscompose makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NamespaceKind {
+    /// User and group ids (user_namespaces(7)).
+    User,
+    /// Process ids (pid_namespaces(7)).
+    Pid,
+    /// Network devices, addresses, ports (network_namespaces(7)).
+    Net,
+    /// System V IPC and POSIX message queues (ipc_namespaces(7)).
+    Ipc,
+    /// Mounts (mount_namespaces(7)).
+    Mnt,
+    /// Host and domain name (uts_namespaces(7)).
+    Uts,
+    /// Control group root (cgroup_namespaces(7)).
+    Cgroup,
+}
+
+impl NamespaceKind {
+    /// Its name below /proc/PID/ns.
+    pub fn proc_name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Pid => "pid",
+            Self::Net => "net",
+            Self::Ipc => "ipc",
+            Self::Mnt => "mnt",
+            Self::Uts => "uts",
+            Self::Cgroup => "cgroup",
+        }
+    }
+
+    /// The flag that makes one with clone3(2) or unshare(2).
+    pub fn clone_flag(self) -> CloneFlags {
+        match self {
+            Self::User => CloneFlags::CLONE_NEWUSER,
+            Self::Pid => CloneFlags::CLONE_NEWPID,
+            Self::Net => CloneFlags::CLONE_NEWNET,
+            Self::Ipc => CloneFlags::CLONE_NEWIPC,
+            Self::Mnt => CloneFlags::CLONE_NEWNS,
+            Self::Uts => CloneFlags::CLONE_NEWUTS,
+            Self::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+        }
+    }
+}
+
+/// A namespace kept alive by this descriptor.
+#[derive(Debug)]
+pub struct Namespace {
+    kind: NamespaceKind,
+    fd: OwnedFd,
+}
+
+impl Namespace {
+    /// The namespace of `kind` that process `pid` is in.
+    ///
+    /// # Errors
+    /// What open(2) says; EACCES or EPERM when the process is not ours to look into (ptrace access mode, proc(5)).
+    pub fn of_process(pid: i32, kind: NamespaceKind) -> io::Result<Self> {
+        Self::open(kind, Path::new(&format!("/proc/{pid}/ns/{}", kind.proc_name())))
+    }
+
+    /// The namespace of `kind` that the calling thread is in.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn of_thread(kind: NamespaceKind) -> io::Result<Self> {
+        Self::open(kind, Path::new(&format!("/proc/thread-self/ns/{}", kind.proc_name())))
+    }
+
+    /// Takes a descriptor that is known to be a namespace of `kind`, such as one received from another process.
+    pub fn from_fd(kind: NamespaceKind, fd: OwnedFd) -> Self {
+        Self { kind, fd }
+    }
+
+    fn open(kind: NamespaceKind, path: &Path) -> io::Result<Self> {
+        Ok(Self { kind, fd: File::open(path)?.into() })
+    }
+
+    /// What it is a namespace of.
+    pub fn kind(&self) -> NamespaceKind {
+        self.kind
+    }
+
+    /// Moves the calling thread into it (setns(2)); for [`NamespaceKind::Pid`], only its future children.
+    ///
+    /// # Errors
+    /// What setns(2) says; EINVAL for a user namespace from a process with several threads.
+    pub fn enter(&self) -> io::Result<()> {
+        Ok(setns(&self.fd, self.kind.clone_flag())?)
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A network namespace kept alive by this descriptor.
+#[derive(Debug)]
+pub struct Netns(Namespace);
+
+impl Netns {
+    /// Makes a new, empty network namespace, owned by the user namespace of the caller.
+    ///
+    /// # Errors
+    /// What unshare(2) says: EPERM without CAP_SYS_ADMIN, ENOSPC past user.max_net_namespaces.
+    pub fn create() -> io::Result<Self> {
+        on_new_thread(|| {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET)?;
+            Ok(Self(Namespace::of_thread(NamespaceKind::Net)?))
+        })
+    }
+
+    /// Takes a descriptor that is known to be a network namespace.
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Self(Namespace::from_fd(NamespaceKind::Net, fd))
+    }
+
+    /// Runs `f` inside the namespace, on a thread of its own: the caller stays where it was, and a socket that `f` makes
+    /// belongs to the namespace for as long as it lives.
+    ///
+    /// # Errors
+    /// When the thread cannot be started or setns(2) fails, and whatever `f` says.
+    pub fn run<T, F>(&self, f: F) -> io::Result<T>
+    where
+        T: Send,
+        F: FnOnce() -> io::Result<T> + Send,
+    {
+        on_new_thread(|| {
+            self.0.enter()?;
+            f()
+        })
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Runs `f` on a thread that ends with it, so that whatever `f` does to its own namespaces ends there too.
+fn on_new_thread<T: Send>(f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        thread::Builder::new()
+            .name("netns".into())
+            .stack_size(128 * 1024)
+            .spawn_scoped(scope, f)?
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
