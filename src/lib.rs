@@ -9,4 +9,5 @@
 //! docs/ARCHITECTURE.md is the map; the modules below stand in the order in which the data flows.
 
 pub mod model;
+pub mod plan;
 pub mod sys;

@@ -6,6 +6,7 @@
 //!          │           └─ StopSignal, UserSpec, Rootfs
 //!          ├─ Network
 //!          └─ Volume
+//! Observed ── Container, ContainerState, Host
 //! ```
 //!
 //! Nothing here does I/O. Every reference inside a [`Project`] (a service that another one depends on, a network that a
@@ -15,6 +16,7 @@ mod mount;
 mod name;
 mod namespace_mode;
 mod network;
+mod observed;
 mod port;
 mod project;
 mod service;
@@ -25,6 +27,7 @@ pub use mount::{BindMount, Mount, MountSource, TmpfsMount, VolumeMount};
 pub use name::{InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
 pub use namespace_mode::NamespaceMode;
 pub use network::{Network, NetworkAttachment};
+pub use observed::{Container, ContainerState, Host, Ids, Observed, PublishedPort};
 pub use port::{InvalidPort, Port, Protocol};
 pub use project::{Project, Volume};
 pub use service::{Rootfs, Service};

@@ -2,7 +2,12 @@
 //!
 //! Each function does one thing the kernel offers, takes typed descriptors and returns our types; nothing here decides
 //! anything. What rustix and nix offer as safe calls is used from there by the folders above.
+#![expect(unsafe_code, reason = "the one place for calls that no library wraps")]
 
+pub mod fds;
+pub mod mount;
 mod namespace;
+pub mod process;
 
 pub use namespace::{Namespace, NamespaceKind, Netns};
+pub use process::{ExitStatus, PidFd};

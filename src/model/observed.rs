@@ -1,0 +1,104 @@
+//! What runs of a stack, as one snapshot.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use super::{NetworkName, Port, ServiceName, StopSignal};
+
+/// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The machine and the account.
+    pub host: Host,
+    /// Containers by service.
+    pub containers: BTreeMap<ServiceName, Container>,
+    /// Networks whose bridge exists, with their subnet.
+    pub networks: BTreeMap<NetworkName, Ipv4Net>,
+    /// Addresses that are given out, by service and network; they stay while the network does.
+    pub addresses: BTreeMap<ServiceName, BTreeMap<NetworkName, IpAddr>>,
+    /// Services whose namespaces exist, with the fingerprint of what was asked of them.
+    pub namespaces: BTreeMap<ServiceName, String>,
+}
+
+/// The machine and the account, as far as a plan depends on them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Which user and group ids containers can have.
+    pub ids: Ids,
+    /// IPv4 destinations that the host has a route for; subnets keep clear of them.
+    pub routes: BTreeSet<Ipv4Net>,
+}
+
+/// Which user and group ids containers can have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ids {
+    /// Run by root: every group of containers gets a range of its own.
+    #[default]
+    Root,
+    /// Run by an ordinary user with a range in /etc/subuid and /etc/subgid: so many ids, root of the container being the
+    /// user.
+    Range(u32),
+    /// Run by an ordinary user without a range: the container has root, which is the user, and nobody else.
+    Single,
+}
+
+/// One container of a stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its name, such as `shop-web-1`.
+    pub name: String,
+    /// Where it is in its life.
+    pub state: ContainerState,
+    /// Its first process, in the pid namespace of the host.
+    pub pid: Option<i32>,
+    /// Fingerprint of the configuration it was made from.
+    pub config: String,
+    /// Services that it was started after; they are stopped after it.
+    pub dependencies: BTreeSet<ServiceName>,
+    /// Its command line.
+    pub command: Vec<String>,
+    /// Its published ports, each with the addresses of the host that really lead to it.
+    pub ports: Vec<PublishedPort>,
+    /// How it is asked to stop.
+    pub stop_signal: StopSignal,
+    /// Milliseconds it may take to stop.
+    pub stop_grace_ms: u64,
+    /// Milliseconds since the Unix epoch at which it was started.
+    pub started_ms: i64,
+}
+
+/// A port of a running container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedPort {
+    /// What the file says.
+    pub port: Port,
+    /// Where it listens on the host.
+    pub listens_on: Vec<SocketAddr>,
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerState {
+    /// It is being brought up.
+    Starting,
+    /// Its first process runs.
+    Running,
+    /// It has been asked to stop.
+    Stopping,
+    /// Its first process has ended, with this code as a shell would show it.
+    Exited(i32),
+}
+
+impl ContainerState {
+    /// Whether it has processes.
+    pub fn is_alive(self) -> bool {
+        !matches!(self, Self::Exited(_))
+    }
+}
