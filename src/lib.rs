@@ -10,4 +10,5 @@
 
 pub mod model;
 pub mod plan;
+pub mod sandbox;
 pub mod sys;

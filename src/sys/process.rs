@@ -211,25 +211,49 @@ pub fn reset_signals() {
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
+/// Blocks every signal, so that [`next_signal`] takes them one by one.
+pub fn block_signals() {
+    let _ = nix::sys::signal::SigSet::all().thread_block();
+}
+
+/// Waits for a blocked signal and takes it; real-time ones too, which nix's set does not name.
+pub fn next_signal() -> i32 {
+    let mut number = 0;
+    // SAFETY: a full set is valid for all bits set, and both live through the call.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigwait(&raw const all, &raw mut number);
+    }
+    number
+}
+
 /// Marks every descriptor from `first` on as closed by exec (close_range(2), Linux 5.11).
 ///
 /// # Errors
 /// ENOSYS on an older kernel.
-pub fn close_on_exec_from(first: i32) -> io::Result<()> {
-    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
-/// Closes every descriptor from `first` on. Whoever calls this must hold no owner of one that is used or dropped later.
+/// Closes every descriptor from `first` on but `keep`. Whoever calls this must never again use or drop an owner of one that
+/// is closed: it is for the child side of [`fork`], which does not return.
 ///
 /// # Errors
 /// ENOSYS before Linux 5.9.
-pub fn close_from(first: i32) -> io::Result<()> {
-    close_range(first, 0)
+pub fn close_all_but(first: u32, keep: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let Some(keep) = keep.and_then(|fd| u32::try_from(fd.as_raw_fd()).ok()).filter(|keep| *keep >= first) else {
+        return close_range(first, u32::MAX, 0);
+    };
+    if keep > first {
+        close_range(first, keep - 1, 0)?;
+    }
+    close_range(keep + 1, u32::MAX, 0)
 }
 
-fn close_range(first: i32, flags: u32) -> io::Result<()> {
+fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
     // SAFETY: changes the descriptor table only; the callers answer for owners that are still alive.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -1,0 +1,198 @@
+//! The way of a container's first process from its clone to its program: a straight recipe, whose order is the point.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use nix::{mount::MsFlags, sched::CloneFlags};
+use rustix::{
+    fs::{CWD, Mode, OFlags},
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
+};
+
+use super::{
+    error::{BringUpError, BringUpStep},
+    in_root::{Kind, mount_point},
+    init,
+    launch::{Launch, LaunchFds},
+    program,
+};
+use crate::{
+    model::TmpfsMount,
+    sys::{
+        mount::{MountAttributes, RDONLY, set_attributes},
+        process::{self, Fork},
+    },
+};
+
+/// One thing to attach below the root, or the root itself.
+pub(super) struct Attachment {
+    pub(super) target: PathBuf,
+    pub(super) kind: Kind,
+    pub(super) content: Content,
+}
+
+/// What is attached: a mount that the keeper has made, or one that has to be made inside the namespaces it belongs to.
+pub(super) enum Content {
+    Mount(OwnedFd),
+    Tmpfs(TmpfsMount),
+    Proc,
+    Sys,
+    Cgroup2,
+    Mqueue,
+    Dev {
+        /// The user namespace has a single id: no group for terminals.
+        ids: bool,
+    },
+}
+
+/// Brings the container up in the calling process and becomes its program. What goes wrong is written to the status
+/// descriptor.
+pub(super) fn run(launch: &Launch, files: &[Attachment], fds: &LaunchFds) -> ! {
+    let Err(error) = bring_up(launch, files, fds);
+    if let Ok(status) = fds.status.try_clone() {
+        let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
+    }
+    process::exit_now(127)
+}
+
+fn bring_up(launch: &Launch, files: &[Attachment], fds: &LaunchFds) -> Result<std::convert::Infallible, BringUpError> {
+    // Nothing that the caller of `up` had set is handed on.
+    process::reset_signals();
+    let _ = rustix::process::setsid();
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    program::standard_streams(fds.stdin.as_fd(), fds.stdout.as_fd(), fds.stderr.as_fd())?;
+
+    // Its root becomes the control group that it was made in, so it has to be there already.
+    nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|e| BringUpStep::MakeNamespaces.failed(e))?;
+
+    // Mounts made from here on stay in this namespace, and pivot_root(2) refuses a shared root.
+    nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .map_err(|e| BringUpStep::Pivot.failed(e))?;
+
+    let root = attach_root(files)?;
+    for file in &files[1..] {
+        attach(root.as_fd(), file)?;
+    }
+    if launch.read_only {
+        // Only the root itself: what is mounted on it says for itself whether it can be written to.
+        let attributes = MountAttributes { set: RDONLY, ..MountAttributes::default() };
+        set_attributes(root.as_fd(), attributes).map_err(|e| BringUpStep::Mount("/".into()).failed(e))?;
+    }
+    pivot(root.as_fd()).map_err(|e| BringUpStep::Pivot.failed(e))?;
+    drop(root);
+
+    program::prepare(&launch.process)?.enter(&launch.process)?;
+
+    if launch.init {
+        match process::fork(CloneFlags::empty(), None).map_err(|e| BringUpStep::Fork.failed(e))? {
+            Fork::Parent(child) => init::supervise(&child),
+            Fork::Child => {
+                let _ = rustix::process::setsid();
+            }
+        }
+    }
+    program::execute(&launch.process)
+}
+
+/// Puts the new root over the old one: `/` is the one place that is sure to be there and reachable with any ids.
+fn attach_root(files: &[Attachment]) -> Result<OwnedFd, BringUpError> {
+    let missing = || BringUpStep::Pivot.failed(io::Error::from_raw_os_error(libc::EINVAL));
+    let Some(Attachment { content: Content::Mount(root), .. }) = files.first() else { return Err(missing()) };
+    rustix::mount::move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(|e| BringUpStep::Mount("/".into()).failed(e))?;
+    // `root` was opened as a mount and is now an attached one; a plain folder is what the calls below want.
+    rustix::fs::openat(root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| BringUpStep::Pivot.failed(e))
+}
+
+fn attach(root: BorrowedFd<'_>, file: &Attachment) -> Result<(), BringUpError> {
+    let failed = |e: io::Error| BringUpStep::Mount(file.target.clone()).failed(e);
+    let place = mount_point(root, &file.target, file.kind)
+        .map_err(|e| BringUpStep::MountPoint(file.target.clone()).failed(e))?;
+    let on = |mount: &OwnedFd| move_onto(mount.as_fd(), place.as_fd()).map_err(failed);
+    let none = MountAttrFlags::empty();
+    let nosuid = MountAttrFlags::MOUNT_ATTR_NOSUID;
+    let locked = nosuid | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    match &file.content {
+        Content::Mount(mount) => on(mount),
+        Content::Tmpfs(tmpfs) => {
+            let mut options = vec![("mode", format!("{:o}", tmpfs.mode.unwrap_or(0o1777)))];
+            options.extend(tmpfs.size.map(|size| ("size", size.to_string())));
+            let read_only = if tmpfs.read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { none };
+            let flags = nosuid | MountAttrFlags::MOUNT_ATTR_NODEV | read_only;
+            on(&make("tmpfs", &options, flags).map_err(failed)?)
+        }
+        Content::Proc => on(&make("proc", &[], locked).map_err(failed)?),
+        Content::Sys => on(&make("sysfs", &[], locked | MountAttrFlags::MOUNT_ATTR_RDONLY).map_err(failed)?),
+        Content::Cgroup2 => on(&make("cgroup2", &[], locked | MountAttrFlags::MOUNT_ATTR_RDONLY).map_err(failed)?),
+        Content::Mqueue => on(&make("mqueue", &[], locked).map_err(failed)?),
+        Content::Dev { ids } => {
+            let options = [("mode", "755".to_owned()), ("size", "65536k".to_owned())];
+            on(&make("tmpfs", &options, nosuid | MountAttrFlags::MOUNT_ATTR_NOEXEC).map_err(failed)?)?;
+            devices(root, *ids).map_err(failed)
+        }
+    }
+}
+
+/// The least that programs expect in /dev. Nodes cannot be made in a user namespace, so the host's are shown.
+fn devices(root: BorrowedFd<'_>, single_id: bool) -> io::Result<()> {
+    let dev = mount_point(root, Path::new("/dev"), Kind::Directory)?;
+    for name in ["null", "zero", "full", "random", "urandom", "tty"] {
+        let node = rustix::mount::open_tree(
+            CWD,
+            format!("/dev/{name}"),
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        )?;
+        move_onto(node.as_fd(), mount_point(dev.as_fd(), Path::new(name), Kind::File)?.as_fd())?;
+    }
+    for (link, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+        ("core", "/proc/kcore"),
+    ] {
+        rustix::fs::symlinkat(target, &dev, link)?;
+    }
+    let mut options = vec![("newinstance", String::new()), ("ptmxmode", "0666".into()), ("mode", "0620".into())];
+    if !single_id {
+        options.push(("gid", "5".into()));
+    }
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let pts = make("devpts", &options, flags)?;
+    move_onto(pts.as_fd(), mount_point(dev.as_fd(), Path::new("pts"), Kind::Directory)?.as_fd())
+}
+
+/// A new mount of a file system, attached nowhere.
+fn make(kind: &str, options: &[(&str, String)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    let fs = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        if value.is_empty() {
+            rustix::mount::fsconfig_set_flag(&fs, *key)?;
+        } else {
+            rustix::mount::fsconfig_set_string(&fs, *key, value)?;
+        }
+    }
+    rustix::mount::fsconfig_create(&fs)?;
+    Ok(rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+fn move_onto(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(mount, "", place, "", flags)?)
+}
+
+/// Makes `root` the root and lets go of the old one: with both names the same, the old root ends up over the new one and
+/// can be taken away from there (pivot_root(2), "pivot_root(".", ".")").
+fn pivot(root: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::process::fchdir(root)?;
+    rustix::process::pivot_root(".", ".")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Running a program in a container that is already there.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::{AsFd, OwnedFd},
+};
+
+use nix::sched::CloneFlags;
+use rustix::{
+    fs::{Mode, OFlags},
+    pty::OpenptFlags,
+    termios::Winsize,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::{BringUpError, BringUpStep},
+    keeper::{helper, wire},
+    launch::{Process, join},
+    program,
+};
+use crate::sys::{
+    Namespace, NamespaceKind, PidFd,
+    process::{self, Fork},
+};
+
+/// A program to run in a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExecOrder {
+    /// A process of the container, in the pid namespace of the supervisor.
+    pub pid: i32,
+    /// What runs.
+    pub process: Process,
+    /// Rows and columns of a terminal to give it; none leaves it the streams that come along.
+    pub terminal: Option<(u16, u16)>,
+    /// Whether a control group comes along.
+    pub cgroup: bool,
+}
+
+/// The namespaces of a container, in an order in which they can be entered: the mount namespace last but one, since the
+/// descriptors of the others are opened through the /proc of before anyway, and the pid namespace counts for children.
+const KINDS: [NamespaceKind; 7] = [
+    NamespaceKind::User,
+    NamespaceKind::Ipc,
+    NamespaceKind::Uts,
+    NamespaceKind::Net,
+    NamespaceKind::Cgroup,
+    NamespaceKind::Pid,
+    NamespaceKind::Mnt,
+];
+
+pub(super) fn exec(order: &ExecOrder, fds: Vec<OwnedFd>) -> Result<(i32, PidFd), BringUpError> {
+    let incomplete =
+        || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
+    let wanted = 4 + usize::from(order.terminal.is_some()) + usize::from(order.cgroup);
+    if fds.len() != wanted {
+        return Err(incomplete());
+    }
+    let namespaces = KINDS.iter().map(|kind| {
+        let fd = Namespace::of_process(order.pid, *kind).and_then(|namespace| namespace.as_fd().try_clone_to_owned());
+        fd.map_err(|e| BringUpStep::Join(kind.proc_name().into()).failed(e))
+    });
+    let namespaces = namespaces.collect::<Result<Vec<OwnedFd>, _>>()?;
+    let cgroup = order.cgroup.then(|| fds[wanted - 1].as_fd());
+    let work = || {
+        join(&KINDS, &namespaces)?;
+        match process::fork(CloneFlags::CLONE_PARENT, None).map_err(|e| BringUpStep::Fork.failed(e))? {
+            Fork::Child => run(order, &fds),
+            Fork::Parent(child) => {
+                let pidfd = child.pidfd.as_fd().try_clone_to_owned();
+                Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
+            }
+        }
+    };
+    let (pid, pidfd) = helper(CloneFlags::empty(), cgroup, |_| Ok(()), work)?;
+    Ok((pid, PidFd::from_fd(pidfd.into_iter().next().ok_or_else(incomplete)?)))
+}
+
+fn run(order: &ExecOrder, fds: &[OwnedFd]) -> ! {
+    let Err(error) = become_program(order, fds);
+    if let Ok(status) = fds[3].try_clone() {
+        let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
+    }
+    // As a shell has it: 126 for what cannot be run, 127 for what is not there.
+    process::exit_now(if error.errno == libc::ENOENT { 127 } else { 126 })
+}
+
+fn become_program(order: &ExecOrder, fds: &[OwnedFd]) -> Result<std::convert::Infallible, BringUpError> {
+    process::reset_signals();
+    let _ = rustix::process::setsid();
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    match order.terminal {
+        None => program::standard_streams(fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd())?,
+        Some(size) => terminal(size, &fds[4]).map_err(|e| BringUpStep::Terminal.failed(e))?,
+    }
+    program::prepare(&order.process)?.enter(&order.process)?;
+    program::execute(&order.process)
+}
+
+/// Opens a terminal of the container's own, makes it the controlling one and the standard streams, and sends its other
+/// side through `socket`.
+fn terminal((rows, columns): (u16, u16), socket: &OwnedFd) -> io::Result<()> {
+    let master = rustix::fs::open("/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::pty::unlockpt(&master)?;
+    let terminal = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&terminal, size)?;
+    rustix::process::ioctl_tiocsctty(&terminal)?;
+    rustix::stdio::dup2_stdin(&terminal)?;
+    rustix::stdio::dup2_stdout(&terminal)?;
+    rustix::stdio::dup2_stderr(&terminal)?;
+    wire::send(socket.as_fd(), &(), &[master.as_fd()])
+}

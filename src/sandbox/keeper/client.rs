@@ -1,0 +1,213 @@
+//! The supervisor's side: orders as async calls.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream as StdUnixStream,
+    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::Serialize;
+use tokio::{
+    io::Interest,
+    net::UnixStream,
+    sync::{mpsc, oneshot, watch},
+};
+
+use super::{Order, Report, wire};
+use crate::{
+    sandbox::{BringUpError, ExecOrder, Launch, LaunchFds, NamespaceOrder, Pinned, SandboxError},
+    sys::{self, ExitStatus, Namespace, PidFd},
+};
+
+/// A process that the keeper has made.
+#[derive(Debug)]
+pub struct Started {
+    /// Its number in the pid namespace of the supervisor.
+    pub pid: i32,
+    /// The hold on it.
+    pub pidfd: Arc<PidFd>,
+    /// How it ended, once it has.
+    pub exit: watch::Receiver<Option<ExitStatus>>,
+}
+
+/// The supervisor's hold on its keeper; clones talk to the same one.
+#[derive(Debug, Clone)]
+pub struct Keeper {
+    orders: mpsc::UnboundedSender<Outgoing>,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    bytes: Vec<u8>,
+    fds: Vec<OwnedFd>,
+    answer: oneshot::Sender<Answer>,
+}
+
+type Answer = Result<Answered, BringUpError>;
+
+#[derive(Debug)]
+enum Answered {
+    Namespaces(Pinned),
+    Started(Started),
+}
+
+/// What is waited for. The keeper numbers orders as they come, and so does the sending task.
+#[derive(Default)]
+struct Pending {
+    sent: u64,
+    answers: HashMap<u64, oneshot::Sender<Answer>>,
+    exits: HashMap<i32, watch::Sender<Option<ExitStatus>>>,
+}
+
+impl Keeper {
+    /// Takes the socket to a keeper that has just been forked, and serves it on the current runtime.
+    ///
+    /// # Errors
+    /// When the socket cannot be used without blocking.
+    pub fn attach(socket: StdUnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let socket = Arc::new(UnixStream::from_std(socket)?);
+        let pending = Arc::new(Mutex::new(Pending::default()));
+        let (orders, queue) = mpsc::unbounded_channel();
+        tokio::spawn(send_all(socket.clone(), queue, pending.clone()));
+        tokio::spawn(async move {
+            if let Err(error) = receive_all(&socket, &pending).await {
+                tracing::error!(%error, "the keeper cannot be heard");
+            }
+            // Dropping what is waited for tells everybody that the keeper has gone.
+            *lock(&pending) = Pending::default();
+        });
+        Ok(Self { orders })
+    }
+
+    /// Makes the namespaces of `order`; `user` is the user namespace to make them in when it makes none itself.
+    ///
+    /// # Errors
+    /// What the kernel refused, or that the keeper has gone.
+    pub async fn namespaces(&self, order: NamespaceOrder, user: Option<&Namespace>) -> Result<Pinned, SandboxError> {
+        let fds = user.map(|user| user.as_fd().try_clone_to_owned()).transpose().map_err(SandboxError::Talk)?;
+        match self.order(&Order::Namespaces(order), fds.into_iter().collect()).await? {
+            Answered::Namespaces(pinned) => Ok(pinned),
+            Answered::Started(_) => Err(SandboxError::KeeperGone),
+        }
+    }
+
+    /// Makes a container. It is on its way when this comes back; what goes wrong on the way to its program is written to
+    /// the status descriptor, which is closed without a word when the program runs.
+    ///
+    /// # Errors
+    /// What the kernel refused, or that the keeper has gone.
+    pub async fn launch(&self, launch: Launch, fds: LaunchFds) -> Result<Started, SandboxError> {
+        self.start(&Order::Launch(Box::new(launch)), fds.into_vec()).await
+    }
+
+    /// Runs a program in a container, with `fds` as its standard input, output and error, the status descriptor, and, for
+    /// one with a terminal, the socket that is sent the terminal's controlling side.
+    ///
+    /// # Errors
+    /// What the kernel refused, or that the keeper has gone.
+    pub async fn exec(&self, order: ExecOrder, fds: Vec<OwnedFd>) -> Result<Started, SandboxError> {
+        self.start(&Order::Exec(Box::new(order)), fds).await
+    }
+
+    async fn start(&self, order: &Order, fds: Vec<OwnedFd>) -> Result<Started, SandboxError> {
+        match self.order(order, fds).await? {
+            Answered::Started(started) => Ok(started),
+            Answered::Namespaces(_) => Err(SandboxError::KeeperGone),
+        }
+    }
+
+    async fn order(&self, order: &impl Serialize, fds: Vec<OwnedFd>) -> Result<Answered, SandboxError> {
+        let bytes = wire::encode(order).map_err(SandboxError::Talk)?;
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(Outgoing { bytes, fds, answer }).map_err(|_| SandboxError::KeeperGone)?;
+        Ok(answered.await.map_err(|_| SandboxError::KeeperGone)??)
+    }
+}
+
+async fn send_all(
+    socket: Arc<UnixStream>,
+    mut queue: mpsc::UnboundedReceiver<Outgoing>,
+    pending: Arc<Mutex<Pending>>,
+) -> io::Result<()> {
+    while let Some(Outgoing { bytes, fds, answer }) = queue.recv().await {
+        {
+            let mut pending = lock(&pending);
+            let id = pending.sent;
+            pending.sent += 1;
+            pending.answers.insert(id, answer);
+        }
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let fds = if sent == 0 { &fds[..] } else { &[] };
+            sent += socket.async_io(Interest::WRITABLE, || sys::fds::send(socket.as_fd(), &bytes[sent..], fds)).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn receive_all(socket: &UnixStream, pending: &Mutex<Pending>) -> io::Result<()> {
+    let mut fds = Vec::new();
+    loop {
+        let mut length = [0; 4];
+        if !fill(socket, &mut length, &mut fds).await? {
+            return Ok(());
+        }
+        let mut body = vec![0; (u32::from_le_bytes(length) as usize).min(wire::MAX_MESSAGE)];
+        if !fill(socket, &mut body, &mut fds).await? {
+            return Ok(());
+        }
+        deliver(pending, serde_json::from_slice(&body)?, std::mem::take(&mut fds));
+    }
+}
+
+fn deliver(pending: &Mutex<Pending>, report: Report, fds: Vec<OwnedFd>) {
+    let mut pending = lock(pending);
+    let (id, answer) = match report {
+        Report::Exited { pid, status } => {
+            if let Some(exit) = pending.exits.remove(&pid) {
+                exit.send_replace(Some(status));
+            }
+            return;
+        }
+        Report::Failed { id, error } => (id, Err(error)),
+        Report::Namespaces { id, kinds, init } => {
+            let namespaces = kinds.into_iter().zip(fds).map(|(kind, fd)| Namespace::from_fd(kind, fd));
+            (id, Ok(Answered::Namespaces(Pinned::new(namespaces, init))))
+        }
+        Report::Started { id, pid } => {
+            let Some(pidfd) = fds.into_iter().next() else { return };
+            let (sender, exit) = watch::channel(None);
+            pending.exits.insert(pid, sender);
+            (id, Ok(Answered::Started(Started { pid, pidfd: Arc::new(PidFd::from_fd(pidfd)), exit })))
+        }
+    };
+    if let Some(waiting) = pending.answers.remove(&id) {
+        let _ = waiting.send(answer);
+    }
+}
+
+/// Fills the whole buffer; false when the other side has gone.
+async fn fill(socket: &UnixStream, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<bool> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let rest = &mut buffer[filled..];
+        let (n, more) = socket.async_io(Interest::READABLE, || sys::fds::receive(socket.as_fd(), rest)).await?;
+        if n == 0 {
+            return Ok(false);
+        }
+        filled += n;
+        fds.extend(more);
+    }
+    Ok(true)
+}
+
+/// The tasks that share this never panic while they hold it; should one, its data is still whole.
+fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
+    pending.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,169 @@
+//! The keeper's side.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    sched::CloneFlags,
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+};
+use rustix::event::{PollFd, PollFlags};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Order, Report, wire};
+use crate::{
+    sandbox::{BringUpError, BringUpStep, exec, launch, namespaces},
+    sys::{
+        PidFd,
+        process::{self, Fork},
+    },
+};
+
+/// Starts the keeper as a fork of the calling process, which has to be single-threaded and in the user and mount
+/// namespaces that the stack's containers are to be made from. `private` is a folder that only this mount namespace shows.
+///
+/// The socket to talk to it and its pid come back; it ends when the socket is closed.
+///
+/// # Errors
+/// What socketpair(2) and clone3(2) say.
+pub fn fork_keeper(private: &Path) -> io::Result<(UnixStream, i32)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    match process::fork(CloneFlags::empty(), None)? {
+        Fork::Parent(child) => Ok((ours, child.pid)),
+        Fork::Child => {
+            // Nothing of the supervisor's may stay open here: its lock would outlive it.
+            let closed = process::close_all_but(3, Some(theirs.as_fd()));
+            let _ = rustix::thread::set_name(c"nsc-keeper");
+            let keeper = KeeperProcess { socket: theirs.into(), private: private.to_owned() };
+            let done = closed.and_then(|()| keeper.run());
+            process::exit_now(i32::from(done.is_err()))
+        }
+    }
+}
+
+struct KeeperProcess {
+    socket: OwnedFd,
+    private: PathBuf,
+}
+
+impl KeeperProcess {
+    fn run(&self) -> io::Result<()> {
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGCHLD);
+        signals.thread_block()?;
+        let children = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let mut id = 0;
+        loop {
+            let mut ready =
+                [PollFd::new(&self.socket, PollFlags::IN), PollFd::from_borrowed_fd(children.as_fd(), PollFlags::IN)];
+            match rustix::event::poll(&mut ready, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other?,
+            };
+            let (order, child) = (!ready[0].revents().is_empty(), !ready[1].revents().is_empty());
+            if child {
+                while children.read_signal()?.is_some() {}
+                self.report_exits()?;
+            }
+            if order {
+                let Some((order, fds)) = wire::receive::<Order>(self.socket.as_fd())? else { return Ok(()) };
+                self.carry_out(id, order, fds)?;
+                id += 1;
+            }
+        }
+    }
+
+    fn report_exits(&self) -> io::Result<()> {
+        loop {
+            match process::reap_any() {
+                Ok(Some((pid, status))) => self.send(&Report::Exited { pid, status }, &[])?,
+                Ok(None) => return Ok(()),
+                Err(e) if e.raw_os_error() == Some(libc::ECHILD) => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn carry_out(&self, id: u64, order: Order, fds: Vec<OwnedFd>) -> io::Result<()> {
+        let started = |result: Result<(i32, PidFd), BringUpError>| match result {
+            Ok((pid, pidfd)) => self.send(&Report::Started { id, pid }, &[pidfd.as_fd()]),
+            Err(error) => self.send(&Report::Failed { id, error }, &[]),
+        };
+        match order {
+            Order::Namespaces(order) => match namespaces::create(&order, fds.into_iter().next(), &self.private) {
+                Ok(made) => {
+                    let (kinds, fds): (Vec<_>, Vec<OwnedFd>) = made.namespaces.into_iter().unzip();
+                    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+                    self.send(&Report::Namespaces { id, kinds, init: made.init }, &fds)
+                }
+                Err(error) => self.send(&Report::Failed { id, error }, &[]),
+            },
+            Order::Launch(launch) => started(launch::launch(&launch, fds, &self.private)),
+            Order::Exec(order) => started(exec::exec(&order, fds)),
+        }
+    }
+
+    fn send(&self, report: &Report, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        wire::send(self.socket.as_fd(), report, fds)
+    }
+}
+
+/// Runs `work` in a fork of the keeper, made with `flags` and straight into `cgroup`, and hands over what comes of it, with
+/// descriptors. Before `work` begins, `meanwhile` can do to the fork what only its parent can, such as write its id maps.
+///
+/// # Errors
+/// What `work` or `meanwhile` says, or that the fork could not be made.
+pub(in crate::sandbox) fn helper<T: Serialize + DeserializeOwned>(
+    flags: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    meanwhile: impl FnOnce(i32) -> Result<(), BringUpError>,
+    work: impl FnOnce() -> Result<(T, Vec<OwnedFd>), BringUpError>,
+) -> Result<(T, Vec<OwnedFd>), BringUpError> {
+    let internal = |what: &str| BringUpStep::Internal(what.to_owned());
+    let (ours, theirs) = UnixStream::pair().map_err(|e| internal("make a socket").failed(e))?;
+    let step = if flags.is_empty() { BringUpStep::Fork } else { BringUpStep::MakeNamespaces };
+    match process::fork(flags, cgroup).map_err(|e| step.failed(e))? {
+        Fork::Child => {
+            drop(ours);
+            // The parent's go-ahead, or its end.
+            let go = wire::receive::<()>(theirs.as_fd());
+            if !matches!(go, Ok(Some(_))) {
+                process::exit_now(70);
+            }
+            let (answer, fds) = match work() {
+                Ok((value, fds)) => (Ok(value), fds),
+                Err(error) => (Err(error), Vec::new()),
+            };
+            let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+            let sent = wire::send(theirs.as_fd(), &answer, &fds);
+            process::exit_now(i32::from(sent.is_err()))
+        }
+        Fork::Parent(child) => {
+            drop(theirs);
+            let prepared = meanwhile(child.pid)
+                .and_then(|()| wire::send(ours.as_fd(), &(), &[]).map_err(|e| internal("start a helper").failed(e)));
+            let answer = prepared.and_then(|()| {
+                let answer = wire::receive::<Result<T, BringUpError>>(ours.as_fd());
+                let answer = answer.map_err(|e| internal("hear from a helper").failed(e))?;
+                let ended = || internal("hear from a helper").failed(io::Error::from_raw_os_error(libc::ECHILD));
+                let (value, fds) = answer.ok_or_else(ended)?;
+                Ok((value?, fds))
+            });
+            drop(ours);
+            if answer.is_err() {
+                let _ = child.pidfd.signal(libc::SIGKILL);
+            }
+            let _ = process::reap_child(child.pid);
+            answer
+        }
+    }
+}

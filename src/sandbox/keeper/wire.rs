@@ -1,0 +1,79 @@
+//! Messages between the supervisor, the keeper and the keeper's helpers: a length, JSON, and descriptors beside it.
+
+use std::{
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::sys;
+
+/// Longest message that is believed. An environment may be large; more than this is a broken peer.
+pub(super) const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+
+/// A message as bytes: four of length (little-endian), then JSON.
+pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 4];
+    serde_json::to_writer(&mut bytes, message)?;
+    let length = bytes.len() - 4;
+    if length > MAX_MESSAGE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "message too long"));
+    }
+    bytes[..4].copy_from_slice(&(length as u32).to_le_bytes());
+    Ok(bytes)
+}
+
+/// Sends a message on a blocking socket.
+pub(in crate::sandbox) fn send(
+    socket: BorrowedFd<'_>,
+    message: &impl Serialize,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let bytes = encode(message)?;
+    let mut sent = 0;
+    while sent < bytes.len() {
+        // The descriptors travel with the first byte.
+        let fds = if sent == 0 { fds } else { &[] };
+        sent += match sys::fds::send(socket, &bytes[sent..], fds) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
+            other => other?,
+        };
+    }
+    Ok(())
+}
+
+/// Receives a message on a blocking socket; none when the other side has gone.
+pub(in crate::sandbox) fn receive<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut fds = Vec::new();
+    let mut fill = |buffer: &mut [u8]| -> io::Result<bool> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match sys::fds::receive(socket, &mut buffer[filled..]) {
+                Ok((0, _)) => return Ok(false),
+                Ok((n, more)) => {
+                    filled += n;
+                    fds.extend(more);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    };
+    let mut length = [0; 4];
+    if !fill(&mut length)? {
+        return Ok(None);
+    }
+    let length = u32::from_le_bytes(length) as usize;
+    if length > MAX_MESSAGE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "message too long"));
+    }
+    let mut body = vec![0; length];
+    if !fill(&mut body)? {
+        return Ok(None);
+    }
+    Ok(Some((serde_json::from_slice(&body)?, fds)))
+}

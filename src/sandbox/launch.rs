@@ -1,0 +1,286 @@
+//! From an order to a running child: mounts made with the keeper's rights, then two forks into the namespaces.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use nix::sched::CloneFlags;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    bring_up::{self, Attachment, Content},
+    error::{BringUpError, BringUpStep},
+    in_root::{Kind, is_directory},
+    keeper::helper,
+    namespaces,
+    root::{self, HIDDEN, HostMount, Overlay, Skeleton},
+};
+use crate::{
+    model::{TmpfsMount, UserSpec},
+    sys::{
+        NamespaceKind, PidFd,
+        process::{self, Fork},
+    },
+};
+
+/// Where a root comes from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Root {
+    /// The files of the host: these mounts, `/` first.
+    Host {
+        /// What the view consists of.
+        mounts: Vec<HostMount>,
+        /// Twins of folders for hosts whose files cannot be shown with other ids.
+        skeleton: Skeleton,
+        /// Folders to hide besides the usual ones: nscompose's own.
+        hidden: Vec<PathBuf>,
+    },
+    /// A folder.
+    Directory(PathBuf),
+}
+
+/// One mount, in the order in which they are made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LaunchMount {
+    /// Absolute path in the container.
+    pub target: PathBuf,
+    /// What is mounted.
+    pub source: LaunchSource,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaunchSource {
+    /// A path of the host that exists.
+    Bind {
+        /// The path.
+        path: PathBuf,
+        /// Nothing can be written through it.
+        read_only: bool,
+    },
+    /// A new tmpfs.
+    Tmpfs(TmpfsMount),
+}
+
+/// Where the file systems that belong to a namespace come from: made anew where the container owns the namespace, else
+/// those of the host or of the owner.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SharedFiles {
+    /// Make /proc; else show the host's.
+    pub proc: bool,
+    /// Make /sys; else show the host's.
+    pub sys: bool,
+    /// Make /dev/mqueue; else show the host's.
+    pub mqueue: bool,
+    /// Show the /dev/shm of this service's IPC namespace.
+    pub shm_of: Option<String>,
+    /// Show the host's /dev/shm.
+    pub host_shm: bool,
+    /// Make /sys/fs/cgroup as cgroup2.
+    pub cgroup2: bool,
+}
+
+/// What runs, and as whom.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Process {
+    /// Command line, never empty.
+    pub argv: Vec<String>,
+    /// The whole environment as NAME, value; HOME and PATH are added where they are missing.
+    pub environment: Vec<(String, String)>,
+    /// Working directory, made where it is missing.
+    pub working_dir: PathBuf,
+    /// Who it runs as; none is root.
+    pub user: Option<UserSpec>,
+    /// The user namespace has a single id.
+    pub single_id: bool,
+}
+
+/// A container to make.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Launch {
+    /// Its root.
+    pub root: Root,
+    /// Nothing can be written to the root.
+    pub read_only: bool,
+    /// Folder for its writable layers.
+    pub folder: PathBuf,
+    /// Mounts besides the usual ones.
+    pub mounts: Vec<LaunchMount>,
+    /// File systems that go with namespaces.
+    pub shared: SharedFiles,
+    /// First outside id of its user namespace; when it is not 0, what it sees of the host is mapped.
+    pub outside: u32,
+    /// Make a pid namespace for it.
+    pub new_pid: bool,
+    /// Pid 1 is an init.
+    pub init: bool,
+    /// The namespaces that are joined, in the order of their descriptors.
+    pub join: Vec<NamespaceKind>,
+    /// Whether a control group comes along.
+    pub cgroup: bool,
+    /// What runs.
+    pub process: Process,
+}
+
+/// The descriptors that a [`Launch`] comes with.
+#[derive(Debug)]
+pub struct LaunchFds {
+    /// Standard input.
+    pub stdin: OwnedFd,
+    /// Standard output.
+    pub stdout: OwnedFd,
+    /// Standard error.
+    pub stderr: OwnedFd,
+    /// Gets a [`BringUpError`] as JSON, or is closed when the program runs.
+    pub status: OwnedFd,
+    /// As [`Launch::join`] says; the user namespace is always among them.
+    pub namespaces: Vec<OwnedFd>,
+    /// Folder of the control group.
+    pub cgroup: Option<OwnedFd>,
+}
+
+impl LaunchFds {
+    pub(super) fn into_vec(self) -> Vec<OwnedFd> {
+        let Self { stdin, stdout, stderr, status, namespaces, cgroup } = self;
+        [stdin, stdout, stderr, status].into_iter().chain(namespaces).chain(cgroup).collect()
+    }
+
+    fn from_vec(fds: Vec<OwnedFd>, launch: &Launch) -> Option<Self> {
+        let mut fds = fds.into_iter();
+        let (stdin, stdout, stderr, status) = (fds.next()?, fds.next()?, fds.next()?, fds.next()?);
+        let namespaces: Vec<OwnedFd> = fds.by_ref().take(launch.join.len()).collect();
+        let cgroup = fds.next();
+        (namespaces.len() == launch.join.len() && cgroup.is_some() == launch.cgroup).then_some(Self {
+            stdin,
+            stdout,
+            stderr,
+            status,
+            namespaces,
+            cgroup,
+        })
+    }
+}
+
+pub(super) fn launch(launch: &Launch, fds: Vec<OwnedFd>, private: &Path) -> Result<(i32, PidFd), BringUpError> {
+    let incomplete =
+        || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
+    let fds = LaunchFds::from_vec(fds, launch).ok_or_else(incomplete)?;
+    let user = launch.join.iter().position(|kind| *kind == NamespaceKind::User).ok_or_else(incomplete)?;
+    let user = fds.namespaces[user].as_fd();
+    let files = prepare(launch, user, private)?;
+
+    let work = || {
+        join(&launch.join, &fds.namespaces)?;
+        let mut flags = CloneFlags::CLONE_PARENT | CloneFlags::CLONE_NEWNS;
+        if launch.new_pid {
+            flags |= CloneFlags::CLONE_NEWPID;
+        }
+        match process::fork(flags, None).map_err(|e| BringUpStep::Fork.failed(e))? {
+            Fork::Child => bring_up::run(launch, &files, &fds),
+            Fork::Parent(child) => {
+                let pidfd = child.pidfd.as_fd().try_clone_to_owned();
+                Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
+            }
+        }
+    };
+    // The helper is made in the control group, so that what it forks is there from the first moment; a process in the
+    // container's user namespace could not put anything there.
+    let (pid, pidfd) = helper(CloneFlags::empty(), fds.cgroup.as_ref().map(AsFd::as_fd), |_| Ok(()), work)?;
+    let pidfd = pidfd.into_iter().next().ok_or_else(incomplete)?;
+    Ok((pid, PidFd::from_fd(pidfd)))
+}
+
+/// Enters the namespaces, the user namespace first: it gives the right to enter the others.
+pub(super) fn join(kinds: &[NamespaceKind], fds: &[OwnedFd]) -> Result<(), BringUpError> {
+    let pairs = || kinds.iter().zip(fds);
+    for (_, fd) in pairs().filter(|(kind, _)| **kind == NamespaceKind::User) {
+        namespaces::join_user(fd)?;
+    }
+    for (kind, fd) in pairs().filter(|(kind, _)| **kind != NamespaceKind::User) {
+        nix::sched::setns(fd, kind.clone_flag()).map_err(|e| BringUpStep::Join(kind.proc_name().into()).failed(e))?;
+    }
+    Ok(())
+}
+
+/// Everything that is mounted, made here and attached by the container's first process.
+fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<Attachment>, BringUpError> {
+    let id_map = (launch.outside != 0).then_some(user);
+    let mut files = Vec::new();
+    let mut attach = |target: &Path, kind: Kind, content: Content| {
+        files.push(Attachment { target: target.to_owned(), kind, content });
+    };
+    match &launch.root {
+        Root::Directory(lower) => {
+            // Where ids cannot be mapped the folder shows them as they are.
+            let owner = launch.outside;
+            let overlay = Overlay { lower, skeleton: None, folder: &launch.folder, name: "upper", id_map, owner };
+            attach(Path::new("/"), Kind::Directory, Content::Mount(overlay.mount(private)?));
+        }
+        Root::Host { mounts, skeleton, hidden } => {
+            for (i, mount) in mounts.iter().enumerate() {
+                let name = if i == 0 { "upper".to_owned() } else { format!("upper{i}") };
+                let id_map = id_map.filter(|id_map| root::can_map_ids(&mount.path, *id_map));
+                let overlay = Overlay {
+                    lower: &mount.path,
+                    skeleton: Some(skeleton).filter(|_| id_map.is_none() && i == 0),
+                    folder: &launch.folder,
+                    name: &name,
+                    id_map,
+                    owner: launch.outside,
+                };
+                attach(&mount.path, Kind::Directory, Content::Mount(overlay.mount(private)?));
+            }
+            for (folder, mode) in HIDDEN {
+                let empty = TmpfsMount { mode: Some(mode), ..TmpfsMount::default() };
+                attach(&Path::new("/").join(folder), Kind::Directory, Content::Tmpfs(empty));
+            }
+            for folder in hidden {
+                let visible = !HIDDEN.iter().any(|(usual, _)| folder.starts_with(Path::new("/").join(usual)));
+                if visible && fs::symlink_metadata(folder).is_ok() {
+                    let empty = TmpfsMount { mode: Some(0o755), read_only: true, ..TmpfsMount::default() };
+                    attach(folder, Kind::Directory, Content::Tmpfs(empty));
+                }
+            }
+        }
+    }
+
+    let shared = &launch.shared;
+    let host = |path: &str| -> Result<Content, BringUpError> {
+        let failed = |e| BringUpStep::MountSource(path.into()).failed(e);
+        Ok(Content::Mount(root::bind(Path::new(path), false, None).map_err(failed)?))
+    };
+    let proc = if shared.proc { Content::Proc } else { host("/proc")? };
+    attach(Path::new("/proc"), Kind::Directory, proc);
+    let sys = if shared.sys { Content::Sys } else { host("/sys")? };
+    attach(Path::new("/sys"), Kind::Directory, sys);
+    if shared.sys && shared.cgroup2 {
+        attach(Path::new("/sys/fs/cgroup"), Kind::Directory, Content::Cgroup2);
+    }
+    attach(Path::new("/dev"), Kind::Directory, Content::Dev { ids: launch.process.single_id });
+    let mqueue = if shared.mqueue { Content::Mqueue } else { host("/dev/mqueue")? };
+    attach(Path::new("/dev/mqueue"), Kind::Directory, mqueue);
+    if let Some(owner) = &shared.shm_of {
+        let path = namespaces::shm_folder(private, owner);
+        let shm = root::bind(&path, false, None).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
+        attach(Path::new("/dev/shm"), Kind::Directory, Content::Mount(shm));
+    } else if shared.host_shm {
+        attach(Path::new("/dev/shm"), Kind::Directory, host("/dev/shm")?);
+    }
+
+    for mount in &launch.mounts {
+        match &mount.source {
+            LaunchSource::Tmpfs(tmpfs) => attach(&mount.target, Kind::Directory, Content::Tmpfs(tmpfs.clone())),
+            LaunchSource::Bind { path, read_only } => {
+                let failed = |e| BringUpStep::MountSource(path.clone()).failed(e);
+                let source = root::bind(path, *read_only, id_map).map_err(failed)?;
+                let kind = if is_directory(source.as_fd()).map_err(failed)? { Kind::Directory } else { Kind::File };
+                attach(&mount.target, kind, Content::Mount(source));
+            }
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,38 @@
+//! One container: its namespaces, its root, its first process.
+//!
+//! ```text
+//! supervisor ── Keeper (client) ══ socket ══ keeper process (single-threaded, in the user namespace of the stack)
+//!                                              │ fork
+//!            namespaces::create ◀──────────────┤   a process that makes namespaces, hands out their descriptors, ends
+//!                                              │
+//!            launch::launch ◀──────────────────┤   overlay and bind mounts, made detached with the keeper's rights
+//!               └─ fork: joins the namespaces  │
+//!                    └─ fork: bring_up ◀───────┘   the container: attach mounts, pivot, credentials, exec
+//! ```
+//!
+//! The keeper is forked before the supervisor starts its runtime, because a process with threads must not run arbitrary
+//! code between fork and exec. It is the parent of every container, so it knows how each of them ended.
+//!
+//! Networks, control groups and what to run are left to others: they arrive as descriptors and as a [`Launch`].
+
+mod bring_up;
+mod capabilities;
+mod credentials;
+mod error;
+mod exec;
+mod in_root;
+mod init;
+mod keeper;
+mod launch;
+mod namespaces;
+mod program;
+mod root;
+mod user_namespace;
+
+pub use error::{BringUpError, BringUpStep, SandboxError};
+pub use exec::ExecOrder;
+pub use keeper::{Keeper, Started, fork_keeper};
+pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, Process, Root, SharedFiles};
+pub use namespaces::{NamespaceOrder, Pinned};
+pub use root::{HostMount, Skeleton, host_mounts};
+pub use user_namespace::{StackIds, UserNamespaceError, diagnose, map_ids};

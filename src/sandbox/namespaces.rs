@@ -1,0 +1,197 @@
+//! Namespaces that outlive the containers in them: made by a helper, held as descriptors by the supervisor.
+
+use std::{
+    fs,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
+
+use nix::sched::CloneFlags;
+use rustix::{
+    fs::{Gid, Mode, OFlags, Uid},
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::{BringUpError, BringUpStep},
+    init, keeper,
+};
+use crate::sys::{
+    Namespace, NamespaceKind,
+    process::{self, Fork},
+};
+
+/// What to make.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NamespaceOrder {
+    /// Names the owner, for the folder of its shared memory.
+    pub owner: String,
+    /// First outside id and number of ids of a new user namespace; none joins the one that comes with the order.
+    pub ids: Option<(u32, u32)>,
+    /// Make a network namespace.
+    pub net: bool,
+    /// Make an IPC namespace, and a tmpfs for its /dev/shm.
+    pub ipc: bool,
+    /// Make a host name namespace with this host name.
+    pub hostname: Option<String>,
+    /// NIS domain name in it.
+    pub domainname: Option<String>,
+    /// Make a pid namespace, with an init that lives until it is killed.
+    pub pid: bool,
+}
+
+/// Namespaces held by descriptors; each ends when the last of its descriptors and processes has gone.
+#[derive(Debug)]
+pub struct Pinned {
+    namespaces: Vec<Namespace>,
+    init: Option<i32>,
+}
+
+impl Pinned {
+    pub(super) fn new(namespaces: impl IntoIterator<Item = Namespace>, init: Option<i32>) -> Self {
+        Self { namespaces: namespaces.into_iter().collect(), init }
+    }
+
+    /// The namespace of this kind, if it was made.
+    pub fn get(&self, kind: NamespaceKind) -> Option<&Namespace> {
+        self.namespaces.iter().find(|namespace| namespace.kind() == kind)
+    }
+
+    /// The init of the pid namespace, in the pid namespace of the supervisor.
+    pub fn init(&self) -> Option<i32> {
+        self.init
+    }
+}
+
+/// What the helper made, as descriptors.
+pub(super) struct Made {
+    pub(super) namespaces: Vec<(NamespaceKind, OwnedFd)>,
+    pub(super) init: Option<i32>,
+}
+
+/// Docker's default size of /dev/shm.
+const SHM_SIZE: &str = "67108864";
+
+/// Where the shared memory of a service's IPC namespace is, seen by the supervisor and the keeper only.
+pub(super) fn shm_folder(private: &Path, owner: &str) -> std::path::PathBuf {
+    private.join("shm").join(owner)
+}
+
+pub(super) fn create(order: &NamespaceOrder, user: Option<OwnedFd>, private: &Path) -> Result<Made, BringUpError> {
+    if order.ipc {
+        let folder = shm_folder(private, &order.owner);
+        mount_shm(&folder).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
+    }
+    let made = create_namespaces(order, user);
+    if made.is_err() && order.ipc {
+        let _ = rustix::mount::unmount(shm_folder(private, &order.owner), UnmountFlags::DETACH);
+    }
+    made
+}
+
+fn create_namespaces(order: &NamespaceOrder, user: Option<OwnedFd>) -> Result<Made, BringUpError> {
+    let wanted = [
+        (order.ids.is_some(), NamespaceKind::User),
+        (order.net, NamespaceKind::Net),
+        (order.ipc, NamespaceKind::Ipc),
+        (order.hostname.is_some(), NamespaceKind::Uts),
+    ];
+    let kinds: Vec<NamespaceKind> = wanted.iter().filter(|(make, _)| *make).map(|(_, kind)| *kind).collect();
+    let flags: CloneFlags = kinds.iter().map(|kind| kind.clone_flag()).collect();
+    let pid_flag = if order.pid { CloneFlags::CLONE_NEWPID } else { CloneFlags::empty() };
+
+    let write_maps = |pid: i32| -> Result<(), BringUpError> {
+        let Some((outside, count)) = order.ids else { return Ok(()) };
+        for map in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{pid}/{map}"), format!("0 {outside} {count}\n"))
+                .map_err(|e| BringUpStep::MapIds.failed(e))?;
+        }
+        Ok(())
+    };
+    let inside = |joined: Option<&OwnedFd>| -> Result<Vec<OwnedFd>, BringUpError> {
+        if let Some(user) = joined {
+            join_user(user)?;
+            nix::sched::unshare(flags).map_err(|e| BringUpStep::MakeNamespaces.failed(e))?;
+        } else {
+            become_root()?;
+        }
+        if let Some(name) = &order.hostname {
+            nix::unistd::sethostname(name).map_err(|e| BringUpStep::HostName(name.clone()).failed(e))?;
+        }
+        if let Some(name) = &order.domainname {
+            rustix::system::setdomainname(name.as_bytes())
+                .map_err(|e| BringUpStep::HostName(name.clone()).failed(e))?;
+        }
+        kinds
+            .iter()
+            .map(|kind| {
+                let fd = Namespace::of_thread(*kind).and_then(|namespace| namespace.as_fd().try_clone_to_owned());
+                fd.map_err(|e| BringUpStep::Internal(format!("open the {} namespace", kind.proc_name())).failed(e))
+            })
+            .collect()
+    };
+
+    let (init, fds): (Option<i32>, Vec<OwnedFd>) = match (&user, order.pid) {
+        (None, false) => keeper::helper(flags, None, write_maps, || Ok((None, inside(None)?)))?,
+        (Some(user), false) => {
+            keeper::helper(CloneFlags::empty(), None, |_| Ok(()), || Ok((None, inside(Some(user))?)))?
+        }
+        // The first process of a pid namespace has to be made by one that is in the user namespace already, and has to be
+        // the keeper's own child, so that its end is seen.
+        (user, true) => {
+            let first = if user.is_some() { CloneFlags::empty() } else { flags };
+            let work = || {
+                let mut fds = inside(user.as_ref())?;
+                match process::fork(pid_flag | CloneFlags::CLONE_PARENT, None)
+                    .map_err(|e| BringUpStep::MakeNamespaces.failed(e))?
+                {
+                    Fork::Child => init::hold(),
+                    Fork::Parent(child) => {
+                        let pid = Namespace::of_process(child.pid, NamespaceKind::Pid);
+                        let pid = pid.and_then(|namespace| namespace.as_fd().try_clone_to_owned());
+                        fds.push(pid.map_err(|e| BringUpStep::Internal("open the pid namespace".into()).failed(e))?);
+                        Ok((Some(child.pid), fds))
+                    }
+                }
+            };
+            keeper::helper(first, None, write_maps, work)?
+        }
+    };
+    let kinds = kinds.into_iter().chain(order.pid.then_some(NamespaceKind::Pid));
+    Ok(Made { namespaces: kinds.zip(fds).collect(), init })
+}
+
+/// Enters a user namespace and becomes its root.
+pub(super) fn join_user(user: &OwnedFd) -> Result<(), BringUpError> {
+    nix::sched::setns(user, CloneFlags::CLONE_NEWUSER)
+        .map_err(|e| BringUpStep::Join(NamespaceKind::User.proc_name().into()).failed(e))?;
+    become_root()
+}
+
+/// Becomes root of the user namespace that the caller is in: it came with ids that mean nobody there, and whoever is nobody
+/// cannot make files (EOVERFLOW).
+fn become_root() -> Result<(), BringUpError> {
+    let failed = |e: rustix::io::Errno| BringUpStep::BecomeUser("root".into()).failed(e);
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(failed)?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(failed)?;
+    // Groups of the caller are not the container's; with a single id they cannot be dropped and are nobody's anyway.
+    match rustix::thread::set_thread_groups(&[]) {
+        Ok(()) | Err(rustix::io::Errno::PERM) => Ok(()),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+fn mount_shm(folder: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let fs = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(&fs, "mode", "1777")?;
+    rustix::mount::fsconfig_set_string(&fs, "size", SHM_SIZE)?;
+    rustix::mount::fsconfig_create(&fs)?;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mount = rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let at = rustix::fs::open(folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(&mount, "", &at, "", flags)?)
+}

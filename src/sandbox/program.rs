@@ -1,0 +1,125 @@
+//! From a process inside a container to its program: streams, working directory, user, capabilities, exec.
+
+use std::{
+    convert::Infallible,
+    ffi::{CString, OsString},
+    fs, io,
+    os::{
+        fd::BorrowedFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use super::{
+    capabilities,
+    credentials::{self, Credentials},
+    error::{BringUpError, BringUpStep},
+    launch::Process,
+};
+use crate::sys::process;
+
+/// Where programs are looked for when the environment says nothing, as in Docker.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Makes these the standard streams of the calling process. The log pipes belong to whoever the program runs as, so that
+/// it can open /dev/stdout again.
+pub(super) fn standard_streams(
+    stdin: BorrowedFd<'_>,
+    stdout: BorrowedFd<'_>,
+    stderr: BorrowedFd<'_>,
+) -> Result<(), BringUpError> {
+    let failed = |e: rustix::io::Errno| BringUpStep::Internal("set up the standard streams".into()).failed(e);
+    rustix::stdio::dup2_stdin(stdin).map_err(failed)?;
+    rustix::stdio::dup2_stdout(stdout).map_err(failed)?;
+    rustix::stdio::dup2_stderr(stderr).map_err(failed)
+}
+
+/// What the container's own files say about the process.
+pub(super) struct Prepared {
+    credentials: Credentials,
+}
+
+/// Looks the user up; to be called with the container's root as root.
+pub(super) fn prepare(process: &Process) -> Result<Prepared, BringUpError> {
+    Ok(Prepared { credentials: credentials::resolve(process.user.as_ref())? })
+}
+
+impl Prepared {
+    /// Enters the working directory and becomes the user. What needs root of the container comes before, what must not
+    /// have it after.
+    pub(super) fn enter(&self, process: &Process) -> Result<(), BringUpError> {
+        let failed = |e: io::Error| BringUpStep::WorkingDir(process.working_dir.clone()).failed(e);
+        if !process.working_dir.is_dir() {
+            fs::create_dir_all(&process.working_dir).map_err(failed)?;
+        }
+        for stream in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
+            own_pipe(stream, &self.credentials);
+        }
+        capabilities::bound().map_err(|e| BringUpStep::Capabilities.failed(e))?;
+        let name = process.user.as_ref().map_or_else(|| "root".to_owned(), ToString::to_string);
+        self.credentials.assume(process.single_id).map_err(|e| BringUpStep::BecomeUser(name).failed(e))?;
+        capabilities::limit().map_err(|e| BringUpStep::Capabilities.failed(e))?;
+        // As the user: a folder that only root may enter is not this process's working directory.
+        std::env::set_current_dir(&process.working_dir).map_err(failed)
+    }
+}
+
+fn own_pipe(stream: BorrowedFd<'_>, credentials: &Credentials) {
+    let is_pipe = rustix::fs::fstat(stream)
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo);
+    if is_pipe {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(credentials.uid), rustix::fs::Gid::from_raw(credentials.gid));
+        let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
+    }
+}
+
+/// Becomes the program.
+pub(super) fn execute(process: &Process) -> Result<Infallible, BringUpError> {
+    let first = process.argv.first().map(String::as_str).unwrap_or_default();
+    let failed = |e: io::Error| BringUpStep::Exec(first.to_owned()).failed(e);
+    let home = credentials::resolve(process.user.as_ref()).map(|c| c.home).unwrap_or_else(|_| "/".into());
+    let mut environment: Vec<(String, String)> = process.environment.clone();
+    for (name, value) in [("PATH", DEFAULT_PATH), ("HOME", home.as_str())] {
+        if !environment.iter().any(|(known, _)| known == name) {
+            environment.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone()).unwrap_or_default();
+    let c_string = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| failed(io::ErrorKind::InvalidInput.into()));
+    let argv = process.argv.iter().map(|arg| c_string(arg.clone().into_bytes())).collect::<Result<Vec<_>, _>>()?;
+    let envp = environment
+        .into_iter()
+        .map(|(name, value)| c_string(format!("{name}={value}").into_bytes()))
+        .collect::<Result<Vec<_>, _>>()?;
+
+    // No descriptor of ours reaches the program; the status one closes with success.
+    process::close_on_exec_from(3).map_err(failed)?;
+
+    let mut error = io::Error::from_raw_os_error(libc::ENOENT);
+    for candidate in candidates(first, &path) {
+        let name = c_string(OsString::from(candidate).into_vec())?;
+        let Err(errno) = nix::unistd::execve(&name, &argv, &envp);
+        // As execvp(3): a file that may not be run is worth telling about only if there is no other.
+        match errno {
+            nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR => {}
+            nix::errno::Errno::EACCES => error = errno.into(),
+            other => return Err(failed(other.into())),
+        }
+    }
+    Err(failed(error))
+}
+
+fn candidates(program: &str, path: &str) -> Vec<PathBuf> {
+    if program.is_empty() {
+        return Vec::new();
+    }
+    if program.as_bytes().contains(&b'/') {
+        return vec![PathBuf::from(program)];
+    }
+    std::env::split_paths(path)
+        // An empty entry is the working directory; a folder of that name is not a program.
+        .map(|folder| if folder.as_os_str().is_empty() { Path::new(".").join(program) } else { folder.join(program) })
+        .filter(|candidate| !candidate.is_dir() && !candidate.as_os_str().as_bytes().contains(&0))
+        .collect()
+}
