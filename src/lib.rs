@@ -8,7 +8,9 @@
 //!
 //! docs/ARCHITECTURE.md is the map; the modules below stand in the order in which the data flows.
 
+pub mod cgroup;
 pub mod model;
 pub mod plan;
 pub mod sandbox;
+pub mod state;
 pub mod sys;

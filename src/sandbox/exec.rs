@@ -38,8 +38,7 @@ pub struct ExecOrder {
     pub cgroup: bool,
 }
 
-/// The namespaces of a container, in an order in which they can be entered: the mount namespace last but one, since the
-/// descriptors of the others are opened through the /proc of before anyway, and the pid namespace counts for children.
+/// The namespaces of a container in the order in which they are entered; the pid namespace counts for children.
 const KINDS: [NamespaceKind; 7] = [
     NamespaceKind::User,
     NamespaceKind::Ipc,
@@ -50,6 +49,31 @@ const KINDS: [NamespaceKind; 7] = [
     NamespaceKind::Mnt,
 ];
 
+/// Those of a process that are not the caller's own: entering one's own is refused for the user namespace, and for the
+/// host's by the lack of rights over it once inside another.
+fn namespaces_of(pid: i32) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), BringUpError> {
+    let mut found = (Vec::new(), Vec::new());
+    for kind in KINDS {
+        let identity = |namespace: &Namespace| -> io::Result<_> {
+            let stat = rustix::fs::fstat(namespace)?;
+            Ok((stat.st_dev, stat.st_ino))
+        };
+        let open = || -> io::Result<Option<OwnedFd>> {
+            let (theirs, ours) = (Namespace::of_process(pid, kind)?, Namespace::of_thread(kind)?);
+            if identity(&theirs)? == identity(&ours)? {
+                Ok(None)
+            } else {
+                theirs.as_fd().try_clone_to_owned().map(Some)
+            }
+        };
+        if let Some(fd) = open().map_err(|e| BringUpStep::Join(kind.proc_name().into()).failed(e))? {
+            found.0.push(kind);
+            found.1.push(fd);
+        }
+    }
+    Ok(found)
+}
+
 pub(super) fn exec(order: &ExecOrder, fds: Vec<OwnedFd>) -> Result<(i32, PidFd), BringUpError> {
     let incomplete =
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
@@ -57,14 +81,10 @@ pub(super) fn exec(order: &ExecOrder, fds: Vec<OwnedFd>) -> Result<(i32, PidFd),
     if fds.len() != wanted {
         return Err(incomplete());
     }
-    let namespaces = KINDS.iter().map(|kind| {
-        let fd = Namespace::of_process(order.pid, *kind).and_then(|namespace| namespace.as_fd().try_clone_to_owned());
-        fd.map_err(|e| BringUpStep::Join(kind.proc_name().into()).failed(e))
-    });
-    let namespaces = namespaces.collect::<Result<Vec<OwnedFd>, _>>()?;
+    let (kinds, namespaces) = namespaces_of(order.pid)?;
     let cgroup = order.cgroup.then(|| fds[wanted - 1].as_fd());
     let work = || {
-        join(&KINDS, &namespaces)?;
+        join(&kinds, &namespaces)?;
         match process::fork(CloneFlags::CLONE_PARENT, None).map_err(|e| BringUpStep::Fork.failed(e))? {
             Fork::Child => run(order, &fds),
             Fork::Parent(child) => {

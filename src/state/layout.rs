@@ -1,0 +1,159 @@
+//! Where things are.
+
+use std::{
+    fs, io,
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt},
+        net::UnixStream,
+    },
+    path::{Path, PathBuf},
+};
+
+use crate::model::{ProjectName, ServiceName, VolumeName};
+
+/// The two folders that everything is below, each with the format version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    runtime: PathBuf,
+    data: PathBuf,
+}
+
+/// The format of everything below; a change that old code cannot read makes a new one.
+const VERSION: &str = "v1";
+
+impl Layout {
+    /// With these folders; they need not be there yet.
+    pub fn new(runtime: &Path, data: &Path) -> Self {
+        Self { runtime: runtime.join(VERSION), data: data.join(VERSION) }
+    }
+
+    /// Makes the folders, for their owner only, and checks that they are the caller's own: the runtime folder may be below
+    /// /tmp, where anybody could have put one.
+    ///
+    /// # Errors
+    /// What mkdir(2) says; `PermissionDenied` when a folder belongs to somebody else.
+    pub fn create(&self) -> io::Result<()> {
+        for folder in [&self.runtime, &self.data] {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| named(folder, &e))?;
+            for part in [folder.parent().unwrap_or(folder), folder] {
+                let meta = fs::symlink_metadata(part).map_err(|e| named(part, &e))?;
+                if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
+                    return Err(named(part, &io::Error::from(io::ErrorKind::PermissionDenied)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Folders that a copy-on-write view of the host has to hide.
+    pub fn folders(&self) -> [&Path; 2] {
+        [&self.runtime, &self.data]
+    }
+
+    /// The places of one stack.
+    pub fn stack(&self, project: &ProjectName) -> StackLayout {
+        StackLayout { layout: self.clone(), project: project.clone() }
+    }
+
+    /// Projects that have a folder in the runtime folder: those that run, and those whose supervisor was killed.
+    pub fn stacks(&self) -> Vec<ProjectName> {
+        let entries = fs::read_dir(&self.runtime).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut names: Vec<ProjectName> =
+            folders.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// The places of one stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StackLayout {
+    layout: Layout,
+    project: ProjectName,
+}
+
+impl StackLayout {
+    /// The stack they are of.
+    pub fn project(&self) -> &ProjectName {
+        &self.project
+    }
+
+    /// The layout they are part of.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// What the supervisor locks.
+    pub fn lock(&self) -> PathBuf {
+        self.layout.runtime.join(format!("{}.lock", self.project))
+    }
+
+    /// What is there only while the stack runs.
+    pub fn runtime(&self) -> PathBuf {
+        self.layout.runtime.join(self.project.as_str())
+    }
+
+    /// Processes and control groups.
+    pub fn record(&self) -> PathBuf {
+        self.runtime().join("state.json")
+    }
+
+    /// What the supervisor has to say when nobody listens.
+    pub fn supervisor_log(&self) -> PathBuf {
+        self.runtime().join("supervisor.log")
+    }
+
+    /// Where the supervisor and the keeper have a mount of their own.
+    pub fn private(&self) -> PathBuf {
+        self.runtime().join("private")
+    }
+
+    /// What the containers on a service's network see as /etc/hosts.
+    pub fn hosts(&self, service: &ServiceName) -> PathBuf {
+        self.runtime().join("hosts").join(service.as_str())
+    }
+
+    /// Name of the control socket in the runtime folder.
+    pub const SOCKET: &'static str = "control.sock";
+
+    /// Connects to the supervisor.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no socket; `ConnectionRefused` when nobody listens any more.
+    pub fn connect(&self) -> io::Result<UnixStream> {
+        // A socket's path may have 107 bytes only; the folder's descriptor is shorter than any folder.
+        let folder = fs::File::open(self.runtime())?;
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&folder);
+        UnixStream::connect(format!("/proc/self/fd/{fd}/{}", Self::SOCKET))
+    }
+
+    /// What goes with the stack but may be large.
+    pub fn data(&self) -> PathBuf {
+        self.layout.data.join("stacks").join(self.project.as_str())
+    }
+
+    /// Folder of the logs.
+    pub fn logs(&self) -> PathBuf {
+        self.data().join("logs")
+    }
+
+    /// The log of a service.
+    pub fn log(&self, service: &ServiceName) -> PathBuf {
+        self.logs().join(format!("{service}.jsonl"))
+    }
+
+    /// Writable layers and the like of a container.
+    pub fn container(&self, service: &ServiceName) -> PathBuf {
+        self.data().join("containers").join(service.as_str())
+    }
+
+    /// A named volume.
+    pub fn volume(&self, volume: &VolumeName) -> PathBuf {
+        self.layout.data.join("volumes").join(format!("{}_{volume}", self.project))
+    }
+}
