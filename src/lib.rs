@@ -9,8 +9,10 @@
 //! docs/ARCHITECTURE.md is the map; the modules below stand in the order in which the data flows.
 
 pub mod cgroup;
+pub mod executor;
 pub mod model;
 pub mod plan;
 pub mod sandbox;
 pub mod state;
+pub mod supervisor;
 pub mod sys;

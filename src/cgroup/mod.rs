@@ -10,6 +10,7 @@
 //! Limits are not here yet. Callers see [`Hierarchy`] and [`Group`] and never a path of a hierarchy.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -18,6 +19,9 @@ use std::{
 use rustix::fs::{Mode, OFlags};
 
 use crate::model::{ProjectName, ServiceName};
+
+/// Name of the group that the groups of all stacks are in.
+const ALL_STACKS: &str = "nscompose";
 
 /// Which hierarchies this host has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +61,7 @@ impl Hierarchy {
     pub fn stack(&self, project: &ProjectName) -> Option<StackGroup> {
         let unified = self.unified.as_ref()?;
         let base = if nix::unistd::geteuid().is_root() { unified.clone() } else { unified.join(&self.own) };
-        let parent = base.join("nscompose");
+        let parent = base.join(ALL_STACKS);
         let path = parent.join(project.as_str());
         match fs::create_dir_all(&path) {
             Ok(()) => Some(StackGroup { path }),
@@ -89,11 +93,11 @@ impl StackGroup {
     }
 
     /// Removes it, and the one that all stacks are in if this was the last.
-    pub fn remove(&self) {
-        let _ = fs::remove_dir(&self.path);
-        if let Some(parent) = self.path.parent() {
-            let _ = fs::remove_dir(parent);
-        }
+    ///
+    /// # Errors
+    /// EBUSY while there are groups or processes in it.
+    pub fn remove(&self) -> io::Result<()> {
+        remove(&self.path)
     }
 
     /// Its folder, to be written down.
@@ -139,15 +143,20 @@ impl Group {
     }
 }
 
-/// Removes a group by its folder, as written down earlier; one that is gone is fine.
+/// Removes a group by its folder, as written down earlier, and the one that all stacks are in if this was the last of them;
+/// one that is gone is fine.
 ///
 /// # Errors
 /// EBUSY while there are processes in it.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
     }
+    if let Some(parent) = path.parent().filter(|parent| parent.file_name() == Some(OsStr::new(ALL_STACKS))) {
+        let _ = fs::remove_dir(parent);
+    }
+    Ok(())
 }
 
 /// Kills every process of a group by its folder, as written down earlier.

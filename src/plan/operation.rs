@@ -76,6 +76,8 @@ pub struct NamespaceSet {
     /// Make a pid namespace with an init of nscompose's own; only where it is shared, since one that is not lives and
     /// dies with its container.
     pub pid: bool,
+    /// Fingerprint of all this and of the links, compared by the next plan.
+    pub fingerprint: String,
 }
 
 /// One end of a virtual cable: an interface in the network namespace of a service, the other end on a bridge.

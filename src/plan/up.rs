@@ -257,7 +257,8 @@ impl<'a> Up<'a> {
         networks: &BTreeMap<&NetworkName, StepId>,
         unpinned: &BTreeMap<&ServiceName, StepId>,
     ) -> Vec<StepId> {
-        let set = self.namespace_set(name);
+        let mut set = self.namespace_set(name);
+        set.fingerprint = self.namespaces_fingerprint(name);
         let mut after: Vec<StepId> = unpinned.get(name).copied().into_iter().collect();
         if let UserNamespace::Of(owner) = &set.user {
             after.extend(namespaces.get(owner).and_then(|ids| ids.first()));
@@ -290,6 +291,7 @@ impl<'a> Up<'a> {
             hostname: own(&sources.uts).then(|| hosts::hostname(self.project, name)),
             domainname: self.project.services[name].domainname.clone().filter(|_| own(&sources.uts)),
             pid: own(&sources.pid),
+            fingerprint: String::new(),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::sys::process::{self, Child};
 /// not handle.
 pub(super) fn supervise(main: &Child) -> ! {
     // The log pipes have to close when the last program does, not when init does.
-    let _ = process::close_all_but(0, Some(main.pidfd.as_fd()));
+    let _ = process::close_all_but(0, &[main.pidfd.as_fd()]);
     let _ = rustix::thread::set_name(c"init");
     process::block_signals();
     loop {
@@ -32,7 +32,7 @@ pub(super) fn supervise(main: &Child) -> ! {
 
 /// Holds a pid namespace until it is killed, reaping whatever ends.
 pub(super) fn hold() -> ! {
-    let _ = process::close_all_but(0, None);
+    let _ = process::close_all_but(0, &[]);
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"nsc-init");
     process::block_signals();

@@ -33,8 +33,8 @@ pub enum Root {
     Host {
         /// What the view consists of.
         mounts: Vec<HostMount>,
-        /// Twins of folders for hosts whose files cannot be shown with other ids.
-        skeleton: Skeleton,
+        /// Twins of folders, where the host's files cannot be shown with other ids.
+        skeleton: Option<Skeleton>,
         /// Folders to hide besides the usual ones: nscompose's own.
         hidden: Vec<PathBuf>,
     },
@@ -226,7 +226,7 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
                 let id_map = id_map.filter(|id_map| root::can_map_ids(&mount.path, *id_map));
                 let overlay = Overlay {
                     lower: &mount.path,
-                    skeleton: Some(skeleton).filter(|_| id_map.is_none() && i == 0),
+                    skeleton: skeleton.as_ref().filter(|_| id_map.is_none() && i == 0),
                     folder: &launch.folder,
                     name: &name,
                     id_map,

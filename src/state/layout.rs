@@ -45,6 +45,16 @@ impl Layout {
         Ok(())
     }
 
+    /// Removes the folders as far as nothing is in them: no stack and no volume.
+    pub fn remove_empty(&self) {
+        for folder in [&self.data.join("stacks"), &self.data.join("volumes"), &self.data, &self.runtime] {
+            let _ = fs::remove_dir(folder);
+        }
+        for folder in [&self.data, &self.runtime] {
+            let _ = folder.parent().map(fs::remove_dir);
+        }
+    }
+
     /// Folders that a copy-on-write view of the host has to hide.
     pub fn folders(&self) -> [&Path; 2] {
         [&self.runtime, &self.data]

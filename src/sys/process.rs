@@ -236,19 +236,22 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
-/// Closes every descriptor from `first` on but `keep`. Whoever calls this must never again use or drop an owner of one that
-/// is closed: it is for the child side of [`fork`], which does not return.
+/// Closes every descriptor from `first` on but those in `keep`. Whoever calls this must never again use or drop an owner of
+/// one that is closed: it is for the child side of [`fork`], which does not return.
 ///
 /// # Errors
 /// ENOSYS before Linux 5.9.
-pub fn close_all_but(first: u32, keep: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let Some(keep) = keep.and_then(|fd| u32::try_from(fd.as_raw_fd()).ok()).filter(|keep| *keep >= first) else {
-        return close_range(first, u32::MAX, 0);
-    };
-    if keep > first {
-        close_range(first, keep - 1, 0)?;
+pub fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    keep.sort_unstable();
+    let mut from = first;
+    for fd in keep.into_iter().filter(|fd| *fd >= first) {
+        if fd > from {
+            close_range(from, fd - 1, 0)?;
+        }
+        from = fd + 1;
     }
-    close_range(keep + 1, u32::MAX, 0)
+    close_range(from, u32::MAX, 0)
 }
 
 fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {

@@ -41,7 +41,7 @@ pub fn fork_keeper(private: &Path) -> io::Result<(UnixStream, i32)> {
         Fork::Parent(child) => Ok((ours, child.pid)),
         Fork::Child => {
             // Nothing of the supervisor's may stay open here: its lock would outlive it.
-            let closed = process::close_all_but(3, Some(theirs.as_fd()));
+            let closed = process::close_all_but(3, &[theirs.as_fd()]);
             let _ = rustix::thread::set_name(c"nsc-keeper");
             let keeper = KeeperProcess { socket: theirs.into(), private: private.to_owned() };
             let done = closed.and_then(|()| keeper.run());

@@ -1,0 +1,39 @@
+//! What an operation changed, told as it happens.
+
+use std::net::IpAddr;
+
+use ipnet::Ipv4Net;
+
+use crate::{
+    model::{Container, ContainerState, NetworkName, ServiceName},
+    plan::StepId,
+};
+
+/// One change of the stack.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A step has begun.
+    Began(StepId),
+    /// A step is done.
+    Done(StepId),
+    /// A step that was done is being undone, since a later one failed.
+    Undoing(StepId),
+    /// A bridge is there.
+    Network(NetworkName, Ipv4Net),
+    /// A bridge is gone.
+    NetworkRemoved(NetworkName),
+    /// The namespaces of a service are there, with their fingerprint.
+    Namespaces(ServiceName, String),
+    /// They are gone.
+    NamespacesRemoved(ServiceName),
+    /// A service has an address.
+    Address(ServiceName, NetworkName, IpAddr),
+    /// A container is there.
+    Container(ServiceName, Box<Container>),
+    /// It is somewhere else in its life.
+    State(ServiceName, ContainerState),
+    /// It is gone.
+    ContainerRemoved(ServiceName),
+    /// Something that people should know and that stops nothing.
+    Warning(String),
+}

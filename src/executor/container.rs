@@ -1,0 +1,368 @@
+//! From the specification of a container to a running one.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc::UnboundedSender, task::JoinHandle};
+
+use super::{
+    Change, ExecutorError, Stack,
+    logs::{self, Stream},
+    operation::create_folder,
+    run::Claims,
+    stack::Running,
+    stop::{remove, stop},
+};
+use crate::{
+    model::{Container, ContainerState, MountSource, PublishedPort, Rootfs},
+    network,
+    plan::{ContainerSpec, Source},
+    sandbox::{
+        BringUpError, Launch, LaunchFds, LaunchMount, LaunchSource, Process, Root, SandboxError, SharedFiles, Skeleton,
+        StackIds, host_mounts,
+    },
+    sys::NamespaceKind,
+};
+
+/// Makes the container of `spec` and waits until its program runs.
+pub(super) async fn start(
+    spec: &ContainerSpec,
+    stack: &Stack,
+    claims: &Claims,
+    changes: &UnboundedSender<Change>,
+) -> Result<(), ExecutorError> {
+    let files = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| ExecutorError::Files { service: spec.service.clone(), what, path, source }
+    };
+    let folder = stack.layout.container(&spec.service);
+    create_folder(&folder).map_err(files("make the folder", &folder))?;
+    let root = root(spec, stack, &folder).await?;
+    let mounts = mounts(spec, stack, &folder)?;
+    let (join, namespaces) = namespaces(spec, stack)?;
+    let group = stack.group.as_ref().map(|group| group.create(&spec.service)).transpose();
+    let group = group.map_err(files("make the control group of", Path::new(spec.name.as_str())))?;
+    let cgroup = group.as_ref().map(crate::cgroup::Group::open).transpose();
+    let cgroup = cgroup.map_err(files("open the control group of", Path::new(spec.name.as_str())))?;
+
+    let process = process(spec);
+    let launch = Launch {
+        root,
+        read_only: spec.files.read_only,
+        folder: folder.clone(),
+        mounts,
+        shared: SharedFiles {
+            proc: spec.namespaces.pid != Source::Host,
+            sys: spec.namespaces.net != Source::Host,
+            mqueue: spec.namespaces.ipc != Source::Host,
+            shm_of: match &spec.namespaces.ipc {
+                Source::Of(owner) if spec.files.shm => Some(owner.to_string()),
+                Source::Of(_) | Source::New | Source::Host => None,
+            },
+            host_shm: spec.files.shm && spec.namespaces.ipc == Source::Host,
+            cgroup2: stack.hierarchy.is_pure_v2(),
+        },
+        outside: spec.ids.outside,
+        new_pid: spec.namespaces.pid == Source::New,
+        init: spec.init,
+        join,
+        cgroup: cgroup.is_some(),
+        process: process.clone(),
+    };
+
+    let log = stack.layout.log(&spec.service);
+    let pumped = || -> io::Result<_> {
+        let file = logs::open(&log)?;
+        Ok((logs::pump(file.clone(), Stream::Stdout)?, logs::pump(file, Stream::Stderr)?))
+    };
+    let ((stdout, out_pump), (stderr, err_pump)) = pumped().map_err(files("keep the log", &log))?;
+    let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|e| files("start", Path::new(spec.name.as_str()))(e.into()))?;
+    let stdin: OwnedFd = File::open("/dev/null").map_err(files("open", Path::new("/dev/null")))?.into();
+    let fds = LaunchFds { stdin, stdout, stderr, status, namespaces, cgroup };
+
+    let failed = |source| ExecutorError::Start { service: spec.service.clone(), source };
+    let started = match stack.keeper.launch(launch, fds).await {
+        Ok(started) => started,
+        Err(error) => {
+            if let Some(group) = &group {
+                let _ = group.remove();
+            }
+            let _ = fs::remove_dir_all(&folder);
+            return Err(failed(error));
+        }
+    };
+    let (pid, exit) = (started.pid, started.exit.clone());
+    let running = Running {
+        pid,
+        pidfd: started.pidfd,
+        exit: started.exit,
+        is_init: spec.namespaces.pid == Source::New,
+        stop_signal: spec.stop_signal,
+        stop_grace_ms: spec.stop_grace_ms,
+        process,
+        group,
+        folder,
+        forwarders: Vec::new(),
+    };
+    stack.objects().containers.insert(spec.service.clone(), running);
+
+    if let Err(error) = program_runs(status_reader).await {
+        // It ends by itself after saying so; what it leaves has to go.
+        stop(&spec.service, stack).await?;
+        remove(&spec.service, stack).await?;
+        return Err(failed(error));
+    }
+
+    let ports = publish(spec, stack, claims)?;
+    let observed = Container {
+        name: spec.name.clone(),
+        state: ContainerState::Running,
+        pid: Some(pid),
+        config: spec.config.clone(),
+        dependencies: spec.dependencies.clone(),
+        command: spec.argv.clone(),
+        ports,
+        stop_signal: spec.stop_signal,
+        stop_grace_ms: spec.stop_grace_ms,
+        started_ms: jiff::Timestamp::now().as_millisecond(),
+    };
+    let _ = changes.send(Change::Container(spec.service.clone(), Box::new(observed)));
+    tokio::spawn(tell_exit(spec.service.clone(), exit, [out_pump, err_pump], changes.clone()));
+    Ok(())
+}
+
+/// Waits for the end of a container, and for the last of its log, and tells of it.
+async fn tell_exit(
+    service: crate::model::ServiceName,
+    mut exit: tokio::sync::watch::Receiver<Option<crate::sys::ExitStatus>>,
+    pumps: [JoinHandle<()>; 2],
+    changes: UnboundedSender<Change>,
+) {
+    let Ok(status) = exit.wait_for(Option::is_some).await.map(|status| *status) else { return };
+    let code = status.map_or(255, crate::sys::ExitStatus::shell_code);
+    // With a pid namespace of its own everything in it has ended, and the pipes are closed. In a shared one something may
+    // go on and hold them open, which must not keep the news back.
+    let all = async {
+        for pump in pumps {
+            let _ = pump.await;
+        }
+    };
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), all).await;
+    let _ = changes.send(Change::State(service, ContainerState::Exited(code)));
+}
+
+/// Reads the status pipe: closed without a word when the program runs.
+pub(super) async fn program_runs(status: OwnedFd) -> Result<(), SandboxError> {
+    let read = async {
+        rustix::io::ioctl_fionbio(&status, true)?;
+        let mut text = Vec::new();
+        pipe::Receiver::from_owned_fd(status)?.read_to_end(&mut text).await?;
+        Ok(text)
+    };
+    let text = read.await.map_err(SandboxError::Talk)?;
+    if text.is_empty() {
+        return Ok(());
+    }
+    let error: BringUpError = serde_json::from_slice(&text).map_err(|e| SandboxError::Talk(e.into()))?;
+    Err(error.into())
+}
+
+fn publish(spec: &ContainerSpec, stack: &Stack, claims: &Claims) -> Result<Vec<PublishedPort>, ExecutorError> {
+    let claimed = claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&spec.service);
+    let Some(claimed) = claimed else { return Ok(Vec::new()) };
+    let address = spec.address.ok_or_else(|| ExecutorError::Missing(format!("an address of `{}`", spec.service)))?;
+    let mut ports = Vec::new();
+    let mut forwarders = Vec::new();
+    for claimed in claimed {
+        let port = claimed.port().clone();
+        let target = std::net::SocketAddr::new(address, port.target);
+        ports.push(PublishedPort { port, listens_on: claimed.local_addresses() });
+        forwarders.push(network::serve(claimed, target, stack.netns.clone()));
+    }
+    if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
+        container.forwarders = forwarders;
+    }
+    Ok(ports)
+}
+
+fn process(spec: &ContainerSpec) -> Process {
+    let mut environment: Vec<(String, String)> =
+        spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    if !spec.environment.contains_key("HOSTNAME") {
+        environment.push(("HOSTNAME".to_owned(), spec.hostname.clone()));
+    }
+    Process {
+        argv: spec.argv.clone(),
+        environment,
+        working_dir: spec.working_dir.clone(),
+        user: spec.user.clone(),
+        single_id: spec.ids.count == 1,
+    }
+}
+
+/// The namespaces that the container joins, each with its descriptor.
+fn namespaces(spec: &ContainerSpec, stack: &Stack) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), ExecutorError> {
+    let sources = &spec.namespaces;
+    let mut join = vec![NamespaceKind::User];
+    let mut fds = vec![stack.pinned(&sources.user, NamespaceKind::User)?];
+    for (source, kind) in [
+        (&sources.net, NamespaceKind::Net),
+        (&sources.ipc, NamespaceKind::Ipc),
+        (&sources.uts, NamespaceKind::Uts),
+        (&sources.pid, NamespaceKind::Pid),
+    ] {
+        if let Source::Of(owner) = source {
+            join.push(kind);
+            fds.push(stack.pinned(owner, kind)?);
+        }
+    }
+    Ok((join, fds))
+}
+
+async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Root, ExecutorError> {
+    let files = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| ExecutorError::Files { service: spec.service.clone(), what, path, source }
+    };
+    match &spec.files.rootfs {
+        Rootfs::Directory(path) => Ok(Root::Directory(path.clone())),
+        Rootfs::Host => {
+            let mounts = host_mounts().map_err(files("read", Path::new("/proc/self/mountinfo")))?;
+            let hidden = stack.layout.layout().folders().map(Path::to_owned).into();
+            Ok(Root::Host { mounts, skeleton: skeleton(spec, stack)?, hidden })
+        }
+        Rootfs::Tar(archive) => {
+            let unpacked = folder.join("rootfs");
+            if !unpacked.is_dir() {
+                let (archive, new) = (archive.clone(), folder.join("rootfs.new"));
+                let (single, target) = (spec.ids.count == 1, unpacked.clone());
+                let task = tokio::task::spawn_blocking(move || {
+                    let _ = fs::remove_dir_all(&new);
+                    unpack(&archive, &new, single)?;
+                    fs::rename(&new, &target)
+                });
+                let done = task.await.map_err(io::Error::other).and_then(|done| done);
+                let Rootfs::Tar(archive) = &spec.files.rootfs else { return Ok(Root::Directory(unpacked)) };
+                done.map_err(files("unpack", archive))?;
+            }
+            Ok(Root::Directory(unpacked))
+        }
+    }
+}
+
+/// The twins of the host's folders, made once for a stack whose containers see the host's files as nobody's.
+fn skeleton(spec: &ContainerSpec, stack: &Stack) -> Result<Option<Skeleton>, ExecutorError> {
+    let mut objects = stack.objects();
+    if stack.ids != StackIds::Root && objects.skeleton.is_none() {
+        let path = stack.layout.private().join("skeleton");
+        let made = Skeleton::make(&path).map_err(|source| ExecutorError::Files {
+            service: spec.service.clone(),
+            what: "make folders in",
+            path,
+            source,
+        })?;
+        objects.skeleton = Some(made);
+    }
+    Ok(objects.skeleton.clone())
+}
+
+/// Unpacks an archive, plain or gzip, into a new folder. The tar crate writes nothing outside it and follows no link out.
+fn unpack(archive: &Path, folder: &Path, single_id: bool) -> io::Result<()> {
+    let mut file = File::open(archive)?;
+    let mut magic = [0; 2];
+    let plain = file.read(&mut magic)? < 2 || magic != [0x1f, 0x8b];
+    let file = File::open(archive)?;
+    let reader: Box<dyn Read> = if plain { Box::new(file) } else { Box::new(flate2::read::MultiGzDecoder::new(file)) };
+    create_folder(folder)?;
+    let mut archive = tar::Archive::new(reader);
+    archive.set_preserve_permissions(true);
+    archive.set_preserve_mtime(true);
+    // With one id everything is the user's, which is root of the container.
+    archive.set_preserve_ownerships(!single_id);
+    archive.set_unpack_xattrs(false);
+    archive.unpack(folder)
+}
+
+/// What is mounted besides the usual: names, volumes, folders of the host, memory.
+fn mounts(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Vec<LaunchMount>, ExecutorError> {
+    let files = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| ExecutorError::Files { service: spec.service.clone(), what, path, source }
+    };
+    let mut mounts = Vec::new();
+    let taken = |target: &str| spec.files.mounts.iter().any(|mount| mount.target == Path::new(target));
+    match &spec.files.hosts_of {
+        Some(owner) => {
+            let resolver = resolver(spec, folder)?;
+            for (target, path) in [("/etc/hosts", stack.layout.hosts(owner)), ("/etc/resolv.conf", resolver)] {
+                if !taken(target) {
+                    mounts.push(bind(target, path, false));
+                }
+            }
+        }
+        // In the host's network the host's names count; a view of the host has them already.
+        None if spec.files.rootfs != Rootfs::Host => {
+            for target in ["/etc/hosts", "/etc/resolv.conf"] {
+                if !taken(target) && Path::new(target).exists() {
+                    mounts.push(bind(target, PathBuf::from(target), true));
+                }
+            }
+        }
+        None => {}
+    }
+    if !taken("/etc/hostname") {
+        let path = folder.join("hostname");
+        write_readable(&path, &format!("{}\n", spec.hostname)).map_err(files("write", &path))?;
+        mounts.push(bind("/etc/hostname", path, false));
+    }
+    for (i, mount) in spec.files.mounts.iter().enumerate() {
+        mounts.push(match &mount.source {
+            MountSource::Bind(source) => {
+                if fs::symlink_metadata(&source.source).is_err() && source.create_host_path {
+                    create_folder(&source.source).map_err(files("make the folder", &source.source))?;
+                }
+                bind(&mount.target, source.source.clone(), source.read_only)
+            }
+            MountSource::Volume(volume) => {
+                let path = match &volume.volume {
+                    Some(name) => stack.layout.volume(name),
+                    None => folder.join(format!("volume{i}")),
+                };
+                create_folder(&path).map_err(files("make the folder", &path))?;
+                bind(&mount.target, path, volume.read_only)
+            }
+            MountSource::Tmpfs(tmpfs) => {
+                LaunchMount { target: mount.target.clone(), source: LaunchSource::Tmpfs(tmpfs.clone()) }
+            }
+        });
+    }
+    Ok(mounts)
+}
+
+fn bind(target: impl AsRef<Path>, path: PathBuf, read_only: bool) -> LaunchMount {
+    LaunchMount { target: target.as_ref().to_owned(), source: LaunchSource::Bind { path, read_only } }
+}
+
+/// A resolv.conf for a stack without a name server: what /etc/hosts does not know is unknown at once, since nobody listens
+/// on the loopback interface of the container.
+fn resolver(spec: &ContainerSpec, folder: &Path) -> Result<PathBuf, ExecutorError> {
+    let path = folder.join("resolv.conf");
+    let text = "# names of the stack are in /etc/hosts\nnameserver 127.0.0.11\noptions timeout:1 attempts:1\n";
+    write_readable(&path, text).map_err(|source| ExecutorError::Files {
+        service: spec.service.clone(),
+        what: "write",
+        path: path.clone(),
+        source,
+    })?;
+    Ok(path)
+}
+
+fn write_readable(path: &Path, text: &str) -> io::Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+}

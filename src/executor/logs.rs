@@ -1,0 +1,111 @@
+//! What containers write: from their pipes into a file per service, line by line.
+//!
+//! The format is that of Docker's json-file driver: `{"log":"text\n","stream":"stdout","time":"2026-01-02T03:04:05.6Z"}`.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    path::Path,
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{io::AsyncReadExt, net::unix::pipe, task::JoinHandle};
+
+/// Which of the two streams a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// One line, or a part of one that is very long or was not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogLine {
+    /// The text, with its line break if it has one; what is not UTF-8 shows as U+FFFD.
+    pub(crate) log: String,
+    pub(crate) stream: Stream,
+    pub(crate) time: jiff::Timestamp,
+}
+
+/// Longest line that is kept in one piece, as in Docker.
+const MAX_LINE: usize = 16 * 1024;
+
+/// A log file that is only ever appended to.
+pub(super) fn open(path: &Path) -> io::Result<Arc<File>> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    Ok(Arc::new(OpenOptions::new().append(true).create(true).mode(0o600).open(path)?))
+}
+
+/// A pipe whose other end is taken down line by line until it closes.
+pub(super) fn pump(file: Arc<File>, stream: Stream) -> io::Result<(OwnedFd, JoinHandle<()>)> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    let reader = pipe::Receiver::from_owned_fd(reader)?;
+    let task = tokio::spawn(async move {
+        if let Err(error) = take_down(reader, &file, stream).await {
+            tracing::error!(%error, "a log line is lost");
+        }
+    });
+    Ok((writer, task))
+}
+
+async fn take_down(mut reader: pipe::Receiver, mut file: &File, stream: Stream) -> io::Result<()> {
+    let mut pending: Vec<u8> = Vec::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let n = reader.read(&mut buffer).await?;
+        let time = jiff::Timestamp::now();
+        let mut out = Vec::new();
+        let mut write_line = |line: &[u8]| -> io::Result<()> {
+            let log = String::from_utf8_lossy(line).into_owned();
+            serde_json::to_writer(&mut out, &LogLine { log, stream, time })?;
+            out.push(b'\n');
+            Ok(())
+        };
+        pending.extend_from_slice(&buffer[..n]);
+        let mut start = 0;
+        while let Some(end) = pending[start..].iter().position(|byte| *byte == b'\n') {
+            for part in pending[start..=start + end].chunks(MAX_LINE) {
+                write_line(part)?;
+            }
+            start += end + 1;
+        }
+        while n == 0 && start < pending.len() || pending.len() - start >= MAX_LINE {
+            let end = pending.len().min(start + MAX_LINE);
+            write_line(&pending[start..end])?;
+            start = end;
+        }
+        pending.drain(..start);
+        // One write for all: on a file opened for appending the kernel keeps it in one piece.
+        file.write_all(&out)?;
+        if n == 0 {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_parts_and_bytes_are_kept_in_order() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("logs/x.jsonl");
+        let (writer, task) = pump(open(&path).expect("file"), Stream::Stderr).expect("pipe");
+        let long = "x".repeat(MAX_LINE + 5);
+        File::from(writer).write_all(format!("one\n\n{long}\nlast").as_bytes()).expect("write");
+        task.await.expect("pump");
+        let text = std::fs::read_to_string(path).expect("log");
+        let lines: Vec<LogLine> = text.lines().map(|line| serde_json::from_str(line).expect("line")).collect();
+        let logs: Vec<&str> = lines.iter().map(|line| line.log.as_str()).collect();
+        assert_eq!(logs.concat(), format!("one\n\n{long}\nlast"));
+        assert_eq!(&logs[..2], ["one\n", "\n"]);
+        assert!(lines.iter().all(|line| line.stream == Stream::Stderr && line.log.len() <= MAX_LINE));
+    }
+}

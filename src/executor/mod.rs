@@ -1,0 +1,24 @@
+//! Carrying a plan out: the steps in their order, what is independent at the same time, undone in reverse when one fails.
+//!
+//! ```text
+//! Plan ──▶ run: walks the graph ──▶ operation: one effect ──▶ sandbox, network, cgroup
+//!              │                        │
+//!              └── Change ──────────────┴──▶ whoever keeps the picture of the stack
+//! ```
+//!
+//! It takes no decisions: every choice is in the plan. It holds what the operations make ([`Stack`]): namespaces, links,
+//! running processes, published ports.
+
+mod change;
+mod container;
+mod error;
+pub(crate) mod logs;
+mod operation;
+mod run;
+mod stack;
+mod stop;
+
+pub use change::Change;
+pub use error::ExecutorError;
+pub use run::run;
+pub use stack::{Exec, ExecError, Stack};

@@ -1,0 +1,208 @@
+//! One operation: its effect and its inverse.
+
+use std::{fs, io, os::fd::AsFd};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{
+    Change, ExecutorError, Stack, container,
+    run::Claims,
+    stack::OwnedNamespaces,
+    stop::{remove, stop},
+};
+use crate::{
+    network::{self, Netlink},
+    plan::{self, HostsFile, Link, NamespaceSet, Operation, UserNamespace},
+    sandbox::NamespaceOrder,
+    sys::{NamespaceKind, Netns, PidFd},
+};
+
+pub(super) async fn carry_out(
+    operation: &Operation,
+    stack: &Stack,
+    claims: &Claims,
+    changes: &UnboundedSender<Change>,
+) -> Result<(), ExecutorError> {
+    let tell = |change| {
+        let _ = changes.send(change);
+    };
+    match operation {
+        Operation::CreateNetwork(bridge) => {
+            create_network(bridge, stack).await?;
+            tell(Change::Network(bridge.network.clone(), bridge.gateway.trunc()));
+        }
+        Operation::CreateVolume(volume) => {
+            let path = stack.layout.volume(volume);
+            let failed = |source| ExecutorError::Volume { volume: volume.clone(), path: path.clone(), source };
+            create_folder(&path).map_err(failed)?;
+        }
+        Operation::WriteHosts(files) => write_hosts(files, stack)?,
+        Operation::CreateNamespaces(set) => {
+            create_namespaces(set, stack).await?;
+            tell(Change::Namespaces(set.service.clone(), set.fingerprint.clone()));
+        }
+        Operation::Attach(link) => {
+            attach(link, stack).await?;
+            tell(Change::Address(link.service.clone(), link.network.clone(), link.address.addr().into()));
+        }
+        Operation::Start(spec) => container::start(spec, stack, claims, changes).await?,
+        Operation::Stop(service) => {
+            tell(Change::State(service.clone(), crate::model::ContainerState::Stopping));
+            stop(service, stack).await?;
+        }
+        Operation::Remove(service) => {
+            remove(service, stack).await?;
+            tell(Change::ContainerRemoved(service.clone()));
+        }
+        Operation::RemoveNamespaces(service) => {
+            remove_namespaces(service, stack);
+            tell(Change::NamespacesRemoved(service.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Takes back what an operation did. What was stopped or removed stays so.
+pub(super) async fn undo(
+    operation: &Operation,
+    stack: &Stack,
+    changes: &UnboundedSender<Change>,
+) -> Result<(), ExecutorError> {
+    let tell = |change| {
+        let _ = changes.send(change);
+    };
+    match operation {
+        Operation::CreateNetwork(bridge) => {
+            stack.objects().bridges.remove(&bridge.network);
+            let deleted = stack.netlink.delete_link(&bridge.interface).await;
+            deleted.map_err(|source| ExecutorError::Network { network: bridge.network.clone(), source })?;
+            tell(Change::NetworkRemoved(bridge.network.clone()));
+        }
+        Operation::CreateNamespaces(set) => {
+            remove_namespaces(&set.service, stack);
+            tell(Change::NamespacesRemoved(set.service.clone()));
+        }
+        Operation::Start(spec) => {
+            stop(&spec.service, stack).await?;
+            remove(&spec.service, stack).await?;
+            tell(Change::ContainerRemoved(spec.service.clone()));
+        }
+        // Links go with their namespaces. A volume may have been there before, and is never removed unasked. Hosts files
+        // of services that run on only name more than there is.
+        Operation::Attach(_)
+        | Operation::CreateVolume(_)
+        | Operation::WriteHosts(_)
+        | Operation::Stop(_)
+        | Operation::Remove(_)
+        | Operation::RemoveNamespaces(_) => {}
+    }
+    Ok(())
+}
+
+async fn create_network(bridge: &plan::Bridge, stack: &Stack) -> Result<(), ExecutorError> {
+    let wanted = network::Bridge { name: bridge.interface.clone(), addresses: vec![bridge.gateway.into()], mtu: None };
+    let failed = |source| ExecutorError::Network { network: bridge.network.clone(), source };
+    let index = stack.netlink.add_bridge(&wanted).await.map_err(failed)?;
+    stack.objects().bridges.insert(bridge.network.clone(), index);
+    Ok(())
+}
+
+async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), ExecutorError> {
+    let service = &set.service;
+    let failed = |source| ExecutorError::Namespaces { service: service.clone(), source };
+    let mut order = NamespaceOrder {
+        owner: service.to_string(),
+        ids: None,
+        net: set.net,
+        ipc: set.ipc,
+        hostname: set.hostname.clone(),
+        domainname: set.domainname.clone(),
+        pid: set.pid,
+    };
+    let pinned = match &set.user {
+        UserNamespace::Create(map) => {
+            order.ids = Some((map.outside, map.count));
+            stack.keeper.namespaces(order, None).await.map_err(failed)?
+        }
+        UserNamespace::Of(owner) => {
+            let group = stack.namespaces(owner)?;
+            stack.keeper.namespaces(order, group.pinned.get(NamespaceKind::User)).await.map_err(failed)?
+        }
+    };
+    let net = match pinned.get(NamespaceKind::Net) {
+        None => None,
+        Some(net) => {
+            let open = |source| ExecutorError::Files {
+                service: service.clone(),
+                what: "open the network namespace of",
+                path: service.as_str().into(),
+                source,
+            };
+            let netns = Netns::from_fd(net.as_fd().try_clone_to_owned().map_err(open)?);
+            let attach = |source| ExecutorError::Attach {
+                service: service.clone(),
+                network: "loopback".parse().expect("a valid name"),
+                source,
+            };
+            let netlink = Netlink::open(&netns).map_err(attach)?;
+            netlink.loopback_up().await.map_err(attach)?;
+            Some((netns, netlink))
+        }
+    };
+    stack.objects().namespaces.insert(service.clone(), std::sync::Arc::new(OwnedNamespaces { pinned, net }));
+    Ok(())
+}
+
+fn remove_namespaces(service: &crate::model::ServiceName, stack: &Stack) {
+    let owned = stack.objects().namespaces.remove(service);
+    // Everything in a pid namespace ends with its init.
+    if let Some(init) = owned.and_then(|owned| owned.pinned.init()) {
+        if let Ok(init) = PidFd::open(init) {
+            let _ = init.signal(libc::SIGKILL);
+        }
+    }
+}
+
+async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
+    let failed =
+        |source| ExecutorError::Attach { service: link.service.clone(), network: link.network.clone(), source };
+    let bridge = stack.objects().bridges.get(&link.network).copied();
+    let bridge = bridge.ok_or_else(|| ExecutorError::Missing(format!("the bridge of network `{}`", link.network)))?;
+    let owned = stack.namespaces(&link.service)?;
+    let (netns, netlink) = owned
+        .net
+        .as_ref()
+        .ok_or_else(|| ExecutorError::Missing(format!("the network namespace of `{}`", link.service)))?;
+    stack.netlink.add_link(bridge, &link.bridge_end, netns, &link.interface, None).await.map_err(failed)?;
+    let gateways: Vec<std::net::IpAddr> = link.default_gateway.into_iter().collect();
+    netlink.configure(&link.interface, &[link.address.into()], &gateways).await.map_err(failed)
+}
+
+fn write_hosts(files: &[HostsFile], stack: &Stack) -> Result<(), ExecutorError> {
+    for file in files {
+        let path = stack.layout.hosts(&file.service);
+        let failed = |source| ExecutorError::Files {
+            service: file.service.clone(),
+            what: "write the hosts file",
+            path: path.clone(),
+            source,
+        };
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(failed)?;
+        }
+        // In place: running containers have this very file mounted.
+        fs::write(&path, &file.text).map_err(failed)?;
+        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        fs::set_permissions(&path, readable).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// A folder for the contents of a volume, as `mkdir` would make it whatever the umask.
+pub(super) fn create_folder(path: &std::path::Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+}

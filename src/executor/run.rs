@@ -1,0 +1,104 @@
+//! Walking a plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::{mpsc::UnboundedSender, watch};
+
+use super::{Change, ExecutorError, Stack, operation};
+use crate::{
+    model::ServiceName,
+    network::{self, Claimed},
+    plan::{Operation, Plan, StepId},
+};
+
+/// Ports that have been claimed for services that are about to start.
+pub(super) type Claims = std::sync::Mutex<BTreeMap<ServiceName, Vec<Claimed>>>;
+
+/// Carries `plan` out. Every step begins when all that it waits for are done; what is independent runs at the same time.
+///
+/// All ports are claimed before anything is changed. When a step fails, or `interrupted` becomes true, no further step
+/// begins, those under way are waited for, and then everything that was done is undone in reverse.
+///
+/// # Errors
+/// The first failure. What could not be undone is told as a warning.
+pub async fn run(
+    plan: &Plan,
+    stack: &Stack,
+    changes: &UnboundedSender<Change>,
+    mut interrupted: watch::Receiver<bool>,
+) -> Result<(), ExecutorError> {
+    let claims = claim_ports(plan)?;
+    let mut waits_for: BTreeMap<StepId, usize> = plan.steps().map(|(id, _)| (id, plan.before(id).count())).collect();
+    let mut ready: BTreeSet<StepId> = waits_for.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
+    let mut done: Vec<StepId> = Vec::new();
+    let mut failure: Option<ExecutorError> = None;
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        if failure.is_none() {
+            while let Some(id) = ready.pop_first() {
+                let _ = changes.send(Change::Began(id));
+                let claims = &claims;
+                under_way.push(async move {
+                    (id, operation::carry_out(&plan.step(id).operation, stack, claims, changes).await)
+                });
+            }
+        }
+        tokio::select! {
+            biased;
+            next = under_way.next() => match next {
+                None => break,
+                Some((id, Ok(()))) => {
+                    let _ = changes.send(Change::Done(id));
+                    done.push(id);
+                    for next in plan.after(id) {
+                        let left = waits_for.entry(next).or_default();
+                        *left -= 1;
+                        if *left == 0 {
+                            ready.insert(next);
+                        }
+                    }
+                }
+                Some((_, Err(error))) => {
+                    // Later failures are most often consequences of the first.
+                    if let Some(first) = &failure {
+                        tracing::warn!(%first, %error, "a further step failed");
+                    } else {
+                        failure = Some(error);
+                    }
+                }
+            },
+            _ = interrupted.wait_for(|stop| *stop), if failure.is_none() => {
+                failure = Some(ExecutorError::Interrupted);
+            }
+        }
+    }
+    drop(under_way);
+    let Some(failure) = failure else { return Ok(()) };
+    for id in done.into_iter().rev() {
+        let _ = changes.send(Change::Undoing(id));
+        if let Err(error) = operation::undo(&plan.step(id).operation, stack, changes).await {
+            let _ = changes.send(Change::Warning(format!("cannot undo `{}`: {error}", plan.step(id).operation)));
+        }
+    }
+    Err(failure)
+}
+
+/// Listens on every port of every container that the plan starts, so that nothing has been touched when one is taken.
+fn claim_ports(plan: &Plan) -> Result<Claims, ExecutorError> {
+    let mut claims = BTreeMap::new();
+    let mut conflicts = Vec::new();
+    for (_, step) in plan.steps() {
+        let Operation::Start(spec) = &step.operation else { continue };
+        if spec.ports.is_empty() {
+            continue;
+        }
+        match network::claim(&spec.ports) {
+            Ok(claimed) => {
+                claims.insert(spec.service.clone(), claimed);
+            }
+            Err(taken) => conflicts.extend(taken),
+        }
+    }
+    if conflicts.is_empty() { Ok(Claims::new(claims)) } else { Err(ExecutorError::Ports { conflicts }) }
+}

@@ -1,0 +1,229 @@
+//! What operations make and hold: the stack as kernel objects.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use super::{ExecutorError, container::program_runs};
+use crate::{
+    cgroup::{Group, Hierarchy, StackGroup},
+    model::{NetworkName, ServiceName, StopSignal},
+    network::{Forwarder, Netlink, NetworkError},
+    sandbox::{ExecOrder, Keeper, Pinned, Process, SandboxError, Skeleton, StackIds, Started},
+    state::{ProcessRecord, StackLayout, StackRecord},
+    sys::{ExitStatus, NamespaceKind, Netns, PidFd},
+};
+
+/// Everything there is of a running stack.
+pub struct Stack {
+    pub(super) layout: StackLayout,
+    pub(super) keeper: Keeper,
+    pub(super) ids: StackIds,
+    pub(super) netns: Arc<Netns>,
+    pub(super) netlink: Netlink,
+    pub(super) hierarchy: Hierarchy,
+    pub(super) group: Option<StackGroup>,
+    objects: Mutex<Objects>,
+}
+
+/// What steps add and remove; locked for a moment at a time, never across an await.
+#[derive(Default)]
+pub(super) struct Objects {
+    /// Index of the interface of each bridge.
+    pub(super) bridges: BTreeMap<NetworkName, u32>,
+    pub(super) namespaces: BTreeMap<ServiceName, Arc<OwnedNamespaces>>,
+    pub(super) containers: BTreeMap<ServiceName, Running>,
+    pub(super) skeleton: Option<Skeleton>,
+}
+
+/// The namespaces that a service owns.
+pub(super) struct OwnedNamespaces {
+    pub(super) pinned: Pinned,
+    /// Its network, to be configured.
+    pub(super) net: Option<(Netns, Netlink)>,
+}
+
+/// A container.
+pub(super) struct Running {
+    pub(super) pid: i32,
+    pub(super) pidfd: Arc<PidFd>,
+    pub(super) exit: watch::Receiver<Option<ExitStatus>>,
+    /// Its first process is pid 1 of a namespace, which gets no signal that it does not handle.
+    pub(super) is_init: bool,
+    pub(super) stop_signal: StopSignal,
+    pub(super) stop_grace_ms: u64,
+    pub(super) process: Process,
+    pub(super) group: Option<Group>,
+    pub(super) folder: PathBuf,
+    /// Dropped with it: from then on nobody listens on its ports.
+    pub(super) forwarders: Vec<Forwarder>,
+}
+
+/// A program to run in a container.
+#[derive(Debug, Clone)]
+pub struct Exec {
+    /// Where.
+    pub service: ServiceName,
+    /// Command line.
+    pub argv: Vec<String>,
+    /// Added to the environment of the container.
+    pub environment: Vec<(String, String)>,
+    /// Who it runs as; none is whoever the container runs as.
+    pub user: Option<crate::model::UserSpec>,
+    /// Where it runs; none is the working directory of the container.
+    pub working_dir: Option<PathBuf>,
+    /// Rows and columns of its terminal.
+    pub terminal: Option<(u16, u16)>,
+}
+
+impl Stack {
+    /// A stack with nothing in it but its network namespace. To be called on the runtime that it will live on.
+    ///
+    /// # Errors
+    /// When there can be no network namespace.
+    pub fn create(layout: StackLayout, keeper: Keeper, ids: StackIds) -> Result<Self, NetworkError> {
+        let netns = Netns::create().map_err(NetworkError::Namespace)?;
+        let netlink = Netlink::open(&netns)?;
+        let hierarchy = Hierarchy::detect();
+        let group = hierarchy.stack(layout.project());
+        Ok(Self {
+            layout,
+            keeper,
+            ids,
+            netns: Arc::new(netns),
+            netlink,
+            hierarchy,
+            group,
+            objects: Mutex::new(Objects::default()),
+        })
+    }
+
+    /// Its places on disk.
+    pub fn layout(&self) -> &StackLayout {
+        &self.layout
+    }
+
+    /// Whose ids its containers have.
+    pub fn ids(&self) -> &StackIds {
+        &self.ids
+    }
+
+    /// The objects. No step panics while it holds them; should one, they are still whole.
+    pub(super) fn objects(&self) -> MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The namespaces that `service` owns.
+    pub(super) fn namespaces(&self, service: &ServiceName) -> Result<Arc<OwnedNamespaces>, ExecutorError> {
+        let found = self.objects().namespaces.get(service).cloned();
+        found.ok_or_else(|| ExecutorError::Missing(format!("the namespaces of `{service}`")))
+    }
+
+    /// Sends a signal to the first process of every container.
+    pub fn signal_all(&self, signal: StopSignal) {
+        for container in self.objects().containers.values() {
+            let _ = container.pidfd.signal(signal.number());
+        }
+    }
+
+    /// Gives every container this many milliseconds to stop, instead of what the file says.
+    pub fn set_grace(&self, grace_ms: u64) {
+        for container in self.objects().containers.values_mut() {
+            container.stop_grace_ms = grace_ms;
+        }
+    }
+
+    /// Runs a program in a container, with `fds` as its standard streams and, for one with a terminal, the socket that the
+    /// terminal's other side is sent through. It runs when this comes back.
+    ///
+    /// # Errors
+    /// When the container does not run, or the program cannot be run.
+    pub async fn exec(&self, exec: Exec, mut fds: Vec<OwnedFd>) -> Result<Started, ExecError> {
+        let wanted = 3 + usize::from(exec.terminal.is_some());
+        if fds.len() != wanted {
+            return Err(ExecError::Descriptors { wanted, came: fds.len() });
+        }
+        let (order, group) = {
+            let objects = self.objects();
+            let container = objects.containers.get(&exec.service).filter(|container| container.exit.borrow().is_none());
+            let container = container.ok_or_else(|| ExecError::NotRunning(exec.service.clone()))?;
+            let mut process = container.process.clone();
+            process.argv = exec.argv;
+            process.user = exec.user.or(process.user);
+            process.working_dir = exec.working_dir.unwrap_or(process.working_dir);
+            for (name, value) in exec.environment {
+                process.environment.retain(|(known, _)| *known != name);
+                process.environment.push((name, value));
+            }
+            let group = container.group.as_ref().map(Group::open).transpose().map_err(ExecError::Group)?;
+            let order = ExecOrder { pid: container.pid, process, terminal: exec.terminal, cgroup: group.is_some() };
+            (order, group)
+        };
+        let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|errno| SandboxError::Talk(errno.into()))?;
+        fds.insert(3, status);
+        fds.extend(group);
+        let started = self.keeper.exec(order, fds).await?;
+        program_runs(status_reader).await?;
+        Ok(started)
+    }
+
+    /// What would be left if the supervisor were killed now.
+    pub fn record(&self) -> StackRecord {
+        let objects = self.objects();
+        let inits = objects.namespaces.values().filter_map(|owned| owned.pinned.init());
+        let mains = objects.containers.values().map(|container| container.pid);
+        let groups = objects.containers.values().filter_map(|container| container.group.as_ref());
+        let mut cgroups: Vec<PathBuf> = groups.map(|group| group.path().to_owned()).collect();
+        cgroups.extend(self.group.as_ref().map(|group| group.path().to_owned()));
+        StackRecord { processes: inits.chain(mains).filter_map(ProcessRecord::of).collect(), cgroups }
+    }
+
+    /// Removes the control group of the stack, once its containers have gone.
+    pub fn remove_group(&self) {
+        if let Some(Err(error)) = self.group.as_ref().map(StackGroup::remove) {
+            tracing::warn!(%error, "the control group of the stack is left");
+        }
+    }
+
+    /// The descriptor of a namespace that `service` owns.
+    pub(super) fn pinned(&self, service: &ServiceName, kind: NamespaceKind) -> Result<OwnedFd, ExecutorError> {
+        let owned = self.namespaces(service)?;
+        let missing = || ExecutorError::Missing(format!("the {} namespace of `{service}`", kind.proc_name()));
+        let namespace = owned.pinned.get(kind).ok_or_else(missing)?;
+        std::os::fd::AsFd::as_fd(namespace).try_clone_to_owned().map_err(|source| ExecutorError::Files {
+            service: service.clone(),
+            what: "hold the namespaces of",
+            path: PathBuf::from(kind.proc_name()),
+            source,
+        })
+    }
+}
+
+/// Why a program was not run in a container.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// There is nothing to run it in.
+    #[error("service `{0}` does not run")]
+    NotRunning(ServiceName),
+    /// The client sent too few or too many descriptors.
+    #[error("{came} descriptors came with the request, which needs {wanted}")]
+    Descriptors {
+        /// How many a request of this kind has.
+        wanted: usize,
+        /// How many came.
+        came: usize,
+    },
+    /// Its control group cannot be opened.
+    #[error("cannot open the control group of the container")]
+    Group(#[source] io::Error),
+    /// What the keeper said.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+}

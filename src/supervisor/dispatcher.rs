@@ -1,0 +1,295 @@
+//! The task that owns the picture of the stack.
+
+use std::{collections::VecDeque, future::pending, path::PathBuf, sync::Arc, time::Duration};
+
+use ipnet::Ipv4Net;
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+    sync::{
+        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        oneshot, watch,
+    },
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+
+use super::{Event, Reply, Snapshot, connection};
+use crate::{
+    executor::{self, Change, ExecutorError, Stack},
+    model::{ContainerState, Host, Observed, StopSignal},
+    plan::{self, Plan, StepId},
+};
+
+/// What a connection asks of the dispatcher.
+pub(super) enum Ask {
+    Observe(oneshot::Sender<Snapshot>),
+    Apply { plan: Plan, files: Vec<PathBuf>, owner: Option<ConnectionId>, replies: UnboundedSender<Reply> },
+    Down { timeout_ms: Option<u64>, replies: UnboundedSender<Reply> },
+    Kill,
+    Closed(ConnectionId),
+}
+
+/// Tells connections apart.
+pub(super) type ConnectionId = u64;
+
+/// How long a supervisor with nothing to do waits for whoever started it.
+const FIRST_CLIENT: Duration = Duration::from_secs(10);
+
+/// How long the owner of a stack that has gone down may take to read the last of the logs.
+const LAST_READ: Duration = Duration::from_secs(5);
+
+/// Serves until nothing is left of the stack.
+pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Net>) {
+    let (asks, mut asked) = mpsc::unbounded_channel();
+    let (changes, mut changed) = mpsc::unbounded_channel();
+    let host = Host { ids: stack.ids().for_plan(), routes: routes.into_iter().collect() };
+    let mut dispatcher = Dispatcher {
+        stack: Arc::new(stack),
+        observed: Observed { host, ..Observed::default() },
+        files: Vec::new(),
+        changes,
+        owner: None,
+        job: None,
+        waiting: VecDeque::new(),
+        connections: 0,
+        last_used: Instant::now() + FIRST_CLIENT,
+    };
+    let mut terminate = signal(SignalKind::terminate()).ok();
+    let mut next_id: ConnectionId = 0;
+    loop {
+        if dispatcher.is_finished() {
+            break;
+        }
+        tokio::select! {
+            biased;
+            Some(change) = changed.recv() => dispatcher.change(change),
+            result = job_end(&mut dispatcher.job) => dispatcher.job_ended(result, &mut changed),
+            Some(ask) = asked.recv() => dispatcher.ask(ask),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    next_id += 1;
+                    dispatcher.connections += 1;
+                    tokio::spawn(connection::serve(next_id, stream, dispatcher.stack.clone(), asks.clone()));
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely: a moment later there may be some.
+                    tracing::warn!(%error, "a client cannot be heard");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            () = asked_to_end(&mut terminate) => dispatcher.down("the supervisor is asked to end", None, None),
+            () = sleep_until(dispatcher.last_used) => {}
+        }
+    }
+    dispatcher.stack.remove_group();
+}
+
+async fn job_end(job: &mut Option<Job>) -> Result<(), ExecutorError> {
+    match job {
+        None => pending().await,
+        Some(job) => (&mut job.task).await.unwrap_or_else(|e| Err(ExecutorError::Missing(e.to_string()))),
+    }
+}
+
+async fn asked_to_end(signal: &mut Option<tokio::signal::unix::Signal>) {
+    match signal {
+        None => pending().await,
+        Some(signal) => {
+            signal.recv().await;
+        }
+    }
+}
+
+struct Dispatcher {
+    stack: Arc<Stack>,
+    observed: Observed,
+    files: Vec<PathBuf>,
+    changes: UnboundedSender<Change>,
+    /// The connection that the stack goes down with, and where it hears of events.
+    owner: Option<(ConnectionId, UnboundedSender<Reply>)>,
+    job: Option<Job>,
+    waiting: VecDeque<Waiting>,
+    connections: usize,
+    /// Until then nothing being left is no reason to end.
+    last_used: Instant,
+}
+
+/// A plan under way.
+struct Job {
+    task: JoinHandle<Result<(), ExecutorError>>,
+    interrupt: watch::Sender<bool>,
+    /// The text of each step, for events.
+    steps: Vec<String>,
+    replies: Option<UnboundedSender<Reply>>,
+}
+
+/// A job that begins when the one under way has ended.
+enum Waiting {
+    Apply { plan: Plan, files: Vec<PathBuf>, owner: Option<ConnectionId>, replies: UnboundedSender<Reply> },
+    Down { cause: &'static str, timeout_ms: Option<u64>, replies: Option<UnboundedSender<Reply>> },
+}
+
+impl Dispatcher {
+    fn is_finished(&self) -> bool {
+        let idle = self.job.is_none() && self.waiting.is_empty() && self.observed.containers.is_empty();
+        let unused = self.owner.is_none() && Instant::now() >= self.last_used;
+        idle && unused
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        match ask {
+            Ask::Observe(answer) => {
+                let supervisor = std::process::id() as i32;
+                let _ =
+                    answer.send(Snapshot { observed: self.observed.clone(), files: self.files.clone(), supervisor });
+            }
+            Ask::Apply { plan, files, owner, replies } => {
+                self.begin_or_wait(Waiting::Apply { plan, files, owner, replies });
+            }
+            Ask::Down { timeout_ms, replies } => self.down("down was asked for", timeout_ms, Some(replies)),
+            Ask::Kill => self.stack.signal_all(StopSignal::KILL),
+            Ask::Closed(id) => {
+                self.connections -= 1;
+                if self.owner.as_ref().is_some_and(|(owner, _)| *owner == id) {
+                    self.owner = None;
+                    self.down("the `up` that the stack belongs to has ended", None, None);
+                } else if self.connections == 0 {
+                    self.last_used = self.last_used.min(Instant::now());
+                }
+            }
+        }
+    }
+
+    fn down(&mut self, cause: &'static str, timeout_ms: Option<u64>, replies: Option<UnboundedSender<Reply>>) {
+        if let Some(job) = &self.job {
+            job.interrupt.send_replace(true);
+        }
+        self.begin_or_wait(Waiting::Down { cause, timeout_ms, replies });
+    }
+
+    fn begin_or_wait(&mut self, next: Waiting) {
+        self.waiting.push_back(next);
+        if self.job.is_none() {
+            self.begin_next();
+        }
+    }
+
+    fn begin_next(&mut self) {
+        let Some(next) = self.waiting.pop_front() else { return };
+        let (plan, replies) = match next {
+            Waiting::Apply { plan, files, owner, replies } => {
+                self.files = files;
+                if let Some(id) = owner {
+                    self.owner = Some((id, replies.clone()));
+                }
+                (plan, Some(replies))
+            }
+            Waiting::Down { cause, timeout_ms, replies } => {
+                if let Some(timeout_ms) = timeout_ms {
+                    self.stack.set_grace(timeout_ms);
+                }
+                (plan::down(&self.observed, cause), replies)
+            }
+        };
+        let (interrupt, interrupted) = watch::channel(false);
+        let steps = plan.steps().map(|(_, step)| step.operation.to_string()).collect();
+        let (stack, changes) = (self.stack.clone(), self.changes.clone());
+        let task = tokio::spawn(async move { executor::run(&plan, &stack, &changes, interrupted).await });
+        self.job = Some(Job { task, interrupt, steps, replies });
+    }
+
+    fn job_ended(&mut self, result: Result<(), ExecutorError>, changed: &mut UnboundedReceiver<Change>) {
+        // What the job changed comes before its end.
+        while let Ok(change) = changed.try_recv() {
+            self.change(change);
+        }
+        let Some(job) = self.job.take() else { return };
+        if let Err(error) = &result {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a plan was not carried out");
+        }
+        if let Some(replies) = job.replies {
+            let _ = replies.send(match result {
+                Ok(()) => Reply::Done,
+                Err(error) => Reply::Failed(error.into_failure()),
+            });
+        }
+        // Time for the owner to read the logs, if nothing is left; it hangs up when it has.
+        self.last_used = Instant::now();
+        if self.owner.is_some() && self.observed.containers.is_empty() {
+            let owner = self.owner.take();
+            self.last_used += LAST_READ;
+            drop(owner);
+        }
+        self.begin_next();
+    }
+
+    fn change(&mut self, change: Change) {
+        let observed = &mut self.observed;
+        let event = match change {
+            Change::Began(id) => self.step(id).map(Event::Began),
+            Change::Done(id) => self.step(id).map(Event::Done),
+            Change::Undoing(id) => self.step(id).map(Event::Undoing),
+            Change::Network(network, subnet) => {
+                observed.networks.insert(network, subnet);
+                None
+            }
+            Change::NetworkRemoved(network) => {
+                observed.networks.remove(&network);
+                None
+            }
+            Change::Namespaces(service, fingerprint) => {
+                observed.namespaces.insert(service, fingerprint);
+                self.record();
+                None
+            }
+            Change::NamespacesRemoved(service) => {
+                observed.namespaces.remove(&service);
+                observed.addresses.remove(&service);
+                self.record();
+                None
+            }
+            Change::Address(service, network, address) => {
+                observed.addresses.entry(service).or_default().insert(network, address);
+                None
+            }
+            Change::Container(service, container) => {
+                let state = container.state;
+                observed.containers.insert(service.clone(), *container);
+                self.record();
+                Some(Event::Container(service, state))
+            }
+            Change::State(service, state) => observed.containers.get_mut(&service).map(|container| {
+                container.state = state;
+                if let ContainerState::Exited(_) = state {
+                    container.pid = None;
+                }
+                Event::Container(service, state)
+            }),
+            Change::ContainerRemoved(service) => {
+                observed.containers.remove(&service);
+                self.record();
+                Some(Event::Removed(service))
+            }
+            Change::Warning(text) => Some(Event::Warning(text)),
+        };
+        let Some(event) = event else { return };
+        let job = self.job.as_ref().and_then(|job| job.replies.as_ref());
+        let owner = self.owner.as_ref().map(|(_, replies)| replies);
+        for replies in [job, owner.filter(|owner| job.is_none_or(|job| !job.same_channel(owner)))].into_iter().flatten()
+        {
+            let _ = replies.send(Reply::Event(event.clone()));
+        }
+    }
+
+    fn step(&self, id: StepId) -> Option<String> {
+        self.job.as_ref()?.steps.get(id).cloned()
+    }
+
+    /// Writes down what a killed supervisor would leave.
+    fn record(&self) {
+        if let Err(error) = self.stack.record().write(self.stack.layout()) {
+            tracing::error!(%error, "the state of the stack cannot be written down");
+        }
+    }
+}

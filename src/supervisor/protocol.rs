@@ -1,0 +1,105 @@
+//! What is said over the control socket: a line of JSON each.
+//!
+//! A connection carries one request. `Observe` and `Exec` get one or a few replies; `Apply` and `Down` get events, then
+//! `Done` or `Failed`. The descriptors of an `Exec` come with its first byte.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    diagnostics::Failure,
+    model::{ContainerState, Observed, ServiceName, UserSpec},
+    plan::Plan,
+};
+
+/// What a client asks for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// What is there.
+    Observe,
+    /// Carry a plan out.
+    Apply {
+        /// The plan, made from what `Observe` said.
+        plan: Plan,
+        /// The files it came from.
+        files: Vec<PathBuf>,
+        /// The stack belongs to this connection: it goes down when the connection closes, however that happens. Events go
+        /// on after `Done`.
+        foreground: bool,
+    },
+    /// Stop and remove everything but named volumes.
+    Down {
+        /// Milliseconds that every service may take to stop, instead of what the file says.
+        timeout_ms: Option<u64>,
+    },
+    /// Kill every container.
+    Kill,
+    /// Run a program in a container. Three descriptors come along, and a fourth for the terminal if it has one.
+    Exec(ExecRequest),
+    /// During an `Exec`: send this signal to the program.
+    Signal(i32),
+}
+
+/// A program to run in a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// Where.
+    pub service: ServiceName,
+    /// Command line, never empty.
+    pub argv: Vec<String>,
+    /// Added to the environment of the container.
+    pub environment: Vec<(String, String)>,
+    /// Who it runs as; none is whoever the container runs as.
+    pub user: Option<UserSpec>,
+    /// Where it runs; none is the working directory of the container.
+    pub working_dir: Option<PathBuf>,
+    /// Rows and columns of a terminal of its own, whose other side is sent through the fourth descriptor, a socket.
+    pub terminal: Option<(u16, u16)>,
+}
+
+/// What the supervisor answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To `Observe`.
+    Snapshot(Box<Snapshot>),
+    /// Something happened.
+    Event(Event),
+    /// What was asked for is done.
+    Done,
+    /// It is not, and this is why.
+    Failed(Failure),
+    /// The program of an `Exec` has ended, with this code as a shell would show it.
+    Exited(i32),
+}
+
+/// What is there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The stack.
+    pub observed: Observed,
+    /// The files it came from.
+    pub files: Vec<PathBuf>,
+    /// The process that answers.
+    pub supervisor: i32,
+}
+
+/// Something happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A step of a plan has begun.
+    Began(String),
+    /// A step of a plan is done.
+    Done(String),
+    /// A step is undone because another failed.
+    Undoing(String),
+    /// A container is somewhere else in its life.
+    Container(ServiceName, ContainerState),
+    /// A container is gone.
+    Removed(ServiceName),
+    /// Something that people should know.
+    Warning(String),
+}

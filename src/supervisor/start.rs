@@ -1,0 +1,288 @@
+//! Starting a supervisor: from the command that needs one to a process that answers.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::{
+        fd::AsFd,
+        unix::{
+            fs::{DirBuilderExt, OpenOptionsExt},
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sched::CloneFlags;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
+
+use super::dispatcher;
+use crate::{
+    cgroup,
+    diagnostics::{Failure, FailureKind},
+    executor::Stack,
+    network,
+    sandbox::{Keeper, StackIds, UserNamespaceError, diagnose, fork_keeper, map_ids},
+    state::{Lock, LockError, StackLayout, StackRecord},
+    sys::process::{self, Fork},
+};
+
+/// How long a command waits for another one that is just starting or ending the stack.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Connects to the supervisor of a stack; none when there is nothing of the stack. One that was killed has left things
+/// behind: then a new one is started, which cleans up.
+///
+/// # Errors
+/// When the supervisor cannot be reached or started.
+pub fn connect(layout: &StackLayout) -> Result<Option<UnixStream>, Failure> {
+    match layout.connect() {
+        Ok(stream) => return Ok(Some(stream)),
+        Err(e) if !nobody_there(&e) => return Err(unreachable(layout, &e)),
+        Err(_) => {}
+    }
+    if layout.runtime().exists() || layout.data().exists() { connect_or_start(layout).map(Some) } else { Ok(None) }
+}
+
+/// Connects to the supervisor of a stack, starting it if there is none. The caller has to be single-threaded.
+///
+/// # Errors
+/// When this host does not let it run; each with what to do about it.
+pub fn connect_or_start(layout: &StackLayout) -> Result<UnixStream, Failure> {
+    let started = Instant::now();
+    loop {
+        match layout.connect() {
+            Ok(stream) => return Ok(stream),
+            Err(e) if !nobody_there(&e) => return Err(unreachable(layout, &e)),
+            Err(_) => {}
+        }
+        match Lock::take(&layout.lock()) {
+            Ok(lock) => return start(layout, lock),
+            // Whoever took the last stack down has taken the folder along.
+            Err(LockError::Io { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && started.elapsed() < PATIENCE =>
+            {
+                layout.layout().create().map_err(|e| Failure::host("cannot make nscompose's folders").caused_by(&e))?;
+            }
+            // Somebody starts it or takes it down at this moment.
+            Err(LockError::Held { .. }) if started.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(5)),
+            Err(error @ LockError::Held { .. }) => {
+                return Err(
+                    Failure::from_error(FailureKind::Operation, &error).hint("wait for it, or end it if it hangs")
+                );
+            }
+            Err(error) => return Err(Failure::from_error(FailureKind::Host, &error)),
+        }
+    }
+}
+
+fn nobody_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+fn unreachable(layout: &StackLayout, error: &io::Error) -> Failure {
+    Failure::host(format!("cannot reach the supervisor of stack `{}`", layout.project())).caused_by(error)
+}
+
+/// Forks the supervisor and waits until it answers.
+fn start(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure> {
+    let internal = |what: &str, e: &dyn std::error::Error| Failure::host(format!("cannot {what}")).caused_by(e);
+    let ids = StackIds::of_caller();
+    let (mut ours, theirs) = UnixStream::pair().map_err(|e| internal("make a socket", &e))?;
+    match process::fork(CloneFlags::empty(), None).map_err(|e| internal("start a process", &e))? {
+        Fork::Child => {
+            drop(ours);
+            supervise(layout, lock, ids, theirs)
+        }
+        Fork::Parent(child) => {
+            drop(theirs);
+            // The child has it too and keeps it; ours must not outlive this command.
+            drop(lock);
+            let mut message = [0; 1];
+            if ids != StackIds::Root && matches!(ours.read(&mut message), Ok(1)) && message == *UNSHARED {
+                map_ids(child.pid, &ids).map_err(|e| {
+                    Failure::from_error(FailureKind::Host, &e)
+                        .hint("check the ranges of your account in /etc/subuid and /etc/subgid (subuid(5))")
+                })?;
+                let _ = ours.write_all(MAPPED);
+            }
+            let mut answer = Vec::new();
+            // When it ends without a word, what it wrote before is not a failure that can be read either.
+            let _ = ours.read_to_end(&mut answer);
+            let answer = answer.strip_prefix(UNSHARED).unwrap_or(&answer);
+            if answer == READY {
+                return layout.connect().map_err(|e| unreachable(layout, &e));
+            }
+            Err(serde_json::from_slice(answer)
+                .unwrap_or_else(|_| Failure::internal("the supervisor ended before it was ready")))
+        }
+    }
+}
+
+const UNSHARED: &[u8; 1] = b"u";
+const MAPPED: &[u8; 1] = b"m";
+const READY: &[u8] = b"r";
+
+/// The supervisor's life, in the forked process.
+fn supervise(layout: &StackLayout, lock: Lock, ids: StackIds, mut caller: UnixStream) -> ! {
+    let failure = match prepare(layout, lock, &ids, &mut caller) {
+        Ok(prepared) => match serve(layout, ids, prepared, &mut caller) {
+            Ok(()) => process::exit_now(0),
+            Err(failure) => failure,
+        },
+        Err(failure) => failure,
+    };
+    let _ = caller.write_all(&serde_json::to_vec(&failure).unwrap_or_default());
+    clean_up(layout);
+    process::exit_now(1)
+}
+
+struct Prepared {
+    lock: Lock,
+    keeper: UnixStream,
+    keeper_pid: i32,
+    listener: UnixListener,
+}
+
+/// Everything that has to happen before there are threads.
+fn prepare(layout: &StackLayout, mut lock: Lock, ids: &StackIds, caller: &mut UnixStream) -> Result<Prepared, Failure> {
+    let io = |what: &'static str| move |e: io::Error| Failure::host(format!("cannot {what}")).caused_by(&e);
+    // Whoever runs us may wait for the end of a pipe that it left open.
+    process::close_all_but(3, &[lock.descriptor(), caller.as_fd()]).map_err(io("close what is inherited"))?;
+    let _ = rustix::process::setsid();
+    let _ = rustix::thread::set_name(c"nscompose");
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // The folder that the command was run in can be removed or unmounted.
+    std::env::set_current_dir("/").map_err(io("enter /"))?;
+    lock.name_holder().map_err(io("write to the lock"))?;
+
+    if *ids != StackIds::Root {
+        enter_user_namespace(caller)?;
+    }
+    // Mounts of the stack are nobody else's business, and go with it.
+    let own_mounts = nix::sched::unshare(CloneFlags::CLONE_NEWNS)
+        .map_err(io::Error::from)
+        .and_then(|()| Ok(mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?));
+    own_mounts.map_err(|e| refused(UserNamespaceError::Powerless(e)))?;
+
+    clean_up(layout);
+    let runtime = layout.runtime();
+    fs::DirBuilder::new().mode(0o700).create(&runtime).map_err(io("make the runtime folder"))?;
+    redirect_streams(layout).map_err(io("open the log of the supervisor"))?;
+    let private = layout.private();
+    fs::create_dir(&private).map_err(io("make a folder for private mounts"))?;
+    rustix::mount::mount("tmpfs", &private, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755"))
+        .map_err(|e| io("mount a private tmpfs")(e.into()))?;
+
+    let (keeper, keeper_pid) = fork_keeper(&private).map_err(io("start the keeper"))?;
+    let listener = listen(&runtime).map_err(io("open the control socket"))?;
+    Ok(Prepared { lock, keeper, keeper_pid, listener })
+}
+
+fn enter_user_namespace(caller: &mut UnixStream) -> Result<(), Failure> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| refused(UserNamespaceError::Refused(e.into())))?;
+    let mut answer = [0; 1];
+    let mapped = caller.write_all(UNSHARED).and_then(|()| caller.read_exact(&mut answer));
+    // The caller has told the user why, if it failed.
+    mapped.map_err(|e| Failure::host("ids were not mapped").caused_by(&e))
+}
+
+fn refused(error: UserNamespaceError) -> Failure {
+    let failure = Failure::from_error(FailureKind::Host, &error);
+    if nix::unistd::geteuid().is_root() && matches!(error, UserNamespaceError::Powerless(_)) {
+        // Root without CAP_SYS_ADMIN: a container that was not given it.
+        let in_namespace = !StackIds::of_caller().eq(&StackIds::Root);
+        if !in_namespace {
+            return failure.hint("root lacks CAP_SYS_ADMIN here, as in an unprivileged container; run that privileged");
+        }
+    }
+    diagnose().into_iter().fold(failure, Failure::hint)
+}
+
+/// Standard input from nowhere, output and errors into a file: nothing of the caller's terminal stays open.
+fn redirect_streams(layout: &StackLayout) -> io::Result<()> {
+    let null = File::open("/dev/null")?;
+    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(layout.supervisor_log())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&log)?;
+    rustix::stdio::dup2_stderr(&log)?;
+    Ok(())
+}
+
+fn listen(runtime: &Path) -> io::Result<UnixListener> {
+    let folder = File::open(runtime)?;
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&folder);
+    // The umask makes it 0600.
+    UnixListener::bind(format!("/proc/self/fd/{fd}/{}", StackLayout::SOCKET))
+}
+
+/// Serves until the stack is gone.
+fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut UnixStream) -> Result<(), Failure> {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .try_init();
+    let host = |what: &str, e: &dyn std::error::Error| Failure::host(format!("cannot {what}")).caused_by(e);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| host("start the supervisor's runtime", &e))?;
+    runtime.block_on(async {
+        let keeper = Keeper::attach(prepared.keeper).map_err(|e| host("talk to the keeper", &e))?;
+        let stack = Stack::create(layout.clone(), keeper, ids);
+        let stack = stack.map_err(|e| host("make the network of the stack", &e))?;
+        let routes = network::host_routes().await.unwrap_or_default();
+        prepared.listener.set_nonblocking(true).map_err(|e| host("open the control socket", &e))?;
+        let listener = tokio::net::UnixListener::from_std(prepared.listener);
+        let listener = listener.map_err(|e| host("open the control socket", &e))?;
+        let _ = caller.write_all(READY);
+        let _ = caller.shutdown(std::net::Shutdown::Both);
+        dispatcher::run(listener, stack, routes).await;
+        Ok::<(), Failure>(())
+    })?;
+    if let Ok(keeper) = crate::sys::PidFd::open(prepared.keeper_pid) {
+        let _ = keeper.signal(libc::SIGKILL);
+        let _ = process::reap_child(prepared.keeper_pid);
+    }
+    clean_up(layout);
+    if let Err(error) = prepared.lock.remove() {
+        tracing::warn!(%error, "the lock is left");
+    }
+    layout.layout().remove_empty();
+    // Clients wait for the end of their connection: it must come when there is nothing left to do, so it comes from the
+    // kernel when this process ends.
+    std::mem::forget(runtime);
+    Ok(())
+}
+
+/// Removes everything that a stack leaves on disk, after ending whatever a killed supervisor has left running. Named
+/// volumes stay.
+fn clean_up(layout: &StackLayout) {
+    if let Some(record) = StackRecord::read(layout) {
+        let alive: Vec<_> = record.processes.iter().filter_map(|process| process.find()).collect();
+        for process in &alive {
+            let _ = process.signal(libc::SIGKILL);
+        }
+        record.cgroups.iter().for_each(|path| cgroup::kill(path));
+        let started = Instant::now();
+        while alive.iter().any(crate::sys::PidFd::is_alive) && started.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(2));
+        }
+        for path in &record.cgroups {
+            let started = Instant::now();
+            while cgroup::remove(path).is_err() && started.elapsed() < Duration::from_secs(2) {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+    let _ = rustix::mount::unmount(layout.private(), rustix::mount::UnmountFlags::DETACH);
+    for folder in [layout.data(), layout.runtime()] {
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %folder.display(), %error, "a folder is left");
+            }
+            _ => {}
+        }
+    }
+}
