@@ -9,5 +9,6 @@
 //! docs/ARCHITECTURE.md is the map; the modules below stand in the order in which the data flows.
 
 pub mod diagnostics;
+pub mod load;
 pub mod model;
 pub mod sys;

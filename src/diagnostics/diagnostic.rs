@@ -40,13 +40,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error without a place.
     pub fn error(message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Error,
-            message: message.into(),
-            span: None,
-            labels: Vec::new(),
-            hints: Vec::new(),
-        }
+        Self { severity: Severity::Error, message: message.into(), span: None, labels: Vec::new(), hints: Vec::new() }
     }
 
     /// A warning without a place.
@@ -92,10 +86,16 @@ impl Diagnostic {
 
 /// All mistakes of a run, in the order of the files and of the places in them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Diagnostics(Vec<Diagnostic>);
+pub struct Diagnostics {
+    list: Vec<Diagnostic>,
+    /// How many were not kept.
+    dropped: usize,
+}
 
 /// Rendering more than this helps nobody, and a hostile file has millions.
 const MOST_RENDERED: usize = 100;
+/// Keeping more than this costs memory for nothing.
+const MOST_KEPT: usize = 1000;
 
 impl Diagnostics {
     /// None yet.
@@ -105,32 +105,40 @@ impl Diagnostics {
 
     /// Adds one.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.0.push(diagnostic);
+        if self.list.len() < MOST_KEPT {
+            self.list.push(diagnostic);
+        } else {
+            self.dropped += 1;
+            // The verdict must not depend on what was kept.
+            if diagnostic.severity == Severity::Error && !self.has_errors() {
+                self.list.push(diagnostic);
+            }
+        }
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list.len() + self.dropped
     }
 
     /// Whether one of them is an error.
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.0.iter()
+        self.list.iter()
     }
 
     /// Puts them in file order: those without a place first, else by file, place and the order in which they were found.
     pub fn sort(&mut self) {
-        self.0.sort_by_key(|diagnostic| {
+        self.list.sort_by_key(|diagnostic| {
             diagnostic.span.as_ref().map(|span| (span.file().order(), span.bytes().start, span.bytes().end))
         });
     }
@@ -138,14 +146,14 @@ impl Diagnostics {
     /// The text of all of them for people, an empty line between two.
     pub fn render(&self, color: bool) -> String {
         let mut text = String::new();
-        for (index, diagnostic) in self.0.iter().take(MOST_RENDERED).enumerate() {
+        for (index, diagnostic) in self.list.iter().take(MOST_RENDERED).enumerate() {
             if index > 0 {
                 text.push('\n');
             }
             text.push_str(&diagnostic.render(color));
         }
-        if self.0.len() > MOST_RENDERED {
-            text.push_str(&format!("\n… and {} more\n", self.0.len() - MOST_RENDERED));
+        if self.len() > MOST_RENDERED {
+            text.push_str(&format!("\n… and {} more\n", self.len() - MOST_RENDERED));
         }
         text
     }
@@ -153,13 +161,13 @@ impl Diagnostics {
 
 impl From<Diagnostic> for Diagnostics {
     fn from(diagnostic: Diagnostic) -> Self {
-        Self(vec![diagnostic])
+        Self { list: vec![diagnostic], dropped: 0 }
     }
 }
 
 impl Extend<Diagnostic> for Diagnostics {
     fn extend<T: IntoIterator<Item = Diagnostic>>(&mut self, diagnostics: T) {
-        self.0.extend(diagnostics);
+        diagnostics.into_iter().for_each(|diagnostic| self.push(diagnostic));
     }
 }
 
@@ -168,7 +176,7 @@ impl IntoIterator for Diagnostics {
     type IntoIter = std::vec::IntoIter<Diagnostic>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.list.into_iter()
     }
 }
 

@@ -10,6 +10,8 @@ use super::{Diagnostic, Severity, SourceFile, Span, sanitize};
 
 /// Characters of a line shown before and after the place that is pointed at.
 const WINDOW: usize = 100;
+/// Characters of a message, of which names from a file may be a part.
+const LONGEST: usize = 1000;
 /// Two places this many lines apart are drawn as one excerpt.
 const NEAR: usize = 4;
 
@@ -18,8 +20,16 @@ pub(super) const HINT: Style = AnsiColor::BrightCyan.on_default().bold();
 
 /// `label: text` in one line, the label in `style`.
 pub(super) fn labelled(label: &str, text: &str, style: Style, color: bool) -> String {
-    let text = sanitize(text);
+    let text = clipped(text);
     if color { format!("{style}{label}:{style:#} {text}\n") } else { format!("{label}: {text}\n") }
+}
+
+/// A text of one line, harmless and of a bearable length.
+fn clipped(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", sanitize(&text[..end])),
+        None => sanitize(text).into_owned(),
+    }
 }
 
 pub(super) fn diagnostic(diagnostic: &Diagnostic, color: bool) -> String {
@@ -27,7 +37,7 @@ pub(super) fn diagnostic(diagnostic: &Diagnostic, color: bool) -> String {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let message = sanitize(&diagnostic.message);
+    let message = clipped(&diagnostic.message);
     let mut group = Group::with_title(level.primary_title(message));
     let mut corrections = Vec::new();
     for excerpt in excerpts(diagnostic) {
@@ -85,7 +95,7 @@ fn excerpts(diagnostic: &Diagnostic) -> Vec<Excerpt> {
         span: &label.span,
         line: label.span.position().line,
         kind: AnnotationKind::Context,
-        label: Some(sanitize(&label.text).into_owned()),
+        label: Some(clipped(&label.text)),
     });
 
     // Places that are near each other share an excerpt; the first place of an excerpt names it.

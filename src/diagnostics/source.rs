@@ -147,8 +147,8 @@ impl Span {
     /// A part of this span, by bytes from its beginning.
     #[must_use]
     pub fn part(&self, bytes: Range<usize>) -> Self {
-        let end = (self.start + bytes.end).min(self.end);
-        self.file.span((self.start + bytes.start).min(end)..end)
+        let end = self.start.saturating_add(bytes.end).min(self.end);
+        self.file.span(self.start.saturating_add(bytes.start).min(end)..end)
     }
 }
 
