@@ -8,11 +8,18 @@
 //!
 //! docs/ARCHITECTURE.md is the map; the modules below stand in the order in which the data flows.
 
-pub mod cgroup;
-pub mod executor;
+pub mod cli;
+pub mod ui;
+
+pub mod load;
 pub mod model;
 pub mod plan;
-pub mod sandbox;
-pub mod state;
 pub mod supervisor;
+pub mod executor;
+pub mod sandbox;
+pub mod network;
+pub mod cgroup;
+pub mod state;
 pub mod sys;
+
+pub mod diagnostics;

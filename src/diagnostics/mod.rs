@@ -1,0 +1,23 @@
+//! What people see when things go wrong: what happened, where, and how to mend it.
+//!
+//! ```text
+//! SourceFile ── Span ──▶ Diagnostic ──▶ Diagnostics ─┐
+//!                                                    ├──▶ Failure ──▶ text for people, exit code
+//! std::error::Error with its chain of sources ───────┘
+//! ```
+//!
+//! Nothing here prints: renderers return text, and who calls them knows about colours and the stream. Everything that is
+//! rendered may come from a hostile file or a hostile log, so control characters never reach the terminal.
+
+mod diagnostic;
+mod failure;
+mod render;
+mod sanitize;
+mod source;
+mod suggest;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Label, Severity};
+pub use failure::{Failure, FailureKind};
+pub use sanitize::sanitize;
+pub use source::{Position, SourceFile, Span};
+pub use suggest::suggest;
