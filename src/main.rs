@@ -1,1 +1,7 @@
-fn main() {}
+//! The `nscompose` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nscompose::cli::main()
+}

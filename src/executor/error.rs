@@ -36,11 +36,13 @@ pub enum ExecutorError {
         /// Why.
         source: NetworkError,
     },
-    /// A volume's folder was not made.
-    #[error("cannot make the folder of volume `{volume}`, {}", path.display())]
+    /// A volume's folder.
+    #[error("cannot {what} the folder of volume `{volume}`, {}", path.display())]
     Volume {
         /// The volume.
         volume: VolumeName,
+        /// What was to be done.
+        what: &'static str,
         /// Its folder.
         path: PathBuf,
         /// Why.
@@ -123,7 +125,7 @@ impl ExecutorError {
                      `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER` (package uidmap)",
                 ),
                 (BringUpStep::Root(_), libc::EINVAL) => failure.hint(
-                    "the writable layer needs a file system that overlayfs can write to: set NSCOMPOSE_DATA to a folder \
+                    "the writable layer needs a file system that overlayfs can write to: set NSCOMPOSE_HOME to a folder \
                      on ext4, xfs, btrfs or tmpfs",
                 ),
                 (BringUpStep::MountPoint(_), libc::EACCES | libc::EROFS) => {

@@ -33,7 +33,7 @@ pub(super) async fn carry_out(
         }
         Operation::CreateVolume(volume) => {
             let path = stack.layout.volume(volume);
-            let failed = |source| ExecutorError::Volume { volume: volume.clone(), path: path.clone(), source };
+            let failed = |source| ExecutorError::Volume { volume: volume.clone(), what: "make", path: path.clone(), source };
             create_folder(&path).map_err(failed)?;
         }
         Operation::WriteHosts(files) => write_hosts(files, stack)?,
@@ -53,6 +53,14 @@ pub(super) async fn carry_out(
         Operation::Remove(service) => {
             remove(service, stack).await?;
             tell(Change::ContainerRemoved(service.clone()));
+        }
+        Operation::RemoveVolume(volume) => {
+            let path = stack.layout.volume(volume);
+            let failed = |source| ExecutorError::Volume { volume: volume.clone(), what: "remove", path: path.clone(), source };
+            match fs::remove_dir_all(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+                _ => {}
+            }
         }
         Operation::RemoveNamespaces(service) => {
             remove_namespaces(service, stack);
@@ -94,7 +102,8 @@ pub(super) async fn undo(
         | Operation::WriteHosts(_)
         | Operation::Stop(_)
         | Operation::Remove(_)
-        | Operation::RemoveNamespaces(_) => {}
+        | Operation::RemoveNamespaces(_)
+        | Operation::RemoveVolume(_) => {}
     }
     Ok(())
 }

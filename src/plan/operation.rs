@@ -35,6 +35,8 @@ pub enum Operation {
     Remove(ServiceName),
     /// Let go of the namespaces that a service owns.
     RemoveNamespaces(ServiceName),
+    /// Remove a named volume with all that is in it.
+    RemoveVolume(VolumeName),
 }
 
 /// A bridge, with the address that the stack itself has on it.
@@ -240,6 +242,7 @@ impl fmt::Display for Operation {
             }
             Self::Stop(service) => write!(f, "stop {service}"),
             Self::Remove(service) => write!(f, "remove {service}"),
+            Self::RemoveVolume(volume) => write!(f, "remove volume {volume}"),
             Self::RemoveNamespaces(service) => write!(f, "remove namespaces {service}"),
         }
     }

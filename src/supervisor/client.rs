@@ -9,8 +9,9 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Interest},
-    net::UnixStream,
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest},
+    net::{UnixStream, unix::OwnedWriteHalf},
+    sync::mpsc,
 };
 
 use super::{Reply, Request};
@@ -19,7 +20,8 @@ use crate::sys;
 /// A connection to a supervisor.
 #[derive(Debug)]
 pub struct Connection {
-    stream: BufReader<UnixStream>,
+    writer: OwnedWriteHalf,
+    replies: mpsc::UnboundedReceiver<io::Result<Reply>>,
 }
 
 impl Connection {
@@ -29,7 +31,25 @@ impl Connection {
     /// When it cannot be used without blocking.
     pub fn new(stream: StdUnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream: BufReader::new(UnixStream::from_std(stream)?) })
+        let (reader, writer) = UnixStream::from_std(stream)?.into_split();
+        let (sender, replies) = mpsc::unbounded_channel();
+        // A task of its own, so that waiting for a reply can be given up at any moment without losing a part of one.
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(reader).lines();
+            loop {
+                let reply = match lines.next_line().await {
+                    Ok(Some(line)) => serde_json::from_str(&line).map_err(io::Error::from),
+                    Ok(None) => return,
+                    Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return,
+                    Err(e) => Err(e),
+                };
+                let broken = reply.is_err();
+                if sender.send(reply).is_err() || broken {
+                    return;
+                }
+            }
+        });
+        Ok(Self { writer, replies })
     }
 
     /// Sends a request, with descriptors if it needs any.
@@ -39,27 +59,27 @@ impl Connection {
     pub async fn send(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(request)?;
         bytes.push(b'\n');
-        let stream = self.stream.get_ref();
+        let stream: &UnixStream = self.writer.as_ref();
         let mut sent = 0;
         while sent < bytes.len() {
             let fds = if sent == 0 { fds } else { &[] };
-            sent += stream.async_io(Interest::WRITABLE, || sys::fds::send(stream.as_fd(), &bytes[sent..], fds)).await?;
+            sent += stream
+                .async_io(Interest::WRITABLE, || sys::fds::send(stream.as_fd(), &bytes[sent..], fds))
+                .await?;
         }
         Ok(())
     }
 
-    /// The next reply; none when the supervisor has gone. Dropping the future between two replies loses nothing only if no
-    /// part of a reply has come, so use it in a loop of its own or until it is done.
+    /// Tells the supervisor that no more requests will come; replies still do.
+    pub async fn hang_up(&mut self) {
+        let _ = self.writer.shutdown().await;
+    }
+
+    /// The next reply; none when the supervisor has gone.
     ///
     /// # Errors
     /// What read(2) says, or that the reply is not one.
     pub async fn next(&mut self) -> io::Result<Option<Reply>> {
-        let mut line = String::new();
-        match self.stream.read_line(&mut line).await {
-            Ok(0) => Ok(None),
-            Ok(_) => Ok(Some(serde_json::from_str(&line)?)),
-            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),
-            Err(e) => Err(e),
-        }
+        self.replies.recv().await.transpose()
     }
 }

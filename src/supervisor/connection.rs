@@ -80,8 +80,8 @@ async fn answer(
                 let owner = foreground.then_some(id);
                 let _ = asks.send(Ask::Apply { plan, files, owner, replies: replies.clone() });
             }
-            Request::Down { timeout_ms } => {
-                let _ = asks.send(Ask::Down { timeout_ms, replies: replies.clone() });
+            Request::Down { timeout_ms, volumes } => {
+                let _ = asks.send(Ask::Down { timeout_ms, volumes, replies: replies.clone() });
             }
             Request::Kill => {
                 let _ = asks.send(Ask::Kill);

@@ -17,7 +17,7 @@ use tokio::{
 use super::{Event, Reply, Snapshot, connection};
 use crate::{
     executor::{self, Change, ExecutorError, Stack},
-    model::{ContainerState, Host, Observed, StopSignal},
+    model::{ContainerState, Host, Observed, StopSignal, VolumeName},
     plan::{self, Plan, StepId},
 };
 
@@ -25,7 +25,7 @@ use crate::{
 pub(super) enum Ask {
     Observe(oneshot::Sender<Snapshot>),
     Apply { plan: Plan, files: Vec<PathBuf>, owner: Option<ConnectionId>, replies: UnboundedSender<Reply> },
-    Down { timeout_ms: Option<u64>, replies: UnboundedSender<Reply> },
+    Down { timeout_ms: Option<u64>, volumes: Vec<VolumeName>, replies: UnboundedSender<Reply> },
     Kill,
     Closed(ConnectionId),
 }
@@ -78,7 +78,7 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
-            () = asked_to_end(&mut terminate) => dispatcher.down("the supervisor is asked to end", None, None),
+            () = asked_to_end(&mut terminate) => dispatcher.down(Down::because("the supervisor is asked to end")),
             () = sleep_until(dispatcher.last_used) => {}
         }
     }
@@ -127,7 +127,21 @@ struct Job {
 /// A job that begins when the one under way has ended.
 enum Waiting {
     Apply { plan: Plan, files: Vec<PathBuf>, owner: Option<ConnectionId>, replies: UnboundedSender<Reply> },
-    Down { cause: &'static str, timeout_ms: Option<u64>, replies: Option<UnboundedSender<Reply>> },
+    Down(Down),
+}
+
+/// The end of the stack.
+struct Down {
+    cause: &'static str,
+    timeout_ms: Option<u64>,
+    volumes: Vec<VolumeName>,
+    replies: Option<UnboundedSender<Reply>>,
+}
+
+impl Down {
+    fn because(cause: &'static str) -> Self {
+        Self { cause, timeout_ms: None, volumes: Vec::new(), replies: None }
+    }
 }
 
 impl Dispatcher {
@@ -147,13 +161,15 @@ impl Dispatcher {
             Ask::Apply { plan, files, owner, replies } => {
                 self.begin_or_wait(Waiting::Apply { plan, files, owner, replies });
             }
-            Ask::Down { timeout_ms, replies } => self.down("down was asked for", timeout_ms, Some(replies)),
+            Ask::Down { timeout_ms, volumes, replies } => {
+                self.down(Down { cause: "down was asked for", timeout_ms, volumes, replies: Some(replies) });
+            }
             Ask::Kill => self.stack.signal_all(StopSignal::KILL),
             Ask::Closed(id) => {
                 self.connections -= 1;
                 if self.owner.as_ref().is_some_and(|(owner, _)| *owner == id) {
                     self.owner = None;
-                    self.down("the `up` that the stack belongs to has ended", None, None);
+                    self.down(Down::because("the `up` that the stack belongs to has ended"));
                 } else if self.connections == 0 {
                     self.last_used = self.last_used.min(Instant::now());
                 }
@@ -161,11 +177,11 @@ impl Dispatcher {
         }
     }
 
-    fn down(&mut self, cause: &'static str, timeout_ms: Option<u64>, replies: Option<UnboundedSender<Reply>>) {
+    fn down(&mut self, down: Down) {
         if let Some(job) = &self.job {
             job.interrupt.send_replace(true);
         }
-        self.begin_or_wait(Waiting::Down { cause, timeout_ms, replies });
+        self.begin_or_wait(Waiting::Down(down));
     }
 
     fn begin_or_wait(&mut self, next: Waiting) {
@@ -185,11 +201,11 @@ impl Dispatcher {
                 }
                 (plan, Some(replies))
             }
-            Waiting::Down { cause, timeout_ms, replies } => {
+            Waiting::Down(Down { cause, timeout_ms, volumes, replies }) => {
                 if let Some(timeout_ms) = timeout_ms {
                     self.stack.set_grace(timeout_ms);
                 }
-                (plan::down(&self.observed, cause), replies)
+                (plan::down(&self.observed, &volumes, cause), replies)
             }
         };
         let (interrupt, interrupted) = watch::channel(false);

@@ -1,7 +1,8 @@
 //! What is said over the control socket: a line of JSON each.
 //!
-//! A connection carries one request. `Observe` and `Exec` get one or a few replies; `Apply` and `Down` get events, then
-//! `Done` or `Failed`. The descriptors of an `Exec` come with its first byte.
+//! A connection carries one request after another. `Observe` and `Exec` get one reply; `Apply` and `Down` get events, then
+//! `Done` or `Failed`. The descriptors of an `Exec` come with its first byte. When nothing is left of a stack, connections
+//! are closed by the end of the supervisor: whoever waits for that knows that everything has been removed.
 
 use std::path::PathBuf;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostics::Failure,
-    model::{ContainerState, Observed, ServiceName, UserSpec},
+    model::{ContainerState, Observed, ServiceName, UserSpec, VolumeName},
     plan::Plan,
 };
 
@@ -29,10 +30,12 @@ pub enum Request {
         /// on after `Done`.
         foreground: bool,
     },
-    /// Stop and remove everything but named volumes.
+    /// Stop and remove everything.
     Down {
         /// Milliseconds that every service may take to stop, instead of what the file says.
         timeout_ms: Option<u64>,
+        /// Named volumes to remove too.
+        volumes: Vec<VolumeName>,
     },
     /// Kill every container.
     Kill,

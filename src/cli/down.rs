@@ -1,0 +1,70 @@
+//! `nscompose down`.
+
+use super::{
+    files::{load_project, project_name, tell_apart},
+    settings::Settings,
+    stack::{carry_out, connection, runtime, wait_for_end},
+};
+use crate::{
+    diagnostics::Failure,
+    model::ContainerState,
+    supervisor::{Event, Request, connect, connect_or_start},
+};
+
+/// Stop the stack and remove everything of it but named volumes
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) more: super::MoreFiles,
+    /// Compose file
+    #[arg(value_name = "FILE")]
+    words: Vec<String>,
+    /// Seconds that each service may take to stop, instead of its stop_grace_period
+    #[arg(short, long, value_name = "SECONDS")]
+    timeout: Option<u32>,
+    /// Remove the named volumes that the file declares too
+    #[arg(short, long)]
+    volumes: bool,
+}
+
+pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
+    let words = tell_apart(&args.words, &settings.directory);
+    if let Some(word) = words.services.first() {
+        return Err(Failure::usage(format!("`{word}` is not a file, and `down` takes the whole stack down")));
+    }
+    let (name, volumes) = if args.volumes {
+        let project = load_project(&words, settings)?;
+        (project.name, project.volumes.into_keys().collect())
+    } else {
+        (project_name(&words, settings)?, Vec::new())
+    };
+    let layout = settings.layout.stack(&name);
+    let stream = if volumes.iter().any(|volume| layout.volume(volume).exists()) {
+        Some(connect_or_start(&layout)?)
+    } else {
+        connect(&layout)?
+    };
+    let Some(stream) = stream else {
+        settings.printer.progress(name.as_str(), "is not up, nothing to do");
+        return Ok(0);
+    };
+    runtime()?.block_on(async {
+        let mut connection = connection(stream)?;
+        let request = Request::Down { timeout_ms: args.timeout.map(|seconds| u64::from(seconds) * 1000), volumes };
+        carry_out(&mut connection, &request, |event| match event {
+            Event::Container(service, ContainerState::Stopping) => {
+                settings.printer.progress(service.as_str(), "stopping");
+            }
+            Event::Container(service, ContainerState::Exited(code)) => {
+                settings.printer.progress(service.as_str(), &format!("stopped with code {code}"));
+            }
+            Event::Removed(service) => settings.printer.progress(service.as_str(), "removed"),
+            Event::Warning(text) => settings.printer.warning(&text),
+            _ => {}
+        })
+        .await?;
+        wait_for_end(&mut connection).await;
+        settings.printer.progress(name.as_str(), "is down");
+        Ok(0)
+    })
+}

@@ -1,0 +1,128 @@
+//! `nscompose exec`.
+
+use std::{
+    io::{self, IsTerminal},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::PathBuf,
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    files::{is_file, project_name, services, Words},
+    settings::Settings,
+    stack::{connection, gone, observe, runtime, talk},
+    terminal,
+};
+use crate::{
+    diagnostics::Failure,
+    model::UserSpec,
+    supervisor::{Connection, ExecRequest, Reply, Request, connect},
+};
+
+/// Run a command in a running service
+///
+/// Its exit code is the command's. It gets a terminal when standard input and output are one.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// No terminal, whatever the streams are
+    #[arg(short = 'T', long = "no-tty")]
+    no_tty: bool,
+    /// Set a variable, or hand on the caller's
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    environment: Vec<String>,
+    /// Run as this user of the container
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Run in this folder of the container
+    #[arg(short, long, value_name = "FOLDER")]
+    workdir: Option<PathBuf>,
+    /// [FILE] SERVICE COMMAND [ARGUMENT]...
+    #[arg(value_name = "SERVICE COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    words: Vec<String>,
+}
+
+pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
+    let mut words = args.words.clone();
+    let mut files = Vec::new();
+    // A file comes first; whatever follows the service is the command's.
+    if words.len() > 2 && is_file(&words[0], &settings.directory) {
+        files.push(PathBuf::from(words.remove(0)));
+    }
+    if words.len() < 2 {
+        return Err(Failure::usage("`exec` needs a service and a command").hint("nscompose exec SERVICE COMMAND"));
+    }
+    let service = words.remove(0);
+    let name = project_name(&Words { files, services: Vec::new() }, settings)?;
+    let layout = settings.layout.stack(&name);
+    let Some(stream) = connect(&layout)? else {
+        return Err(Failure::operation(format!("stack `{name}` is not up")).hint("`nscompose up -d` brings it up"));
+    };
+    let user = args.user.as_deref().map(str::parse::<UserSpec>).transpose();
+    let user = user.map_err(|e| Failure::usage(e.to_string()))?;
+    let environment = args.environment.iter().filter_map(|variable| match variable.split_once('=') {
+        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+        None => Some((variable.clone(), settings.environment.get(variable)?.clone())),
+    });
+    let mut environment: Vec<(String, String)> = environment.collect();
+    let with_terminal = !args.no_tty && io::stdin().is_terminal() && io::stdout().is_terminal();
+    if with_terminal {
+        let term = settings.environment.get("TERM").map_or("xterm", String::as_str);
+        environment.insert(0, ("TERM".to_owned(), term.to_owned()));
+    }
+    runtime()?.block_on(async {
+        let mut connection = connection(stream)?;
+        let observed = observe(&mut connection).await?.observed;
+        let service = services(&[service], observed.containers.keys())?.remove(0);
+        let mut request =
+            ExecRequest { service, argv: words, environment, user, working_dir: args.workdir.clone(), terminal: None };
+        if with_terminal {
+            request.terminal = Some(terminal::size());
+            return on_terminal(&mut connection, request).await;
+        }
+        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+        let fds = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        connection.send(&Request::Exec(request), &fds).await.map_err(|e| talk(&e))?;
+        until_exit(&mut connection).await
+    })
+}
+
+/// Passes signals on until the command has ended.
+async fn until_exit(connection: &mut Connection) -> Result<u8, Failure> {
+    let catch = |kind| signal(kind).map_err(|e| Failure::host("cannot catch signals").caused_by(&e));
+    let (mut interrupt, mut terminate) = (catch(SignalKind::interrupt())?, catch(SignalKind::terminate())?);
+    let (mut hang_up, mut quit) = (catch(SignalKind::hangup())?, catch(SignalKind::quit())?);
+    loop {
+        let number = tokio::select! {
+            reply = connection.next() => match reply.map_err(|e| talk(&e))? {
+                Some(Reply::Exited(code)) => return Ok(u8::try_from(code).unwrap_or(u8::MAX)),
+                Some(Reply::Failed(failure)) => return Err(failure),
+                Some(_) => continue,
+                None => return Err(gone()),
+            },
+            _ = interrupt.recv() => libc::SIGINT,
+            _ = terminate.recv() => libc::SIGTERM,
+            _ = hang_up.recv() => libc::SIGHUP,
+            _ = quit.recv() => libc::SIGQUIT,
+        };
+        connection.send(&Request::Signal(number), &[]).await.map_err(|e| talk(&e))?;
+    }
+}
+
+/// Runs the command on a terminal of its own in the container, relayed to ours.
+async fn on_terminal(connection: &mut Connection, request: ExecRequest) -> Result<u8, Failure> {
+    let broken = |e: io::Error| Failure::host("cannot set up the terminal").caused_by(&e);
+    let null: OwnedFd = std::fs::File::open("/dev/null").map_err(broken)?.into();
+    let (ours, theirs) = UnixStream::pair().map_err(broken)?;
+    let fds = [null.as_fd(), null.as_fd(), null.as_fd(), theirs.as_fd()];
+    connection.send(&Request::Exec(request), &fds).await.map_err(|e| talk(&e))?;
+    drop(theirs);
+    let relay = terminal::relay(ours);
+    let code = until_exit(connection).await;
+    // What the command wrote last has to come out before the prompt does.
+    relay.finish().await;
+    code
+}

@@ -1,0 +1,91 @@
+//! Which files and which services the words of a command line name.
+
+use std::path::{Path, PathBuf};
+
+use super::settings::Settings;
+use crate::{
+    diagnostics::{Failure, suggest},
+    load::{LoadOptions, Loaded, load},
+    model::{Project, ProjectName, ServiceName},
+};
+
+/// The words behind a verb, told apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Words {
+    pub(super) files: Vec<PathBuf>,
+    pub(super) services: Vec<String>,
+}
+
+/// A word is a file when it ends as one or is there as one; any other is a service.
+pub(super) fn tell_apart(words: &[String], directory: &Path) -> Words {
+    let (files, services) = words.iter().cloned().partition(|word| is_file(word, directory));
+    let files: Vec<String> = files;
+    Words { files: files.into_iter().map(PathBuf::from).collect(), services }
+}
+
+pub(super) fn is_file(word: &str, directory: &Path) -> bool {
+    let ending = Path::new(word).extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+    ending || directory.join(word).is_file()
+}
+
+/// Loads the files that the command line names, or finds them. Warnings are printed.
+pub(super) fn load_project(words: &Words, settings: &Settings) -> Result<Project, Failure> {
+    let Loaded { project, warnings } = load(&options(words, settings)?)?;
+    settings.printer.diagnostics(&warnings);
+    Ok(project)
+}
+
+/// The name of the stack that the command line means; the file need not be valid beyond that.
+pub(super) fn project_name(words: &Words, settings: &Settings) -> Result<ProjectName, Failure> {
+    if let Some(name) = &settings.project_name {
+        return name.parse().map_err(|e| Failure::usage("the name given with -p cannot be one").caused_by(&e));
+    }
+    Ok(crate::load::project_name(&options(words, settings)?)?)
+}
+
+fn options(words: &Words, settings: &Settings) -> Result<LoadOptions, Failure> {
+    if !words.files.is_empty() && !settings.files.is_empty() && !settings.environment.contains_key("COMPOSE_FILE") {
+        return Err(Failure::usage(format!("`{}` is a second file beside those of -f", words.files[0].display()))
+            .hint("name all files with -f"));
+    }
+    let files = if words.files.is_empty() { settings.files.clone() } else { words.files.clone() };
+    Ok(LoadOptions {
+        files,
+        project_name: settings.project_name.clone(),
+        directory: settings.directory.clone(),
+        environment: settings.environment.clone(),
+    })
+}
+
+/// The services that the words name.
+pub(super) fn services<'a>(
+    words: &[String],
+    known: impl Iterator<Item = &'a ServiceName> + Clone,
+) -> Result<Vec<ServiceName>, Failure> {
+    let find = |word: &String| {
+        known.clone().find(|name| name.as_str() == word).cloned().ok_or_else(|| {
+            let failure = Failure::usage(format!("there is no service `{word}` in this stack"));
+            match suggest(word, known.clone().map(ServiceName::as_str)) {
+                Some(name) => failure.hint(format!("did you mean `{name}`?")),
+                None => failure,
+            }
+        })
+    };
+    words.iter().map(find).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_a_file_by_its_ending_or_by_being_there() {
+        let dir = tempfile::tempdir().expect("folder");
+        std::fs::write(dir.path().join("stack"), "").expect("file");
+        std::fs::create_dir(dir.path().join("web")).expect("folder");
+        let words: Vec<String> = ["a.yaml", "web", "stack", "b/c.yml", "db"].map(String::from).into();
+        let told = tell_apart(&words, dir.path());
+        assert_eq!(told.files, ["a.yaml", "stack", "b/c.yml"].map(PathBuf::from));
+        assert_eq!(told.services, ["web", "db"]);
+    }
+}

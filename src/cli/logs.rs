@@ -1,0 +1,77 @@
+//! `nscompose logs`.
+
+use super::{
+    files::{project_name, services, tell_apart},
+    settings::Settings,
+    stack::{connection, observe, runtime},
+};
+use crate::{
+    diagnostics::Failure,
+    supervisor::connect,
+    ui::{LogFollower, LogPrinter, LogStyle},
+};
+
+/// Show what the services have written, merged by time
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Compose file, or services to show
+    #[arg(value_name = "FILE|SERVICE")]
+    words: Vec<String>,
+    /// Go on with what is written from now on, until the stack is down
+    #[arg(short, long)]
+    follow: bool,
+    /// Show only so many of the lines that are there, the last ones
+    #[arg(short = 'n', long, value_name = "LINES")]
+    tail: Option<usize>,
+    /// Show the time in front of each line
+    #[arg(short, long)]
+    timestamps: bool,
+    /// Show lines without the service in front
+    #[arg(long)]
+    no_log_prefix: bool,
+    /// Show lines without colours
+    #[arg(long)]
+    no_color: bool,
+}
+
+pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
+    let words = tell_apart(&args.words, &settings.directory);
+    let name = project_name(&words, settings)?;
+    let layout = settings.layout.stack(&name);
+    let Some(stream) = connect(&layout)? else {
+        return Err(Failure::operation(format!("stack `{name}` is not up, and its logs went with it")));
+    };
+    runtime()?.block_on(async {
+        let mut connection = connection(stream)?;
+        let observed = observe(&mut connection).await?.observed;
+        let wanted = services(&words.services, observed.containers.keys())?;
+        let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+        let style = LogStyle {
+            prefix: !args.no_log_prefix,
+            color: !args.no_color && settings.printer.color(),
+            timestamps: args.timestamps,
+        };
+        let shown = if wanted.is_empty() { observed.containers.keys().map(ToString::to_string).collect() } else { wanted.clone() };
+        let mut printer = LogPrinter::new(style, shown);
+        let mut follower = LogFollower::new(&layout.logs(), wanted);
+        let read = |e: std::io::Error| Failure::host("cannot read the logs").caused_by(&e);
+        let mut lines = follower.read().map_err(read)?;
+        if let Some(tail) = args.tail {
+            lines.drain(..lines.len().saturating_sub(tail));
+        }
+        if printer.print(&lines).is_err() || !args.follow {
+            return Ok(0);
+        }
+        loop {
+            let mut ended = false;
+            tokio::select! {
+                () = follower.changed() => {}
+                reply = connection.next() => ended = !matches!(reply, Ok(Some(_))),
+            }
+            let lines = follower.read().map_err(read)?;
+            if printer.print(&lines).is_err() || ended {
+                return Ok(0);
+            }
+        }
+    })
+}

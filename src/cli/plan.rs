@@ -1,0 +1,49 @@
+//! `nscompose plan`.
+
+use super::{
+    files::{load_project, services, tell_apart},
+    settings::Settings,
+    stack::{connection, observe, runtime},
+};
+use crate::{
+    diagnostics::{Failure, FailureKind},
+    model::{Host, Observed},
+    network,
+    plan::{self, Intent},
+    sandbox::StackIds,
+};
+
+/// Show what `up` would do, each step with its reason, and touch nothing
+///
+/// Exits with 0 when there is nothing to do and with 2 when there is.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) more: super::MoreFiles,
+    /// Compose file, or services to bring up
+    #[arg(value_name = "FILE|SERVICE")]
+    words: Vec<String>,
+}
+
+/// Exit code for a plan that changes something, as of `terraform plan -detailed-exitcode`.
+const CHANGES: u8 = 2;
+
+pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
+    let words = tell_apart(&args.words, &settings.directory);
+    let project = load_project(&words, settings)?;
+    let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
+    let observed = runtime()?.block_on(async {
+        match settings.layout.stack(&project.name).connect() {
+            Ok(stream) => Ok(observe(&mut connection(stream)?).await?.observed),
+            Err(_) => {
+                let routes = network::host_routes().await.unwrap_or_default().into_iter().collect();
+                let host = Host { ids: StackIds::of_caller().for_plan(), routes };
+                Ok::<_, Failure>(Observed { host, ..Observed::default() })
+            }
+        }
+    })?;
+    let plan =
+        plan::up(&project, &observed, &intent).map_err(|e| Failure::from_error(FailureKind::Operation, &e))?;
+    settings.printer.data(&plan.to_string());
+    Ok(if plan.is_empty() { 0 } else { CHANGES })
+}

@@ -1,0 +1,66 @@
+//! `nscompose ps`.
+
+use clap::ValueEnum;
+
+use super::{
+    files::{project_name, services, tell_apart},
+    settings::Settings,
+    stack::{connection, observe, runtime},
+};
+use crate::{
+    diagnostics::Failure,
+    model::Observed,
+    supervisor::connect,
+    ui::{container_rows, containers_json, containers_table},
+};
+
+/// List the containers of the stack
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) more: super::MoreFiles,
+    /// Compose file, or services to list
+    #[arg(value_name = "FILE|SERVICE")]
+    words: Vec<String>,
+    /// How to list them
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// List the names of services only
+    #[arg(long)]
+    services: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// For programs: an array of objects
+    Json,
+}
+
+pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
+    let words = tell_apart(&args.words, &settings.directory);
+    let layout = settings.layout.stack(&project_name(&words, settings)?);
+    let mut observed = match connect(&layout)? {
+        None => Observed::default(),
+        Some(stream) => {
+            runtime()?.block_on(async { Ok::<_, Failure>(observe(&mut connection(stream)?).await?.observed) })?
+        }
+    };
+    if !words.services.is_empty() {
+        let wanted = services(&words.services, observed.containers.keys())?;
+        observed.containers.retain(|name, _| wanted.contains(name));
+    }
+    if args.services {
+        let names: String = observed.containers.keys().map(|name| format!("{name}\n")).collect();
+        settings.printer.data(&names);
+        return Ok(0);
+    }
+    let rows = container_rows(&observed, jiff::Timestamp::now());
+    settings.printer.data(&match args.format {
+        Format::Table => containers_table(&rows),
+        Format::Json => containers_json(&rows),
+    });
+    Ok(0)
+}

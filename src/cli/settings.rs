@@ -1,0 +1,73 @@
+//! What was typed and what the environment says, resolved once into what it means.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use super::Global;
+use crate::{diagnostics::Failure, state::Layout, ui::Printer};
+
+/// Everything that a verb needs to know about where it was called; nothing deeper reads the environment.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) printer: Printer,
+    pub(super) directory: PathBuf,
+    pub(super) environment: BTreeMap<String, String>,
+    /// Files given with `-f`, else those of COMPOSE_FILE.
+    pub(super) files: Vec<PathBuf>,
+    pub(super) project_name: Option<String>,
+    pub(super) layout: Layout,
+}
+
+impl Settings {
+    pub(super) fn resolve(global: &Global, printer: Printer) -> Result<Self, Failure> {
+        let directory = env::current_dir()
+            .map_err(|e| Failure::host("cannot tell which folder this is").caused_by(&e).hint("it may be gone: cd"))?;
+        // Names and values that are not UTF-8 cannot be in a Compose file either.
+        let environment: BTreeMap<String, String> =
+            env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+        let mut files = global.files.clone();
+        if files.is_empty() {
+            if let Some(list) = environment.get("COMPOSE_FILE").filter(|list| !list.is_empty()) {
+                let separator = environment.get("COMPOSE_PATH_SEPARATOR").map_or(":", String::as_str);
+                files = list.split(separator).filter(|file| !file.is_empty()).map(PathBuf::from).collect();
+            }
+        }
+        let layout = layout(global.home.as_deref(), &directory, &environment)?;
+        Ok(Self { printer, directory, environment, files, project_name: global.project_name.clone(), layout })
+    }
+}
+
+/// A folder of the user's choice, else the places of the XDG Base Directory Specification, else those of root.
+fn layout(
+    home: Option<&Path>,
+    directory: &Path,
+    environment: &BTreeMap<String, String>,
+) -> Result<Layout, Failure> {
+    if let Some(home) = home {
+        let home = directory.join(home);
+        return Ok(Layout::new(&home.join("run"), &home.join("data")));
+    }
+    let uid = nix::unistd::geteuid();
+    // An inner root, as of a container, has the places of root too.
+    if uid.is_root() {
+        return Ok(Layout::new(Path::new("/run/nscompose"), Path::new("/var/lib/nscompose")));
+    }
+    let absolute = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
+    let data = data.ok_or_else(|| {
+        Failure::host("there is no folder to keep data in: neither HOME nor XDG_DATA_HOME is set")
+            .hint("name one with --home FOLDER or NSCOMPOSE_HOME")
+    })?;
+    // After `su` the variable is still the other account's.
+    let own = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.is_dir() && meta.uid() == uid.as_raw());
+    let runtime = absolute("XDG_RUNTIME_DIR").into_iter().chain([PathBuf::from(format!("/run/user/{uid}"))]).find(own);
+    let runtime = match runtime {
+        Some(folder) => folder.join("nscompose"),
+        None => PathBuf::from(format!("/tmp/nscompose-{uid}")),
+    };
+    Ok(Layout::new(&runtime, &data.join("nscompose")))
+}

@@ -1,0 +1,141 @@
+//! Our terminal and one in a container, joined.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+};
+
+use crate::sys;
+
+/// Rows and columns of our terminal.
+pub(super) fn size() -> (u16, u16) {
+    let size = tcgetwinsize(io::stdout()).map(|size| (size.ws_row, size.ws_col)).unwrap_or_default();
+    if size == (0, 0) { (24, 80) } else { size }
+}
+
+/// Our terminal passes everything on as it is until this is dropped.
+struct Raw(Termios);
+
+impl Raw {
+    fn begin() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
+/// Two terminals being joined.
+pub(super) struct Relay {
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl Relay {
+    /// Waits for the last of the output.
+    pub(super) async fn finish(mut self) {
+        // Something that the command has left behind may keep the terminal open; it is not waited for.
+        if tokio::time::timeout(Duration::from_millis(500), &mut self.task).await.is_err() {
+            self.task.abort();
+            let _ = self.task.await;
+        }
+    }
+}
+
+/// Waits on `socket` for the other side of the container's terminal and joins it to ours.
+pub(super) fn relay(socket: UnixStream) -> Relay {
+    Relay { task: tokio::spawn(run(socket)) }
+}
+
+async fn run(socket: UnixStream) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+    let mut buffer = [0; 64];
+    let master: OwnedFd = loop {
+        let received = socket.async_io(Interest::READABLE, |s| sys::fds::receive(s.as_fd(), &mut buffer)).await?;
+        match received {
+            (0, _) => return Ok(()),
+            (_, fds) => {
+                if let Some(fd) = fds.into_iter().next() {
+                    break fd;
+                }
+            }
+        }
+    };
+    let raw = Raw::begin()?;
+    rustix::io::ioctl_fionbio(&master, true)?;
+    let master = Arc::new(AsyncFd::new(master)?);
+    let input = spawn_input(master.clone());
+    let mut resized = signal(SignalKind::window_change())?;
+    let mut buffer = vec![0; 16 * 1024];
+    let result = loop {
+        tokio::select! {
+            read = master.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut buffer)?)) => match read {
+                // EIO: the last process has closed the terminal (pty(7)).
+                Ok(0) | Err(_) => break Ok(()),
+                Ok(n) => write_all(&buffer[..n])?,
+            },
+            _ = resized.recv() => {
+                let (rows, columns) = size();
+                let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+                let _ = tcsetwinsize(master.get_ref(), size);
+            }
+        }
+    };
+    input.abort();
+    drop(raw);
+    result
+}
+
+fn write_all(mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(io::stdout(), bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => std::thread::sleep(Duration::from_millis(1)),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Hands on what is typed. A thread reads, since our standard input is shared with whoever called us and must stay
+/// blocking for them; it ends with the process.
+fn spawn_input(master: Arc<AsyncFd<OwnedFd>>) -> JoinHandle<()> {
+    let (typed, mut queue) = tokio::sync::mpsc::channel::<Vec<u8>>(16);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 4096];
+        while let Ok(n @ 1..) = rustix::io::read(io::stdin(), &mut buffer) {
+            if typed.blocking_send(buffer[..n].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    tokio::spawn(async move {
+        while let Some(bytes) = queue.recv().await {
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let written = master.async_io(Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, rest)?)).await;
+                let Ok(n) = written else { return };
+                rest = &rest[n..];
+            }
+        }
+    })
+}

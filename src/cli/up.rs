@@ -1,0 +1,232 @@
+//! `nscompose up`.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{
+    files::{load_project, services, tell_apart},
+    settings::Settings,
+    stack::{carry_out, connection, gone, observe, runtime, talk, wait_for_end},
+};
+use crate::{
+    diagnostics::{Failure, FailureKind},
+    model::{ContainerState, Project, ServiceName},
+    plan::{self, Intent},
+    state::StackLayout,
+    supervisor::{Connection, Event, Reply, Request, connect_or_start},
+    ui::{LogFollower, LogPrinter, LogStyle, Printer},
+};
+
+/// Bring the stack up, or the named services with all they need
+///
+/// In the foreground the log lines of all services are shown, and Ctrl-C takes the stack down; a second one kills it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) more: super::MoreFiles,
+    /// Compose file, or services to bring up
+    #[arg(value_name = "FILE|SERVICE")]
+    words: Vec<String>,
+    /// Leave the stack running and come back when it is up
+    #[arg(short, long)]
+    detach: bool,
+    /// Show log lines without the service in front
+    #[arg(long)]
+    no_log_prefix: bool,
+    /// Show log lines without colours
+    #[arg(long)]
+    no_color: bool,
+    /// Show the time in front of each log line
+    #[arg(long)]
+    timestamps: bool,
+}
+
+pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
+    let words = tell_apart(&args.words, &settings.directory);
+    let project = load_project(&words, settings)?;
+    let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
+    let layout = settings.layout.stack(&project.name);
+    settings.layout.create().map_err(|e| Failure::host("cannot make nscompose's folders").caused_by(&e))?;
+    let stream = connect_or_start(&layout)?;
+    runtime()?.block_on(async {
+        let mut connection = connection(stream)?;
+        let snapshot = observe(&mut connection).await?;
+        let plan = plan::up(&project, &snapshot.observed, &intent)
+            .map_err(|e| Failure::from_error(FailureKind::Operation, &e))?;
+        let unchanged = plan.is_empty();
+        let request = Request::Apply { plan, files: project.files.clone(), foreground: !args.detach };
+        let progress = Progress { printer: settings.printer, started: Instant::now() };
+        if args.detach {
+            let result = carry_out(&mut connection, &request, |event| progress.show(&event)).await;
+            if result.is_err() && snapshot.observed.containers.is_empty() {
+                // What was begun has been undone; let the last of it go before saying so.
+                wait_for_end(&mut connection).await;
+            }
+            result?;
+            if unchanged {
+                settings.printer.progress(project.name.as_str(), "is up already, nothing to do");
+            }
+            return Ok(0);
+        }
+        let names: BTreeSet<ServiceName> = project.services.keys().cloned().collect();
+        let style = LogStyle {
+            prefix: !args.no_log_prefix,
+            color: !args.no_color && settings.printer.color(),
+            timestamps: args.timestamps,
+        };
+        let foreground = Foreground {
+            layout: &layout,
+            project: &project,
+            progress,
+            follower: LogFollower::new(&layout.logs(), []),
+            logs: LogPrinter::new(style, names.iter().map(ToString::to_string)),
+            running: snapshot
+                .observed
+                .containers
+                .iter()
+                .filter(|(_, container)| container.state.is_alive())
+                .map(|(name, _)| name.clone())
+                .collect(),
+        };
+        foreground.run(connection, request).await
+    })
+}
+
+/// Prints what happens.
+struct Progress {
+    printer: Printer,
+    started: Instant,
+}
+
+impl Progress {
+    fn show(&self, event: &Event) {
+        match event {
+            Event::Container(service, ContainerState::Running) => {
+                let ms = self.started.elapsed().as_millis();
+                self.printer.progress(service.as_str(), &format!("started after {ms} ms"));
+            }
+            Event::Container(service, ContainerState::Stopping) => self.printer.progress(service.as_str(), "stopping"),
+            Event::Container(service, ContainerState::Exited(code)) => {
+                self.printer.progress(service.as_str(), &format!("exited with code {code}"));
+            }
+            Event::Container(_, ContainerState::Starting) => {}
+            Event::Removed(service) => self.printer.progress(service.as_str(), "removed"),
+            Event::Warning(text) => self.printer.warning(text),
+            Event::Undoing(step) => self.printer.progress(step, "is undone"),
+            Event::Began(step) | Event::Done(step) => tracing::debug!(step),
+        }
+    }
+}
+
+/// The stack belongs to this command for as long as it runs.
+struct Foreground<'a> {
+    layout: &'a StackLayout,
+    project: &'a Project,
+    progress: Progress,
+    follower: LogFollower,
+    logs: LogPrinter,
+    running: BTreeSet<ServiceName>,
+}
+
+/// As a shell has it for a program ended by SIGINT.
+const INTERRUPTED: u8 = 130;
+
+impl Foreground<'_> {
+    async fn run(mut self, mut owner: Connection, request: Request) -> Result<u8, Failure> {
+        let (mut interrupt, mut terminate) = signals()?;
+        owner.send(&request, &[]).await.map_err(|e| talk(&e))?;
+        let mut up = false;
+        let mut interrupted = false;
+        loop {
+            tokio::select! {
+                reply = owner.next() => match reply.map_err(|e| talk(&e))? {
+                    Some(Reply::Event(event)) => {
+                        match &event {
+                            Event::Container(service, state) if state.is_alive() => {
+                                self.running.insert(service.clone());
+                            }
+                            Event::Container(service, _) | Event::Removed(service) => {
+                                // What it wrote comes before the news of its end.
+                                self.print_logs();
+                                self.running.remove(service);
+                            }
+                            _ => {}
+                        }
+                        self.progress.show(&event);
+                    }
+                    Some(Reply::Done) => up = true,
+                    Some(Reply::Failed(failure)) => {
+                        self.print_logs();
+                        drop_and_wait(owner).await;
+                        return Err(failure);
+                    }
+                    Some(_) => {}
+                    None => return Err(gone()),
+                },
+                () = self.follower.changed() => self.print_logs(),
+                _ = interrupt.recv() => interrupted = true,
+                _ = terminate.recv() => interrupted = true,
+            }
+            if interrupted || up && self.running.is_empty() {
+                break;
+            }
+        }
+        if interrupted {
+            self.progress.printer.progress(self.project.name.as_str(), "is going down; again to kill it");
+        }
+        self.down(&mut owner, &mut interrupt, &mut terminate).await?;
+        drop_and_wait(owner).await;
+        Ok(if interrupted { INTERRUPTED } else { 0 })
+    }
+
+    /// Takes the stack down and shows the last of its logs.
+    async fn down(
+        &mut self,
+        owner: &mut Connection,
+        interrupt: &mut Signal,
+        terminate: &mut Signal,
+    ) -> Result<(), Failure> {
+        let mut ending = connection(self.layout.connect().map_err(|e| talk(&e))?)?;
+        ending.send(&Request::Down { timeout_ms: None, volumes: Vec::new() }, &[]).await.map_err(|e| talk(&e))?;
+        let result = loop {
+            tokio::select! {
+                reply = ending.next() => match reply.map_err(|e| talk(&e))? {
+                    Some(Reply::Done) | None => break Ok(()),
+                    Some(Reply::Failed(failure)) => break Err(failure),
+                    Some(Reply::Event(event)) => self.progress.show(&event),
+                    Some(_) => {}
+                },
+                // Its events come to `ending` too; here they are only taken.
+                _ = owner.next() => {}
+                () = self.follower.changed() => self.print_logs(),
+                _ = interrupt.recv() => self.kill().await?,
+                _ = terminate.recv() => self.kill().await?,
+            }
+        };
+        self.print_logs();
+        result
+    }
+
+    async fn kill(&self) -> Result<(), Failure> {
+        self.progress.printer.progress(self.project.name.as_str(), "is killed");
+        let mut connection = connection(self.layout.connect().map_err(|e| talk(&e))?)?;
+        carry_out(&mut connection, &Request::Kill, |_| {}).await
+    }
+
+    fn print_logs(&mut self) {
+        // Nobody reading any more is no reason to leave the stack alone.
+        let _ = self.follower.read().and_then(|lines| self.logs.print(&lines));
+    }
+}
+
+fn signals() -> Result<(Signal, Signal), Failure> {
+    let catch = |kind| signal(kind).map_err(|e| Failure::host("cannot catch signals").caused_by(&e));
+    Ok((catch(SignalKind::interrupt())?, catch(SignalKind::terminate())?))
+}
+
+/// Lets the supervisor go, and waits until it has.
+async fn drop_and_wait(mut owner: Connection) {
+    owner.hang_up().await;
+    wait_for_end(&mut owner).await;
+}

@@ -1,0 +1,162 @@
+//! Log lines of several services as one stream.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io::{self, BufWriter, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use anstyle::{AnsiColor, Color, Style};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::unix::AsyncFd;
+
+use crate::executor::logs::LogLine;
+
+/// How lines are shown.
+#[derive(Debug, Clone, Copy)]
+pub struct LogStyle {
+    /// The service in front of each line.
+    pub prefix: bool,
+    /// Colours for the services.
+    pub color: bool,
+    /// The time in front of each line.
+    pub timestamps: bool,
+}
+
+/// Prints lines with the service in front, padded so that the text lines up.
+pub struct LogPrinter {
+    style: LogStyle,
+    width: usize,
+    colors: BTreeMap<String, Style>,
+    /// Services whose last line was not ended: what comes next belongs to it.
+    unended: BTreeSet<String>,
+}
+
+/// Told apart easily and readable on dark and light; red is for errors.
+const COLORS: [AnsiColor; 6] = [
+    AnsiColor::Cyan,
+    AnsiColor::Yellow,
+    AnsiColor::Green,
+    AnsiColor::Magenta,
+    AnsiColor::Blue,
+    AnsiColor::BrightCyan,
+];
+
+impl LogPrinter {
+    /// For these services.
+    pub fn new(style: LogStyle, services: impl IntoIterator<Item = String>) -> Self {
+        let services: BTreeSet<String> = services.into_iter().collect();
+        let width = services.iter().map(|name| name.len()).max().unwrap_or(0);
+        let colors = services.into_iter().zip(COLORS.into_iter().cycle());
+        let colors = colors.map(|(name, color)| (name, Style::new().fg_color(Some(Color::Ansi(color))))).collect();
+        Self { style, width, colors, unended: BTreeSet::new() }
+    }
+
+    /// Writes lines, in the order in which they are given, to standard output.
+    ///
+    /// # Errors
+    /// What write(2) says; EPIPE when nobody reads any more.
+    pub fn print(&mut self, lines: &[(String, LogLine)]) -> io::Result<()> {
+        let mut out = BufWriter::new(io::stdout().lock());
+        for (service, line) in lines {
+            if self.style.prefix && !self.unended.contains(service) {
+                let style = self.colors.get(service).copied().filter(|_| self.style.color).unwrap_or_default();
+                write!(out, "{style}{service:width$} |{style:#} ", width = self.width)?;
+            }
+            if self.style.timestamps && !self.unended.contains(service) {
+                write!(out, "{:.9} ", line.time)?;
+            }
+            out.write_all(line.log.as_bytes())?;
+            // Another service's line must not end up behind an unended one.
+            let ended = line.log.ends_with('\n');
+            let more = line.log.len() >= 16 * 1024;
+            if !ended && !more {
+                writeln!(out)?;
+            }
+            if !ended && more { self.unended.insert(service.clone()) } else { self.unended.remove(service) };
+        }
+        out.flush()
+    }
+}
+
+/// Reads the log files of a stack, and what is added to them.
+pub struct LogFollower {
+    folder: PathBuf,
+    services: BTreeSet<String>,
+    files: BTreeMap<String, Tail>,
+    watch: Option<AsyncFd<Inotify>>,
+}
+
+struct Tail {
+    file: File,
+    /// Bytes of a line whose end has not been written yet.
+    rest: Vec<u8>,
+}
+
+impl LogFollower {
+    /// For the logs in `folder`; of these services only, or of all when there are none. To be called on a runtime.
+    pub fn new(folder: &Path, services: impl IntoIterator<Item = String>) -> Self {
+        let mut follower =
+            Self { folder: folder.to_owned(), services: services.into_iter().collect(), files: BTreeMap::new(), watch: None };
+        follower.watch();
+        follower
+    }
+
+    /// The folder may not be there yet.
+    fn watch(&mut self) {
+        if self.watch.is_none() {
+            let watch = || -> io::Result<AsyncFd<Inotify>> {
+                let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+                inotify.add_watch(&self.folder, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE)?;
+                AsyncFd::new(inotify)
+            };
+            self.watch = watch().ok();
+        }
+    }
+
+    /// Waits until there may be more to read.
+    pub async fn changed(&mut self) {
+        self.watch();
+        match &mut self.watch {
+            // It comes with the first container.
+            None => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            Some(watch) => {
+                if let Ok(mut ready) = watch.readable_mut().await {
+                    while ready.get_inner().read_events().is_ok_and(|events| !events.is_empty()) {}
+                    ready.clear_ready();
+                }
+            }
+        }
+    }
+
+    /// Everything that has been added since the last call, by time.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub fn read(&mut self) -> io::Result<Vec<(String, LogLine)>> {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(service) = name.to_str().and_then(|name| name.strip_suffix(".jsonl")) else { continue };
+            let wanted = self.services.is_empty() || self.services.contains(service);
+            if wanted && !self.files.contains_key(service) {
+                let tail = Tail { file: File::open(entry.path())?, rest: Vec::new() };
+                self.files.insert(service.to_owned(), tail);
+            }
+        }
+        let mut lines = Vec::new();
+        for (service, tail) in &mut self.files {
+            tail.file.read_to_end(&mut tail.rest)?;
+            let end = tail.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            for line in tail.rest[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                // A line that cannot be read is damaged; the others are not.
+                if let Ok(line) = serde_json::from_slice::<LogLine>(line) {
+                    lines.push((service.clone(), line));
+                }
+            }
+            tail.rest.drain(..end);
+        }
+        lines.sort_by_key(|(_, line)| line.time);
+        Ok(lines)
+    }
+}

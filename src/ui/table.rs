@@ -1,0 +1,97 @@
+//! Containers as a table and as JSON.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use crate::{
+    diagnostics::sanitize,
+    model::{Container, ContainerState, Observed},
+};
+
+/// One container, as `ps` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Row {
+    name: String,
+    service: String,
+    state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
+    command: String,
+    ports: Vec<String>,
+    #[serde(rename = "StartedAt")]
+    started: String,
+    #[serde(skip)]
+    age: String,
+}
+
+/// The rows for the containers of a stack, by service.
+pub fn container_rows(observed: &Observed, now: jiff::Timestamp) -> Vec<Row> {
+    let rows = observed.containers.iter().map(|(service, container)| {
+        let started = jiff::Timestamp::from_millisecond(container.started_ms).unwrap_or(now);
+        let (state, exit_code) = match container.state {
+            ContainerState::Starting => ("starting", None),
+            ContainerState::Running => ("running", None),
+            ContainerState::Stopping => ("stopping", None),
+            ContainerState::Exited(code) => ("exited", Some(code)),
+        };
+        Row {
+            name: container.name.clone(),
+            service: service.to_string(),
+            state: state.to_owned(),
+            exit_code,
+            pid: container.pid,
+            command: container.command.join(" "),
+            ports: ports(container),
+            started: started.to_string(),
+            age: age(now.as_second() - started.as_second()),
+        }
+    });
+    rows.collect()
+}
+
+fn ports(container: &Container) -> Vec<String> {
+    let shown = container.ports.iter().flat_map(|published| {
+        let target = format!("{}/{}", published.port.target, published.port.protocol);
+        published.listens_on.iter().map(move |address| format!("{address}->{target}"))
+    });
+    shown.collect()
+}
+
+fn age(seconds: i64) -> String {
+    match seconds {
+        ..60 => format!("{} s", seconds.max(0)),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// A table for people, without lines.
+pub fn containers_table(rows: &[Row]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["NAME", "SERVICE", "STATE", "AGE", "PID", "PORTS", "COMMAND"]);
+    for row in rows {
+        let state = match row.exit_code {
+            Some(code) => format!("exited ({code})"),
+            None => row.state.clone(),
+        };
+        let mut command: String = sanitize(&row.command).into_owned();
+        if command.chars().count() > 40 {
+            command = command.chars().take(39).chain(['…']).collect();
+        }
+        let pid = row.pid.map(|pid| pid.to_string()).unwrap_or_default();
+        table.add_row([&row.name, &row.service, &state, &row.age, &pid, &row.ports.join(", "), &command]);
+    }
+    table.lines().map(|line| format!("{}\n", line.trim())).collect()
+}
+
+/// An array, one object per container.
+pub fn containers_json(rows: &[Row]) -> String {
+    let mut text = serde_json::to_string_pretty(rows).expect("plain data has a JSON form");
+    text.push('\n');
+    text
+}
