@@ -11,15 +11,15 @@
 pub mod cli;
 pub mod ui;
 
+pub mod cgroup;
+pub mod executor;
 pub mod load;
 pub mod model;
-pub mod plan;
-pub mod supervisor;
-pub mod executor;
-pub mod sandbox;
 pub mod network;
-pub mod cgroup;
+pub mod plan;
+pub mod sandbox;
 pub mod state;
+pub mod supervisor;
 pub mod sys;
 
 pub mod diagnostics;

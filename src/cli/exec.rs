@@ -12,7 +12,7 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    files::{is_file, project_name, services, Words},
+    files::{Words, is_file, project_name, services},
     settings::Settings,
     stack::{connection, gone, observe, runtime, talk},
     terminal,

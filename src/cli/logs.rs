@@ -51,7 +51,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             color: !args.no_color && settings.printer.color(),
             timestamps: args.timestamps,
         };
-        let shown = if wanted.is_empty() { observed.containers.keys().map(ToString::to_string).collect() } else { wanted.clone() };
+        let shown = if wanted.is_empty() {
+            observed.containers.keys().map(ToString::to_string).collect()
+        } else {
+            wanted.clone()
+        };
         let mut printer = LogPrinter::new(style, shown);
         let mut follower = LogFollower::new(&layout.logs(), wanted);
         let read = |e: std::io::Error| Failure::host("cannot read the logs").caused_by(&e);

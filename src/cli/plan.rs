@@ -42,8 +42,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             }
         }
     })?;
-    let plan =
-        plan::up(&project, &observed, &intent).map_err(|e| Failure::from_error(FailureKind::Operation, &e))?;
+    let plan = plan::up(&project, &observed, &intent).map_err(|e| Failure::from_error(FailureKind::Operation, &e))?;
     settings.printer.data(&plan.to_string());
     Ok(if plan.is_empty() { 0 } else { CHANGES })
 }

@@ -27,8 +27,9 @@ impl Settings {
         let directory = env::current_dir()
             .map_err(|e| Failure::host("cannot tell which folder this is").caused_by(&e).hint("it may be gone: cd"))?;
         // Names and values that are not UTF-8 cannot be in a Compose file either.
-        let environment: BTreeMap<String, String> =
-            env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+        let environment: BTreeMap<String, String> = env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
         let mut files = global.files.clone();
         if files.is_empty() {
             if let Some(list) = environment.get("COMPOSE_FILE").filter(|list| !list.is_empty()) {
@@ -42,11 +43,7 @@ impl Settings {
 }
 
 /// A folder of the user's choice, else the places of the XDG Base Directory Specification, else those of root.
-fn layout(
-    home: Option<&Path>,
-    directory: &Path,
-    environment: &BTreeMap<String, String>,
-) -> Result<Layout, Failure> {
+fn layout(home: Option<&Path>, directory: &Path, environment: &BTreeMap<String, String>) -> Result<Layout, Failure> {
     if let Some(home) = home {
         let home = directory.join(home);
         return Ok(Layout::new(&home.join("run"), &home.join("data")));

@@ -67,7 +67,7 @@ pub(super) fn relay(socket: UnixStream) -> Relay {
 
 async fn run(socket: UnixStream) -> io::Result<()> {
     socket.set_nonblocking(true)?;
-    let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+    let socket = sys::wait_on(socket.into())?;
     let mut buffer = [0; 64];
     let master: OwnedFd = loop {
         let received = socket.async_io(Interest::READABLE, |s| sys::fds::receive(s.as_fd(), &mut buffer)).await?;
@@ -82,7 +82,7 @@ async fn run(socket: UnixStream) -> io::Result<()> {
     };
     let raw = Raw::begin()?;
     rustix::io::ioctl_fionbio(&master, true)?;
-    let master = Arc::new(AsyncFd::new(master)?);
+    let master = Arc::new(sys::wait_on(master)?);
     let input = spawn_input(master.clone());
     let mut resized = signal(SignalKind::window_change())?;
     let mut buffer = vec![0; 16 * 1024];

@@ -33,7 +33,8 @@ pub(super) async fn carry_out(
         }
         Operation::CreateVolume(volume) => {
             let path = stack.layout.volume(volume);
-            let failed = |source| ExecutorError::Volume { volume: volume.clone(), what: "make", path: path.clone(), source };
+            let failed =
+                |source| ExecutorError::Volume { volume: volume.clone(), what: "make", path: path.clone(), source };
             create_folder(&path).map_err(failed)?;
         }
         Operation::WriteHosts(files) => write_hosts(files, stack)?,
@@ -56,7 +57,8 @@ pub(super) async fn carry_out(
         }
         Operation::RemoveVolume(volume) => {
             let path = stack.layout.volume(volume);
-            let failed = |source| ExecutorError::Volume { volume: volume.clone(), what: "remove", path: path.clone(), source };
+            let failed =
+                |source| ExecutorError::Volume { volume: volume.clone(), what: "remove", path: path.clone(), source };
             match fs::remove_dir_all(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
                 _ => {}
@@ -182,9 +184,8 @@ async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
         .net
         .as_ref()
         .ok_or_else(|| ExecutorError::Missing(format!("the network namespace of `{}`", link.service)))?;
-    stack.netlink.add_link(bridge, &link.bridge_end, netns, &link.interface, None).await.map_err(failed)?;
-    let gateways: Vec<std::net::IpAddr> = link.default_gateway.into_iter().collect();
-    netlink.configure(&link.interface, &[link.address.into()], &gateways).await.map_err(failed)
+    stack.netlink.add_link(bridge, &link.bridge_end, netns, &link.interface).await.map_err(failed)?;
+    netlink.configure(&link.interface, &[link.address.into()], link.default_gateway).await.map_err(failed)
 }
 
 fn write_hosts(files: &[HostsFile], stack: &Stack) -> Result<(), ExecutorError> {

@@ -66,14 +66,7 @@ pub struct Loaded {
 /// # Errors
 /// All mistakes of the files, in file order, the warnings between them.
 pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
-    let files = if options.files.is_empty() { discover(&options.directory)? } else { options.files.clone() };
-    let files: Vec<PathBuf> = files.iter().map(|file| absolute(&options.directory, file)).collect();
-    // As Compose does: relative paths start from the folder of the first file.
-    let directory = match files.first() {
-        Some(file) if !is_stdin(file) => file.parent().unwrap_or(&options.directory).to_owned(),
-        _ => options.directory.clone(),
-    };
-
+    let (files, directory) = files(options)?;
     let mut diagnostics = Diagnostics::new();
     let loaded = Loader { options, files: &files, directory: &directory }.run(&mut diagnostics);
     diagnostics.sort();
@@ -81,6 +74,36 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
         Some(project) if !diagnostics.has_errors() => Ok(Loaded { project, warnings: diagnostics }),
         _ => Err(diagnostics),
     }
+}
+
+/// The name of the project alone; the files may have mistakes beyond it.
+///
+/// # Errors
+/// When there are no files to take it from, or it is not a valid name.
+pub fn project_name(options: &LoadOptions) -> Result<ProjectName, Diagnostics> {
+    let (files, directory) = files(options)?;
+    let mut diagnostics = Diagnostics::new();
+    let loader = Loader { options, files: &files, directory: &directory };
+    let trees = loader.parse(&mut diagnostics);
+    let variables = loader.variables(&mut diagnostics);
+    let mut of_the_name = Diagnostics::new();
+    match loader.name(&trees, &variables, &mut of_the_name) {
+        Some(name) => Ok(name),
+        None if of_the_name.has_errors() => Err(of_the_name),
+        None => Err(diagnostics),
+    }
+}
+
+/// The files, absolute, and the folder that their relative paths start from.
+fn files(options: &LoadOptions) -> Result<(Vec<PathBuf>, PathBuf), Diagnostics> {
+    let files = if options.files.is_empty() { discover(&options.directory)? } else { options.files.clone() };
+    let files: Vec<PathBuf> = files.iter().map(|file| absolute(&options.directory, file)).collect();
+    // As Compose does: relative paths start from the folder of the first file.
+    let directory = match files.first() {
+        Some(file) if !is_stdin(file) => file.parent().unwrap_or(&options.directory).to_owned(),
+        _ => options.directory.clone(),
+    };
+    Ok((files, directory))
 }
 
 struct Loader<'a> {

@@ -63,9 +63,7 @@ impl Connection {
         let mut sent = 0;
         while sent < bytes.len() {
             let fds = if sent == 0 { fds } else { &[] };
-            sent += stream
-                .async_io(Interest::WRITABLE, || sys::fds::send(stream.as_fd(), &bytes[sent..], fds))
-                .await?;
+            sent += stream.async_io(Interest::WRITABLE, || sys::fds::send(stream.as_fd(), &bytes[sent..], fds)).await?;
         }
         Ok(())
     }

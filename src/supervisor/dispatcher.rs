@@ -222,7 +222,7 @@ impl Dispatcher {
         }
         let Some(job) = self.job.take() else { return };
         if let Err(error) = &result {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a plan was not carried out");
+            tracing::warn!(%error, "a plan was not carried out");
         }
         if let Some(replies) = job.replies {
             let _ = replies.send(match result {

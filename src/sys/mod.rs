@@ -8,6 +8,8 @@ pub mod fds;
 pub mod mount;
 mod namespace;
 pub mod process;
+mod readiness;
 
 pub use namespace::{Namespace, NamespaceKind, Netns};
 pub use process::{ExitStatus, PidFd};
+pub use readiness::wait_on;

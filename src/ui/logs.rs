@@ -4,14 +4,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, BufWriter, Read, Write},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
 use anstyle::{AnsiColor, Color, Style};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 
-use crate::executor::logs::LogLine;
+use crate::{executor::logs::LogLine, sys};
 
 /// How lines are shown.
 #[derive(Debug, Clone, Copy)]
@@ -34,14 +35,8 @@ pub struct LogPrinter {
 }
 
 /// Told apart easily and readable on dark and light; red is for errors.
-const COLORS: [AnsiColor; 6] = [
-    AnsiColor::Cyan,
-    AnsiColor::Yellow,
-    AnsiColor::Green,
-    AnsiColor::Magenta,
-    AnsiColor::Blue,
-    AnsiColor::BrightCyan,
-];
+const COLORS: [AnsiColor; 6] =
+    [AnsiColor::Cyan, AnsiColor::Yellow, AnsiColor::Green, AnsiColor::Magenta, AnsiColor::Blue, AnsiColor::BrightCyan];
 
 impl LogPrinter {
     /// For these services.
@@ -74,7 +69,11 @@ impl LogPrinter {
             if !ended && !more {
                 writeln!(out)?;
             }
-            if !ended && more { self.unended.insert(service.clone()) } else { self.unended.remove(service) };
+            if !ended && more {
+                self.unended.insert(service.clone())
+            } else {
+                self.unended.remove(service)
+            };
         }
         out.flush()
     }
@@ -85,7 +84,7 @@ pub struct LogFollower {
     folder: PathBuf,
     services: BTreeSet<String>,
     files: BTreeMap<String, Tail>,
-    watch: Option<AsyncFd<Inotify>>,
+    watch: Option<AsyncFd<OwnedFd>>,
 }
 
 struct Tail {
@@ -97,8 +96,12 @@ struct Tail {
 impl LogFollower {
     /// For the logs in `folder`; of these services only, or of all when there are none. To be called on a runtime.
     pub fn new(folder: &Path, services: impl IntoIterator<Item = String>) -> Self {
-        let mut follower =
-            Self { folder: folder.to_owned(), services: services.into_iter().collect(), files: BTreeMap::new(), watch: None };
+        let mut follower = Self {
+            folder: folder.to_owned(),
+            services: services.into_iter().collect(),
+            files: BTreeMap::new(),
+            watch: None,
+        };
         follower.watch();
         follower
     }
@@ -106,10 +109,10 @@ impl LogFollower {
     /// The folder may not be there yet.
     fn watch(&mut self) {
         if self.watch.is_none() {
-            let watch = || -> io::Result<AsyncFd<Inotify>> {
-                let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-                inotify.add_watch(&self.folder, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE)?;
-                AsyncFd::new(inotify)
+            let watch = || -> io::Result<AsyncFd<OwnedFd>> {
+                let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+                inotify::add_watch(&watch, &self.folder, inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE)?;
+                sys::wait_on(watch)
             };
             self.watch = watch().ok();
         }
@@ -123,7 +126,9 @@ impl LogFollower {
             None => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
             Some(watch) => {
                 if let Ok(mut ready) = watch.readable_mut().await {
-                    while ready.get_inner().read_events().is_ok_and(|events| !events.is_empty()) {}
+                    // What happened does not matter; the files say it.
+                    let mut events = [0; 4096];
+                    while rustix::io::read(ready.get_inner(), &mut events).is_ok_and(|n| n > 0) {}
                     ready.clear_ready();
                 }
             }

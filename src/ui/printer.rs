@@ -40,7 +40,8 @@ impl Printer {
 
     /// Something that people should know.
     pub fn warning(self, text: &str) {
-        let style = if self.color { Style::new().fg_color(Some(AnsiColor::Yellow.into())).bold() } else { Style::new() };
+        let style =
+            if self.color { Style::new().fg_color(Some(AnsiColor::Yellow.into())).bold() } else { Style::new() };
         let _ = writeln!(anstream::stderr(), "{style}warning{style:#}: {}", sanitize(text));
     }
 
