@@ -16,18 +16,22 @@ use tokio::{io::AsyncReadExt, net::unix::pipe, task::JoinHandle};
 /// Which of the two streams a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Stream {
+pub enum Stream {
+    /// Standard output.
     Stdout,
+    /// Standard error.
     Stderr,
 }
 
 /// One line, or a part of one that is very long or was not ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LogLine {
+pub struct LogLine {
     /// The text, with its line break if it has one; what is not UTF-8 shows as U+FFFD.
-    pub(crate) log: String,
-    pub(crate) stream: Stream,
-    pub(crate) time: jiff::Timestamp,
+    pub log: String,
+    /// Which of the two streams it came from.
+    pub stream: Stream,
+    /// When it came.
+    pub time: jiff::Timestamp,
 }
 
 /// Longest line that is kept in one piece, as in Docker.

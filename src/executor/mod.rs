@@ -12,7 +12,7 @@
 mod change;
 mod container;
 mod error;
-pub(crate) mod logs;
+mod logs;
 mod operation;
 mod run;
 mod stack;
@@ -20,5 +20,6 @@ mod stop;
 
 pub use change::Change;
 pub use error::ExecutorError;
+pub use logs::LogLine;
 pub use run::run;
 pub use stack::{Exec, ExecError, Stack};

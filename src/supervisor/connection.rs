@@ -13,7 +13,7 @@ use tokio::{
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{
-        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        mpsc::{UnboundedReceiver, UnboundedSender},
         oneshot,
     },
 };
@@ -32,32 +32,43 @@ use crate::{
 /// Longest request that is believed; a plan of a thousand services is about two megabytes.
 const MAX_REQUEST: usize = 64 * 1024 * 1024;
 
-/// Answers one client until it hangs up.
-pub(super) async fn serve(id: ConnectionId, stream: UnixStream, stack: Arc<Stack>, asks: UnboundedSender<Ask>) {
+/// Whether the client runs under the account of the supervisor.
+pub(super) fn is_owner(stream: &UnixStream) -> bool {
     match stream.peer_cred() {
-        Ok(peer) if peer.uid() == nix::unistd::geteuid().as_raw() => {
-            let (reader, writer) = stream.into_split();
-            let (replies, queue) = mpsc::unbounded_channel();
-            tokio::spawn(write_replies(writer, queue));
-            let mut requests = Requests { stream: reader, bytes: Vec::new(), fds: Vec::new() };
-            if let Err(error) = answer(id, &mut requests, &replies, &stack, &asks).await {
-                tracing::warn!(%error, "a client is not understood");
-                let _ =
-                    replies.send(Reply::Failed(Failure::internal("the request was not understood").caused_by(&error)));
-            }
+        Ok(peer) if peer.uid() == nix::unistd::geteuid().as_raw() => true,
+        peer => {
+            tracing::warn!(?peer, "a client of another account was turned away");
+            false
         }
-        peer => tracing::warn!(?peer, "a client of another account was turned away"),
+    }
+}
+
+/// Answers one client until it hangs up.
+pub(super) async fn serve(
+    id: ConnectionId,
+    stream: OwnedReadHalf,
+    replies: UnboundedSender<Reply>,
+    stack: Arc<Stack>,
+    asks: UnboundedSender<Ask>,
+) {
+    let mut requests = Requests { stream, bytes: Vec::new(), fds: Vec::new() };
+    if let Err(error) = answer(id, &mut requests, &replies, &stack, &asks).await {
+        tracing::warn!(%error, "a client is not understood");
+        let _ = replies.send(Reply::Failed(Failure::internal("the request was not understood").caused_by(&error)));
     }
     let _ = asks.send(Ask::Closed(id));
 }
 
-async fn write_replies(mut writer: OwnedWriteHalf, mut queue: UnboundedReceiver<Reply>) -> io::Result<()> {
+/// Writes replies until there can be no more. The socket comes back, to be closed when its time has come.
+pub(super) async fn write_replies(mut writer: OwnedWriteHalf, mut queue: UnboundedReceiver<Reply>) -> OwnedWriteHalf {
     while let Some(reply) = queue.recv().await {
-        let mut line = serde_json::to_vec(&reply)?;
+        let Ok(mut line) = serde_json::to_vec(&reply) else { continue };
         line.push(b'\n');
-        writer.write_all(&line).await?;
+        if writer.write_all(&line).await.is_err() {
+            break;
+        }
     }
-    Ok(())
+    writer
 }
 
 async fn answer(

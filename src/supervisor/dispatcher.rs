@@ -10,8 +10,8 @@ use tokio::{
         mpsc::{self, UnboundedReceiver, UnboundedSender},
         oneshot, watch,
     },
-    task::JoinHandle,
-    time::{Instant, sleep_until},
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{Event, Reply, Snapshot, connection};
@@ -57,6 +57,7 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
     };
     let mut terminate = signal(SignalKind::terminate()).ok();
     let mut next_id: ConnectionId = 0;
+    let (mut readers, mut writers) = (JoinSet::new(), JoinSet::new());
     loop {
         if dispatcher.is_finished() {
             break;
@@ -67,22 +68,38 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
             result = job_end(&mut dispatcher.job) => dispatcher.job_ended(result, &mut changed),
             Some(ask) = asked.recv() => dispatcher.ask(ask),
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, _)) if connection::is_owner(&stream) => {
                     next_id += 1;
                     dispatcher.connections += 1;
-                    tokio::spawn(connection::serve(next_id, stream, dispatcher.stack.clone(), asks.clone()));
+                    let (reader, writer) = stream.into_split();
+                    let (replies, queue) = mpsc::unbounded_channel();
+                    readers.spawn(connection::serve(next_id, reader, replies, dispatcher.stack.clone(), asks.clone()));
+                    writers.spawn(connection::write_replies(writer, queue));
                 }
+                Ok(_) => {}
                 Err(error) => {
                     // Out of descriptors, most likely: a moment later there may be some.
                     tracing::warn!(%error, "a client cannot be heard");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
+            Some(_) = readers.join_next() => {}
+            Some(_) = writers.join_next() => {}
             () = asked_to_end(&mut terminate) => dispatcher.down(Down::because("the supervisor is asked to end")),
             () = sleep_until(dispatcher.last_used) => {}
         }
     }
     dispatcher.stack.remove_group();
+    // The last replies have to be out; the sockets stay open until this process ends, which tells clients that it has.
+    readers.shutdown().await;
+    drop(dispatcher);
+    let flush = async {
+        while let Some(writer) = writers.join_next().await {
+            std::mem::forget(writer);
+        }
+    };
+    let _ = timeout(LAST_READ, flush).await;
+    std::mem::forget(writers);
 }
 
 async fn job_end(job: &mut Option<Job>) -> Result<(), ExecutorError> {

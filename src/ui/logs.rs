@@ -12,7 +12,7 @@ use anstyle::{AnsiColor, Color, Style};
 use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 
-use crate::{executor::logs::LogLine, sys};
+use crate::{executor::LogLine, sys};
 
 /// How lines are shown.
 #[derive(Debug, Clone, Copy)]
