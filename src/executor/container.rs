@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -22,8 +22,7 @@ use crate::{
     network,
     plan::{ContainerSpec, Source},
     sandbox::{
-        BringUpError, Launch, LaunchFds, LaunchMount, LaunchSource, Process, Root, SandboxError, SharedFiles, Skeleton,
-        StackIds, host_mounts,
+        BringUpError, HostView, Launch, LaunchFds, LaunchMount, LaunchSource, Process, Root, SandboxError, SharedFiles,
     },
     sys::NamespaceKind,
 };
@@ -232,9 +231,8 @@ async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Root
     match &spec.files.rootfs {
         Rootfs::Directory(path) => Ok(Root::Directory(path.clone())),
         Rootfs::Host => {
-            let mounts = host_mounts().map_err(files("read", Path::new("/proc/self/mountinfo")))?;
             let hidden = stack.layout.layout().folders().map(Path::to_owned).into();
-            Ok(Root::Host { mounts, skeleton: skeleton(spec, stack)?, hidden })
+            Ok(Root::Host { view: host_view(spec, stack)?, hidden })
         }
         Rootfs::Tar(archive) => {
             let unpacked = folder.join("rootfs");
@@ -255,20 +253,22 @@ async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Root
     }
 }
 
-/// The twins of the host's folders, made once for a stack whose containers see the host's files as nobody's.
-fn skeleton(spec: &ContainerSpec, stack: &Stack) -> Result<Option<Skeleton>, ExecutorError> {
-    let mut objects = stack.objects();
-    if stack.ids != StackIds::Root && objects.skeleton.is_none() {
-        let path = stack.layout.private().join("skeleton");
-        let made = Skeleton::make(&path).map_err(|source| ExecutorError::Files {
-            service: spec.service.clone(),
-            what: "make folders in",
-            path,
-            source,
-        })?;
-        objects.skeleton = Some(made);
+/// How containers of the stack see the host's files, found out once.
+fn host_view(spec: &ContainerSpec, stack: &Stack) -> Result<HostView, ExecutorError> {
+    if let Some(view) = &stack.objects().host_view {
+        return Ok(view.clone());
     }
-    Ok(objects.skeleton.clone())
+    let user =
+        if spec.ids.outside == 0 { None } else { Some(stack.pinned(&spec.namespaces.user, NamespaceKind::User)?) };
+    let path = stack.layout.private().join("skeleton");
+    let view = HostView::make(user.as_ref().map(AsFd::as_fd), &path).map_err(|source| ExecutorError::Files {
+        service: spec.service.clone(),
+        what: "make folders in",
+        path,
+        source,
+    })?;
+    stack.objects().host_view = Some(view.clone());
+    Ok(view)
 }
 
 /// Unpacks an archive, plain or gzip, into a new folder. The tar crate writes nothing outside it and follows no link out.

@@ -15,7 +15,7 @@ use crate::{
     cgroup::{Group, Hierarchy, StackGroup},
     model::{NetworkName, ServiceName, StopSignal},
     network::{Forwarder, Netlink, NetworkError},
-    sandbox::{ExecOrder, Keeper, Pinned, Process, SandboxError, Skeleton, StackIds, Started},
+    sandbox::{ExecOrder, HostView, Keeper, Pinned, Process, SandboxError, StackIds, Started},
     state::{ProcessRecord, StackLayout, StackRecord},
     sys::{ExitStatus, NamespaceKind, Netns, PidFd},
 };
@@ -39,7 +39,8 @@ pub(super) struct Objects {
     pub(super) bridges: BTreeMap<NetworkName, u32>,
     pub(super) namespaces: BTreeMap<ServiceName, Arc<OwnedNamespaces>>,
     pub(super) containers: BTreeMap<ServiceName, Running>,
-    pub(super) skeleton: Option<Skeleton>,
+    /// How containers see the host's files; the same for all.
+    pub(super) host_view: Option<HostView>,
 }
 
 /// The namespaces that a service owns.

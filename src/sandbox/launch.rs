@@ -15,7 +15,7 @@ use super::{
     in_root::{Kind, is_directory},
     keeper::helper,
     namespaces,
-    root::{self, HIDDEN, HostMount, Overlay, Skeleton},
+    root::{self, HIDDEN, HostView, Overlay},
 };
 use crate::{
     model::{TmpfsMount, UserSpec},
@@ -29,12 +29,10 @@ use crate::{
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Root {
-    /// The files of the host: these mounts, `/` first.
+    /// The files of the host.
     Host {
-        /// What the view consists of.
-        mounts: Vec<HostMount>,
-        /// Twins of folders, where the host's files cannot be shown with other ids.
-        skeleton: Option<Skeleton>,
+        /// What they are.
+        view: HostView,
         /// Folders to hide besides the usual ones: nscompose's own.
         hidden: Vec<PathBuf>,
     },
@@ -215,31 +213,29 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
     };
     match &launch.root {
         Root::Directory(lower) => {
-            // Where ids cannot be mapped the folder shows them as they are.
-            let owner = launch.outside;
-            let overlay = Overlay { lower, skeleton: None, folder: &launch.folder, name: "upper", id_map, owner };
+            let lower = [lower.clone()];
+            let overlay =
+                Overlay { lower: &lower, folder: &launch.folder, name: "upper", id_map, outside: launch.outside };
             attach(Path::new("/"), Kind::Directory, Content::Mount(overlay.mount(private)?));
         }
-        Root::Host { mounts, skeleton, hidden } => {
-            for (i, mount) in mounts.iter().enumerate() {
-                let name = if i == 0 { "upper".to_owned() } else { format!("upper{i}") };
-                let id_map = id_map.filter(|id_map| root::can_map_ids(&mount.path, *id_map));
+        Root::Host { view, hidden } => {
+            for (i, layer) in view.layers.iter().enumerate() {
+                let name = format!("upper{i}");
                 let overlay = Overlay {
-                    lower: &mount.path,
-                    skeleton: skeleton.as_ref().filter(|_| id_map.is_none() && i == 0),
+                    lower: &layer.lower,
                     folder: &launch.folder,
                     name: &name,
-                    id_map,
-                    owner: launch.outside,
+                    id_map: id_map.filter(|_| view.mapped),
+                    outside: launch.outside,
                 };
-                attach(&mount.path, Kind::Directory, Content::Mount(overlay.mount(private)?));
+                attach(&layer.path, Kind::Directory, Content::Mount(overlay.mount(private)?));
             }
             for (folder, mode) in HIDDEN {
                 let empty = TmpfsMount { mode: Some(mode), ..TmpfsMount::default() };
-                attach(&Path::new("/").join(folder), Kind::Directory, Content::Tmpfs(empty));
+                attach(Path::new(folder), Kind::Directory, Content::Tmpfs(empty));
             }
             for folder in hidden {
-                let visible = !HIDDEN.iter().any(|(usual, _)| folder.starts_with(Path::new("/").join(usual)));
+                let visible = !HIDDEN.iter().any(|(usual, _)| folder.starts_with(usual));
                 if visible && fs::symlink_metadata(folder).is_ok() {
                     let empty = TmpfsMount { mode: Some(0o755), read_only: true, ..TmpfsMount::default() };
                     attach(folder, Kind::Directory, Content::Tmpfs(empty));

@@ -34,5 +34,5 @@ pub use exec::ExecOrder;
 pub use keeper::{Keeper, Started, fork_keeper};
 pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, Process, Root, SharedFiles};
 pub use namespaces::{NamespaceOrder, Pinned};
-pub use root::{HostMount, Skeleton, host_mounts};
+pub use root::HostView;
 pub use user_namespace::{StackIds, UserNamespaceError, diagnose, map_ids};

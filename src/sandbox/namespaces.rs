@@ -104,8 +104,9 @@ fn create_namespaces(order: &NamespaceOrder, user: Option<OwnedFd>) -> Result<Ma
     let write_maps = |pid: i32| -> Result<(), BringUpError> {
         let Some((outside, count)) = order.ids else { return Ok(()) };
         for map in ["uid_map", "gid_map"] {
-            fs::write(format!("/proc/{pid}/{map}"), format!("0 {outside} {count}\n"))
-                .map_err(|e| BringUpStep::MapIds.failed(e))?;
+            let ours = fs::read_to_string(format!("/proc/self/{map}"));
+            let written = ours.and_then(|ours| fs::write(format!("/proc/{pid}/{map}"), extents(&ours, outside, count)));
+            written.map_err(|e| BringUpStep::MapIds.failed(e))?;
         }
         Ok(())
     };
@@ -162,6 +163,18 @@ fn create_namespaces(order: &NamespaceOrder, user: Option<OwnedFd>) -> Result<Ma
     Ok(Made { namespaces: kinds.zip(fds).collect(), init })
 }
 
+/// The lines that map ids from 0 on to `count` ids of ours from `outside` on. The kernel takes no line that is not within a
+/// single line of our own map (user_namespaces(7)), so they are split where ours are.
+fn extents(ours: &str, outside: u32, count: u32) -> String {
+    let lines = ours.lines().filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace().map(|field| field.parse::<u64>().ok());
+        let (first, _, length) = (fields.next()??, fields.next()?, fields.next()??);
+        let (from, to) = (first.max(u64::from(outside)), (first + length).min(u64::from(outside) + u64::from(count)));
+        (from < to).then(|| format!("{} {from} {}\n", from - u64::from(outside), to - from))
+    });
+    lines.collect()
+}
+
 /// Enters a user namespace and becomes its root.
 pub(super) fn join_user(user: &OwnedFd) -> Result<(), BringUpError> {
     nix::sched::setns(user, CloneFlags::CLONE_NEWUSER)
@@ -194,4 +207,17 @@ fn mount_shm(folder: &Path) -> std::io::Result<()> {
     let at = rustix::fs::open(folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(&mount, "", &at, "", flags)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_split_where_ours_are() {
+        assert_eq!(extents("0 0 4294967295\n", 1_073_741_824, 65_536), "0 1073741824 65536\n");
+        assert_eq!(extents("0 1000 1\n1 100000 65536\n", 0, 65_537), "0 0 1\n1 1 65536\n");
+        assert_eq!(extents("0 1000 1\n1 100000 65536\n", 0, 1), "0 0 1\n");
+        assert_eq!(extents("0 0 10\n", 20, 5), "");
+    }
 }
