@@ -32,15 +32,16 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let project = load_project(&words, settings)?;
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
+    let running = settings.layout.stack(&project.name).connect().ok();
     let observed = runtime()?.block_on(async {
-        match settings.layout.stack(&project.name).connect() {
-            Ok(stream) => Ok(observe(&mut connection(stream)?).await?.observed),
-            Err(_) => {
-                let routes = network::host_routes().await.unwrap_or_default().into_iter().collect();
-                let host = Host { ids: StackIds::of_caller().for_plan(), routes };
-                Ok::<_, Failure>(Observed { host, ..Observed::default() })
+        if let Some(stream) = running {
+            if let Some(snapshot) = observe(&mut connection(stream)?).await? {
+                return Ok::<_, Failure>(snapshot.observed);
             }
         }
+        let routes = network::host_routes().await.unwrap_or_default().into_iter().collect();
+        let host = Host { ids: StackIds::of_caller().for_plan(), routes };
+        Ok(Observed { host, ..Observed::default() })
     })?;
     let plan = plan::up(&project, &observed, &intent).map_err(|e| Failure::from_error(FailureKind::Operation, &e))?;
     settings.printer.data(&plan.to_string());

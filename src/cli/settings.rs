@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::Global;
-use crate::{diagnostics::Failure, state::Layout, ui::Printer};
+use crate::{diagnostics::Failure, sandbox::StackIds, state::Layout, ui::Printer};
 
 /// Everything that a verb needs to know about where it was called; nothing deeper reads the environment.
 #[derive(Debug, Clone)]
@@ -49,8 +49,8 @@ fn layout(home: Option<&Path>, directory: &Path, environment: &BTreeMap<String, 
         return Ok(Layout::new(&home.join("run"), &home.join("data")));
     }
     let uid = nix::unistd::geteuid();
-    // An inner root, as of a container, has the places of root too.
-    if uid.is_root() {
+    // Root of an inner user namespace is an ordinary user outside, whose places it can write to.
+    if StackIds::of_caller() == StackIds::Root {
         return Ok(Layout::new(Path::new("/run/nscompose"), Path::new("/var/lib/nscompose")));
     }
     let absolute = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
