@@ -18,6 +18,8 @@ mod discover;
 mod dotenv;
 mod interpolate;
 mod merge;
+#[cfg(test)]
+mod oracle;
 mod parse;
 mod read;
 mod resolve;
@@ -197,6 +199,7 @@ impl Loader<'_> {
                         None
                     }
                 },
+                Value::Broken => None,
                 _ => {
                     let found = node.describe();
                     diagnostics.push(Diagnostic::error(format!("`name` is a string, not {found}")).at(&node.span));

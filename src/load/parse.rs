@@ -170,6 +170,11 @@ impl Builder<'_> {
 
     fn syntax(&mut self, error: &saphyr_parser::ScanError) -> Diagnostic {
         let at = self.byte(*error.marker());
+        if error.info().contains("unknown anchor") {
+            let rest = &self.file.text()[at..];
+            let end = rest.find(|c: char| c.is_whitespace() || "[]{},".contains(c)).unwrap_or(rest.len());
+            return unknown_anchor(&self.file.span(at..at + end));
+        }
         let span = self.file.span(at..at + 1);
         let line = self.file.line(span.position().line);
         let diagnostic =
@@ -269,7 +274,7 @@ impl Builder<'_> {
         let (nodes, text, height) = match self.anchors.get(&anchor) {
             Some(Some(anchored)) => (anchored.nodes, anchored.text, anchored.height),
             Some(None) => return Err(Diagnostic::error("an alias stands inside of what it repeats").at(&span)),
-            None => return Err(Diagnostic::error("nothing is anchored under this name").at(&span)),
+            None => return Err(unknown_anchor(&span)),
         };
         // The cost is paid before the copy is made.
         self.text += text;
@@ -279,7 +284,7 @@ impl Builder<'_> {
         }
         match self.anchors.get(&anchor) {
             Some(Some(anchored)) => Ok((Node { span, ..anchored.node.clone() }, height, false)),
-            _ => Err(Diagnostic::error("nothing is anchored under this name").at(&span)),
+            _ => Err(unknown_anchor(&span)),
         }
     }
 
@@ -341,7 +346,7 @@ fn merge_sources(node: Node) -> Result<Vec<Node>, Diagnostic> {
             Some(other) => Err(wrong(other)),
             None => Ok(nodes),
         },
-        Value::Scalar(_) => Err(wrong(&node)),
+        Value::Scalar(_) | Value::Broken => Err(wrong(&node)),
     }
 }
 
@@ -355,6 +360,11 @@ fn unknown_tag(tag: &Tag, span: &Span) -> Diagnostic {
         "!reset" | "!override" => Diagnostic::error(format!("`{shown}` is not supported yet")).at(span),
         _ => Diagnostic::error(format!("the tag `{shown}` means nothing here")).at(span),
     }
+}
+
+fn unknown_anchor(span: &Span) -> Diagnostic {
+    Diagnostic::error(format!("nothing before this place is anchored as `{}`", span.text().trim_start_matches('*')))
+        .at(span)
 }
 
 fn too_deep(span: &Span) -> Diagnostic {

@@ -28,6 +28,9 @@ impl<'a> Context<'a> {
 
     /// Says that `what` should have been something else.
     pub(super) fn mistyped(&mut self, what: &str, expected: &str, node: &Node) {
+        if matches!(node.value, Value::Broken) {
+            return;
+        }
         let diagnostic = if node.is_null() {
             Diagnostic::error(format!("{what} has no value: it takes {expected}"))
         } else {

@@ -36,7 +36,9 @@ pub(super) fn read(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
             }
         }
         Value::Scalar(_) if entry.value.is_null() => {}
-        Value::Scalar(_) => cx.mistyped("`depends_on`", "a list of services or a mapping", &entry.value),
+        Value::Scalar(_) | Value::Broken => {
+            cx.mistyped("`depends_on`", "a list of services or a mapping", &entry.value)
+        }
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn read(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
             }
         }
         Value::Scalar(_) if entry.value.is_null() => {}
-        Value::Scalar(_) => cx.mistyped("`networks`", "a list of networks or a mapping", &entry.value),
+        Value::Scalar(_) | Value::Broken => cx.mistyped("`networks`", "a list of networks or a mapping", &entry.value),
     }
     draft.networks = Some(joined);
 }

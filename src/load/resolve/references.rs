@@ -137,7 +137,13 @@ fn no_command(cx: &mut Context<'_>, draft: &Draft) {
     let service = &draft.service;
     // What was there and wrong has been reported; an image would bring a command of its own.
     let excused = ["image", "build", "extends", "provider"].iter().any(|key| draft.keys.contains_key(*key));
-    if service.command.is_some() || service.entrypoint.is_some() || excused {
+    let misspelt = |key: &String| {
+        !key.starts_with("x-") && suggest(key, ["command", "entrypoint"]).is_some_and(|meant| meant != key)
+    };
+    if service.command.is_some() || service.entrypoint.is_some() || excused || draft.misread_command {
+        return;
+    }
+    if draft.keys.keys().any(misspelt) {
         return;
     }
     cx.push(
