@@ -246,5 +246,9 @@ fn display(directory: &Path, path: &Path) -> String {
     if is_stdin(path) {
         return "<stdin>".to_owned();
     }
-    path.strip_prefix(directory).unwrap_or(path).display().to_string()
+    match path.strip_prefix(directory) {
+        Ok(below) if below.as_os_str().is_empty() => ".".to_owned(),
+        Ok(below) => below.display().to_string(),
+        Err(_) => path.display().to_string(),
+    }
 }

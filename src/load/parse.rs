@@ -34,6 +34,7 @@ pub(crate) fn parse(file: &SourceFile, diagnostics: &mut Diagnostics) -> Result<
         stack: Vec::new(),
         anchors: HashMap::new(),
         nodes: 0,
+        copied: 0,
         text: 0,
         cursor: (1, 0, 0),
     }
@@ -47,7 +48,9 @@ struct Builder<'a> {
     stack: Vec<Frame>,
     /// What an anchor stands for; none while it is being read.
     anchors: HashMap<usize, Option<Anchored>>,
+    /// Values made for the tree so far, and for what anchors keep.
     nodes: usize,
+    copied: usize,
     text: usize,
     /// Line, column and byte of the last place looked up.
     cursor: (usize, usize, usize),
@@ -176,6 +179,9 @@ impl Builder<'_> {
             return unknown_anchor(&self.file.span(at..at + end));
         }
         let span = self.file.span(at..at + 1);
+        if error.info().contains("recursion limit") {
+            return too_deep(&span);
+        }
         let line = self.file.line(span.position().line);
         let diagnostic =
             Diagnostic::error(format!("this is not YAML: {}", error.info().trim_end_matches('.'))).at(&span);
@@ -209,7 +215,7 @@ impl Builder<'_> {
 
     fn count(&mut self, nodes: usize, span: &Span) -> Result<(), Diagnostic> {
         self.nodes += nodes;
-        if self.nodes > MOST_NODES || self.text > MOST_TEXT {
+        if self.nodes + self.copied > MOST_NODES || self.text > MOST_TEXT {
             return Err(Diagnostic::error("the file is too large with its aliases expanded")
                 .at(span)
                 .hint(format!("at most {MOST_NODES} values and {} MiB of text are read", MOST_TEXT >> 20)));
@@ -264,7 +270,8 @@ impl Builder<'_> {
             let anchored =
                 Anchored { node: node.clone(), nodes: self.nodes - frame.nodes, text: self.text - frame.text, height };
             // What an anchor keeps is a copy too.
-            self.count(anchored.nodes, &node.span)?;
+            self.copied += anchored.nodes;
+            self.count(0, &node.span)?;
             self.anchors.insert(frame.anchor, Some(anchored));
         }
         Ok(Some((node, height)))

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Node, Scalar, ScalarKind, Surroundings, Value, clean, ports::PublishedPorts};
-use crate::diagnostics::{Diagnostic, Diagnostics, Span};
+use crate::diagnostics::{Diagnostic, Diagnostics, Span, suggest};
 
 pub(super) struct Context<'a> {
     pub(super) surroundings: &'a Surroundings<'a>,
@@ -18,6 +18,14 @@ impl<'a> Context<'a> {
 
     pub(super) fn push(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
+    }
+
+    /// The candidate that `name` may be a slip of. After many mistakes the search is given up: in a hostile file it would
+    /// cost more than all the rest.
+    pub(super) fn suggest<'c>(&self, name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+        const MISTAKES: usize = 100;
+        const CANDIDATES: usize = 2_000;
+        if self.diagnostics.len() > MISTAKES { None } else { suggest(name, candidates.into_iter().take(CANDIDATES)) }
     }
 
     /// A key or value that the specification knows and this version does not.
