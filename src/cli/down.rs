@@ -3,7 +3,7 @@
 use super::{
     files::{load_project, project_name, tell_apart},
     settings::Settings,
-    stack::{carry_out, open, open_if_up, runtime, wait_for_end},
+    stack::{carry_out, open, open_if_up, wait_for_end},
 };
 use crate::{
     diagnostics::Failure,
@@ -39,18 +39,16 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         (project_name(&words, settings)?, Vec::new())
     };
     let layout = settings.layout.stack(&name);
-    let runtime = runtime()?;
     let opened = if volumes.iter().any(|volume| layout.volume(volume).exists()) {
-        settings.layout.create().map_err(|e| Failure::host("cannot make nscompose's folders").caused_by(&e))?;
-        Some(open(&layout, &runtime)?)
+        Some(open(&layout)?)
     } else {
-        open_if_up(&layout, &runtime)?
+        open_if_up(&layout)?
     };
-    let Some((mut connection, _)) = opened else {
+    let Some(opened) = opened else {
         settings.printer.progress(name.as_str(), "is not up, nothing to do");
         return Ok(0);
     };
-    runtime.block_on(async {
+    opened.on_runtime(async |mut connection, _| {
         let request = Request::Down { timeout_ms: args.timeout.map(|seconds| u64::from(seconds) * 1000), volumes };
         carry_out(&mut connection, &request, |event| match event {
             Event::Container(service, ContainerState::Stopping) => {

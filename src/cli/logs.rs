@@ -3,7 +3,7 @@
 use super::{
     files::{project_name, services, tell_apart},
     settings::Settings,
-    stack::{open_if_up, runtime},
+    stack::open_if_up,
 };
 use crate::{
     diagnostics::Failure,
@@ -37,12 +37,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let name = project_name(&words, settings)?;
     let layout = settings.layout.stack(&name);
-    let runtime = runtime()?;
-    let Some((mut connection, snapshot)) = open_if_up(&layout, &runtime)? else {
+    let Some(opened) = open_if_up(&layout)? else {
         return Err(Failure::operation(format!("stack `{name}` is not up, and its logs went with it")));
     };
-    let observed = snapshot.observed;
-    runtime.block_on(async {
+    opened.on_runtime(async |mut connection, snapshot| {
+        let observed = snapshot.observed;
         let wanted = services(&words.services, observed.containers.keys())?;
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
         let style = LogStyle {

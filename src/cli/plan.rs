@@ -3,7 +3,6 @@
 use super::{
     files::{load_project, services, tell_apart},
     settings::Settings,
-    stack::{connection, observe, runtime},
 };
 use crate::{
     diagnostics::{Failure, FailureKind},
@@ -11,6 +10,7 @@ use crate::{
     network,
     plan::{self, Intent},
     sandbox::StackIds,
+    supervisor::observe,
 };
 
 /// Show what `up` would do, each step with its reason, and touch nothing
@@ -33,17 +33,18 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let project = load_project(&words, settings)?;
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
     let running = settings.layout.stack(&project.name).connect().ok();
-    let observed = runtime()?.block_on(async {
-        if let Some(stream) = running {
-            if let Some(snapshot) = observe(&mut connection(stream)?).await? {
-                return Ok::<_, Failure>(snapshot.observed);
-            }
-        }
-        let routes = network::host_routes().await.unwrap_or_default().into_iter().collect();
-        let host = Host { ids: StackIds::of_caller().for_plan(), routes };
-        Ok(Observed { host, ..Observed::default() })
-    })?;
+    let running = running.and_then(|stream| observe(&stream).ok().flatten());
+    let observed = running.map_or_else(nothing_yet, |snapshot| Ok(snapshot.observed))?;
     let plan = plan::up(&project, &observed, &intent).map_err(|e| Failure::from_error(FailureKind::Operation, &e))?;
     settings.printer.data(&plan.to_string());
     Ok(if plan.is_empty() { 0 } else { CHANGES })
+}
+
+/// A stack that is not up, on this machine and for this account.
+fn nothing_yet() -> Result<Observed, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
+    let routes = runtime.block_on(network::host_routes()).unwrap_or_default().into_iter().collect();
+    let host = Host { ids: StackIds::of_caller().for_plan(), routes };
+    Ok(Observed { host, ..Observed::default() })
 }

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use super::{
     files::{project_name, services, tell_apart},
     settings::Settings,
-    stack::{open_if_up, runtime},
+    stack::open_if_up,
 };
 use crate::{
     diagnostics::Failure,
@@ -40,8 +40,7 @@ enum Format {
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let layout = settings.layout.stack(&project_name(&words, settings)?);
-    let opened = open_if_up(&layout, &runtime()?)?;
-    let mut observed = opened.map(|(_, snapshot)| snapshot.observed).unwrap_or_default();
+    let mut observed = open_if_up(&layout)?.map(|opened| opened.snapshot.observed).unwrap_or_default();
     if !words.services.is_empty() {
         let wanted = services(&words.services, observed.containers.keys())?;
         observed.containers.retain(|name, _| wanted.contains(name));

@@ -2,27 +2,40 @@
 
 use std::{os::unix::net::UnixStream, time::Duration};
 
-use tokio::runtime::Runtime;
-
 use crate::{
     diagnostics::Failure,
     state::StackLayout,
-    supervisor::{Connection, Event, Reply, Request, Snapshot, connect, connect_or_start},
+    supervisor::{Connection, Event, Reply, Request, Snapshot, connect, connect_or_start, observe},
 };
 
-/// A runtime for one verb, without threads.
-pub(super) fn runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))
+/// A stack that answers, and what it said there is.
+pub(super) struct Opened {
+    stream: UnixStream,
+    pub(super) snapshot: Snapshot,
 }
 
-/// Opens a stack, starting its supervisor if need be, and looks at what there is. One that is just ending may still have
-/// taken the connection, and closes it without a word; then there is another to be had.
-pub(super) fn open(layout: &StackLayout, runtime: &Runtime) -> Result<(Connection, Snapshot), Failure> {
+impl Opened {
+    /// Goes on with the connection on a runtime. Only from here on is there one: a supervisor is started by forking, which
+    /// a runtime does not survive (its signal pipe is one for the whole process).
+    pub(super) fn on_runtime<T>(
+        self,
+        verb: impl AsyncFnOnce(Connection, Snapshot) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
+        runtime.block_on(async { verb(connection(self.stream)?, self.snapshot).await })
+    }
+}
+
+/// How many supervisors in a row may end just when they are spoken to.
+const ATTEMPTS: u32 = 200;
+
+/// Opens a stack, starting its supervisor if need be. One that is just ending may still have taken the connection, and
+/// closes it without a word; then there is another to be had.
+pub(super) fn open(layout: &StackLayout) -> Result<Opened, Failure> {
+    layout.layout().create().map_err(|e| Failure::host("cannot make nscompose's folders").caused_by(&e))?;
     for _ in 0..ATTEMPTS {
-        if let Some(opened) = try_open(connect_or_start(layout)?, runtime)? {
+        if let Some(opened) = look(connect_or_start(layout)?)? {
             return Ok(opened);
         }
     }
@@ -30,31 +43,24 @@ pub(super) fn open(layout: &StackLayout, runtime: &Runtime) -> Result<(Connectio
 }
 
 /// Opens a stack that is up; none when it is not.
-pub(super) fn open_if_up(layout: &StackLayout, runtime: &Runtime) -> Result<Option<(Connection, Snapshot)>, Failure> {
+pub(super) fn open_if_up(layout: &StackLayout) -> Result<Option<Opened>, Failure> {
     for _ in 0..ATTEMPTS {
         let Some(stream) = connect(layout)? else { return Ok(None) };
-        if let Some(opened) = try_open(stream, runtime)? {
+        if let Some(opened) = look(stream)? {
             return Ok(Some(opened));
         }
     }
     Err(gone())
 }
 
-/// How many supervisors in a row may end just when they are spoken to.
-const ATTEMPTS: u32 = 100;
-
-fn try_open(stream: UnixStream, runtime: &Runtime) -> Result<Option<(Connection, Snapshot)>, Failure> {
-    // Not while the runtime runs: a supervisor is started by forking, and has a runtime of its own.
-    runtime.block_on(async {
-        let mut connection = connection(stream)?;
-        match observe(&mut connection).await? {
-            Some(snapshot) => Ok(Some((connection, snapshot))),
-            None => {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                Ok(None)
-            }
+fn look(stream: UnixStream) -> Result<Option<Opened>, Failure> {
+    match observe(&stream).map_err(|e| talk(&e))? {
+        Some(snapshot) => Ok(Some(Opened { stream, snapshot })),
+        None => {
+            std::thread::sleep(Duration::from_millis(10));
+            Ok(None)
         }
-    })
+    }
 }
 
 pub(super) fn connection(stream: UnixStream) -> Result<Connection, Failure> {
@@ -68,21 +74,6 @@ pub(super) fn talk(error: &std::io::Error) -> Failure {
 pub(super) fn gone() -> Failure {
     Failure::internal("the supervisor of the stack ended in the middle of its work")
         .hint("`nscompose down` removes what it left")
-}
-
-/// What there is; none when the supervisor has gone.
-pub(super) async fn observe(connection: &mut Connection) -> Result<Option<Snapshot>, Failure> {
-    if connection.send(&Request::Observe, &[]).await.is_err() {
-        return Ok(None);
-    }
-    loop {
-        match connection.next().await.map_err(|e| talk(&e))? {
-            Some(Reply::Snapshot(snapshot)) => return Ok(Some(*snapshot)),
-            Some(Reply::Failed(failure)) => return Err(failure),
-            Some(_) => {}
-            None => return Ok(None),
-        }
-    }
 }
 
 /// Sends a request that is worked on for a while, and waits for its end.

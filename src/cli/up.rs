@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     files::{load_project, services, tell_apart},
     settings::Settings,
-    stack::{carry_out, connection, gone, open, runtime, talk, wait_for_end},
+    stack::{carry_out, connection, gone, open, talk, wait_for_end},
 };
 use crate::{
     diagnostics::{Failure, FailureKind},
@@ -47,10 +47,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let project = load_project(&words, settings)?;
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
     let layout = settings.layout.stack(&project.name);
-    settings.layout.create().map_err(|e| Failure::host("cannot make nscompose's folders").caused_by(&e))?;
-    let runtime = runtime()?;
-    let (mut connection, snapshot) = open(&layout, &runtime)?;
-    runtime.block_on(async {
+    open(&layout)?.on_runtime(async |mut connection, snapshot| {
         let plan = plan::up(&project, &snapshot.observed, &intent)
             .map_err(|e| Failure::from_error(FailureKind::Operation, &e))?;
         let unchanged = plan.is_empty();
