@@ -57,7 +57,8 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
                 };
                 observed.containers.insert(spec.service.clone(), container);
             }
-            Operation::Stop(_) | Operation::CreateVolume(_) | Operation::WriteHosts(_) | Operation::RemoveVolume(_) => {}
+            Operation::Stop(_) | Operation::CreateVolume(_) | Operation::WriteHosts(_) | Operation::RemoveVolume(_) => {
+            }
             Operation::Remove(service) => {
                 observed.containers.remove(service);
             }
@@ -97,7 +98,8 @@ fn run(case: &Path) -> String {
     if case.join("exited").exists() {
         for line in fs::read_to_string(case.join("exited")).expect("exited").lines() {
             let (service, code) = line.split_once(' ').expect("SERVICE CODE");
-            let container = observed.containers.get_mut(&service.parse().expect("name")).expect("a service of before.yaml");
+            let container =
+                observed.containers.get_mut(&service.parse().expect("name")).expect("a service of before.yaml");
             container.state = ContainerState::Exited(code.parse().expect("a code"));
         }
     }
@@ -115,7 +117,8 @@ fn run(case: &Path) -> String {
         Err(error) => format!("error: {error}\n"),
         Ok(plan) => {
             let after = carried_out(&plan, observed);
-            let again = plan::up(&project, &after, &Intent { services }).expect("a plan for what has just been brought up");
+            let again =
+                plan::up(&project, &after, &Intent { services }).expect("a plan for what has just been brought up");
             assert!(again.is_empty(), "{}: carried out, and still there is something to do:\n{again}", case.display());
             text(&plan)
         }
@@ -125,7 +128,8 @@ fn run(case: &Path) -> String {
 #[test]
 fn plans_are_as_expected() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
-    let mut cases: Vec<PathBuf> = fs::read_dir(&folder).expect("tests/plans").map(|e| e.expect("entry").path()).collect();
+    let mut cases: Vec<PathBuf> =
+        fs::read_dir(&folder).expect("tests/plans").map(|e| e.expect("entry").path()).collect();
     cases.sort();
     assert!(cases.len() >= 8, "only {} cases in {}", cases.len(), folder.display());
     let mut wrong = Vec::new();

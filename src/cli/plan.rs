@@ -3,9 +3,10 @@
 use super::{
     files::{load_project, services, tell_apart},
     settings::Settings,
+    stack::no_plan,
 };
 use crate::{
-    diagnostics::{Failure, FailureKind},
+    diagnostics::Failure,
     model::{Host, Observed},
     network,
     plan::{self, Intent},
@@ -35,7 +36,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let running = settings.layout.stack(&project.name).connect().ok();
     let running = running.and_then(|stream| observe(&stream).ok().flatten());
     let observed = running.map_or_else(nothing_yet, |snapshot| Ok(snapshot.observed))?;
-    let plan = plan::up(&project, &observed, &intent).map_err(|e| Failure::from_error(FailureKind::Operation, &e))?;
+    let plan = plan::up(&project, &observed, &intent).map_err(|e| no_plan(&e))?;
     settings.printer.data(&plan.to_string());
     Ok(if plan.is_empty() { 0 } else { CHANGES })
 }

@@ -31,11 +31,11 @@ impl Settings {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let mut files = global.files.clone();
-        if files.is_empty() {
-            if let Some(list) = environment.get("COMPOSE_FILE").filter(|list| !list.is_empty()) {
-                let separator = environment.get("COMPOSE_PATH_SEPARATOR").map_or(":", String::as_str);
-                files = list.split(separator).filter(|file| !file.is_empty()).map(PathBuf::from).collect();
-            }
+        if files.is_empty()
+            && let Some(list) = environment.get("COMPOSE_FILE").filter(|list| !list.is_empty())
+        {
+            let separator = environment.get("COMPOSE_PATH_SEPARATOR").map_or(":", String::as_str);
+            files = list.split(separator).filter(|file| !file.is_empty()).map(PathBuf::from).collect();
         }
         let layout = layout(global.home.as_deref(), &directory, &environment)?;
         Ok(Self { printer, directory, environment, files, project_name: global.project_name.clone(), layout })

@@ -3,7 +3,8 @@
 use std::{os::unix::net::UnixStream, time::Duration};
 
 use crate::{
-    diagnostics::Failure,
+    diagnostics::{Failure, FailureKind},
+    plan::PlanError,
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot, connect, connect_or_start, observe},
 };
@@ -69,6 +70,15 @@ pub(super) fn connection(stream: UnixStream) -> Result<Connection, Failure> {
 
 pub(super) fn talk(error: &std::io::Error) -> Failure {
     Failure::host("cannot talk to the supervisor of the stack").caused_by(error)
+}
+
+/// Why there is nothing to carry out.
+pub(super) fn no_plan(error: &PlanError) -> Failure {
+    let failure = Failure::from_error(FailureKind::Operation, error);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }
 
 pub(super) fn gone() -> Failure {

@@ -7,10 +7,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     files::{load_project, services, tell_apart},
     settings::Settings,
-    stack::{carry_out, connection, gone, open, talk, wait_for_end},
+    stack::{carry_out, connection, gone, no_plan, open, talk, wait_for_end},
 };
 use crate::{
-    diagnostics::{Failure, FailureKind},
+    diagnostics::Failure,
     model::{ContainerState, Project, ServiceName},
     plan::{self, Intent},
     state::StackLayout,
@@ -48,8 +48,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
     let layout = settings.layout.stack(&project.name);
     open(&layout)?.on_runtime(async |mut connection, snapshot| {
-        let plan = plan::up(&project, &snapshot.observed, &intent)
-            .map_err(|e| Failure::from_error(FailureKind::Operation, &e))?;
+        let plan = plan::up(&project, &snapshot.observed, &intent).map_err(|e| no_plan(&e))?;
         let unchanged = plan.is_empty();
         let request = Request::Apply { plan, files: project.files.clone(), foreground: !args.detach };
         let progress = Progress { printer: settings.printer, started: Instant::now() };
