@@ -14,7 +14,7 @@ use super::{ExecutorError, container::program_runs};
 use crate::{
     cgroup::{Group, Hierarchy, StackGroup},
     model::{NetworkName, ServiceName, StopSignal},
-    network::{Forwarder, Netlink, NetworkError},
+    network::{self, Forwarder, Netlink, NetworkError},
     sandbox::{ExecOrder, HostView, Keeper, Pinned, Process, SandboxError, StackIds, Started},
     state::{ProcessRecord, StackLayout, StackRecord},
     sys::{ExitStatus, NamespaceKind, Netns, PidFd},
@@ -90,6 +90,7 @@ impl Stack {
     /// When there can be no network namespace.
     pub fn create(layout: StackLayout, keeper: Keeper, ids: StackIds) -> Result<Self, NetworkError> {
         let netns = Netns::create().map_err(NetworkError::Namespace)?;
+        network::quiet(&netns).map_err(NetworkError::Namespace)?;
         let netlink = Netlink::open(&netns)?;
         let hierarchy = Hierarchy::detect();
         let group = hierarchy.stack(layout.project());

@@ -30,7 +30,10 @@ use std::{
     path::Path,
 };
 
-/// Puts `bytes` at `path` so that a reader, or a crash at any moment, finds either the old file or the new one.
+/// Puts `bytes` at `path` so that a reader, or a kill at any moment, finds either the old file or the new one.
+///
+/// It is not synced to the disk: what is in the runtime folder means nothing after a loss of power, since the processes it
+/// names are gone, and 50 services would wait 600 µs each for the disk.
 ///
 /// # Errors
 /// What open(2), write(2) and rename(2) say; the old file is as it was then.
@@ -38,10 +41,7 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
-    let written = File::create(&new).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_data()
-    });
+    let written = File::create(&new).and_then(|mut file| file.write_all(bytes));
     written.and_then(|()| fs::rename(&new, path)).inspect_err(|_| {
         let _ = fs::remove_file(&new);
     })

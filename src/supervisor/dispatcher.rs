@@ -53,6 +53,7 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
         job: None,
         waiting: VecDeque::new(),
         connections: 0,
+        unrecorded: false,
         last_used: Instant::now() + FIRST_CLIENT,
     };
     let mut terminate = signal(SignalKind::terminate()).ok();
@@ -64,7 +65,10 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
         }
         tokio::select! {
             biased;
-            Some(change) = changed.recv() => dispatcher.change(change),
+            Some(change) = changed.recv() => {
+                dispatcher.change(change);
+                dispatcher.changes_so_far(&mut changed);
+            }
             result = job_end(&mut dispatcher.job) => dispatcher.job_ended(result, &mut changed),
             Some(ask) = asked.recv() => dispatcher.ask(ask),
             accepted = listener.accept() => match accepted {
@@ -128,6 +132,8 @@ struct Dispatcher {
     job: Option<Job>,
     waiting: VecDeque<Waiting>,
     connections: usize,
+    /// What a killed supervisor would leave differs from what is written down.
+    unrecorded: bool,
     /// Until then nothing being left is no reason to end.
     last_used: Instant,
 }
@@ -236,9 +242,7 @@ impl Dispatcher {
 
     fn job_ended(&mut self, result: Result<(), ExecutorError>, changed: &mut UnboundedReceiver<Change>) {
         // What the job changed comes before its end.
-        while let Ok(change) = changed.try_recv() {
-            self.change(change);
-        }
+        self.changes_so_far(changed);
         let Some(job) = self.job.take() else { return };
         if let Err(error) = &result {
             tracing::warn!(%error, "a plan was not carried out");
@@ -270,13 +274,13 @@ impl Dispatcher {
             }
             Change::Namespaces(service, fingerprint) => {
                 observed.namespaces.insert(service, fingerprint);
-                self.record();
+                self.unrecorded = true;
                 None
             }
             Change::NamespacesRemoved(service) => {
                 observed.namespaces.remove(&service);
                 observed.addresses.remove(&service);
-                self.record();
+                self.unrecorded = true;
                 None
             }
             Change::Address(service, network, address) => {
@@ -286,7 +290,7 @@ impl Dispatcher {
             Change::Container(service, container) => {
                 let state = container.state;
                 observed.containers.insert(service.clone(), *container);
-                self.record();
+                self.unrecorded = true;
                 Some(Event::Container(service, state))
             }
             Change::State(service, state) => observed.containers.get_mut(&service).map(|container| {
@@ -300,7 +304,7 @@ impl Dispatcher {
             }),
             Change::ContainerRemoved(service) => {
                 observed.containers.remove(&service);
-                self.record();
+                self.unrecorded = true;
                 Some(Event::Removed(service))
             }
             Change::Warning(text) => Some(Event::Warning(text)),
@@ -311,6 +315,16 @@ impl Dispatcher {
         for replies in [job, owner.filter(|owner| job.is_none_or(|job| !job.same_channel(owner)))].into_iter().flatten()
         {
             let _ = replies.send(Reply::Event(event.clone()));
+        }
+    }
+
+    /// Takes all that has been told, and writes down what is there once for all of it.
+    fn changes_so_far(&mut self, changed: &mut UnboundedReceiver<Change>) {
+        while let Ok(change) = changed.try_recv() {
+            self.change(change);
+        }
+        if std::mem::take(&mut self.unrecorded) {
+            self.record();
         }
     }
 
