@@ -53,7 +53,6 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
         job: None,
         waiting: VecDeque::new(),
         connections: 0,
-        unrecorded: false,
         last_used: Instant::now() + FIRST_CLIENT,
     };
     let mut terminate = signal(SignalKind::terminate()).ok();
@@ -132,8 +131,6 @@ struct Dispatcher {
     job: Option<Job>,
     waiting: VecDeque<Waiting>,
     connections: usize,
-    /// What a killed supervisor would leave differs from what is written down.
-    unrecorded: bool,
     /// Until then nothing being left is no reason to end.
     last_used: Instant,
 }
@@ -274,13 +271,11 @@ impl Dispatcher {
             }
             Change::Namespaces(service, fingerprint) => {
                 observed.namespaces.insert(service, fingerprint);
-                self.unrecorded = true;
                 None
             }
             Change::NamespacesRemoved(service) => {
                 observed.namespaces.remove(&service);
                 observed.addresses.remove(&service);
-                self.unrecorded = true;
                 None
             }
             Change::Address(service, network, address) => {
@@ -290,7 +285,6 @@ impl Dispatcher {
             Change::Container(service, container) => {
                 let state = container.state;
                 observed.containers.insert(service.clone(), *container);
-                self.unrecorded = true;
                 Some(Event::Container(service, state))
             }
             Change::State(service, state) => observed.containers.get_mut(&service).map(|container| {
@@ -304,7 +298,6 @@ impl Dispatcher {
             }),
             Change::ContainerRemoved(service) => {
                 observed.containers.remove(&service);
-                self.unrecorded = true;
                 Some(Event::Removed(service))
             }
             Change::Warning(text) => Some(Event::Warning(text)),
@@ -318,24 +311,14 @@ impl Dispatcher {
         }
     }
 
-    /// Takes all that has been told, and writes down what is there once for all of it.
+    /// Takes all that has been told.
     fn changes_so_far(&mut self, changed: &mut UnboundedReceiver<Change>) {
         while let Ok(change) = changed.try_recv() {
             self.change(change);
-        }
-        if std::mem::take(&mut self.unrecorded) {
-            self.record();
         }
     }
 
     fn step(&self, id: StepId) -> Option<String> {
         self.job.as_ref()?.steps.get(id).cloned()
-    }
-
-    /// Writes down what a killed supervisor would leave.
-    fn record(&self) {
-        if let Err(error) = self.stack.record().write(self.stack.layout()) {
-            tracing::error!(%error, "the state of the stack cannot be written down");
-        }
     }
 }
