@@ -111,6 +111,11 @@ impl Stack {
         })
     }
 
+    /// Waits until the keeper has ended, which it never does by itself.
+    pub async fn keeper_gone(&self) {
+        self.keeper.gone().await;
+    }
+
     /// Its places on disk.
     pub fn layout(&self) -> &StackLayout {
         &self.layout

@@ -203,16 +203,20 @@ impl Netlink {
     }
 }
 
-/// Keeps the interfaces of a new namespace, which are bridges and their ports, from giving themselves IPv6 addresses: each
-/// would join multicast groups and probe for duplicates, for an address that nobody talks to.
+/// Makes a new namespace one for bridges: its interfaces do not give themselves IPv6 addresses, for which each would join
+/// multicast groups and probe for duplicates, and nothing is forwarded from one bridge to another, whatever the host does,
+/// whose setting a new namespace takes over.
 ///
 /// # Errors
 /// What open(2) and write(2) say; a kernel without IPv6 is fine.
 pub fn quiet(netns: &Netns) -> io::Result<()> {
     // IN6_ADDR_GEN_MODE_NONE, ip-sysctl of the kernel's documentation.
-    netns.run(|| match std::fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1") {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
+    netns.run(|| {
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0")?;
+        match std::fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1") {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
     })
 }
 
