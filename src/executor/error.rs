@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use crate::{
     diagnostics::{Failure, FailureKind},
     model::{NetworkName, ServiceName, VolumeName},
-    network::{NetworkError, PortConflict},
+    network::{netlink::NetlinkError, ports::ClaimError},
     sandbox::{BringUpStep, SandboxError},
 };
 
@@ -16,7 +16,7 @@ pub enum ExecutorError {
     #[error("{} of the stack cannot be published", if conflicts.len() == 1 { "a port" } else { "ports" })]
     Ports {
         /// Each with who has it.
-        conflicts: Vec<PortConflict>,
+        conflicts: Vec<ClaimError>,
     },
     /// A bridge was not made.
     #[error("cannot make network `{network}`")]
@@ -24,7 +24,7 @@ pub enum ExecutorError {
         /// The network.
         network: NetworkName,
         /// Why.
-        source: NetworkError,
+        source: Box<NetlinkError>,
     },
     /// A service was not connected.
     #[error("cannot connect service `{service}` to network `{network}`")]
@@ -34,7 +34,7 @@ pub enum ExecutorError {
         /// The network.
         network: NetworkName,
         /// Why.
-        source: NetworkError,
+        source: Box<NetlinkError>,
     },
     /// A volume's folder.
     #[error("cannot {what} the folder of volume `{volume}`, {}", path.display())]
@@ -105,8 +105,16 @@ impl ExecutorError {
             Self::Ports { conflicts } => {
                 for conflict in conflicts {
                     failure = failure.caused_by(conflict);
+                    if let Some(hint) = conflict.hint() {
+                        failure = failure.hint(hint);
+                    }
                 }
-                failure.hint("stop what holds it, or publish another port of the host: `HOST_PORT:CONTAINER_PORT`")
+                let taken = conflicts.iter().any(|conflict| matches!(conflict, ClaimError::Taken(_)));
+                if taken {
+                    failure = failure
+                        .hint("stop what holds it, or publish another port of the host: `HOST_PORT:CONTAINER_PORT`");
+                }
+                failure
             }
             Self::Start { source: SandboxError::BringUp(error), .. } => match (&error.step, error.errno) {
                 (BringUpStep::Exec(program), libc::ENOENT) if program.contains('/') => failure
