@@ -4,8 +4,11 @@ use std::{io, path::PathBuf};
 
 use crate::{
     diagnostics::{Failure, FailureKind},
-    model::{NetworkName, ServiceName, VolumeName},
-    network::{netlink::NetlinkError, ports::ClaimError},
+    model::{NetworkName, Port, ServiceName, VolumeName},
+    network::{
+        netlink::NetlinkError,
+        ports::{ClaimError, PortOwner},
+    },
     sandbox::{BringUpStep, SandboxError},
 };
 
@@ -93,6 +96,18 @@ pub enum ExecutorError {
 }
 
 impl ExecutorError {
+    /// Ports that are taken by a process that could not be seen from here.
+    pub fn taken_by_strangers(&self) -> Vec<Port> {
+        let Self::Ports { conflicts } = self else { return Vec::new() };
+        let unseen = conflicts.iter().filter_map(|conflict| match conflict {
+            ClaimError::Taken(taken) if !matches!(taken.owner, Some(PortOwner::Process { .. })) => {
+                Some(taken.port.clone())
+            }
+            _ => None,
+        });
+        unseen.collect()
+    }
+
     /// The same for people, with ways to mend it.
     pub fn into_failure(self) -> Failure {
         let kind = match &self {

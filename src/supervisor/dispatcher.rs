@@ -252,6 +252,9 @@ impl Dispatcher {
             tracing::warn!(%error, "a plan was not carried out");
         }
         if let Some(replies) = job.replies {
+            for port in result.as_ref().err().map(ExecutorError::taken_by_strangers).unwrap_or_default() {
+                let _ = replies.send(Reply::Event(Event::PortTaken(port)));
+            }
             let _ = replies.send(match result {
                 Ok(()) => Reply::Done,
                 Err(error) => Reply::Failed(error.into_failure()),
