@@ -38,7 +38,8 @@ fn outcome(case: &Path) -> String {
         }
         Err(diagnostics) => diagnostics.render(false),
     };
-    text.replace(&case.display().to_string(), "<case>")
+    let cases = case.parent().expect("a folder above");
+    text.replace(&case.display().to_string(), "<case>").replace(&cases.display().to_string(), "<cases>")
 }
 
 #[test]

@@ -12,7 +12,7 @@
 use std::{
     ffi::OsStr,
     fs, io,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -63,13 +63,23 @@ impl Hierarchy {
         let base = if nix::unistd::geteuid().is_root() { unified.clone() } else { unified.join(&self.own) };
         let parent = base.join(ALL_STACKS);
         let path = parent.join(project.as_str());
-        match fs::create_dir_all(&path) {
+        match make_folder(&parent).and_then(|()| make_folder(&path)) {
             Ok(()) => Some(StackGroup { path }),
             Err(error) => {
                 tracing::debug!(path = %path.display(), %error, "no control group");
                 None
             }
         }
+    }
+}
+
+/// Makes a group that everybody may look into, whatever the umask: root of a container, who is somebody else outside, walks
+/// there when it mounts its own part of the hierarchy.
+fn make_folder(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(e),
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
     }
 }
 
@@ -86,10 +96,8 @@ impl StackGroup {
     /// What mkdir(2) says.
     pub fn create(&self, service: &ServiceName) -> io::Result<Group> {
         let path = self.path.join(service.as_str());
-        match fs::create_dir(&path) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
-            _ => Ok(Group { path }),
-        }
+        make_folder(&path)?;
+        Ok(Group { path })
     }
 
     /// Removes it, and the one that all stacks are in if this was the last.

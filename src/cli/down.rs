@@ -3,12 +3,12 @@
 use super::{
     files::{load_project, project_name, tell_apart},
     settings::Settings,
-    stack::{carry_out, connection, runtime, wait_for_end},
+    stack::{carry_out, open, open_if_up, wait_for_end},
 };
 use crate::{
     diagnostics::Failure,
     model::ContainerState,
-    supervisor::{Event, Request, connect, connect_or_start},
+    supervisor::{Event, Request},
 };
 
 /// Stop the stack and remove everything of it but named volumes
@@ -39,17 +39,16 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         (project_name(&words, settings)?, Vec::new())
     };
     let layout = settings.layout.stack(&name);
-    let stream = if volumes.iter().any(|volume| layout.volume(volume).exists()) {
-        Some(connect_or_start(&layout)?)
+    let opened = if volumes.iter().any(|volume| layout.volume(volume).exists()) {
+        Some(open(&layout)?)
     } else {
-        connect(&layout)?
+        open_if_up(&layout)?
     };
-    let Some(stream) = stream else {
+    let Some(opened) = opened else {
         settings.printer.progress(name.as_str(), "is not up, nothing to do");
         return Ok(0);
     };
-    runtime()?.block_on(async {
-        let mut connection = connection(stream)?;
+    opened.on_runtime(async |mut connection, _| {
         let request = Request::Down { timeout_ms: args.timeout.map(|seconds| u64::from(seconds) * 1000), volumes };
         carry_out(&mut connection, &request, |event| match event {
             Event::Container(service, ContainerState::Stopping) => {

@@ -14,13 +14,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     files::{Words, is_file, project_name, services},
     settings::Settings,
-    stack::{connection, gone, observe, runtime, talk},
+    stack::{gone, open_if_up, talk},
     terminal,
 };
 use crate::{
     diagnostics::Failure,
     model::UserSpec,
-    supervisor::{Connection, ExecRequest, Reply, Request, connect},
+    supervisor::{Connection, ExecRequest, Reply, Request},
 };
 
 /// Run a command in a running service
@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let service = words.remove(0);
     let name = project_name(&Words { files, services: Vec::new() }, settings)?;
     let layout = settings.layout.stack(&name);
-    let Some(stream) = connect(&layout)? else {
+    let Some(opened) = open_if_up(&layout)? else {
         return Err(Failure::operation(format!("stack `{name}` is not up")).hint("`nscompose up -d` brings it up"));
     };
     let user = args.user.as_deref().map(str::parse::<UserSpec>).transpose();
@@ -73,9 +73,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let term = settings.environment.get("TERM").map_or("xterm", String::as_str);
         environment.insert(0, ("TERM".to_owned(), term.to_owned()));
     }
-    runtime()?.block_on(async {
-        let mut connection = connection(stream)?;
-        let observed = observe(&mut connection).await?.observed;
+    opened.on_runtime(async |mut connection, snapshot| {
+        let observed = snapshot.observed;
         let service = services(&[service], observed.containers.keys())?.remove(0);
         let mut request =
             ExecRequest { service, argv: words, environment, user, working_dir: args.workdir.clone(), terminal: None };

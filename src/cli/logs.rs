@@ -3,11 +3,10 @@
 use super::{
     files::{project_name, services, tell_apart},
     settings::Settings,
-    stack::{connection, observe, runtime},
+    stack::open_if_up,
 };
 use crate::{
     diagnostics::Failure,
-    supervisor::connect,
     ui::{LogFollower, LogPrinter, LogStyle},
 };
 
@@ -38,12 +37,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let name = project_name(&words, settings)?;
     let layout = settings.layout.stack(&name);
-    let Some(stream) = connect(&layout)? else {
+    let Some(opened) = open_if_up(&layout)? else {
         return Err(Failure::operation(format!("stack `{name}` is not up, and its logs went with it")));
     };
-    runtime()?.block_on(async {
-        let mut connection = connection(stream)?;
-        let observed = observe(&mut connection).await?.observed;
+    opened.on_runtime(async |mut connection, snapshot| {
+        let observed = snapshot.observed;
         let wanted = services(&words.services, observed.containers.keys())?;
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
         let style = LogStyle {

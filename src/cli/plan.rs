@@ -3,14 +3,15 @@
 use super::{
     files::{load_project, services, tell_apart},
     settings::Settings,
-    stack::{connection, observe, runtime},
+    stack::no_plan,
 };
 use crate::{
-    diagnostics::{Failure, FailureKind},
+    diagnostics::Failure,
     model::{Host, Observed},
     network,
     plan::{self, Intent},
     sandbox::StackIds,
+    supervisor::observe,
 };
 
 /// Show what `up` would do, each step with its reason, and touch nothing
@@ -32,17 +33,19 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let project = load_project(&words, settings)?;
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
-    let observed = runtime()?.block_on(async {
-        match settings.layout.stack(&project.name).connect() {
-            Ok(stream) => Ok(observe(&mut connection(stream)?).await?.observed),
-            Err(_) => {
-                let routes = network::host_routes().await.unwrap_or_default().into_iter().collect();
-                let host = Host { ids: StackIds::of_caller().for_plan(), routes };
-                Ok::<_, Failure>(Observed { host, ..Observed::default() })
-            }
-        }
-    })?;
-    let plan = plan::up(&project, &observed, &intent).map_err(|e| Failure::from_error(FailureKind::Operation, &e))?;
+    let running = settings.layout.stack(&project.name).connect().ok();
+    let running = running.and_then(|stream| observe(&stream).ok().flatten());
+    let observed = running.map_or_else(nothing_yet, |snapshot| Ok(snapshot.observed))?;
+    let plan = plan::up(&project, &observed, &intent).map_err(|e| no_plan(&e))?;
     settings.printer.data(&plan.to_string());
     Ok(if plan.is_empty() { 0 } else { CHANGES })
+}
+
+/// A stack that is not up, on this machine and for this account.
+fn nothing_yet() -> Result<Observed, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
+    let routes = runtime.block_on(network::host_routes()).unwrap_or_default().into_iter().collect();
+    let host = Host { ids: StackIds::of_caller().for_plan(), routes };
+    Ok(Observed { host, ..Observed::default() })
 }

@@ -5,12 +5,10 @@ use clap::ValueEnum;
 use super::{
     files::{project_name, services, tell_apart},
     settings::Settings,
-    stack::{connection, observe, runtime},
+    stack::open_if_up,
 };
 use crate::{
     diagnostics::Failure,
-    model::Observed,
-    supervisor::connect,
     ui::{container_rows, containers_json, containers_table},
 };
 
@@ -42,12 +40,7 @@ enum Format {
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let layout = settings.layout.stack(&project_name(&words, settings)?);
-    let mut observed = match connect(&layout)? {
-        None => Observed::default(),
-        Some(stream) => {
-            runtime()?.block_on(async { Ok::<_, Failure>(observe(&mut connection(stream)?).await?.observed) })?
-        }
-    };
+    let mut observed = open_if_up(&layout)?.map(|opened| opened.snapshot.observed).unwrap_or_default();
     if !words.services.is_empty() {
         let wanted = services(&words.services, observed.containers.keys())?;
         observed.containers.retain(|name, _| wanted.contains(name));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::Global;
-use crate::{diagnostics::Failure, state::Layout, ui::Printer};
+use crate::{diagnostics::Failure, sandbox::StackIds, state::Layout, ui::Printer};
 
 /// Everything that a verb needs to know about where it was called; nothing deeper reads the environment.
 #[derive(Debug, Clone)]
@@ -31,11 +31,11 @@ impl Settings {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let mut files = global.files.clone();
-        if files.is_empty() {
-            if let Some(list) = environment.get("COMPOSE_FILE").filter(|list| !list.is_empty()) {
-                let separator = environment.get("COMPOSE_PATH_SEPARATOR").map_or(":", String::as_str);
-                files = list.split(separator).filter(|file| !file.is_empty()).map(PathBuf::from).collect();
-            }
+        if files.is_empty()
+            && let Some(list) = environment.get("COMPOSE_FILE").filter(|list| !list.is_empty())
+        {
+            let separator = environment.get("COMPOSE_PATH_SEPARATOR").map_or(":", String::as_str);
+            files = list.split(separator).filter(|file| !file.is_empty()).map(PathBuf::from).collect();
         }
         let layout = layout(global.home.as_deref(), &directory, &environment)?;
         Ok(Self { printer, directory, environment, files, project_name: global.project_name.clone(), layout })
@@ -49,8 +49,8 @@ fn layout(home: Option<&Path>, directory: &Path, environment: &BTreeMap<String, 
         return Ok(Layout::new(&home.join("run"), &home.join("data")));
     }
     let uid = nix::unistd::geteuid();
-    // An inner root, as of a container, has the places of root too.
-    if uid.is_root() {
+    // Root of an inner user namespace is an ordinary user outside, whose places it can write to.
+    if StackIds::of_caller() == StackIds::Root {
         return Ok(Layout::new(Path::new("/run/nscompose"), Path::new("/var/lib/nscompose")));
     }
     let absolute = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());

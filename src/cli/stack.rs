@@ -1,18 +1,67 @@
 //! Talking to the supervisor of a stack, for the verbs.
 
-use std::os::unix::net::UnixStream;
+use std::{os::unix::net::UnixStream, time::Duration};
 
 use crate::{
-    diagnostics::Failure,
-    supervisor::{Connection, Event, Reply, Request, Snapshot},
+    diagnostics::{Failure, FailureKind},
+    plan::PlanError,
+    state::StackLayout,
+    supervisor::{Connection, Event, Reply, Request, Snapshot, connect, connect_or_start, observe},
 };
 
-/// A runtime for one verb. The supervisor has been forked by then, if it was: a fork wants a process without threads.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))
+/// A stack that answers, and what it said there is.
+pub(super) struct Opened {
+    stream: UnixStream,
+    pub(super) snapshot: Snapshot,
+}
+
+impl Opened {
+    /// Goes on with the connection on a runtime. Only from here on is there one: a supervisor is started by forking, which
+    /// a runtime does not survive (its signal pipe is one for the whole process).
+    pub(super) fn on_runtime<T>(
+        self,
+        verb: impl AsyncFnOnce(Connection, Snapshot) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
+        runtime.block_on(async { verb(connection(self.stream)?, self.snapshot).await })
+    }
+}
+
+/// How many supervisors in a row may end just when they are spoken to.
+const ATTEMPTS: u32 = 200;
+
+/// Opens a stack, starting its supervisor if need be. One that is just ending may still have taken the connection, and
+/// closes it without a word; then there is another to be had.
+pub(super) fn open(layout: &StackLayout) -> Result<Opened, Failure> {
+    layout.layout().create().map_err(|e| Failure::host("cannot make nscompose's folders").caused_by(&e))?;
+    for _ in 0..ATTEMPTS {
+        if let Some(opened) = look(connect_or_start(layout)?)? {
+            return Ok(opened);
+        }
+    }
+    Err(gone())
+}
+
+/// Opens a stack that is up; none when it is not.
+pub(super) fn open_if_up(layout: &StackLayout) -> Result<Option<Opened>, Failure> {
+    for _ in 0..ATTEMPTS {
+        let Some(stream) = connect(layout)? else { return Ok(None) };
+        if let Some(opened) = look(stream)? {
+            return Ok(Some(opened));
+        }
+    }
+    Err(gone())
+}
+
+fn look(stream: UnixStream) -> Result<Option<Opened>, Failure> {
+    match observe(&stream).map_err(|e| talk(&e))? {
+        Some(snapshot) => Ok(Some(Opened { stream, snapshot })),
+        None => {
+            std::thread::sleep(Duration::from_millis(10));
+            Ok(None)
+        }
+    }
 }
 
 pub(super) fn connection(stream: UnixStream) -> Result<Connection, Failure> {
@@ -23,22 +72,18 @@ pub(super) fn talk(error: &std::io::Error) -> Failure {
     Failure::host("cannot talk to the supervisor of the stack").caused_by(error)
 }
 
+/// Why there is nothing to carry out.
+pub(super) fn no_plan(error: &PlanError) -> Failure {
+    let failure = Failure::from_error(FailureKind::Operation, error);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
 pub(super) fn gone() -> Failure {
     Failure::internal("the supervisor of the stack ended in the middle of its work")
         .hint("`nscompose down` removes what it left")
-}
-
-/// What there is.
-pub(super) async fn observe(connection: &mut Connection) -> Result<Snapshot, Failure> {
-    connection.send(&Request::Observe, &[]).await.map_err(|e| talk(&e))?;
-    loop {
-        match connection.next().await.map_err(|e| talk(&e))? {
-            Some(Reply::Snapshot(snapshot)) => return Ok(*snapshot),
-            Some(Reply::Failed(failure)) => return Err(failure),
-            Some(_) => {}
-            None => return Err(gone()),
-        }
-    }
 }
 
 /// Sends a request that is worked on for a while, and waits for its end.

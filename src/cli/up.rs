@@ -7,14 +7,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     files::{load_project, services, tell_apart},
     settings::Settings,
-    stack::{carry_out, connection, gone, observe, runtime, talk, wait_for_end},
+    stack::{carry_out, connection, gone, no_plan, open, talk, wait_for_end},
 };
 use crate::{
-    diagnostics::{Failure, FailureKind},
+    diagnostics::Failure,
     model::{ContainerState, Project, ServiceName},
     plan::{self, Intent},
     state::StackLayout,
-    supervisor::{Connection, Event, Reply, Request, connect_or_start},
+    supervisor::{Connection, Event, Reply, Request},
     ui::{LogFollower, LogPrinter, LogStyle, Printer},
 };
 
@@ -47,13 +47,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let project = load_project(&words, settings)?;
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
     let layout = settings.layout.stack(&project.name);
-    settings.layout.create().map_err(|e| Failure::host("cannot make nscompose's folders").caused_by(&e))?;
-    let stream = connect_or_start(&layout)?;
-    runtime()?.block_on(async {
-        let mut connection = connection(stream)?;
-        let snapshot = observe(&mut connection).await?;
-        let plan = plan::up(&project, &snapshot.observed, &intent)
-            .map_err(|e| Failure::from_error(FailureKind::Operation, &e))?;
+    open(&layout)?.on_runtime(async |mut connection, snapshot| {
+        let plan = plan::up(&project, &snapshot.observed, &intent).map_err(|e| no_plan(&e))?;
         let unchanged = plan.is_empty();
         let request = Request::Apply { plan, files: project.files.clone(), foreground: !args.detach };
         let progress = Progress { printer: settings.printer, started: Instant::now() };
@@ -113,8 +108,7 @@ impl Progress {
             Event::Container(_, ContainerState::Starting) => {}
             Event::Removed(service) => self.printer.progress(service.as_str(), "removed"),
             Event::Warning(text) => self.printer.warning(text),
-            Event::Undoing(step) => self.printer.progress(step, "is undone"),
-            Event::Began(step) | Event::Done(step) => tracing::debug!(step),
+            Event::Began(step) | Event::Done(step) | Event::Undoing(step) => tracing::debug!(step),
         }
     }
 }
@@ -162,6 +156,8 @@ impl Foreground<'_> {
                         return Err(failure);
                     }
                     Some(_) => {}
+                    // Somebody else has taken it down.
+                    None if up && self.running.is_empty() => break,
                     None => return Err(gone()),
                 },
                 () = self.follower.changed() => self.print_logs(),
@@ -187,7 +183,8 @@ impl Foreground<'_> {
         interrupt: &mut Signal,
         terminate: &mut Signal,
     ) -> Result<(), Failure> {
-        let mut ending = connection(self.layout.connect().map_err(|e| talk(&e))?)?;
+        let Ok(stream) = self.layout.connect() else { return Ok(()) };
+        let mut ending = connection(stream)?;
         ending.send(&Request::Down { timeout_ms: None, volumes: Vec::new() }, &[]).await.map_err(|e| talk(&e))?;
         let result = loop {
             tokio::select! {

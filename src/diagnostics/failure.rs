@@ -42,7 +42,12 @@ impl FailureKind {
 
 /// What a verb returns when it fails, rendered once, at the top.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
+#[serde(transparent)]
+pub struct Failure(Box<Details>);
+
+/// Behind a pointer, since every result carries the room for one and few have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Details {
     kind: FailureKind,
     message: String,
     causes: Vec<String>,
@@ -56,14 +61,14 @@ pub struct Failure {
 impl Failure {
     /// A failure with its message.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Details {
             kind,
             message: message.into(),
             causes: Vec::new(),
             notes: Vec::new(),
             hints: Vec::new(),
             diagnostics: Diagnostics::new(),
-        }
+        }))
     }
 
     /// A failure from an error: its message, then the chain of its sources.
@@ -102,8 +107,8 @@ impl Failure {
         while let Some(error) = next {
             let text = error.to_string();
             // Some errors of libraries repeat their source in their own text.
-            if self.causes.last().is_none_or(|last| *last != text) {
-                self.causes.push(text);
+            if self.0.causes.last().is_none_or(|last| *last != text) {
+                self.0.causes.push(text);
             }
             next = error.source();
         }
@@ -113,55 +118,55 @@ impl Failure {
     /// Adds lines under a heading, such as the last lines that a service logged.
     #[must_use]
     pub fn note(mut self, title: impl Into<String>, lines: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.notes.push((title.into(), lines.into_iter().map(Into::into).collect()));
+        self.0.notes.push((title.into(), lines.into_iter().map(Into::into).collect()));
         self
     }
 
     /// Adds a way to mend it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        self.0.hints.push(hint.into());
         self
     }
 
     /// Who can do something about it.
     pub fn kind(&self) -> FailureKind {
-        self.kind
+        self.0.kind
     }
 
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
-        self.kind.exit_code()
+        self.0.kind.exit_code()
     }
 
     /// What happened, in one line; empty when diagnostics say it.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// The causes, the nearest first.
     pub fn causes(&self) -> &[String] {
-        &self.causes
+        &self.0.causes
     }
 
     /// The mistakes of the file, if that is what it is about.
     pub fn diagnostics(&self) -> &Diagnostics {
-        &self.diagnostics
+        &self.0.diagnostics
     }
 
     /// The text for people, ending in a line break.
     pub fn render(&self, color: bool) -> String {
-        let mut text = self.diagnostics.render(color);
-        if !self.message.is_empty() {
+        let mut text = self.0.diagnostics.render(color);
+        if !self.0.message.is_empty() {
             if !text.is_empty() {
                 text.push('\n');
             }
-            text.push_str(&labelled("error", &self.message, ERROR, color));
+            text.push_str(&labelled("error", &self.0.message, ERROR, color));
         }
-        for cause in &self.causes {
+        for cause in &self.0.causes {
             text.push_str(&labelled("caused by", cause, ERROR, color));
         }
-        for (title, lines) in &self.notes {
+        for (title, lines) in &self.0.notes {
             text.push_str(&sanitize(title));
             text.push_str(":\n");
             for line in lines {
@@ -170,7 +175,7 @@ impl Failure {
                 text.push('\n');
             }
         }
-        for hint in &self.hints {
+        for hint in &self.0.hints {
             text.push_str(&labelled("hint", hint, HINT, color));
         }
         text
@@ -179,13 +184,15 @@ impl Failure {
 
 impl From<Diagnostics> for Failure {
     fn from(diagnostics: Diagnostics) -> Self {
-        Self { diagnostics, ..Self::new(FailureKind::File, "") }
+        let mut failure = Self::new(FailureKind::File, "");
+        failure.0.diagnostics = diagnostics;
+        failure
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.message.is_empty() { write!(f, "{}", self.diagnostics) } else { f.write_str(&self.message) }
+        if self.0.message.is_empty() { write!(f, "{}", self.0.diagnostics) } else { f.write_str(&self.0.message) }
     }
 }
 

@@ -117,7 +117,14 @@ pub(super) async fn start(
         return Err(failed(error));
     }
 
-    let ports = publish(spec, stack, claims)?;
+    let ports = match publish(spec, stack, claims) {
+        Ok(ports) => ports,
+        Err(error) => {
+            stop(&spec.service, stack).await?;
+            remove(&spec.service, stack).await?;
+            return Err(error);
+        }
+    };
     let observed = Container {
         name: spec.name.clone(),
         state: ContainerState::Running,
@@ -181,7 +188,13 @@ fn publish(spec: &ContainerSpec, stack: &Stack, claims: &Claims) -> Result<Vec<P
         let port = claimed.port().clone();
         let target = std::net::SocketAddr::new(address, port.target);
         ports.push(PublishedPort { port, listens_on: claimed.local_addresses() });
-        forwarders.push(network::serve(claimed, target, stack.netns.clone()));
+        let forwarder = network::serve(claimed, target, stack.netns.clone());
+        forwarders.push(forwarder.map_err(|source| ExecutorError::Files {
+            service: spec.service.clone(),
+            what: "listen on the ports of",
+            path: spec.name.as_str().into(),
+            source,
+        })?);
     }
     if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
         container.forwarders = forwarders;

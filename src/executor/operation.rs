@@ -167,10 +167,8 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
 fn remove_namespaces(service: &crate::model::ServiceName, stack: &Stack) {
     let owned = stack.objects().namespaces.remove(service);
     // Everything in a pid namespace ends with its init.
-    if let Some(init) = owned.and_then(|owned| owned.pinned.init()) {
-        if let Ok(init) = PidFd::open(init) {
-            let _ = init.signal(libc::SIGKILL);
-        }
+    if let Some(Ok(init)) = owned.and_then(|owned| owned.pinned.init()).map(PidFd::open) {
+        let _ = init.signal(libc::SIGKILL);
     }
 }
 

@@ -28,7 +28,7 @@ pub async fn run(
     changes: &UnboundedSender<Change>,
     mut interrupted: watch::Receiver<bool>,
 ) -> Result<(), ExecutorError> {
-    let claims = claim_ports(plan)?;
+    let claims = claim_ports(plan, stack)?;
     let mut waits_for: BTreeMap<StepId, usize> = plan.steps().map(|(id, _)| (id, plan.before(id).count())).collect();
     let mut ready: BTreeSet<StepId> = waits_for.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
     let mut done: Vec<StepId> = Vec::new();
@@ -85,7 +85,7 @@ pub async fn run(
 }
 
 /// Listens on every port of every container that the plan starts, so that nothing has been touched when one is taken.
-fn claim_ports(plan: &Plan) -> Result<Claims, ExecutorError> {
+fn claim_ports(plan: &Plan, stack: &Stack) -> Result<Claims, ExecutorError> {
     let mut claims = BTreeMap::new();
     let mut conflicts = Vec::new();
     for (_, step) in plan.steps() {
@@ -93,7 +93,9 @@ fn claim_ports(plan: &Plan) -> Result<Claims, ExecutorError> {
         if spec.ports.is_empty() {
             continue;
         }
-        match network::claim(&spec.ports) {
+        let objects = stack.objects();
+        let held = objects.containers.get(&spec.service).map_or(&[][..], |container| &container.forwarders);
+        match network::claim(&spec.ports, held) {
             Ok(claimed) => {
                 claims.insert(spec.service.clone(), claimed);
             }

@@ -133,6 +133,13 @@ impl Stack {
         }
     }
 
+    /// Stops listening for a container that has ended.
+    pub fn release_ports(&self, service: &ServiceName) {
+        if let Some(container) = self.objects().containers.get_mut(service).filter(|c| c.exit.borrow().is_some()) {
+            container.forwarders.clear();
+        }
+    }
+
     /// Gives every container this many milliseconds to stop, instead of what the file says.
     pub fn set_grace(&self, grace_ms: u64) {
         for container in self.objects().containers.values_mut() {

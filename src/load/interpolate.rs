@@ -24,16 +24,19 @@ impl<'a> Interpolator<'a> {
         Self { variables, warned: BTreeSet::new(), text: 0 }
     }
 
-    /// Fills in every value below `node`. A value that cannot be filled in stays as it is.
+    /// Fills in every value below `node`. A value that cannot be filled in is broken afterwards.
     pub(crate) fn node(&mut self, node: &mut Node, diagnostics: &mut Diagnostics) {
         match &mut node.value {
             Value::Sequence(nodes) => nodes.iter_mut().for_each(|node| self.node(node, diagnostics)),
             Value::Mapping(entries) => entries.iter_mut().for_each(|entry| self.node(&mut entry.value, diagnostics)),
             Value::Scalar(scalar) if scalar.text.contains('$') => match self.scalar(node, diagnostics) {
                 Ok(scalar) => node.value = Value::Scalar(scalar),
-                Err(diagnostic) => diagnostics.push(diagnostic),
+                Err(diagnostic) => {
+                    diagnostics.push(diagnostic);
+                    node.value = Value::Broken;
+                }
             },
-            Value::Scalar(_) => {}
+            Value::Scalar(_) | Value::Broken => {}
         }
     }
 

@@ -88,6 +88,7 @@ impl Merger<'_> {
                 Node { span, value: Value::Sequence(sequences(mine, theirs, same)) }
             }
             (Value::Scalar(_), value @ Value::Scalar(_)) => Node { span, value },
+            (Value::Broken, _) | (_, Value::Broken) => Node { span, value: Value::Broken },
             (mine, theirs) => {
                 let (mine, theirs) = (Node { span: earlier.span, value: mine }, Node { span, value: theirs });
                 self.diagnostics.push(
@@ -100,7 +101,8 @@ impl Merger<'_> {
                     .at(&theirs.span)
                     .label(&mine.span, "the earlier one"),
                 );
-                theirs
+                // Its type is the better guess; the other one would only be reported again.
+                mine
             }
         }
     }
@@ -200,6 +202,7 @@ fn null(node: &Node) -> Node {
 /// A text that two nodes share if they say the same.
 fn fingerprint(node: &Node) -> String {
     match &node.value {
+        Value::Broken => String::new(),
         Value::Scalar(scalar) => scalar.text.to_string(),
         Value::Sequence(nodes) => format!("[{}]", nodes.iter().map(fingerprint).collect::<Vec<_>>().join("\0")),
         Value::Mapping(entries) => {

@@ -18,6 +18,8 @@ mod discover;
 mod dotenv;
 mod interpolate;
 mod merge;
+#[cfg(test)]
+mod oracle;
 mod parse;
 mod read;
 mod resolve;
@@ -220,6 +222,7 @@ impl Loader<'_> {
                         None
                     }
                 },
+                Value::Broken => None,
                 _ => {
                     let found = node.describe();
                     diagnostics.push(Diagnostic::error(format!("`name` is a string, not {found}")).at(&node.span));
@@ -266,5 +269,9 @@ fn display(directory: &Path, path: &Path) -> String {
     if is_stdin(path) {
         return "<stdin>".to_owned();
     }
-    path.strip_prefix(directory).unwrap_or(path).display().to_string()
+    match path.strip_prefix(directory) {
+        Ok(below) if below.as_os_str().is_empty() => ".".to_owned(),
+        Ok(below) => below.display().to_string(),
+        Err(_) => path.display().to_string(),
+    }
 }

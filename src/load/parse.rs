@@ -34,6 +34,7 @@ pub(crate) fn parse(file: &SourceFile, diagnostics: &mut Diagnostics) -> Result<
         stack: Vec::new(),
         anchors: HashMap::new(),
         nodes: 0,
+        copied: 0,
         text: 0,
         cursor: (1, 0, 0),
     }
@@ -47,7 +48,9 @@ struct Builder<'a> {
     stack: Vec<Frame>,
     /// What an anchor stands for; none while it is being read.
     anchors: HashMap<usize, Option<Anchored>>,
+    /// Values made for the tree so far, and for what anchors keep.
     nodes: usize,
+    copied: usize,
     text: usize,
     /// Line, column and byte of the last place looked up.
     cursor: (usize, usize, usize),
@@ -170,7 +173,15 @@ impl Builder<'_> {
 
     fn syntax(&mut self, error: &saphyr_parser::ScanError) -> Diagnostic {
         let at = self.byte(*error.marker());
+        if error.info().contains("unknown anchor") {
+            let rest = &self.file.text()[at..];
+            let end = rest.find(|c: char| c.is_whitespace() || "[]{},".contains(c)).unwrap_or(rest.len());
+            return unknown_anchor(&self.file.span(at..at + end));
+        }
         let span = self.file.span(at..at + 1);
+        if error.info().contains("recursion limit") {
+            return too_deep(&span);
+        }
         let line = self.file.line(span.position().line);
         let diagnostic =
             Diagnostic::error(format!("this is not YAML: {}", error.info().trim_end_matches('.'))).at(&span);
@@ -204,7 +215,7 @@ impl Builder<'_> {
 
     fn count(&mut self, nodes: usize, span: &Span) -> Result<(), Diagnostic> {
         self.nodes += nodes;
-        if self.nodes > MOST_NODES || self.text > MOST_TEXT {
+        if self.nodes + self.copied > MOST_NODES || self.text > MOST_TEXT {
             return Err(Diagnostic::error("the file is too large with its aliases expanded")
                 .at(span)
                 .hint(format!("at most {MOST_NODES} values and {} MiB of text are read", MOST_TEXT >> 20)));
@@ -259,7 +270,8 @@ impl Builder<'_> {
             let anchored =
                 Anchored { node: node.clone(), nodes: self.nodes - frame.nodes, text: self.text - frame.text, height };
             // What an anchor keeps is a copy too.
-            self.count(anchored.nodes, &node.span)?;
+            self.copied += anchored.nodes;
+            self.count(0, &node.span)?;
             self.anchors.insert(frame.anchor, Some(anchored));
         }
         Ok(Some((node, height)))
@@ -269,7 +281,7 @@ impl Builder<'_> {
         let (nodes, text, height) = match self.anchors.get(&anchor) {
             Some(Some(anchored)) => (anchored.nodes, anchored.text, anchored.height),
             Some(None) => return Err(Diagnostic::error("an alias stands inside of what it repeats").at(&span)),
-            None => return Err(Diagnostic::error("nothing is anchored under this name").at(&span)),
+            None => return Err(unknown_anchor(&span)),
         };
         // The cost is paid before the copy is made.
         self.text += text;
@@ -279,7 +291,7 @@ impl Builder<'_> {
         }
         match self.anchors.get(&anchor) {
             Some(Some(anchored)) => Ok((Node { span, ..anchored.node.clone() }, height, false)),
-            _ => Err(Diagnostic::error("nothing is anchored under this name").at(&span)),
+            _ => Err(unknown_anchor(&span)),
         }
     }
 
@@ -341,7 +353,7 @@ fn merge_sources(node: Node) -> Result<Vec<Node>, Diagnostic> {
             Some(other) => Err(wrong(other)),
             None => Ok(nodes),
         },
-        Value::Scalar(_) => Err(wrong(&node)),
+        Value::Scalar(_) | Value::Broken => Err(wrong(&node)),
     }
 }
 
@@ -355,6 +367,11 @@ fn unknown_tag(tag: &Tag, span: &Span) -> Diagnostic {
         "!reset" | "!override" => Diagnostic::error(format!("`{shown}` is not supported yet")).at(span),
         _ => Diagnostic::error(format!("the tag `{shown}` means nothing here")).at(span),
     }
+}
+
+fn unknown_anchor(span: &Span) -> Diagnostic {
+    Diagnostic::error(format!("nothing before this place is anchored as `{}`", span.text().trim_start_matches('*')))
+        .at(span)
 }
 
 fn too_deep(span: &Span) -> Diagnostic {

@@ -17,6 +17,8 @@ pub(crate) enum Value {
     Scalar(Scalar),
     Sequence(Vec<Node>),
     Mapping(Vec<Entry>),
+    /// Something was wrong with it and has been reported: whoever wants it makes do without, and says nothing.
+    Broken,
 }
 
 /// A key with its value. Keys of one mapping differ; they stand in the order in which they were written.
@@ -79,6 +81,7 @@ impl Node {
         match &self.value {
             Value::Mapping(_) => "a mapping",
             Value::Sequence(_) => "a list",
+            Value::Broken => "something broken",
             Value::Scalar(scalar) => match scalar.kind {
                 ScalarKind::Null => "nothing",
                 ScalarKind::Bool => "a boolean",

@@ -46,11 +46,15 @@ pub enum NetworkError {
         /// Of which interface.
         name: String,
         /// What the kernel said.
-        source: rtnetlink::Error,
+        source: Box<rtnetlink::Error>,
     },
     /// An interface that was just made is not there.
     #[error("there is no interface `{0}`")]
     NoInterface(String),
+}
+
+fn refused(what: &'static str, name: &str) -> impl Fn(rtnetlink::Error) -> NetworkError {
+    move |source| NetworkError::Request { what, name: name.to_owned(), source: Box::new(source) }
 }
 
 /// A netlink socket inside a network namespace.
@@ -90,7 +94,7 @@ impl Netlink {
     /// # Errors
     /// EEXIST when there is an interface of that name.
     pub async fn add_bridge(&self, bridge: &Bridge) -> Result<u32, NetworkError> {
-        let failed = |what| move |source| NetworkError::Request { what, name: bridge.name.clone(), source };
+        let failed = |what| refused(what, &bridge.name);
         // Without the spanning tree protocol, which is off unless asked for, a port forwards as soon as it is up.
         let mut message = LinkBridge::new(&bridge.name);
         if let Some(mtu) = bridge.mtu {
@@ -118,7 +122,7 @@ impl Netlink {
             .controller(bridge)
             .up();
         let added = self.handle.link().add(message.build()).execute().await;
-        added.map_err(|source| NetworkError::Request { what: "make the cable", name: name.to_owned(), source })
+        added.map_err(refused("make the cable", name))
     }
 
     /// Brings an interface up with its addresses, and sends everything else to `gateway`.
@@ -131,7 +135,7 @@ impl Netlink {
         addresses: &[IpNet],
         gateway: Option<IpAddr>,
     ) -> Result<(), NetworkError> {
-        let failed = |what| move |source| NetworkError::Request { what, name: name.to_owned(), source };
+        let failed = |what| refused(what, name);
         let index = self.index(name).await?;
         for address in addresses {
             let request = self.handle.address().add(index, address.addr(), address.prefix_len());
@@ -156,7 +160,7 @@ impl Netlink {
     /// # Errors
     /// What the kernel says.
     pub async fn loopback_up(&self) -> Result<(), NetworkError> {
-        self.up(1).await.map_err(|source| NetworkError::Request { what: "bring up", name: "lo".to_owned(), source })
+        self.up(1).await.map_err(refused("bring up", "lo"))
     }
 
     /// Deletes an interface; one that is gone is fine.
@@ -166,7 +170,7 @@ impl Netlink {
     pub async fn delete_link(&self, name: &str) -> Result<(), NetworkError> {
         let Ok(index) = self.index(name).await else { return Ok(()) };
         let deleted = self.handle.link().del(index).execute().await;
-        deleted.map_err(|source| NetworkError::Request { what: "delete", name: name.to_owned(), source })
+        deleted.map_err(refused("delete", name))
     }
 
     /// IPv4 destinations that there is a route for, in any table.
@@ -176,11 +180,7 @@ impl Netlink {
     pub async fn routes(&self) -> Result<Vec<Ipv4Net>, NetworkError> {
         let message = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
         let routes: Result<Vec<_>, _> = self.handle.route().get(message).execute().try_collect().await;
-        let routes = routes.map_err(|source| NetworkError::Request {
-            what: "list the routes of",
-            name: "the host".to_owned(),
-            source,
-        })?;
+        let routes = routes.map_err(refused("list the routes of", "the host"))?;
         let nets = routes.into_iter().filter_map(|route| {
             let destination = route.attributes.iter().find_map(|attribute| match attribute {
                 RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
@@ -198,11 +198,7 @@ impl Netlink {
 
     async fn index(&self, name: &str) -> Result<u32, NetworkError> {
         let mut found = self.handle.link().get().match_name(name.to_owned()).execute();
-        let link: Option<LinkMessage> = found.try_next().await.map_err(|source| NetworkError::Request {
-            what: "find",
-            name: name.to_owned(),
-            source,
-        })?;
+        let link: Option<LinkMessage> = found.try_next().await.map_err(refused("find", name))?;
         link.map(|link| link.header.index).ok_or_else(|| NetworkError::NoInterface(name.to_owned()))
     }
 }

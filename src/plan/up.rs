@@ -48,6 +48,20 @@ pub enum PlanError {
     },
 }
 
+impl PlanError {
+    /// How to mend it, if it can be said in general.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::UnknownService(_) | Self::NoAddress(_) => None,
+            Self::NoSubnet(_) => Some("`ip route` shows the routes; a narrower one leaves room"),
+            Self::SingleId { .. } => Some(
+                "give your account a range of ids with `sudo usermod --add-subuids 100000-165535 --add-subgids \
+                 100000-165535 $USER`, and install newuidmap (package uidmap)",
+            ),
+        }
+    }
+}
+
 impl From<NoAddress> for PlanError {
     fn from(error: NoAddress) -> Self {
         match error {
@@ -88,10 +102,10 @@ impl<'a> Up<'a> {
         }
         let wanted = in_order(project, &intent.services);
         for name in &wanted {
-            if let (1, Some(user)) = (ids[&groups.sources(name).user].count, &project.services[*name].user) {
-                if !matches!(user.user.as_str(), "0" | "root") {
-                    return Err(PlanError::SingleId { service: (*name).clone(), user: user.to_string() });
-                }
+            if let (1, Some(user)) = (ids[&groups.sources(name).user].count, &project.services[*name].user)
+                && !matches!(user.user.as_str(), "0" | "root")
+            {
+                return Err(PlanError::SingleId { service: (*name).clone(), user: user.to_string() });
             }
         }
         Ok(Self { addresses: Addresses::choose(project, observed)?, project, observed, groups, ids, wanted })

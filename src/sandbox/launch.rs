@@ -257,8 +257,11 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
         attach(Path::new("/sys/fs/cgroup"), Kind::Directory, Content::Cgroup2);
     }
     attach(Path::new("/dev"), Kind::Directory, Content::Dev { ids: launch.process.single_id });
-    let mqueue = if shared.mqueue { Content::Mqueue } else { host("/dev/mqueue")? };
-    attach(Path::new("/dev/mqueue"), Kind::Directory, mqueue);
+    if shared.mqueue {
+        attach(Path::new("/dev/mqueue"), Kind::Directory, Content::Mqueue);
+    } else if Path::new("/dev/mqueue").is_dir() {
+        attach(Path::new("/dev/mqueue"), Kind::Directory, host("/dev/mqueue")?);
+    }
     if let Some(owner) = &shared.shm_of {
         let path = namespaces::shm_folder(private, owner);
         let shm = root::bind(&path, false, None).map_err(|e| BringUpStep::SharedMemory.failed(e))?;

@@ -99,7 +99,6 @@ fn create_namespaces(order: &NamespaceOrder, user: Option<OwnedFd>) -> Result<Ma
     ];
     let kinds: Vec<NamespaceKind> = wanted.iter().filter(|(make, _)| *make).map(|(_, kind)| *kind).collect();
     let flags: CloneFlags = kinds.iter().map(|kind| kind.clone_flag()).collect();
-    let pid_flag = if order.pid { CloneFlags::CLONE_NEWPID } else { CloneFlags::empty() };
 
     let write_maps = |pid: i32| -> Result<(), BringUpError> {
         let Some((outside, count)) = order.ids else { return Ok(()) };
@@ -144,13 +143,15 @@ fn create_namespaces(order: &NamespaceOrder, user: Option<OwnedFd>) -> Result<Ma
             let first = if user.is_some() { CloneFlags::empty() } else { flags };
             let work = || {
                 let mut fds = inside(user.as_ref())?;
-                match process::fork(pid_flag | CloneFlags::CLONE_PARENT, None)
+                nix::sched::unshare(CloneFlags::CLONE_NEWPID).map_err(|e| BringUpStep::MakeNamespaces.failed(e))?;
+                match process::fork(CloneFlags::CLONE_PARENT, None)
                     .map_err(|e| BringUpStep::MakeNamespaces.failed(e))?
                 {
                     Fork::Child => init::hold(),
                     Fork::Parent(child) => {
-                        let pid = Namespace::of_process(child.pid, NamespaceKind::Pid);
-                        let pid = pid.and_then(|namespace| namespace.as_fd().try_clone_to_owned());
+                        // That of our children and not that of the child: looking into another process is refused after a
+                        // change of user (ptrace(2), dumpable).
+                        let pid = Namespace::of_children().and_then(|namespace| namespace.as_fd().try_clone_to_owned());
                         fds.push(pid.map_err(|e| BringUpStep::Internal("open the pid namespace".into()).failed(e))?);
                         Ok((Some(child.pid), fds))
                     }

@@ -1,11 +1,12 @@
 //! The client's side of the control socket.
 
 use std::{
-    io,
+    io::{self, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream as StdUnixStream,
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -14,8 +15,40 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Reply, Request};
+use super::{Reply, Request, Snapshot};
 use crate::sys;
+
+/// How long a supervisor may take to say what there is; it does nothing in between that takes longer than a moment.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks what there is, without a runtime; none when the supervisor has gone.
+///
+/// # Errors
+/// When it says something else, or nothing for a minute.
+pub fn observe(mut stream: &StdUnixStream) -> io::Result<Option<Snapshot>> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut request = serde_json::to_vec(&Request::Observe)?;
+    request.push(b'\n');
+    if stream.write_all(&request).is_err() {
+        return Ok(None);
+    }
+    let mut line = Vec::new();
+    let mut buffer = vec![0; 64 * 1024];
+    // One reply is all that comes, so nothing behind it is lost.
+    while line.last() != Some(&b'\n') {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(None),
+            Ok(n) => line.extend_from_slice(&buffer[..n]),
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    match serde_json::from_slice(&line)? {
+        Reply::Snapshot(snapshot) => Ok(Some(*snapshot)),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "not an answer to what was asked")),
+    }
+}
 
 /// A connection to a supervisor.
 #[derive(Debug)]

@@ -86,7 +86,7 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
             Some(_) = readers.join_next() => {}
             Some(_) = writers.join_next() => {}
             () = asked_to_end(&mut terminate) => dispatcher.down(Down::because("the supervisor is asked to end")),
-            () = sleep_until(dispatcher.last_used) => {}
+            () = sleep_until(dispatcher.last_used), if Instant::now() < dispatcher.last_used => {}
         }
     }
     dispatcher.stack.remove_group();
@@ -164,8 +164,7 @@ impl Down {
 impl Dispatcher {
     fn is_finished(&self) -> bool {
         let idle = self.job.is_none() && self.waiting.is_empty() && self.observed.containers.is_empty();
-        let unused = self.owner.is_none() && Instant::now() >= self.last_used;
-        idle && unused
+        idle && Instant::now() >= self.last_used
     }
 
     fn ask(&mut self, ask: Ask) {
@@ -186,7 +185,10 @@ impl Dispatcher {
                 self.connections -= 1;
                 if self.owner.as_ref().is_some_and(|(owner, _)| *owner == id) {
                     self.owner = None;
-                    self.down(Down::because("the `up` that the stack belongs to has ended"));
+                    self.last_used = Instant::now();
+                    if self.job.is_some() || !self.observed.containers.is_empty() {
+                        self.down(Down::because("the `up` that the stack belongs to has ended"));
+                    }
                 } else if self.connections == 0 {
                     self.last_used = self.last_used.min(Instant::now());
                 }
@@ -248,12 +250,7 @@ impl Dispatcher {
             });
         }
         // Time for the owner to read the logs, if nothing is left; it hangs up when it has.
-        self.last_used = Instant::now();
-        if self.owner.is_some() && self.observed.containers.is_empty() {
-            let owner = self.owner.take();
-            self.last_used += LAST_READ;
-            drop(owner);
-        }
+        self.last_used = Instant::now() + if self.owner.is_some() { LAST_READ } else { Duration::ZERO };
         self.begin_next();
     }
 
@@ -296,6 +293,8 @@ impl Dispatcher {
                 container.state = state;
                 if let ContainerState::Exited(_) = state {
                     container.pid = None;
+                    container.ports.clear();
+                    self.stack.release_ports(&service);
                 }
                 Event::Container(service, state)
             }),

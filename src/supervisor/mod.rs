@@ -17,6 +17,6 @@ mod dispatcher;
 mod protocol;
 mod start;
 
-pub use client::Connection;
+pub use client::{Connection, observe};
 pub use protocol::{Event, ExecRequest, Reply, Request, Snapshot};
 pub use start::{connect, connect_or_start};

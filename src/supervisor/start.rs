@@ -134,8 +134,11 @@ fn supervise(layout: &StackLayout, lock: Lock, ids: StackIds, mut caller: UnixSt
         },
         Err(failure) => failure,
     };
-    let _ = caller.write_all(&serde_json::to_vec(&failure).unwrap_or_default());
     clean_up(layout);
+    let _ = fs::remove_file(layout.lock());
+    layout.layout().remove_empty();
+    // Only now: the caller ends when it has heard.
+    let _ = caller.write_all(&serde_json::to_vec(&failure).unwrap_or_default());
     process::exit_now(1)
 }
 

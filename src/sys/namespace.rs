@@ -83,6 +83,14 @@ impl Namespace {
         Self::open(kind, Path::new(&format!("/proc/thread-self/ns/{}", kind.proc_name())))
     }
 
+    /// The pid namespace that children of the calling thread will be in, once the first of them is there.
+    ///
+    /// # Errors
+    /// What open(2) says; ENOENT before there is a child.
+    pub fn of_children() -> io::Result<Self> {
+        Self::open(NamespaceKind::Pid, Path::new("/proc/thread-self/ns/pid_for_children"))
+    }
+
     /// Takes a descriptor that is known to be a namespace of `kind`, such as one received from another process.
     pub fn from_fd(kind: NamespaceKind, fd: OwnedFd) -> Self {
         Self { kind, fd }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Node, Scalar, ScalarKind, Surroundings, Value, clean, ports::PublishedPorts};
-use crate::diagnostics::{Diagnostic, Diagnostics, Span};
+use crate::diagnostics::{Diagnostic, Diagnostics, Span, suggest};
 
 pub(super) struct Context<'a> {
     pub(super) surroundings: &'a Surroundings<'a>,
@@ -20,6 +20,14 @@ impl<'a> Context<'a> {
         self.diagnostics.push(diagnostic);
     }
 
+    /// The candidate that `name` may be a slip of. After many mistakes the search is given up: in a hostile file it would
+    /// cost more than all the rest.
+    pub(super) fn suggest<'c>(&self, name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+        const MISTAKES: usize = 100;
+        const CANDIDATES: usize = 2_000;
+        if self.diagnostics.len() > MISTAKES { None } else { suggest(name, candidates.into_iter().take(CANDIDATES)) }
+    }
+
     /// A key or value that the specification knows and this version does not.
     pub(super) fn unsupported(&mut self, what: &str, span: &Span, hint: &str) {
         let diagnostic = Diagnostic::error(format!("`{what}` is not supported yet")).at(span);
@@ -28,6 +36,9 @@ impl<'a> Context<'a> {
 
     /// Says that `what` should have been something else.
     pub(super) fn mistyped(&mut self, what: &str, expected: &str, node: &Node) {
+        if matches!(node.value, Value::Broken) {
+            return;
+        }
         let diagnostic = if node.is_null() {
             Diagnostic::error(format!("{what} has no value: it takes {expected}"))
         } else {

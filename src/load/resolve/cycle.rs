@@ -77,7 +77,7 @@ fn report(cycle: &[(&Draft, &Link)]) -> Diagnostic {
         [(draft, link)] => {
             return Diagnostic::error(format!("service `{}` depends on itself", draft.name)).at(&link.span);
         }
-        _ => Diagnostic::error(format!("services wait for each other: {}", names.join(" -> "))),
+        _ => Diagnostic::error(format!("services wait for each other: `{}`", names.join(" -> "))),
     };
     let Some(((_, first), rest)) = cycle.split_first() else { return diagnostic };
     rest.iter().take(MOST_SHOWN).fold(diagnostic.at(&first.span), |diagnostic, (draft, link)| {

@@ -1,5 +1,7 @@
 //! `depends_on:`: a list of services, or a mapping of services to conditions.
 
+use std::collections::HashMap;
+
 use super::{
     Context, Entry, Value,
     keys::{self, Key, read as reads},
@@ -16,12 +18,13 @@ const KEYS: [Key<Condition>; 3] =
 pub(super) fn read(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
     match &entry.value.value {
         Value::Sequence(nodes) => {
+            let mut seen = HashMap::new();
             for node in nodes {
                 let Some(name) = cx.string("an item of `depends_on`", node) else { continue };
-                if let Some(first) = draft.links.iter().find(|link| link.key == "depends_on" && link.target == name) {
+                if let Some(first) = seen.insert(name, &node.span) {
                     let diagnostic = Diagnostic::error(format!("`{name}` is listed twice"))
                         .at(&node.span)
-                        .label(&first.span, "first here");
+                        .label(first, "first here");
                     cx.push(diagnostic);
                     continue;
                 }
@@ -36,7 +39,9 @@ pub(super) fn read(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
             }
         }
         Value::Scalar(_) if entry.value.is_null() => {}
-        Value::Scalar(_) => cx.mistyped("`depends_on`", "a list of services or a mapping", &entry.value),
+        Value::Scalar(_) | Value::Broken => {
+            cx.mistyped("`depends_on`", "a list of services or a mapping", &entry.value)
+        }
     }
 }
 

@@ -30,7 +30,9 @@ pub(super) fn read(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
             }
         }
         Value::Scalar(_) if entry.value.is_null() => {}
-        Value::Scalar(_) => cx.mistyped("`environment`", "a mapping or a list of `NAME=value`", &entry.value),
+        Value::Scalar(_) | Value::Broken => {
+            cx.mistyped("`environment`", "a mapping or a list of `NAME=value`", &entry.value)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tables of the keys that a mapping may have.
 
 use super::{Context, Entry, Node};
-use crate::diagnostics::{Diagnostic, suggest};
+use crate::diagnostics::Diagnostic;
 
 /// A key of a mapping that is read into a `T`.
 pub(super) struct Key<T> {
@@ -50,11 +50,14 @@ pub(super) fn read_mapping<T>(cx: &mut Context<'_>, what: &str, node: &Node, tab
             Some(Support::Read(function)) => function(cx, entry, into),
             Some(Support::NoEffect) => {}
             Some(Support::Later(hint)) => cx.unsupported(&entry.key, &entry.key_span, hint),
-            None => cx.push(
-                Diagnostic::error(format!("{what} has no key `{}`", entry.key))
-                    .at(&entry.key_span)
-                    .did_you_mean(suggest(&entry.key, table.iter().map(|key| key.name))),
-            ),
+            None => {
+                let meant = cx.suggest(&entry.key, table.iter().map(|key| key.name));
+                cx.push(
+                    Diagnostic::error(format!("{what} has no key `{}`", entry.key))
+                        .at(&entry.key_span)
+                        .did_you_mean(meant),
+                );
+            }
         }
     }
 }

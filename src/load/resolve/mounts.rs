@@ -17,7 +17,7 @@ pub(in super::super) fn target(node: &Node) -> Option<String> {
     let text = match &node.value {
         Value::Mapping(_) => &node.entry("target")?.value.scalar()?.text,
         Value::Scalar(scalar) => &scalar.text,
-        Value::Sequence(_) => return None,
+        Value::Sequence(_) | Value::Broken => return None,
     };
     let target = match node.entries() {
         Some(_) => text,
@@ -274,7 +274,7 @@ pub(super) fn tmpfs(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
         Value::Scalar(_) if entry.value.is_null() => return,
         Value::Sequence(nodes) => nodes.as_slice(),
         Value::Scalar(_) => std::slice::from_ref(&entry.value),
-        Value::Mapping(_) => {
+        Value::Mapping(_) | Value::Broken => {
             cx.mistyped("`tmpfs`", "a string or a list of strings", &entry.value);
             return;
         }

@@ -1,5 +1,7 @@
 //! `networks:` of a service: a list of names, or a mapping of names to aliases.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{
     Context, Entry, Value,
     keys::{self, Key, later, read as reads},
@@ -23,7 +25,7 @@ pub(super) fn read(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
     let mut joined: Vec<Joined> = Vec::new();
     match &entry.value.value {
         Value::Sequence(nodes) => {
-            let mut seen = std::collections::HashMap::new();
+            let mut seen = HashMap::new();
             for node in nodes {
                 let Some(name) = cx.string("an item of `networks`", node) else { continue };
                 if let Some(first) = seen.insert(name, &node.span) {
@@ -43,12 +45,13 @@ pub(super) fn read(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
             }
         }
         Value::Scalar(_) if entry.value.is_null() => {}
-        Value::Scalar(_) => cx.mistyped("`networks`", "a list of networks or a mapping", &entry.value),
+        Value::Scalar(_) | Value::Broken => cx.mistyped("`networks`", "a list of networks or a mapping", &entry.value),
     }
     draft.networks = Some(joined);
 }
 
 fn aliases(cx: &mut Context<'_>, entry: &Entry, aliases: &mut Vec<String>) {
+    let mut seen = HashSet::new();
     for node in cx.list("`aliases`", &entry.value) {
         let Some(alias) = cx.string("an alias", node) else { continue };
         // What a name server could answer for (RFC 1035, 2.3.4), without control characters or dots at the ends.
@@ -59,7 +62,7 @@ fn aliases(cx: &mut Context<'_>, entry: &Entry, aliases: &mut Vec<String>) {
                     .at(&node.span)
                     .hint("use letters, digits, `-`, `.` and `_`"),
             );
-        } else if !aliases.iter().any(|known| known == alias) {
+        } else if seen.insert(alias) {
             aliases.push(alias.to_owned());
         }
     }

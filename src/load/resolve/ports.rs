@@ -16,6 +16,10 @@ use crate::{
 const MOST_PORTS: usize = 1 << 17;
 
 pub(super) fn read(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
+    // Said once; expanding further ranges would only cost time.
+    if cx.published.total > MOST_PORTS {
+        return;
+    }
     for node in cx.list("`ports`", &entry.value) {
         let ports = match &node.value {
             Value::Mapping(_) => long(cx, node),
@@ -24,10 +28,8 @@ pub(super) fn read(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
         let Some(ports) = ports else { continue };
         cx.published.total += ports.len();
         if cx.published.total > MOST_PORTS {
-            if cx.published.total - ports.len() <= MOST_PORTS {
-                cx.push(Diagnostic::error(format!("more than {MOST_PORTS} ports are listed")).at(&node.span));
-            }
-            continue;
+            cx.push(Diagnostic::error(format!("more than {MOST_PORTS} ports are listed")).at(&node.span));
+            return;
         }
         let taken = ports.iter().find_map(|port| {
             let first = cx.published.take(port, draft.name.as_str(), &node.span)?;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     diagnostics::{Diagnostic, suggest},
-    model::{NamespaceMode, Network, NetworkAttachment, NetworkName, ServiceName},
+    model::{NamespaceMode, Network, NetworkAttachment, NetworkName, ServiceName, VolumeName},
 };
 
 /// The network of services that name none (Compose Specification, "networks").
@@ -22,16 +22,17 @@ pub(super) fn check(cx: &mut Context<'_>, root: Root) -> Option<Parts> {
     let default: NetworkName = DEFAULT.parse().ok()?;
 
     for draft in &drafts {
-        links(cx, draft, &index, &misnamed);
+        links(cx, draft, &drafts, &index, &misnamed);
         for (name, span) in &draft.volumes {
-            if !volumes.keys().any(|known| known.as_str() == name) {
+            if !name.parse().is_ok_and(|name: VolumeName| volumes.contains_key(&name)) {
+                let meant = cx.suggest(name, volumes.keys().map(|name| name.as_str()));
                 cx.push(
                     Diagnostic::error(format!(
                         "service `{}` mounts volume `{name}`, which is not declared",
                         draft.name
                     ))
                     .at(span)
-                    .did_you_mean(suggest(name, volumes.keys().map(|name| name.as_str())))
+                    .did_you_mean(meant)
                     .hint(format!("declare it under the top-level `volumes:`, or write `./{name}` for a folder")),
                 );
             }
@@ -63,7 +64,13 @@ pub(super) fn check(cx: &mut Context<'_>, root: Root) -> Option<Parts> {
     Some(Parts { services, networks, volumes })
 }
 
-fn links(cx: &mut Context<'_>, draft: &Draft, index: &HashMap<String, usize>, misnamed: &HashMap<String, ()>) {
+fn links(
+    cx: &mut Context<'_>,
+    draft: &Draft,
+    drafts: &[Draft],
+    index: &HashMap<String, usize>,
+    misnamed: &HashMap<String, ()>,
+) {
     let name = &draft.name;
     for link in &draft.links {
         let target = &link.target;
@@ -76,11 +83,9 @@ fn links(cx: &mut Context<'_>, draft: &Draft, index: &HashMap<String, usize>, mi
                 "depends_on" => format!("service `{name}` depends on `{target}`, which is not declared"),
                 key => format!("service `{name}` shares the `{key}` of `{target}`, which is not declared"),
             };
-            let others = index.keys().map(String::as_str).filter(|other| *other != name.as_str());
-            // Hash maps have no order, and a tie must not be broken by chance.
-            let mut others: Vec<&str> = others.collect();
-            others.sort_unstable();
-            cx.push(Diagnostic::error(message).at(&link.span).did_you_mean(suggest(target, others)));
+            let others = drafts.iter().map(|draft| draft.name.as_str()).filter(|other| *other != name.as_str());
+            let meant = cx.suggest(target, others);
+            cx.push(Diagnostic::error(message).at(&link.span).did_you_mean(meant));
         }
     }
 }
@@ -137,7 +142,13 @@ fn no_command(cx: &mut Context<'_>, draft: &Draft) {
     let service = &draft.service;
     // What was there and wrong has been reported; an image would bring a command of its own.
     let excused = ["image", "build", "extends", "provider"].iter().any(|key| draft.keys.contains_key(*key));
-    if service.command.is_some() || service.entrypoint.is_some() || excused {
+    let misspelt = |key: &String| {
+        !key.starts_with("x-") && suggest(key, ["command", "entrypoint"]).is_some_and(|meant| meant != key)
+    };
+    if service.command.is_some() || service.entrypoint.is_some() || excused || draft.misread_command {
+        return;
+    }
+    if draft.keys.keys().any(misspelt) {
         return;
     }
     cx.push(

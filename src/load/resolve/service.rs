@@ -27,6 +27,8 @@ pub(super) struct Draft {
     pub(super) targets: HashMap<PathBuf, Span>,
     /// Keys that are there.
     pub(super) keys: HashMap<String, Span>,
+    /// What it runs could not be read, which has been reported.
+    pub(super) misread_command: bool,
 }
 
 /// A reference to another service.
@@ -175,6 +177,7 @@ pub(super) fn read(cx: &mut Context<'_>, name: ServiceName, entry: &Entry) -> Dr
         volumes: Vec::new(),
         targets: HashMap::new(),
         keys: keys.iter().map(|key| (key.key.to_string(), key.key_span.clone())).collect(),
+        misread_command: keys.is_empty() && !entry.value.is_null() && entry.value.entries().is_none(),
         name,
     };
     let what = format!("service `{}`", draft.name);

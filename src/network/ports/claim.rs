@@ -10,7 +10,10 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
 };
 
-use super::owner::{PortOwner, find};
+use super::{
+    Forwarder,
+    owner::{PortOwner, find},
+};
 use crate::model::{Port, Protocol};
 
 /// A port of the host that is ours.
@@ -39,6 +42,16 @@ impl Claimed {
             HostSocket::Udp(socket) => socket.local_addr().ok(),
         };
         self.sockets.iter().filter_map(address).collect()
+    }
+
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        let clone = |socket: &HostSocket| {
+            Ok(match socket {
+                HostSocket::Tcp(listener) => HostSocket::Tcp(listener.try_clone()?),
+                HostSocket::Udp(socket) => HostSocket::Udp(socket.try_clone()?),
+            })
+        };
+        Ok(Self { port: self.port.clone(), sockets: self.sockets.iter().map(clone).collect::<io::Result<_>>()? })
     }
 
     pub(super) fn into_sockets(self) -> Vec<HostSocket> {
@@ -79,15 +92,17 @@ impl PortConflict {
     }
 }
 
-/// Listens on every port, or on none and says what is wrong with each of those that cannot be had.
+/// Listens on every port, or on none and says what is wrong with each of those that cannot be had. A port that one of
+/// `held` has is taken over from it: both listen until the forwarder is dropped.
 ///
 /// # Errors
 /// One conflict for each port that is taken or not allowed.
-pub fn claim(ports: &[Port]) -> Result<Vec<Claimed>, Vec<PortConflict>> {
+pub fn claim(ports: &[Port], held: &[Forwarder]) -> Result<Vec<Claimed>, Vec<PortConflict>> {
     let mut claimed = Vec::new();
     let mut conflicts = Vec::new();
     for port in ports {
-        match claim_one(port) {
+        let ours = held.iter().find(|forwarder| forwarder.claimed.port == *port);
+        match ours.and_then(|forwarder| forwarder.claimed.try_clone().ok()).map_or_else(|| claim_one(port), Ok) {
             Ok(one) => claimed.push(one),
             Err(conflict) => conflicts.push(conflict),
         }

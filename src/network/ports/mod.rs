@@ -5,7 +5,7 @@ mod owner;
 mod tcp;
 mod udp;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::task::JoinHandle;
 
@@ -18,6 +18,8 @@ use crate::sys::Netns;
 /// Leads the connections to a claimed port into the stack until it is dropped, which closes them all.
 #[derive(Debug)]
 pub struct Forwarder {
+    /// The port with its sockets, so that it can be handed over without being let go.
+    claimed: Claimed,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -29,10 +31,14 @@ impl Drop for Forwarder {
 
 /// Leads everything that comes to `claimed` to `target`, an address inside the network namespace `stack`. To be called on a
 /// runtime.
-pub fn serve(claimed: Claimed, target: SocketAddr, stack: Arc<Netns>) -> Forwarder {
+///
+/// # Errors
+/// EMFILE when there are no descriptors left.
+pub fn serve(claimed: Claimed, target: SocketAddr, stack: Arc<Netns>) -> io::Result<Forwarder> {
     let start = |socket| match socket {
         HostSocket::Tcp(listener) => tokio::spawn(tcp::forward(listener, target, stack.clone())),
         HostSocket::Udp(socket) => tokio::spawn(udp::forward(socket, target, stack.clone())),
     };
-    Forwarder { tasks: claimed.into_sockets().into_iter().map(start).collect() }
+    let tasks = claimed.try_clone()?.into_sockets().into_iter().map(start).collect();
+    Ok(Forwarder { claimed, tasks })
 }
