@@ -226,7 +226,6 @@ impl Drop for Started {
 }
 
 /// How a command ended.
-#[must_use]
 #[derive(Debug, Clone)]
 pub(crate) struct Output {
     pub(crate) code: i32,

@@ -229,9 +229,10 @@ impl Drop for Stack {
                 self.nscompose().dir("/").args(["-p", &self.project, "down", "-t", "0"]).run().code
             });
             if !matches!(down, Ok(0)) {
-                traces::kill_all_of(&self.home());
+                traces::kill_recorded(&self.home());
             }
         }
+        traces::kill_all_of(&self.home());
         let _ = remove_all(&self.folder);
     }
 }

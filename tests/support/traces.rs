@@ -115,7 +115,7 @@ impl Traces {
     }
 
     /// What is there still, each as a line to read.
-    fn left(&self, volumes: &[&str]) -> Vec<String> {
+    pub(crate) fn left(&self, volumes: &[&str]) -> Vec<String> {
         let mut left = Vec::new();
         let all = processes();
         for ((pid, start), name) in &self.processes {
@@ -227,8 +227,8 @@ pub(crate) fn namespace(pid: i32, kind: &str) -> Option<String> {
     Some(fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?.to_string_lossy().into_owned())
 }
 
-/// Kills what nscompose runs with this home, and with it all containers: their first processes are its children's.
-pub(crate) fn kill_all_of(home: &Path) {
+/// Kills the processes that the state file of a stack in this home names.
+pub(crate) fn kill_recorded(home: &Path) {
     let record = |entry: fs::DirEntry| fs::read(entry.path().join("state.json")).ok();
     for record in fs::read_dir(home.join("run/v1")).into_iter().flatten().flatten().filter_map(record) {
         let record: serde_json::Value = serde_json::from_slice(&record).unwrap_or_default();
@@ -239,6 +239,10 @@ pub(crate) fn kill_all_of(home: &Path) {
             }
         }
     }
+}
+
+/// Kills what is left of nscompose itself with this home.
+pub(crate) fn kill_all_of(home: &Path) {
     for (pid, process) in processes() {
         if process.mentions(home) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
