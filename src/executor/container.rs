@@ -45,6 +45,10 @@ pub(super) async fn start(
     let (join, namespaces) = namespaces(spec, stack)?;
     let group = stack.group.as_ref().map(|group| group.create(&spec.service)).transpose();
     let group = group.map_err(files("make the control group of", Path::new(spec.name.as_str())))?;
+    let journal = stack.layout.journal();
+    if let Some(group) = &group {
+        stack.note_group(group).map_err(files("write to", &journal))?;
+    }
     let cgroup = group.as_ref().map(crate::cgroup::Group::open).transpose();
     let cgroup = cgroup.map_err(files("open the control group of", Path::new(spec.name.as_str())))?;
 
@@ -110,14 +114,12 @@ pub(super) async fn start(
     };
     stack.objects().containers.insert(spec.service.clone(), running);
 
-    if let Err(error) = program_runs(status_reader).await {
-        // It ends by itself after saying so; what it leaves has to go.
-        stop(&spec.service, stack).await?;
-        remove(&spec.service, stack).await?;
-        return Err(failed(error));
-    }
-
-    let ports = match publish(spec, stack, claims) {
+    let noted = stack.note_process(pid).map_err(files("write to", &journal));
+    let runs = match noted {
+        Ok(()) => program_runs(status_reader).await.map_err(failed),
+        Err(error) => Err(error),
+    };
+    let ports = match runs.and_then(|()| publish(spec, stack, claims)) {
         Ok(ports) => ports,
         Err(error) => {
             stop(&spec.service, stack).await?;
@@ -311,7 +313,10 @@ fn mounts(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Vec<Laun
     let taken = |target: &str| spec.files.mounts.iter().any(|mount| mount.target == Path::new(target));
     match &spec.files.hosts_of {
         Some(owner) => {
-            let resolver = resolver(spec, folder)?;
+            let resolver = stack.layout.resolver();
+            if !resolver.exists() {
+                write_readable(&resolver, RESOLVER).map_err(files("write", &resolver))?;
+            }
             for (target, path) in [("/etc/hosts", stack.layout.hosts(owner)), ("/etc/resolv.conf", resolver)] {
                 if !taken(target) {
                     mounts.push(bind(target, path, false));
@@ -329,7 +334,7 @@ fn mounts(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Vec<Laun
         None => {}
     }
     if !taken("/etc/hostname") {
-        let path = folder.join("hostname");
+        let path = stack.layout.hostname(&spec.service);
         write_readable(&path, &format!("{}\n", spec.hostname)).map_err(files("write", &path))?;
         mounts.push(bind("/etc/hostname", path, false));
     }
@@ -363,19 +368,13 @@ fn bind(target: impl AsRef<Path>, path: PathBuf, read_only: bool) -> LaunchMount
 
 /// A resolv.conf for a stack without a name server: what /etc/hosts does not know is unknown at once, since nobody listens
 /// on the loopback interface of the container.
-fn resolver(spec: &ContainerSpec, folder: &Path) -> Result<PathBuf, ExecutorError> {
-    let path = folder.join("resolv.conf");
-    let text = "# names of the stack are in /etc/hosts\nnameserver 127.0.0.11\noptions timeout:1 attempts:1\n";
-    write_readable(&path, text).map_err(|source| ExecutorError::Files {
-        service: spec.service.clone(),
-        what: "write",
-        path: path.clone(),
-        source,
-    })?;
-    Ok(path)
-}
+const RESOLVER: &str = "# names of the stack are in /etc/hosts\nnameserver 127.0.0.11\noptions timeout:1 attempts:1\n";
 
-fn write_readable(path: &Path, text: &str) -> io::Result<()> {
+/// Writes a file that everybody may read, in place: containers that run have this very file mounted.
+pub(super) fn write_readable(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
     fs::write(path, text)?;
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
 }

@@ -140,6 +140,13 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
             stack.keeper.namespaces(order, group.pinned.get(NamespaceKind::User)).await.map_err(failed)?
         }
     };
+    if let Some(init) = pinned.init()
+        && let Err(source) = stack.note_process(init)
+    {
+        kill(init);
+        let path = stack.layout.journal();
+        return Err(ExecutorError::Files { service: service.clone(), what: "write to", path, source });
+    }
     let net = match pinned.get(NamespaceKind::Net) {
         None => None,
         Some(net) => {
@@ -167,7 +174,13 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
 fn remove_namespaces(service: &crate::model::ServiceName, stack: &Stack) {
     let owned = stack.objects().namespaces.remove(service);
     // Everything in a pid namespace ends with its init.
-    if let Some(Ok(init)) = owned.and_then(|owned| owned.pinned.init()).map(PidFd::open) {
+    if let Some(init) = owned.and_then(|owned| owned.pinned.init()) {
+        kill(init);
+    }
+}
+
+fn kill(init: i32) {
+    if let Ok(init) = PidFd::open(init) {
         let _ = init.signal(libc::SIGKILL);
     }
 }
@@ -195,13 +208,7 @@ fn write_hosts(files: &[HostsFile], stack: &Stack) -> Result<(), ExecutorError> 
             path: path.clone(),
             source,
         };
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(failed)?;
-        }
-        // In place: running containers have this very file mounted.
-        fs::write(&path, &file.text).map_err(failed)?;
-        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        fs::set_permissions(&path, readable).map_err(failed)?;
+        container::write_readable(&path, &file.text).map_err(failed)?;
     }
     Ok(())
 }

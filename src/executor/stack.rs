@@ -14,9 +14,9 @@ use super::{ExecutorError, container::program_runs};
 use crate::{
     cgroup::{Group, Hierarchy, StackGroup},
     model::{NetworkName, ServiceName, StopSignal},
-    network::{Forwarder, Netlink, NetworkError},
+    network::{self, Forwarder, Netlink, NetworkError},
     sandbox::{ExecOrder, HostView, Keeper, Pinned, Process, SandboxError, StackIds, Started},
-    state::{ProcessRecord, StackLayout, StackRecord},
+    state::{Entry, Journal, ProcessRecord, StackLayout},
     sys::{ExitStatus, NamespaceKind, Netns, PidFd},
 };
 
@@ -29,6 +29,7 @@ pub struct Stack {
     pub(super) netlink: Netlink,
     pub(super) hierarchy: Hierarchy,
     pub(super) group: Option<StackGroup>,
+    journal: Journal,
     objects: Mutex<Objects>,
 }
 
@@ -88,11 +89,15 @@ impl Stack {
     ///
     /// # Errors
     /// When there can be no network namespace.
-    pub fn create(layout: StackLayout, keeper: Keeper, ids: StackIds) -> Result<Self, NetworkError> {
+    pub fn create(layout: StackLayout, keeper: Keeper, ids: StackIds, journal: Journal) -> Result<Self, NetworkError> {
         let netns = Netns::create().map_err(NetworkError::Namespace)?;
+        network::quiet(&netns).map_err(NetworkError::Namespace)?;
         let netlink = Netlink::open(&netns)?;
         let hierarchy = Hierarchy::detect();
         let group = hierarchy.stack(layout.project());
+        if let Some(Err(error)) = group.as_ref().map(|group| journal.add(&Entry::Cgroup(group.path().to_owned()))) {
+            tracing::error!(%error, "the control group of the stack is not written down");
+        }
         Ok(Self {
             layout,
             keeper,
@@ -101,6 +106,7 @@ impl Stack {
             netlink,
             hierarchy,
             group,
+            journal,
             objects: Mutex::new(Objects::default()),
         })
     }
@@ -182,15 +188,15 @@ impl Stack {
         Ok(started)
     }
 
-    /// What would be left if the supervisor were killed now.
-    pub fn record(&self) -> StackRecord {
-        let objects = self.objects();
-        let inits = objects.namespaces.values().filter_map(|owned| owned.pinned.init());
-        let mains = objects.containers.values().map(|container| container.pid);
-        let groups = objects.containers.values().filter_map(|container| container.group.as_ref());
-        let mut cgroups: Vec<PathBuf> = groups.map(|group| group.path().to_owned()).collect();
-        cgroups.extend(self.group.as_ref().map(|group| group.path().to_owned()));
-        StackRecord { processes: inits.chain(mains).filter_map(ProcessRecord::of).collect(), cgroups }
+    /// Writes down a process that would be left if the supervisor were killed.
+    pub(super) fn note_process(&self, pid: i32) -> io::Result<()> {
+        // One that has gone already leaves nothing.
+        ProcessRecord::of(pid).map_or(Ok(()), |process| self.journal.add(&Entry::Process(process)))
+    }
+
+    /// Writes down a control group likewise.
+    pub(super) fn note_group(&self, group: &Group) -> io::Result<()> {
+        self.journal.add(&Entry::Cgroup(group.path().to_owned()))
     }
 
     /// Removes the control group of the stack, once its containers have gone.

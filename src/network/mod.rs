@@ -13,5 +13,5 @@
 mod netlink;
 mod ports;
 
-pub use netlink::{Bridge, Netlink, NetworkError, host_routes};
+pub use netlink::{Bridge, Netlink, NetworkError, host_routes, quiet};
 pub use ports::{Claimed, Forwarder, PortConflict, PortOwner, claim, serve};

@@ -203,6 +203,19 @@ impl Netlink {
     }
 }
 
+/// Keeps the interfaces of a new namespace, which are bridges and their ports, from giving themselves IPv6 addresses: each
+/// would join multicast groups and probe for duplicates, for an address that nobody talks to.
+///
+/// # Errors
+/// What open(2) and write(2) say; a kernel without IPv6 is fine.
+pub fn quiet(netns: &Netns) -> io::Result<()> {
+    // IN6_ADDR_GEN_MODE_NONE, ip-sysctl of the kernel's documentation.
+    netns.run(|| match std::fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1") {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    })
+}
+
 /// IPv4 destinations that the host has a route for.
 ///
 /// # Errors

@@ -109,8 +109,8 @@ impl StackLayout {
     }
 
     /// Processes and control groups.
-    pub fn record(&self) -> PathBuf {
-        self.runtime().join("state.json")
+    pub fn journal(&self) -> PathBuf {
+        self.runtime().join("journal")
     }
 
     /// What the supervisor has to say when nobody listens.
@@ -118,14 +118,24 @@ impl StackLayout {
         self.runtime().join("supervisor.log")
     }
 
-    /// Where the supervisor and the keeper have a mount of their own.
+    /// Where the supervisor and the keeper have a tmpfs that nobody else sees.
     pub fn private(&self) -> PathBuf {
         self.runtime().join("private")
     }
 
     /// What the containers on a service's network see as /etc/hosts.
     pub fn hosts(&self, service: &ServiceName) -> PathBuf {
-        self.runtime().join("hosts").join(service.as_str())
+        self.private().join("hosts").join(service.as_str())
+    }
+
+    /// What the container of a service sees as /etc/hostname.
+    pub fn hostname(&self, service: &ServiceName) -> PathBuf {
+        self.private().join("hostname").join(service.as_str())
+    }
+
+    /// What containers see as /etc/resolv.conf.
+    pub fn resolver(&self) -> PathBuf {
+        self.private().join("resolv.conf")
     }
 
     /// Name of the control socket in the runtime folder.

@@ -64,7 +64,10 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
         }
         tokio::select! {
             biased;
-            Some(change) = changed.recv() => dispatcher.change(change),
+            Some(change) = changed.recv() => {
+                dispatcher.change(change);
+                dispatcher.changes_so_far(&mut changed);
+            }
             result = job_end(&mut dispatcher.job) => dispatcher.job_ended(result, &mut changed),
             Some(ask) = asked.recv() => dispatcher.ask(ask),
             accepted = listener.accept() => match accepted {
@@ -236,9 +239,7 @@ impl Dispatcher {
 
     fn job_ended(&mut self, result: Result<(), ExecutorError>, changed: &mut UnboundedReceiver<Change>) {
         // What the job changed comes before its end.
-        while let Ok(change) = changed.try_recv() {
-            self.change(change);
-        }
+        self.changes_so_far(changed);
         let Some(job) = self.job.take() else { return };
         if let Err(error) = &result {
             tracing::warn!(%error, "a plan was not carried out");
@@ -270,13 +271,11 @@ impl Dispatcher {
             }
             Change::Namespaces(service, fingerprint) => {
                 observed.namespaces.insert(service, fingerprint);
-                self.record();
                 None
             }
             Change::NamespacesRemoved(service) => {
                 observed.namespaces.remove(&service);
                 observed.addresses.remove(&service);
-                self.record();
                 None
             }
             Change::Address(service, network, address) => {
@@ -286,7 +285,6 @@ impl Dispatcher {
             Change::Container(service, container) => {
                 let state = container.state;
                 observed.containers.insert(service.clone(), *container);
-                self.record();
                 Some(Event::Container(service, state))
             }
             Change::State(service, state) => observed.containers.get_mut(&service).map(|container| {
@@ -300,7 +298,6 @@ impl Dispatcher {
             }),
             Change::ContainerRemoved(service) => {
                 observed.containers.remove(&service);
-                self.record();
                 Some(Event::Removed(service))
             }
             Change::Warning(text) => Some(Event::Warning(text)),
@@ -314,14 +311,14 @@ impl Dispatcher {
         }
     }
 
-    fn step(&self, id: StepId) -> Option<String> {
-        self.job.as_ref()?.steps.get(id).cloned()
+    /// Takes all that has been told.
+    fn changes_so_far(&mut self, changed: &mut UnboundedReceiver<Change>) {
+        while let Ok(change) = changed.try_recv() {
+            self.change(change);
+        }
     }
 
-    /// Writes down what a killed supervisor would leave.
-    fn record(&self) {
-        if let Err(error) = self.stack.record().write(self.stack.layout()) {
-            tracing::error!(%error, "the state of the stack cannot be written down");
-        }
+    fn step(&self, id: StepId) -> Option<String> {
+        self.job.as_ref()?.steps.get(id).cloned()
     }
 }

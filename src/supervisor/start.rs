@@ -25,8 +25,11 @@ use crate::{
     executor::Stack,
     network,
     sandbox::{Keeper, StackIds, UserNamespaceError, diagnose, fork_keeper, map_ids},
-    state::{Lock, LockError, StackLayout, StackRecord},
-    sys::process::{self, Fork},
+    state::{Entry, Journal, Lock, LockError, StackLayout},
+    sys::{
+        PidFd,
+        process::{self, Fork},
+    },
 };
 
 /// How long a command waits for another one that is just starting or ending the stack.
@@ -233,7 +236,8 @@ fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut U
     let runtime = runtime.map_err(|e| host("start the supervisor's runtime", &e))?;
     runtime.block_on(async {
         let keeper = Keeper::attach(prepared.keeper).map_err(|e| host("talk to the keeper", &e))?;
-        let stack = Stack::create(layout.clone(), keeper, ids);
+        let journal = Journal::create(layout).map_err(|e| host("begin the journal of the stack", &e))?;
+        let stack = Stack::create(layout.clone(), keeper, ids, journal);
         let stack = stack.map_err(|e| host("make the network of the stack", &e))?;
         let routes = network::host_routes().await.unwrap_or_default();
         prepared.listener.set_nonblocking(true).map_err(|e| host("open the control socket", &e))?;
@@ -244,7 +248,7 @@ fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut U
         dispatcher::run(listener, stack, routes).await;
         Ok::<(), Failure>(())
     })?;
-    if let Ok(keeper) = crate::sys::PidFd::open(prepared.keeper_pid) {
+    if let Ok(keeper) = PidFd::open(prepared.keeper_pid) {
         let _ = keeper.signal(libc::SIGKILL);
         let _ = process::reap_child(prepared.keeper_pid);
     }
@@ -262,21 +266,33 @@ fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut U
 /// Removes everything that a stack leaves on disk, after ending whatever a killed supervisor has left running. Named
 /// volumes stay.
 fn clean_up(layout: &StackLayout) {
-    if let Some(record) = StackRecord::read(layout) {
-        let alive: Vec<_> = record.processes.iter().filter_map(|process| process.find()).collect();
-        for process in &alive {
-            let _ = process.signal(libc::SIGKILL);
-        }
-        record.cgroups.iter().for_each(|path| cgroup::kill(path));
+    let entries = Journal::read(layout);
+    let processes = entries.iter().filter_map(|entry| match entry {
+        Entry::Process(process) => process.find(),
+        Entry::Cgroup(_) => None,
+    });
+    let alive: Vec<PidFd> = processes.collect();
+    let mut cgroups: Vec<&Path> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Cgroup(path) => Some(path.as_path()),
+            Entry::Process(_) => None,
+        })
+        .collect();
+    for process in &alive {
+        let _ = process.signal(libc::SIGKILL);
+    }
+    cgroups.iter().for_each(|path| cgroup::kill(path));
+    let started = Instant::now();
+    while alive.iter().any(PidFd::is_alive) && started.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(2));
+    }
+    // The innermost first.
+    cgroups.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+    for path in cgroups {
         let started = Instant::now();
-        while alive.iter().any(crate::sys::PidFd::is_alive) && started.elapsed() < PATIENCE {
-            thread::sleep(Duration::from_millis(2));
-        }
-        for path in &record.cgroups {
-            let started = Instant::now();
-            while cgroup::remove(path).is_err() && started.elapsed() < Duration::from_secs(2) {
-                thread::sleep(Duration::from_millis(5));
-            }
+        while cgroup::remove(path).is_err() && started.elapsed() < Duration::from_secs(2) {
+            thread::sleep(Duration::from_millis(5));
         }
     }
     let _ = rustix::mount::unmount(layout.private(), rustix::mount::UnmountFlags::DETACH);
