@@ -120,7 +120,7 @@ fn a_killed_foreground_up_leaves_nothing() {
 fn an_up_killed_while_it_starts_leaves_nothing() {
     needs!(Need::Namespaces);
     // At whatever moment the lock is there, the first container, ...: each round later than the one before.
-    for sign in ["run/v1", "run/v1/{}/control.sock", "data/v1/stacks/{}/containers", "run/v1/{}/state.json"] {
+    for sign in ["run/v1", "run/v1/{}/control.sock", "run/v1/{}/journal", "data/v1/stacks/{}/containers"] {
         let stack = rich(support::free_port());
         let watch = stack.watch();
         let up = stack.up_in_foreground(&[]);

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! A test drives the binary as a person would, in a home of its own, so tests can run at the same time and under any
-//! account. What a test needs from the host it declares with [`needs!`]; what is missing is a printed and counted skip, and
-//! a failure with `NSCOMPOSE_TEST_REQUIRE=all`. Nothing waits for a time to pass: [`wait_for`] waits for what has to be.
+//! account. What a test needs from the host it declares with [`needs!`]; what is missing is a skip that is
+//! printed, counted and added to the file that `NSCOMPOSE_TEST_SKIPS` names; with `NSCOMPOSE_TEST_REQUIRE=all` it is a
+//! failure, unless it is for another kind of account. Nothing waits for a time to pass: [`wait_for`] waits for what has to be.
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses a part of this")]
 
 mod need;

@@ -48,7 +48,7 @@ impl Stack {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let project = format!("nsct-{}-{count}", std::process::id());
         // On a disk: overlayfs cannot write to every /tmp. Whoever a container runs as has to get through.
-        let base = env::var_os("NSCOMPOSE_TEST_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+        let base = env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
         let folder = base.join(&project);
         // Left by a run that was killed and had our pid.
         let _ = remove_all(&folder);

@@ -21,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::run::{Run, wait_for};
+use super::run::Run;
 
 /// Longest that something may take to go.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -227,12 +227,13 @@ pub(crate) fn namespace(pid: i32, kind: &str) -> Option<String> {
     Some(fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?.to_string_lossy().into_owned())
 }
 
-/// Kills the processes that the state file of a stack in this home names.
+/// Kills the processes that the journals of stacks in this home name.
 pub(crate) fn kill_recorded(home: &Path) {
-    let record = |entry: fs::DirEntry| fs::read(entry.path().join("state.json")).ok();
-    for record in fs::read_dir(home.join("run/v1")).into_iter().flatten().flatten().filter_map(record) {
-        let record: serde_json::Value = serde_json::from_slice(&record).unwrap_or_default();
-        for process in record["processes"].as_array().into_iter().flatten() {
+    let journal = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("journal")).ok();
+    for journal in fs::read_dir(home.join("run/v1")).into_iter().flatten().flatten().filter_map(journal) {
+        for line in journal.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            let process = &line["process"];
             let (pid, start) = (process["pid"].as_i64().unwrap_or(0) as i32, process["start_time"].as_u64());
             if processes().get(&pid).is_some_and(|found| Some(found.start) == start) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
