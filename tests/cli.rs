@@ -1,0 +1,13 @@
+//! The verbs, each in a file, driven as a person would.
+
+mod support;
+
+mod cli {
+    mod down;
+    mod exec;
+    mod files;
+    mod logs;
+    mod order;
+    mod ps;
+    mod up;
+}

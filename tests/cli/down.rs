@@ -1,0 +1,80 @@
+//! `down`.
+
+use crate::support::{Need, Stack, needs};
+
+#[test]
+fn a_handler_may_finish_its_work() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        r#"services: {web: {command: [sh, -c, "trap 'echo done > /out/file; exit 5' TERM; echo ready; sleep infinity & wait"], volumes: ["./out:/out"]}}"#,
+    );
+    stack.up();
+    stack.log_with("web", "ready");
+    stack.down().stderr_has("web stopped with code 5");
+    assert_eq!(std::fs::read_to_string(stack.path("out/file")).expect("written at the end"), "done\n");
+}
+
+#[test]
+fn a_first_process_without_a_handler_is_not_waited_for() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {command: [sleep, infinity], stop_grace_period: 10h}}");
+    stack.up();
+    // The kernel gives pid 1 no signal that it does not handle, so a grace period is of no use; the test's own patience
+    // is far shorter than this one.
+    stack.down().stderr_has("web stopped with code 137");
+}
+
+#[test]
+fn under_init_a_program_without_a_handler_ends_by_the_signal() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {command: [sleep, infinity], init: true, stop_grace_period: 10h}}");
+    stack.up();
+    stack.down().stderr_has("web stopped with code 143");
+}
+
+#[test]
+fn the_stop_signal_is_the_one_of_the_file() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        r#"services: {web: {command: [sh, -c, "trap 'exit 21' USR1; trap 'exit 22' TERM; echo ready; sleep infinity & wait"], stop_signal: SIGUSR1}}"#,
+    );
+    stack.up();
+    stack.log_with("web", "ready");
+    stack.down().stderr_has("web stopped with code 21");
+}
+
+#[test]
+fn what_does_not_stop_is_killed_when_its_time_is_over() {
+    needs!(Need::Namespaces);
+    let yaml = |grace: &str| {
+        format!(
+            r#"services: {{web: {{command: [sh, -c, "trap '' TERM; echo ready; sleep infinity"], stop_grace_period: {grace}}}}}"#
+        )
+    };
+    let stack = Stack::new(&yaml("200ms"));
+    stack.up();
+    stack.log_with("web", "ready");
+    stack.down().stderr_has("web stopped with code 137");
+    let stack = Stack::new(&yaml("10h"));
+    stack.up();
+    stack.log_with("web", "ready");
+    stack.run(&["down", "-t", "0"]).success().stderr_has("web stopped with code 137");
+}
+
+#[test]
+fn down_needs_no_valid_file_beyond_the_name() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    stack.up();
+    stack.file("stack.yaml", &format!("name: {}\nservices: {{web: {{comand: nonsense}}}}\n", stack.project()));
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
+}
+
+#[test]
+fn down_takes_no_services() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    stack.run(&["down", "web"]).code(2).stderr_has("`web`");
+}

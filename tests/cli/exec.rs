@@ -1,0 +1,147 @@
+//! `exec`.
+
+use crate::support::{Need, Run, Stack, needs};
+
+fn sleeper() -> Stack {
+    let stack = Stack::new(
+        "services: {web: {command: [sleep, infinity], environment: {A: from the file}, working_dir: /usr}, db: {command: [sleep, infinity]}, gone: {command: ['true']}}",
+    );
+    stack.up();
+    stack
+}
+
+#[test]
+fn the_exit_code_and_both_streams_are_the_commands() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    let output = stack.run(&["exec", "web", "sh", "-c", "echo out; echo err >&2; exit 42"]).code(42).stdout_is("out\n");
+    assert_eq!(output.stderr, "err\n");
+    stack.run(&["exec", "web", "sh", "-c", "kill -KILL $$"]).code(137);
+    stack.run(&["exec", "web", "true"]).success();
+}
+
+#[test]
+fn standard_input_is_passed_on() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    let long = "a line\n".repeat(100_000);
+    stack.nscompose().args(["exec", "web", "cat"]).stdin(long.clone()).run().success().stdout_is(&long);
+}
+
+#[test]
+fn flags_behind_the_service_are_the_commands() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    stack.run(&["exec", "web", "echo", "-e", "--help", "-w"]).success().stdout_has("--help -w");
+}
+
+#[test]
+fn the_environment_is_the_services_and_what_is_added() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    assert_eq!(stack.exec("web", &["printenv", "A"]), "from the file");
+    stack.run(&["exec", "-e", "A=mine", "-e", "B=", "web", "printenv", "A", "B"]).success().stdout_is("mine\n\n");
+    let handed = stack.nscompose().env("HANDED", "on").env("SECRET", "kept");
+    handed.args(["exec", "-e", "HANDED", "web", "env"]).run().success().stdout_has("HANDED=on\n");
+    let leaked = stack.nscompose().env("SECRET", "kept").args(["exec", "web", "env"]).run().success();
+    assert!(!leaked.stdout.contains("SECRET"), "{leaked}");
+}
+
+#[test]
+fn folder_and_user_can_be_chosen() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    assert_eq!(stack.exec("web", &["pwd"]), "/usr");
+    stack.run(&["exec", "-w", "/etc", "web", "pwd"]).success().stdout_is("/etc\n");
+    stack.run(&["exec", "-u", "0:0", "web", "id", "-u"]).success().stdout_is("0\n");
+    needs!(Need::Ids);
+    stack.run(&["exec", "-u", "12:34", "web", "sh", "-c", "id -u; id -g"]).success().stdout_is("12\n34\n");
+    stack.run(&["exec", "-u", "nobody", "web", "id", "-un"]).success().stdout_is("nobody\n");
+    stack.run(&["exec", "-u", "nonesuch", "web", "true"]).failure().stderr_has("nonesuch");
+}
+
+#[test]
+fn an_id_that_the_account_does_not_have_is_refused_with_the_way_out() {
+    needs!(Need::OrdinaryUser);
+    let stack = sleeper();
+    stack.run(&["exec", "-u", "123456", "web", "true"]).failure().stderr_has("123456");
+}
+
+#[test]
+fn it_runs_in_all_namespaces_of_the_service() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    for kind in ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"] {
+        assert_eq!(
+            stack.exec("web", &["readlink", &format!("/proc/self/ns/{kind}")]),
+            stack.namespace("web", kind),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_service_is_named_with_a_guess() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    stack.run(&["exec", "wev", "true"]).code(2).stderr_has("`wev`").stderr_has("did you mean `web`?");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_127() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    stack.run(&["exec", "web", "no-such-program"]).code(127).stderr_has("no-such-program");
+    stack.run(&["exec", "web", "/etc/passwd"]).code(126).stderr_has("/etc/passwd");
+}
+
+#[test]
+fn a_service_that_has_ended_cannot_be_entered() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    stack.exit_code("gone");
+    stack.run(&["exec", "gone", "true"]).failure().stderr_has("`gone`");
+}
+
+#[test]
+fn a_stack_that_is_not_up_cannot_be_entered() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    stack.run(&["exec", "web", "true"]).code(1).stderr_has("is not up").stderr_has("up -d");
+}
+
+#[test]
+fn signals_reach_the_command() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    let script = "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut exec = stack.nscompose().args(["exec", "web", "sh", "-c", script]).start();
+    exec.expect_stdout("ready");
+    exec.signal(nix::sys::signal::Signal::SIGTERM);
+    exec.wait().code(3).stdout_is("ready\ncaught\n");
+}
+
+#[test]
+fn on_a_terminal_the_command_has_one() {
+    needs!(Need::Program("script"));
+    let stack = sleeper();
+    let on_terminal = |command: &str| {
+        let exec = format!("{} --home {} exec web {command}", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
+        Run::new("script").args(["-qec", &exec, "/dev/null"]).dir(stack.path("")).env("TERM", "xterm-test").run()
+    };
+    let output = on_terminal("sh -c 'tty; test -t 0 && test -t 1 && test -t 2 && echo $TERM; exit 6'").code(6);
+    let output = output.stdout_has("/dev/pts/").stdout_has("xterm-test");
+    assert!(!output.stdout.contains("not a tty"), "{output}");
+    stack.run(&["exec", "web", "tty"]).failure().stdout_has("not a tty");
+}
+
+#[test]
+fn many_commands_at_the_same_time() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    let started: Vec<_> =
+        (0..8).map(|i| stack.nscompose().args(["exec", "web", "sh", "-c", &format!("echo {i}; exit {i}")]).start()).collect();
+    for (i, exec) in started.into_iter().enumerate() {
+        exec.wait().code(i as i32).stdout_is(&format!("{i}\n"));
+    }
+}

@@ -1,0 +1,169 @@
+//! `up`.
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Need, Stack, needs};
+
+#[test]
+fn the_foreground_shows_lines_with_their_service_in_front() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services: {web: {command: [echo, from web]}, database: {command: [sh, -c, 'echo from db >&2']}}",
+    );
+    let output = stack.up_in_foreground(&[]).wait().success();
+    let mut lines: Vec<&str> = output.stdout.lines().collect();
+    lines.sort_unstable();
+    // No colours: the output is not a terminal.
+    assert_eq!(lines, ["database | from db", "web      | from web"], "{output}");
+}
+
+#[test]
+fn the_foreground_is_coloured_on_a_terminal() {
+    needs!(Need::Program("script"));
+    let stack = Stack::new("services: {web: {command: [echo, hello]}}");
+    let command = format!("{} --home {} up", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
+    let on_terminal = crate::support::Run::new("script").args(["-qec", &command, "/dev/null"]).dir(stack.path(""));
+    on_terminal.env("TERM", "xterm").run().success().stdout_has("\u{1b}[").stdout_has("hello");
+}
+
+#[test]
+fn ctrl_c_stops_gracefully_and_shows_what_is_said_at_the_end() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        r#"services: {web: {command: [sh, -c, "trap 'echo bye; exit 0' TERM; echo ready; sleep infinity & wait"]}}"#,
+    );
+    let mut up = stack.up_in_foreground(&[]);
+    up.expect_stdout("web | ready\n");
+    let traces = stack.traces();
+    up.signal(Signal::SIGINT);
+    up.wait().code(130).stdout_is("web | ready\nweb | bye\n").stderr_has("web exited with code 0");
+    traces.assert_gone();
+}
+
+#[test]
+fn a_second_ctrl_c_kills_what_does_not_want_to_stop() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        r#"services: {web: {command: [sh, -c, "trap '' TERM; trap 'echo not yet' USR1; echo ready; while :; do sleep 1; done"], stop_grace_period: 1h}}"#,
+    );
+    let mut up = stack.up_in_foreground(&[]);
+    up.expect_stdout("ready");
+    let traces = stack.traces();
+    up.signal(Signal::SIGINT);
+    up.expect_stderr("web stopping");
+    assert!(up.is_running());
+    up.signal(Signal::SIGINT);
+    up.wait().code(130).stderr_has("killed");
+    traces.assert_gone();
+}
+
+#[test]
+fn sigterm_takes_a_foreground_stack_down() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {command: [sh, -c, 'echo ready; exec sleep infinity']}}");
+    let mut up = stack.up_in_foreground(&[]);
+    up.expect_stdout("ready");
+    let traces = stack.traces();
+    up.signal(Signal::SIGTERM);
+    up.wait().failure();
+    traces.assert_gone();
+}
+
+#[test]
+fn a_foreground_up_ends_with_its_last_service() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {one: {command: ['true']}, two: {command: [sh, -c, 'echo last; exit 7']}}");
+    let watch = stack.watch();
+    let output = stack.up_in_foreground(&[]).wait();
+    watch.finish().assert_gone();
+    output.stdout_has("two | last\n").stderr_has("two exited with code 7");
+}
+
+#[test]
+fn down_from_elsewhere_ends_a_foreground_up() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {command: [sh, -c, 'echo ready; exec sleep infinity']}}");
+    let mut up = stack.up_in_foreground(&[]);
+    up.expect_stdout("ready");
+    let traces = stack.traces();
+    stack.down();
+    up.wait().success().stderr_lacks("internal");
+    traces.assert_gone();
+}
+
+#[test]
+fn up_again_changes_nothing() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    stack.up();
+    let pid = stack.pid("web");
+    stack.run(&["plan"]).success();
+    stack.up().stderr_has("is up already");
+    assert_eq!(stack.pid("web"), pid);
+}
+
+#[test]
+fn a_changed_service_is_made_anew_and_the_others_stay() {
+    needs!(Need::Namespaces);
+    let yaml = |value: &str| {
+        format!("services: {{web: {{command: [sleep, infinity], environment: {{A: '{value}'}}}}, db: {{command: [sleep, infinity]}}}}")
+    };
+    let stack = Stack::new(&yaml("1"));
+    stack.up();
+    let (web, db) = (stack.pid("web"), stack.pid("db"));
+    stack.file("stack.yaml", &format!("name: {}\n{}", stack.project(), yaml("2")));
+    stack.up();
+    assert_eq!(stack.exec("web", &["printenv", "A"]), "2");
+    assert_ne!(stack.pid("web"), web);
+    assert_eq!(stack.pid("db"), db);
+}
+
+#[test]
+fn an_ended_service_is_started_again() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {once: {command: ['true']}, web: {command: [sleep, infinity]}}");
+    stack.up();
+    stack.exit_code("once");
+    let web = stack.pid("web");
+    stack.up().stderr_has("once started");
+    assert_eq!(stack.pid("web"), web);
+}
+
+#[test]
+fn two_ups_at_the_same_moment_make_one_stack() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {command: [sleep, infinity]}, db: {command: [sleep, infinity]}}");
+    for _ in 0..3 {
+        let started = [0, 1, 2].map(|_| stack.nscompose().args(["up", "-d"]).start());
+        let ended = started.map(|up| up.wait());
+        assert!(ended.iter().any(|output| output.code == 0), "{ended:?}");
+        for output in ended.iter().filter(|output| output.code != 0) {
+            // Whoever loses is told so, not of a mistake of the program's own.
+            assert!(output.code != 70 && !output.stderr.contains("panicked"), "{output}");
+            assert!(output.stderr.contains("another"), "{output}");
+        }
+        let containers = stack.ps();
+        assert!(containers.len() == 2 && containers.iter().all(|c| c.state == "running"), "{containers:?}");
+        let traces = stack.traces();
+        stack.down();
+        traces.assert_gone();
+    }
+}
+
+#[test]
+fn quiet_says_nothing() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let output = stack.run(&["-q", "up", "-d"]).success().stdout_is("");
+    assert_eq!(output.stderr, "");
+    assert_eq!(stack.run(&["-q", "down"]).success().stderr, "");
+}
+
+#[test]
+fn a_detached_stack_outlives_the_folder_it_was_started_in() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    stack.up();
+    std::fs::remove_dir_all(stack.path("")).expect("nobody is in it");
+    stack.nscompose().dir("/").args(["-p", stack.project(), "down"]).run().success();
+}

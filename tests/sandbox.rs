@@ -1,0 +1,12 @@
+//! What a service is inside: names, namespaces, files, ports, seen from within and from the host.
+
+mod support;
+
+mod sandbox {
+    mod files;
+    mod identity;
+    mod isolation;
+    mod names;
+    mod ports;
+    mod sharing;
+}

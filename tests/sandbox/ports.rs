@@ -1,0 +1,180 @@
+//! Published ports, with clients on the host.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    time::Duration,
+};
+
+use crate::support::{Need, Stack, free_port, free_udp_port, needs, wait_for};
+
+/// What a server says to whoever connects.
+fn greeting(address: SocketAddr) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    (!text.is_empty()).then_some(text)
+}
+
+const GREETER: &str = "import socket, sys\\ns = socket.create_server(('', 80))\\nprint('ready', flush=True)\\nwhile True:\\n c, a = s.accept()\\n c.sendall(b'hello from ' + socket.gethostname().encode())\\n c.close()";
+
+fn greeter(ports: &str) -> Stack {
+    Stack::new(&format!(
+        "services: {{web: {{command: [python3, -c, \"{GREETER}\"], hostname: the-web, ports: {ports}}}}}"
+    ))
+}
+
+#[test]
+fn a_tcp_port_leads_to_the_service() {
+    needs!(Need::Program("python3"));
+    let port = free_port();
+    let stack = greeter(&format!("['{port}:80']"));
+    stack.up();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    assert_eq!(wait_for("a greeting", || greeting(address)), "hello from the-web");
+    stack.down();
+    assert!(TcpStream::connect(address).is_err());
+    TcpListener::bind(address).expect("the port is free again");
+}
+
+#[test]
+fn an_address_of_the_host_can_be_chosen() {
+    needs!(Need::Program("python3"));
+    let port = free_port();
+    let stack = greeter(&format!("['127.0.0.2:{port}:80']"));
+    stack.up();
+    assert_eq!(wait_for("a greeting", || greeting(([127, 0, 0, 2], port).into())), "hello from the-web");
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    assert_eq!(stack.container("web").ports, [format!("127.0.0.2:{port}->80/tcp")]);
+}
+
+#[test]
+fn a_large_answer_and_half_closed_connections_come_through() {
+    needs!(Need::Program("python3"));
+    let port = free_port();
+    let script = "import socket\\ns = socket.create_server(('', 80))\\nwhile True:\\n c, a = s.accept()\\n d = b''\\n while True:\\n  b = c.recv(65536)\\n  if not b: break\\n  d += b\\n c.sendall(d[::-1])\\n c.close()";
+    let stack = Stack::new(&format!(
+        "services: {{web: {{command: [python3, -c, \"{script}\"], ports: ['127.0.0.1:{port}:80']}}}}"
+    ));
+    stack.up();
+    let sent: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
+    let received = wait_for("the answer", || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+        stream.write_all(&sent).ok()?;
+        stream.shutdown(std::net::Shutdown::Write).ok()?;
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).ok()?;
+        (!received.is_empty()).then_some(received)
+    });
+    assert!(received.iter().rev().eq(&sent), "{} of {} bytes", received.len(), sent.len());
+}
+
+#[test]
+fn a_udp_port_leads_to_the_service_and_back() {
+    needs!(Need::Program("python3"));
+    let port = free_udp_port();
+    let script = "import socket\\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\\ns.bind(('', 53))\\nwhile True:\\n d, a = s.recvfrom(65536)\\n s.sendto(b're: ' + d, a)";
+    let stack = Stack::new(&format!(
+        "services: {{web: {{command: [python3, -c, \"{script}\"], ports: ['127.0.0.1:{port}:53/udp']}}}}"
+    ));
+    stack.up();
+    let clients: Vec<UdpSocket> = (0..2).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket")).collect();
+    for (i, client) in clients.iter().enumerate() {
+        client.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket");
+        let answer = wait_for("an answer", || {
+            client.send_to(format!("question {i}").as_bytes(), ("127.0.0.1", port)).ok()?;
+            let mut buffer = [0; 100];
+            let (n, _) = client.recv_from(&mut buffer).ok()?;
+            Some(String::from_utf8_lossy(&buffer[..n]).into_owned())
+        });
+        assert_eq!(answer, format!("re: question {i}"));
+    }
+    stack.down();
+    UdpSocket::bind(("127.0.0.1", port)).expect("the port is free again");
+}
+
+#[test]
+fn a_taken_port_is_refused_before_anything_starts() {
+    needs!(Need::Namespaces);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let stack = Stack::new(&format!(
+        "services: {{db: {{command: [sleep, infinity]}}, web: {{command: [sleep, infinity], depends_on: [db], ports: ['127.0.0.1:{port}:80']}}}}"
+    ));
+    let watch = stack.watch();
+    let output = stack.run(&["up", "-d"]).failure();
+    let output = output.stderr_has(&port.to_string()).stderr_has(&format!("{}", std::process::id()));
+    let _ = output.stderr_lacks("db started").stderr_has("hint");
+    watch.finish().assert_gone();
+    drop(listener);
+    stack.up();
+}
+
+#[test]
+fn a_port_that_another_stack_has_names_it() {
+    needs!(Need::Namespaces);
+    let port = free_port();
+    let yaml = format!("services: {{web: {{command: [sleep, infinity], ports: ['127.0.0.1:{port}:80']}}}}");
+    let (first, second) = (Stack::new(&yaml), Stack::new(&yaml));
+    first.up();
+    second.run(&["up", "-d"]).failure().stderr_has(&port.to_string()).stderr_has("nscompose");
+    first.down();
+    second.up();
+}
+
+#[test]
+fn the_same_port_twice_in_a_stack_is_refused() {
+    needs!(Need::Namespaces);
+    let port = free_port();
+    let stack = Stack::new(&format!(
+        "services: {{a: {{command: [sleep, infinity], ports: ['127.0.0.1:{port}:80']}}, b: {{command: [sleep, infinity], ports: ['127.0.0.1:{port}:81']}}}}"
+    ));
+    stack.run(&["up", "-d"]).failure().stderr_has(&port.to_string());
+    stack.traces().assert_gone();
+}
+
+#[test]
+fn a_port_left_to_the_kernel_is_shown() {
+    needs!(Need::Program("python3"));
+    let stack = greeter("['127.0.0.1::80']");
+    stack.up();
+    let ports = stack.container("web").ports;
+    assert_eq!(ports.len(), 1, "{ports:?}");
+    let address: SocketAddr =
+        ports[0].strip_suffix("->80/tcp").and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{ports:?}"));
+    assert_ne!(address.port(), 0);
+    assert_eq!(wait_for("a greeting", || greeting(address)), "hello from the-web");
+}
+
+#[test]
+fn a_service_that_does_not_listen_closes_the_connection() {
+    needs!(Need::Namespaces);
+    let port = free_port();
+    let stack = Stack::new(&format!("services: {{web: {{command: [sleep, infinity], ports: ['127.0.0.1:{port}:80']}}}}"));
+    stack.up();
+    if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+        let mut buffer = [0; 1];
+        let end = stream.read(&mut buffer);
+        let closed = match &end {
+            Ok(n) => *n == 0,
+            Err(e) => e.kind() == std::io::ErrorKind::ConnectionReset,
+        };
+        assert!(closed, "{end:?}");
+    }
+}
+
+#[test]
+fn a_service_listening_on_ipv6_and_v4_is_reached_from_both() {
+    needs!(Need::Program("python3"));
+    let port = free_port();
+    if TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let stack = greeter(&format!("['[::1]:{port}:80']"));
+    stack.up();
+    let address: SocketAddr = format!("[::1]:{port}").parse().expect("an address");
+    assert_eq!(wait_for("a greeting", || greeting(address)), "hello from the-web");
+}
