@@ -53,6 +53,8 @@ struct Details {
     causes: Vec<String>,
     notes: Vec<(String, Vec<String>)>,
     hints: Vec<String>,
+    /// Instead of that of the kind.
+    exit_code: Option<u8>,
     /// Those of a file, which never crosses the control socket: files are read where the command runs.
     #[serde(skip)]
     diagnostics: Diagnostics,
@@ -67,6 +69,7 @@ impl Failure {
             causes: Vec::new(),
             notes: Vec::new(),
             hints: Vec::new(),
+            exit_code: None,
             diagnostics: Diagnostics::new(),
         }))
     }
@@ -129,6 +132,13 @@ impl Failure {
         self
     }
 
+    /// Ends the process with another code than the kind has.
+    #[must_use]
+    pub fn with_exit_code(mut self, code: u8) -> Self {
+        self.0.exit_code = Some(code);
+        self
+    }
+
     /// Who can do something about it.
     pub fn kind(&self) -> FailureKind {
         self.0.kind
@@ -136,7 +146,7 @@ impl Failure {
 
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
-        self.0.kind.exit_code()
+        self.0.exit_code.unwrap_or(self.0.kind.exit_code())
     }
 
     /// What happened, in one line; empty when diagnostics say it.

@@ -7,9 +7,8 @@ use crate::support::{Need, Stack, needs};
 #[test]
 fn the_foreground_shows_lines_with_their_service_in_front() {
     needs!(Need::Namespaces);
-    let stack = Stack::new(
-        "services: {web: {command: [echo, from web]}, database: {command: [sh, -c, 'echo from db >&2']}}",
-    );
+    let stack =
+        Stack::new("services: {web: {command: [echo, from web]}, database: {command: [sh, -c, 'echo from db >&2']}}");
     let output = stack.up_in_foreground(&[]).wait().success();
     let mut lines: Vec<&str> = output.stdout.lines().collect();
     lines.sort_unstable();
@@ -44,7 +43,7 @@ fn ctrl_c_stops_gracefully_and_shows_what_is_said_at_the_end() {
 fn a_second_ctrl_c_kills_what_does_not_want_to_stop() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        r#"services: {web: {command: [sh, -c, "trap '' TERM; trap 'echo not yet' USR1; echo ready; while :; do sleep 1; done"], stop_grace_period: 1h}}"#,
+        r#"services: {web: {command: [sh, -c, "trap 'echo not yet' TERM; echo ready; while :; do sleep 1; done"], stop_grace_period: 1h}}"#,
     );
     let mut up = stack.up_in_foreground(&[]);
     up.expect_stdout("ready");
@@ -106,7 +105,9 @@ fn up_again_changes_nothing() {
 fn a_changed_service_is_made_anew_and_the_others_stay() {
     needs!(Need::Namespaces);
     let yaml = |value: &str| {
-        format!("services: {{web: {{command: [sleep, infinity], environment: {{A: '{value}'}}}}, db: {{command: [sleep, infinity]}}}}")
+        format!(
+            "services: {{web: {{command: [sleep, infinity], environment: {{A: '{value}'}}}}, db: {{command: [sleep, infinity]}}}}"
+        )
     };
     let stack = Stack::new(&yaml("1"));
     stack.up();
