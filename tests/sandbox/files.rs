@@ -141,7 +141,7 @@ fn memory_has_its_size_and_mode() {
     let full = stack.run(&["exec", "web", "dd", "if=/dev/zero", "of=/small/x", "bs=1024", "count=2000"]).failure();
     let _ = full.stderr_has("No space");
     stack.run(&["exec", "web", "touch", "/fixed/x"]).failure();
-    stack.run(&["exec", "web", "sh", "-c", "cp /bin/true /small/t && /small/t"]).success();
+    stack.run(&["exec", "web", "sh", "-c", "rm /small/x && cp /bin/true /small/t && /small/t"]).success();
 }
 
 #[test]
