@@ -48,7 +48,7 @@ fn nothing_of_the_callers_environment_leaks_in() {
     let log = stack.log("web");
     let mut names: Vec<&str> = log.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
     names.sort_unstable();
-    assert_eq!(names, ["EMPTY", "HOME", "OWN", "PATH"]);
+    assert_eq!(names, ["EMPTY", "HOME", "HOSTNAME", "OWN", "PATH"]);
     assert!(log.contains("HOME=/root\n") && log.contains("OWN=value\n"), "{log}");
 }
 
