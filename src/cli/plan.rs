@@ -8,7 +8,7 @@ use super::{
 use crate::{
     diagnostics::Failure,
     model::{Host, Observed},
-    network,
+    network::netlink::host_routes,
     plan::{self, Intent},
     sandbox::StackIds,
     supervisor::observe,
@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
 fn nothing_yet() -> Result<Observed, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
-    let routes = runtime.block_on(network::host_routes()).unwrap_or_default().into_iter().collect();
+    let routes = runtime.block_on(host_routes()).unwrap_or_default().into_iter().collect();
     let host = Host { ids: StackIds::of_caller().for_plan(), routes };
     Ok(Observed { host, ..Observed::default() })
 }

@@ -1,9 +1,15 @@
 //! Talking to the supervisor of a stack, for the verbs.
 
-use std::{os::unix::net::UnixStream, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::net::UnixStream,
+    time::Duration,
+};
 
 use crate::{
     diagnostics::{Failure, FailureKind},
+    model::Port,
+    network::ports::owner_of,
     plan::PlanError,
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot, connect, connect_or_start, observe},
@@ -70,6 +76,18 @@ pub(super) fn connection(stream: UnixStream) -> Result<Connection, Failure> {
 
 pub(super) fn talk(error: &std::io::Error) -> Failure {
     Failure::host("cannot talk to the supervisor of the stack").caused_by(error)
+}
+
+/// Adds who has these ports, as far as it can be seen from here.
+pub(super) fn name_owners(failure: Failure, taken: &[Port]) -> Failure {
+    let owners = taken.iter().filter_map(|port| {
+        let ip = port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let published = port.published?;
+        let owner = owner_of(SocketAddr::new(ip, published), port.protocol)?;
+        Some(format!("port {published}/{}: {owner}", port.protocol))
+    });
+    let owners: Vec<String> = owners.collect();
+    if owners.is_empty() { failure } else { failure.note("who has it", owners) }
 }
 
 /// Why there is nothing to carry out.

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     files::{load_project, services, tell_apart},
     settings::Settings,
-    stack::{carry_out, connection, gone, no_plan, open, talk, wait_for_end},
+    stack::{carry_out, connection, gone, name_owners, no_plan, open, talk, wait_for_end},
 };
 use crate::{
     diagnostics::Failure,
@@ -53,12 +53,17 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let request = Request::Apply { plan, files: project.files.clone(), foreground: !args.detach };
         let progress = Progress { printer: settings.printer, started: Instant::now() };
         if args.detach {
-            let result = carry_out(&mut connection, &request, |event| progress.show(&event)).await;
+            let mut taken = Vec::new();
+            let result = carry_out(&mut connection, &request, |event| match event {
+                Event::PortTaken(port) => taken.push(port),
+                event => progress.show(&event),
+            })
+            .await;
             if result.is_err() && snapshot.observed.containers.is_empty() {
                 // What was begun has been undone; let the last of it go before saying so.
                 wait_for_end(&mut connection).await;
             }
-            result?;
+            result.map_err(|failure| name_owners(failure, &taken))?;
             if unchanged {
                 settings.printer.progress(project.name.as_str(), "is up already, nothing to do");
             }
@@ -109,6 +114,8 @@ impl Progress {
             Event::Removed(service) => self.printer.progress(service.as_str(), "removed"),
             Event::Warning(text) => self.printer.warning(text),
             Event::Began(step) | Event::Done(step) | Event::Undoing(step) => tracing::debug!(step),
+            // Said with the failure that follows.
+            Event::PortTaken(_) => {}
         }
     }
 }
@@ -132,6 +139,7 @@ impl Foreground<'_> {
         owner.send(&request, &[]).await.map_err(|e| talk(&e))?;
         let mut up = false;
         let mut interrupted = false;
+        let mut taken = Vec::new();
         loop {
             tokio::select! {
                 reply = owner.next() => match reply.map_err(|e| talk(&e))? {
@@ -145,6 +153,7 @@ impl Foreground<'_> {
                                 self.print_logs();
                                 self.running.remove(service);
                             }
+                            Event::PortTaken(port) => taken.push(port.clone()),
                             _ => {}
                         }
                         self.progress.show(&event);
@@ -153,7 +162,7 @@ impl Foreground<'_> {
                     Some(Reply::Failed(failure)) => {
                         self.print_logs();
                         drop_and_wait(owner).await;
-                        return Err(failure);
+                        return Err(name_owners(failure, &taken));
                     }
                     Some(_) => {}
                     // Somebody else has taken it down.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     model::{Container, ContainerState, MountSource, PublishedPort, Rootfs},
-    network,
+    network::ports::serve,
     plan::{ContainerSpec, Source},
     sandbox::{
         BringUpError, HostView, Launch, LaunchFds, LaunchMount, LaunchSource, Process, Root, SandboxError, SharedFiles,
@@ -189,8 +189,8 @@ fn publish(spec: &ContainerSpec, stack: &Stack, claims: &Claims) -> Result<Vec<P
     for claimed in claimed {
         let port = claimed.port().clone();
         let target = std::net::SocketAddr::new(address, port.target);
-        ports.push(PublishedPort { port, listens_on: claimed.local_addresses() });
-        let forwarder = network::serve(claimed, target, stack.netns.clone());
+        ports.push(PublishedPort { port, listens_on: claimed.addresses().to_vec() });
+        let forwarder = serve(claimed, target, stack.netns.clone());
         forwarders.push(forwarder.map_err(|source| ExecutorError::Files {
             service: spec.service.clone(),
             what: "listen on the ports of",

@@ -4,8 +4,11 @@ use std::{io, path::PathBuf};
 
 use crate::{
     diagnostics::{Failure, FailureKind},
-    model::{NetworkName, ServiceName, VolumeName},
-    network::{NetworkError, PortConflict},
+    model::{NetworkName, Port, ServiceName, VolumeName},
+    network::{
+        netlink::NetlinkError,
+        ports::{ClaimError, PortOwner},
+    },
     sandbox::{BringUpStep, SandboxError},
 };
 
@@ -16,7 +19,7 @@ pub enum ExecutorError {
     #[error("{} of the stack cannot be published", if conflicts.len() == 1 { "a port" } else { "ports" })]
     Ports {
         /// Each with who has it.
-        conflicts: Vec<PortConflict>,
+        conflicts: Vec<ClaimError>,
     },
     /// A bridge was not made.
     #[error("cannot make network `{network}`")]
@@ -24,7 +27,7 @@ pub enum ExecutorError {
         /// The network.
         network: NetworkName,
         /// Why.
-        source: NetworkError,
+        source: Box<NetlinkError>,
     },
     /// A service was not connected.
     #[error("cannot connect service `{service}` to network `{network}`")]
@@ -34,7 +37,7 @@ pub enum ExecutorError {
         /// The network.
         network: NetworkName,
         /// Why.
-        source: NetworkError,
+        source: Box<NetlinkError>,
     },
     /// A volume's folder.
     #[error("cannot {what} the folder of volume `{volume}`, {}", path.display())]
@@ -93,6 +96,18 @@ pub enum ExecutorError {
 }
 
 impl ExecutorError {
+    /// Ports that are taken by a process that could not be seen from here.
+    pub fn taken_by_strangers(&self) -> Vec<Port> {
+        let Self::Ports { conflicts } = self else { return Vec::new() };
+        let unseen = conflicts.iter().filter_map(|conflict| match conflict {
+            ClaimError::Taken(taken) if !matches!(taken.owner, Some(PortOwner::Process { .. })) => {
+                Some(taken.port.clone())
+            }
+            _ => None,
+        });
+        unseen.collect()
+    }
+
     /// The same for people, with ways to mend it.
     pub fn into_failure(self) -> Failure {
         let kind = match &self {
@@ -105,8 +120,16 @@ impl ExecutorError {
             Self::Ports { conflicts } => {
                 for conflict in conflicts {
                     failure = failure.caused_by(conflict);
+                    if let Some(hint) = conflict.hint() {
+                        failure = failure.hint(hint);
+                    }
                 }
-                failure.hint("stop what holds it, or publish another port of the host: `HOST_PORT:CONTAINER_PORT`")
+                let taken = conflicts.iter().any(|conflict| matches!(conflict, ClaimError::Taken(_)));
+                if taken {
+                    failure = failure
+                        .hint("stop what holds it, or publish another port of the host: `HOST_PORT:CONTAINER_PORT`");
+                }
+                failure
             }
             Self::Start { source: SandboxError::BringUp(error), .. } => match (&error.step, error.errno) {
                 (BringUpStep::Exec(program), libc::ENOENT) if program.contains('/') => failure

@@ -11,7 +11,7 @@ use super::{
     stop::{remove, stop},
 };
 use crate::{
-    network::{self, Netlink},
+    network::netlink::{self, Interface, Netlink},
     plan::{self, HostsFile, Link, NamespaceSet, Operation, UserNamespace},
     sandbox::NamespaceOrder,
     sys::{NamespaceKind, Netns, PidFd},
@@ -85,7 +85,10 @@ pub(super) async fn undo(
         Operation::CreateNetwork(bridge) => {
             stack.objects().bridges.remove(&bridge.network);
             let deleted = stack.netlink.delete_link(&bridge.interface).await;
-            deleted.map_err(|source| ExecutorError::Network { network: bridge.network.clone(), source })?;
+            deleted.map_err(|source| ExecutorError::Network {
+                network: bridge.network.clone(),
+                source: Box::new(source),
+            })?;
             tell(Change::NetworkRemoved(bridge.network.clone()));
         }
         Operation::CreateNamespaces(set) => {
@@ -111,8 +114,8 @@ pub(super) async fn undo(
 }
 
 async fn create_network(bridge: &plan::Bridge, stack: &Stack) -> Result<(), ExecutorError> {
-    let wanted = network::Bridge { name: bridge.interface.clone(), addresses: vec![bridge.gateway.into()], mtu: None };
-    let failed = |source| ExecutorError::Network { network: bridge.network.clone(), source };
+    let wanted = netlink::Bridge { name: bridge.interface.clone(), addresses: vec![bridge.gateway.into()], mtu: None };
+    let failed = |source| ExecutorError::Network { network: bridge.network.clone(), source: Box::new(source) };
     let index = stack.netlink.add_bridge(&wanted).await.map_err(failed)?;
     stack.objects().bridges.insert(bridge.network.clone(), index);
     Ok(())
@@ -160,7 +163,7 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
             let attach = |source| ExecutorError::Attach {
                 service: service.clone(),
                 network: "loopback".parse().expect("a valid name"),
-                source,
+                source: Box::new(source),
             };
             let netlink = Netlink::open(&netns).map_err(attach)?;
             netlink.loopback_up().await.map_err(attach)?;
@@ -186,8 +189,11 @@ fn kill(init: i32) {
 }
 
 async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
-    let failed =
-        |source| ExecutorError::Attach { service: link.service.clone(), network: link.network.clone(), source };
+    let failed = |source| ExecutorError::Attach {
+        service: link.service.clone(),
+        network: link.network.clone(),
+        source: Box::new(source),
+    };
     let bridge = stack.objects().bridges.get(&link.network).copied();
     let bridge = bridge.ok_or_else(|| ExecutorError::Missing(format!("the bridge of network `{}`", link.network)))?;
     let owned = stack.namespaces(&link.service)?;
@@ -195,8 +201,22 @@ async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
         .net
         .as_ref()
         .ok_or_else(|| ExecutorError::Missing(format!("the network namespace of `{}`", link.service)))?;
-    stack.netlink.add_link(bridge, &link.bridge_end, netns, &link.interface).await.map_err(failed)?;
-    netlink.configure(&link.interface, &[link.address.into()], link.default_gateway).await.map_err(failed)
+    let cable = netlink::Link {
+        bridge,
+        host_name: link.bridge_end.clone(),
+        peer_name: link.interface.clone(),
+        mac: None,
+        mtu: None,
+    };
+    stack.netlink.add_link(&cable, netns).await.map_err(failed)?;
+    let interface = Interface {
+        name: link.interface.clone(),
+        addresses: vec![link.address.into()],
+        gateways: link.default_gateway.into_iter().collect(),
+    };
+    netlink.configure(&[interface]).await.map_err(failed)?;
+    // Or what a service sends first would be lost, and sent again only after a second.
+    stack.netlink.settle(&[&link.bridge_end, &link.bridge]).await.map_err(failed)
 }
 
 fn write_hosts(files: &[HostsFile], stack: &Stack) -> Result<(), ExecutorError> {

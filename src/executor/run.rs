@@ -8,7 +8,7 @@ use tokio::sync::{mpsc::UnboundedSender, watch};
 use super::{Change, ExecutorError, Stack, operation};
 use crate::{
     model::ServiceName,
-    network::{self, Claimed},
+    network::ports::{Claimed, claim},
     plan::{Operation, Plan, StepId},
 };
 
@@ -95,7 +95,7 @@ fn claim_ports(plan: &Plan, stack: &Stack) -> Result<Claims, ExecutorError> {
         }
         let objects = stack.objects();
         let held = objects.containers.get(&spec.service).map_or(&[][..], |container| &container.forwarders);
-        match network::claim(&spec.ports, held) {
+        match claim(&spec.ports, held) {
             Ok(claimed) => {
                 claims.insert(spec.service.clone(), claimed);
             }

@@ -14,7 +14,10 @@ use super::{ExecutorError, container::program_runs};
 use crate::{
     cgroup::{Group, Hierarchy, StackGroup},
     model::{NetworkName, ServiceName, StopSignal},
-    network::{self, Forwarder, Netlink, NetworkError},
+    network::{
+        netlink::{LinkIndex, Netlink, NetlinkError},
+        ports::Forwarder,
+    },
     sandbox::{ExecOrder, HostView, Keeper, Pinned, Process, SandboxError, StackIds, Started},
     state::{Entry, Journal, ProcessRecord, StackLayout},
     sys::{ExitStatus, NamespaceKind, Netns, PidFd},
@@ -37,7 +40,7 @@ pub struct Stack {
 #[derive(Default)]
 pub(super) struct Objects {
     /// Index of the interface of each bridge.
-    pub(super) bridges: BTreeMap<NetworkName, u32>,
+    pub(super) bridges: BTreeMap<NetworkName, LinkIndex>,
     pub(super) namespaces: BTreeMap<ServiceName, Arc<OwnedNamespaces>>,
     pub(super) containers: BTreeMap<ServiceName, Running>,
     /// How containers see the host's files; the same for all.
@@ -88,10 +91,9 @@ impl Stack {
     /// A stack with nothing in it but its network namespace. To be called on the runtime that it will live on.
     ///
     /// # Errors
-    /// When there can be no network namespace.
-    pub fn create(layout: StackLayout, keeper: Keeper, ids: StackIds, journal: Journal) -> Result<Self, NetworkError> {
-        let netns = Netns::create().map_err(NetworkError::Namespace)?;
-        network::quiet(&netns).map_err(NetworkError::Namespace)?;
+    /// When there can be no network namespace, or no socket in it.
+    pub fn create(layout: StackLayout, keeper: Keeper, ids: StackIds, journal: Journal) -> Result<Self, NetlinkError> {
+        let netns = Netns::create().map_err(|source| NetlinkError::Open { source })?;
         let netlink = Netlink::open(&netns)?;
         let hierarchy = Hierarchy::detect();
         let group = hierarchy.stack(layout.project());
@@ -109,6 +111,11 @@ impl Stack {
             journal,
             objects: Mutex::new(Objects::default()),
         })
+    }
+
+    /// Waits until the keeper has ended, which it never does by itself.
+    pub async fn keeper_gone(&self) {
+        self.keeper.gone().await;
     }
 
     /// Its places on disk.

@@ -33,7 +33,7 @@ pub(super) async fn stop(service: &ServiceName, stack: &Stack) -> Result<(), Exe
         return Ok(());
     }
     let reaches = !is_init || takes_signal(pid, signal);
-    if reaches && pidfd.signal(signal).is_ok() && ended(&mut exit, grace).await {
+    if reaches && pidfd.signal(signal).is_ok() && ended(&pidfd, &mut exit, grace).await {
         return Ok(());
     }
     kill(service, pid, &pidfd, &mut exit).await
@@ -47,22 +47,43 @@ async fn kill(
 ) -> Result<(), ExecutorError> {
     // ESRCH: it ended just now.
     let _ = pidfd.signal(libc::SIGKILL);
-    if ended(exit, KILL_PATIENCE).await { Ok(()) } else { Err(ExecutorError::Stuck { service: service.clone(), pid }) }
+    if ended(pidfd, exit, KILL_PATIENCE).await {
+        Ok(())
+    } else {
+        Err(ExecutorError::Stuck { service: service.clone(), pid })
+    }
 }
 
-async fn ended(exit: &mut watch::Receiver<Option<ExitStatus>>, patience: Duration) -> bool {
-    // A sender that is gone means that the keeper is, and nobody can tell any more; then the process is not waited for.
-    timeout(patience, exit.wait_for(Option::is_some)).await.is_ok()
-}
-
-/// Whether a process handles a signal or blocks it (to take it with sigwait(3) or signalfd(2)), by /proc/PID/status.
-fn takes_signal(pid: i32, signal: i32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let mask = |field: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+async fn ended(pidfd: &PidFd, exit: &mut watch::Receiver<Option<ExitStatus>>, patience: Duration) -> bool {
+    let told = async {
+        // A sender that is gone means that the keeper is, and nobody tells any more.
+        if exit.wait_for(Option::is_some).await.is_err() {
+            while pidfd.is_alive() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
     };
-    (mask("SigCgt:") | mask("SigBlk:")) & 1_u64.checked_shl(signal as u32 - 1).unwrap_or(0) != 0
+    timeout(patience, told).await.is_ok()
+}
+
+/// Whether a process handles a signal, or takes it with signalfd(2) or sigwait(3), by what /proc/PID shows.
+///
+/// Whoever takes signals blocks them, but while a thread sits in sigwait the kernel shows what it waits for as not blocked;
+/// then the system call says it.
+fn takes_signal(pid: i32, signal: i32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.map(|task| task.path()).any(|task| {
+        let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+        let mask = |field: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(field));
+            line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+        };
+        let taken = (mask("SigCgt:") | mask("SigBlk:")) & 1_u64.checked_shl(signal as u32 - 1).unwrap_or(0) != 0;
+        taken || {
+            let call = fs::read_to_string(task.join("syscall")).unwrap_or_default();
+            call.split(' ').next().and_then(|number| number.parse().ok()) == Some(libc::SYS_rt_sigtimedwait)
+        }
+    })
 }
 
 /// Removes a container that has ended: its control group with whatever is still in it, its ports, its writable layers.

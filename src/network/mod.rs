@@ -1,17 +1,18 @@
-//! The network of a stack: bridges in its network namespace, cables into those of the containers, published ports.
+//! Wires a stack: bridges, a veth pair per container and network, addresses, routes, and the ports it publishes.
 //!
 //! ```text
-//! host ┊ stack                               ┊ container
-//!      ┊                                     ┊
-//!  port ─ Forwarder ─── address ──┐          ┊
-//!      ┊                   bridge ┴─ veth ═══┊═══ eth0
+//!  host                     │ network namespace of the stack          │ network namespace of a container
+//!                           │                                         │
+//!  client ──▶ claimed port  │        bridge ◀── host end ── veth ──────┼── peer: address, default route
+//!                │          │       ▲      (one RTM_NEWLINK message)  │            (one batch: configure)
+//!                ▼          │       │ gateway address                 │
+//!            Forwarder ─────┼─▶ socket made inside ───────────────────┼─▶ target port
 //! ```
 //!
-//! [`Netlink`] is verbs on one socket; packets stay inside. [`claim`] takes the ports of the host before anything starts,
-//! [`serve`] leads them into the stack. Which addresses and names there are is decided elsewhere.
+//! Order: `add_bridge`, per container `add_link` and, on a socket opened in there, `configure`, then `settle` for the new
+//! outer ends and their bridge. [`netlink`] makes and removes links, addresses and routes; [`ports`] claims what is published before anything starts
+//! and then carries it. Which addresses and names are used is the plan's choice, the order is the executor's. Names of
+//! services are `dns`'s; the namespaces themselves come from `sys`.
 
-mod netlink;
-mod ports;
-
-pub use netlink::{Bridge, Netlink, NetworkError, host_routes, quiet};
-pub use ports::{Claimed, Forwarder, PortConflict, PortOwner, claim, serve};
+pub mod netlink;
+pub mod ports;

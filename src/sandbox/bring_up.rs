@@ -33,6 +33,8 @@ pub(super) struct Attachment {
     pub(super) target: PathBuf,
     pub(super) kind: Kind,
     pub(super) content: Content,
+    /// It is part of the root, and cannot be written to when the root cannot.
+    pub(super) of_root: bool,
 }
 
 /// What is attached: a mount that the keeper has made, or one that has to be made inside the namespaces it belongs to.
@@ -45,7 +47,7 @@ pub(super) enum Content {
     Mqueue,
     Dev {
         /// The user namespace has a single id: no group for terminals.
-        ids: bool,
+        single_id: bool,
     },
 }
 
@@ -74,14 +76,21 @@ fn bring_up(launch: &Launch, files: &[Attachment], fds: &LaunchFds) -> Result<st
         .map_err(|e| BringUpStep::Pivot.failed(e))?;
 
     let root = attach_root(files)?;
+    let mut of_root = vec![(Path::new("/"), root.try_clone().map_err(|e| BringUpStep::Pivot.failed(e))?)];
     for file in &files[1..] {
-        attach(root.as_fd(), file)?;
+        let mount = attach(root.as_fd(), file)?;
+        if file.of_root {
+            of_root.push((&file.target, mount));
+        }
     }
     if launch.read_only {
-        // Only the root itself: what is mounted on it says for itself whether it can be written to.
-        let attributes = MountAttributes { set: RDONLY, ..MountAttributes::default() };
-        set_attributes(root.as_fd(), attributes).map_err(|e| BringUpStep::Mount("/".into()).failed(e))?;
+        // Now that every mount point is there. What is mounted on the root says for itself whether it can be written to.
+        for (path, mount) in &of_root {
+            let attributes = MountAttributes { set: RDONLY, ..MountAttributes::default() };
+            set_attributes(mount.as_fd(), attributes).map_err(|e| BringUpStep::Mount((*path).to_owned()).failed(e))?;
+        }
     }
+    drop(of_root);
     pivot(root.as_fd()).map_err(|e| BringUpStep::Pivot.failed(e))?;
     drop(root);
 
@@ -109,33 +118,37 @@ fn attach_root(files: &[Attachment]) -> Result<OwnedFd, BringUpError> {
         .map_err(|e| BringUpStep::Pivot.failed(e))
 }
 
-fn attach(root: BorrowedFd<'_>, file: &Attachment) -> Result<(), BringUpError> {
+/// Attaches one thing; its mount comes back.
+fn attach(root: BorrowedFd<'_>, file: &Attachment) -> Result<OwnedFd, BringUpError> {
     let failed = |e: io::Error| BringUpStep::Mount(file.target.clone()).failed(e);
     let place = mount_point(root, &file.target, file.kind)
         .map_err(|e| BringUpStep::MountPoint(file.target.clone()).failed(e))?;
-    let on = |mount: &OwnedFd| move_onto(mount.as_fd(), place.as_fd()).map_err(failed);
     let none = MountAttrFlags::empty();
     let nosuid = MountAttrFlags::MOUNT_ATTR_NOSUID;
     let locked = nosuid | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    match &file.content {
-        Content::Mount(mount) => on(mount),
+    let made = match &file.content {
+        Content::Mount(mount) => mount.try_clone(),
         Content::Tmpfs(tmpfs) => {
             let mut options = vec![("mode", format!("{:o}", tmpfs.mode.unwrap_or(0o1777)))];
             options.extend(tmpfs.size.map(|size| ("size", size.to_string())));
             let read_only = if tmpfs.read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { none };
-            let flags = nosuid | MountAttrFlags::MOUNT_ATTR_NODEV | read_only;
-            on(&make("tmpfs", &options, flags).map_err(failed)?)
+            make("tmpfs", &options, nosuid | MountAttrFlags::MOUNT_ATTR_NODEV | read_only)
         }
-        Content::Proc => on(&make("proc", &[], locked).map_err(failed)?),
-        Content::Sys => on(&make("sysfs", &[], locked | MountAttrFlags::MOUNT_ATTR_RDONLY).map_err(failed)?),
-        Content::Cgroup2 => on(&make("cgroup2", &[], locked | MountAttrFlags::MOUNT_ATTR_RDONLY).map_err(failed)?),
-        Content::Mqueue => on(&make("mqueue", &[], locked).map_err(failed)?),
-        Content::Dev { ids } => {
+        Content::Proc => make("proc", &[], locked),
+        Content::Sys => make("sysfs", &[], locked | MountAttrFlags::MOUNT_ATTR_RDONLY),
+        Content::Cgroup2 => make("cgroup2", &[], locked | MountAttrFlags::MOUNT_ATTR_RDONLY),
+        Content::Mqueue => make("mqueue", &[], locked),
+        Content::Dev { .. } => {
             let options = [("mode", "755".to_owned()), ("size", "65536k".to_owned())];
-            on(&make("tmpfs", &options, nosuid | MountAttrFlags::MOUNT_ATTR_NOEXEC).map_err(failed)?)?;
-            devices(root, *ids).map_err(failed)
+            make("tmpfs", &options, nosuid | MountAttrFlags::MOUNT_ATTR_NOEXEC)
         }
+    };
+    let mount = made.map_err(failed)?;
+    move_onto(mount.as_fd(), place.as_fd()).map_err(failed)?;
+    if let Content::Dev { single_id } = file.content {
+        devices(root, single_id).map_err(failed)?;
     }
+    Ok(mount)
 }
 
 /// The least that programs expect in /dev. Nodes cannot be made in a user namespace, so the host's are shown.

@@ -209,7 +209,7 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
     let id_map = (launch.outside != 0).then_some(user);
     let mut files = Vec::new();
     let mut attach = |target: &Path, kind: Kind, content: Content| {
-        files.push(Attachment { target: target.to_owned(), kind, content });
+        files.push(Attachment { target: target.to_owned(), kind, content, of_root: false });
     };
     match &launch.root {
         Root::Directory(lower) => {
@@ -244,6 +244,12 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
         }
     }
 
+    // All so far makes up the root.
+    files.iter_mut().for_each(|file| file.of_root = true);
+    let mut attach = |target: &Path, kind: Kind, content: Content| {
+        files.push(Attachment { target: target.to_owned(), kind, content, of_root: false });
+    };
+
     let shared = &launch.shared;
     let host = |path: &str| -> Result<Content, BringUpError> {
         let failed = |e| BringUpStep::MountSource(path.into()).failed(e);
@@ -256,7 +262,7 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
     if shared.sys && shared.cgroup2 {
         attach(Path::new("/sys/fs/cgroup"), Kind::Directory, Content::Cgroup2);
     }
-    attach(Path::new("/dev"), Kind::Directory, Content::Dev { ids: launch.process.single_id });
+    attach(Path::new("/dev"), Kind::Directory, Content::Dev { single_id: launch.process.single_id });
     if shared.mqueue {
         attach(Path::new("/dev/mqueue"), Kind::Directory, Content::Mqueue);
     } else if Path::new("/dev/mqueue").is_dir() {

@@ -44,8 +44,10 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
     let (asks, mut asked) = mpsc::unbounded_channel();
     let (changes, mut changed) = mpsc::unbounded_channel();
     let host = Host { ids: stack.ids().for_plan(), routes: routes.into_iter().collect() };
+    let stack = Arc::new(stack);
+    let mut keeper_gone = false;
     let mut dispatcher = Dispatcher {
-        stack: Arc::new(stack),
+        stack: stack.clone(),
         observed: Observed { host, ..Observed::default() },
         files: Vec::new(),
         changes,
@@ -88,11 +90,16 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
             },
             Some(_) = readers.join_next() => {}
             Some(_) = writers.join_next() => {}
+            () = stack.keeper_gone(), if !keeper_gone => {
+                keeper_gone = true;
+                tracing::error!("the keeper has ended");
+                dispatcher.down(Down::because("the process that keeps the containers has ended"));
+            }
             () = asked_to_end(&mut terminate) => dispatcher.down(Down::because("the supervisor is asked to end")),
             () = sleep_until(dispatcher.last_used), if Instant::now() < dispatcher.last_used => {}
         }
     }
-    dispatcher.stack.remove_group();
+    stack.remove_group();
     // The last replies have to be out; the sockets stay open until this process ends, which tells clients that it has.
     readers.shutdown().await;
     drop(dispatcher);
@@ -245,6 +252,9 @@ impl Dispatcher {
             tracing::warn!(%error, "a plan was not carried out");
         }
         if let Some(replies) = job.replies {
+            for port in result.as_ref().err().map(ExecutorError::taken_by_strangers).unwrap_or_default() {
+                let _ = replies.send(Reply::Event(Event::PortTaken(port)));
+            }
             let _ = replies.send(match result {
                 Ok(()) => Reply::Done,
                 Err(error) => Reply::Failed(error.into_failure()),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostics::Failure,
-    model::{ContainerState, Observed, ServiceName, UserSpec, VolumeName},
+    model::{ContainerState, Observed, Port, ServiceName, UserSpec, VolumeName},
     plan::Plan,
 };
 
@@ -103,6 +103,9 @@ pub enum Event {
     Container(ServiceName, ContainerState),
     /// A container is gone.
     Removed(ServiceName),
+    /// A port is taken, by whom the supervisor may not see: inside a user namespace nobody reads the descriptors of
+    /// processes outside it. The client can look.
+    PortTaken(Port),
     /// Something that people should know.
     Warning(String),
 }

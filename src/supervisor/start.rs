@@ -23,7 +23,7 @@ use crate::{
     cgroup,
     diagnostics::{Failure, FailureKind},
     executor::Stack,
-    network,
+    network::netlink::host_routes,
     sandbox::{Keeper, StackIds, UserNamespaceError, diagnose, fork_keeper, map_ids},
     state::{Entry, Journal, Lock, LockError, StackLayout},
     sys::{
@@ -239,7 +239,7 @@ fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut U
         let journal = Journal::create(layout).map_err(|e| host("begin the journal of the stack", &e))?;
         let stack = Stack::create(layout.clone(), keeper, ids, journal);
         let stack = stack.map_err(|e| host("make the network of the stack", &e))?;
-        let routes = network::host_routes().await.unwrap_or_default();
+        let routes = host_routes().await.unwrap_or_default();
         prepared.listener.set_nonblocking(true).map_err(|e| host("open the control socket", &e))?;
         let listener = tokio::net::UnixListener::from_std(prepared.listener);
         let listener = listener.map_err(|e| host("open the control socket", &e))?;

@@ -1,32 +1,40 @@
-//! Taking ports of the host, all or none.
+//! Binds every published port before anything starts, and says all that is wrong with them at once.
 
 use std::{
-    io,
+    fmt, fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
 };
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockname, listen, setsockopt, socket, sockopt,
 };
 
 use super::{
-    Forwarder,
-    owner::{PortOwner, find},
+    forwarder::Forwarder,
+    owner::{PortOwner, owner_of},
 };
 use crate::model::{Port, Protocol};
 
-/// A port of the host that is ours.
+/// How often the kernel may choose a port for IPv4 that turns out to be taken for IPv6.
+const CHOICES: usize = 16;
+
+/// Where ports begin that need no privilege; one below it is EACCES for an ordinary user (ip(7)).
+const UNPRIVILEGED_START: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+
+/// A port that is ours: bound, for TCP listening, and not served yet. Connections wait in its queue.
 #[derive(Debug)]
 pub struct Claimed {
     port: Port,
-    sockets: Vec<HostSocket>,
+    addresses: Vec<SocketAddr>,
+    pub(super) sockets: Sockets,
 }
 
+/// One socket, or one for IPv4 and one for IPv6.
 #[derive(Debug)]
-pub(super) enum HostSocket {
-    Tcp(TcpListener),
-    Udp(UdpSocket),
+pub(super) enum Sockets {
+    Tcp(Vec<TcpListener>),
+    Udp(Vec<UdpSocket>),
 }
 
 impl Claimed {
@@ -35,148 +43,273 @@ impl Claimed {
         &self.port
     }
 
-    /// Where it listens; the port is the real one where any free one was asked for.
-    pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        let address = |socket: &HostSocket| match socket {
-            HostSocket::Tcp(listener) => listener.local_addr().ok(),
-            HostSocket::Udp(socket) => socket.local_addr().ok(),
-        };
-        self.sockets.iter().filter_map(address).collect()
-    }
-
+    /// The same sockets once more: connections go to whoever accepts first, and the port is free when both have gone.
+    ///
+    /// # Errors
+    /// EMFILE when there are no descriptors left.
     pub(super) fn try_clone(&self) -> io::Result<Self> {
-        let clone = |socket: &HostSocket| {
-            Ok(match socket {
-                HostSocket::Tcp(listener) => HostSocket::Tcp(listener.try_clone()?),
-                HostSocket::Udp(socket) => HostSocket::Udp(socket.try_clone()?),
-            })
+        let sockets = match &self.sockets {
+            Sockets::Tcp(sockets) => {
+                Sockets::Tcp(sockets.iter().map(TcpListener::try_clone).collect::<Result<_, _>>()?)
+            }
+            Sockets::Udp(sockets) => Sockets::Udp(sockets.iter().map(UdpSocket::try_clone).collect::<Result<_, _>>()?),
         };
-        Ok(Self { port: self.port.clone(), sockets: self.sockets.iter().map(clone).collect::<io::Result<_>>()? })
+        Ok(Self { port: self.port.clone(), addresses: self.addresses.clone(), sockets })
     }
 
-    pub(super) fn into_sockets(self) -> Vec<HostSocket> {
-        self.sockets
+    /// The port on the host, also when the kernel chose it.
+    pub fn published(&self) -> u16 {
+        self.addresses.first().map_or(0, SocketAddr::port)
+    }
+
+    /// The addresses that it is bound to: one, or the unspecified ones of IPv4 and IPv6.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 }
 
-/// A port of the host that cannot be had.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", self.describe())]
+/// A port that somebody else has.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortConflict {
-    /// Where it was to listen.
-    pub address: SocketAddr,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// Who has it, if that can be seen.
+    /// The port.
+    pub port: Port,
+    /// Who has it, as far as we may know.
     pub owner: Option<PortOwner>,
-    /// First port that an ordinary user may take, where that is the reason.
-    pub first_allowed: Option<u16>,
-    /// What the kernel said.
-    pub error: io::ErrorKind,
 }
 
-impl PortConflict {
-    fn describe(&self) -> String {
-        let port = format!("port {}/{} of the host", self.address, self.protocol);
-        match (self.first_allowed, &self.owner, self.error) {
-            (Some(first), _, _) => format!(
-                "{port} is for root only: use a port from {first} on, or allow it with \
-                 `sudo sysctl net.ipv4.ip_unprivileged_port_start={}`",
-                self.address.port()
-            ),
-            (None, Some(owner), _) => format!("{port} is taken by {owner}"),
-            (None, None, io::ErrorKind::AddrInUse) => format!("{port} is taken"),
-            (None, None, io::ErrorKind::AddrNotAvailable) => format!("{port}: this host does not have the address"),
-            (None, None, error) => format!("{port} cannot be listened on: {error}"),
+impl fmt::Display for PortConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "port {} is taken", OnHost(&self.port))?;
+        match &self.owner {
+            Some(owner) => write!(f, " by {owner}"),
+            None => Ok(()),
         }
     }
 }
 
-/// Listens on every port, or on none and says what is wrong with each of those that cannot be had. A port that one of
-/// `held` has is taken over from it: both listen until the forwarder is dropped.
+impl std::error::Error for PortConflict {}
+
+/// A port that cannot be published.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Somebody else has it.
+    #[error(transparent)]
+    Taken(#[from] PortConflict),
+    /// It is for the privileged, and we are not.
+    #[error("port {} needs privileges: net.ipv4.ip_unprivileged_port_start is {start} on this host", OnHost(port))]
+    Privileged {
+        /// The port.
+        port: Port,
+        /// The first port that needs none.
+        start: u16,
+    },
+    /// The host has no such address.
+    #[error("port {} cannot be published: this host has no address {address}", OnHost(port))]
+    NoSuchAddress {
+        /// The port.
+        port: Port,
+        /// The address.
+        address: IpAddr,
+    },
+    /// Anything else.
+    #[error("port {} cannot be published", OnHost(port))]
+    Bind {
+        /// The port.
+        port: Port,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl ClaimError {
+    /// The port that it is about.
+    pub fn port(&self) -> &Port {
+        match self {
+            Self::Taken(conflict) => &conflict.port,
+            Self::Privileged { port, .. } | Self::NoSuchAddress { port, .. } | Self::Bind { port, .. } => port,
+        }
+    }
+
+    /// What can be done about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Privileged { port, start } => Some(format!(
+                "publish a port from {start} on, or allow this one: sysctl net.ipv4.ip_unprivileged_port_start={}",
+                port.published.unwrap_or_default()
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// `127.0.0.1:8080/tcp`: the outer half of a port.
+struct OnHost<'a>(&'a Port);
+
+impl fmt::Display for OnHost<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Port { host_ip, published, protocol, .. } = self.0;
+        match (host_ip, published.unwrap_or(0)) {
+            (Some(ip), published) => write!(f, "{}/{protocol}", SocketAddr::new(*ip, published)),
+            (None, published) => write!(f, "{published}/{protocol}"),
+        }
+    }
+}
+
+/// Binds all `ports` in the network namespace of the calling thread; the answers stand in the order of the questions. A port
+/// that one of `held` has is taken over from it instead: both have it until that one is dropped.
 ///
 /// # Errors
-/// One conflict for each port that is taken or not allowed.
-pub fn claim(ports: &[Port], held: &[Forwarder]) -> Result<Vec<Claimed>, Vec<PortConflict>> {
-    let mut claimed = Vec::new();
-    let mut conflicts = Vec::new();
-    for port in ports {
-        let ours = held.iter().find(|forwarder| forwarder.claimed.port == *port);
-        match ours.and_then(|forwarder| forwarder.claimed.try_clone().ok()).map_or_else(|| claim_one(port), Ok) {
-            Ok(one) => claimed.push(one),
-            Err(conflict) => conflicts.push(conflict),
+/// Everything that is wrong, one entry per port, and then none is bound.
+pub fn claim(ports: &[Port], held: &[Forwarder]) -> Result<Vec<Claimed>, Vec<ClaimError>> {
+    // Those with a number first: the kernel must not choose, for another, one of them.
+    let (named, any): (Vec<_>, Vec<_>) = ports.iter().enumerate().partition(|(_, port)| port.published.is_some());
+    let mut outcomes: Vec<_> = named.into_iter().chain(any).map(|(place, port)| (place, take(port, held))).collect();
+    outcomes.sort_by_key(|(place, _)| *place);
+    let (mut claimed, mut errors) = (Vec::new(), Vec::new());
+    for (_, outcome) in outcomes {
+        match outcome {
+            Ok(port) => claimed.push(port),
+            Err(error) => errors.push(error),
         }
     }
-    if conflicts.is_empty() { Ok(claimed) } else { Err(conflicts) }
+    if errors.is_empty() { Ok(claimed) } else { Err(errors) }
 }
 
-fn claim_one(port: &Port) -> Result<Claimed, PortConflict> {
-    let both = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-    let addresses: &[IpAddr] = port.host_ip.as_ref().map_or(&both, std::slice::from_ref);
-    let mut number = port.published.unwrap_or(0);
-    let mut sockets = Vec::new();
-    for ip in addresses {
-        let address = SocketAddr::new(*ip, number);
-        match open(address, port.protocol) {
-            Ok(socket) => {
-                if number == 0 {
-                    // The kernel has chosen one; it is to be the same for IPv6.
-                    let chosen = match &socket {
-                        HostSocket::Tcp(listener) => listener.local_addr(),
-                        HostSocket::Udp(socket) => socket.local_addr(),
-                    };
-                    number = chosen.map_or(0, |address| address.port());
-                }
-                sockets.push(socket);
-            }
-            // A host without IPv6 is reached by IPv4 alone, unless somebody asked for just this address.
-            Err(e) if port.host_ip.is_none() && ip.is_ipv6() && no_ipv6(&e) => {}
-            Err(e) => return Err(conflict(address, port.protocol, &e)),
-        }
+fn take(port: &Port, held: &[Forwarder]) -> Result<Claimed, ClaimError> {
+    let ours = held.iter().find(|forwarder| forwarder.port() == port);
+    match ours.map(|forwarder| forwarder.claimed().try_clone()) {
+        Some(claimed) => claimed.map_err(|source| ClaimError::Bind { port: port.clone(), source }),
+        None => claim_one(port),
     }
-    Ok(Claimed { port: port.clone(), sockets })
 }
 
-fn no_ipv6(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
-}
-
-fn open(address: SocketAddr, protocol: Protocol) -> io::Result<HostSocket> {
-    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let kind = match protocol {
-        Protocol::Tcp => SockType::Stream,
-        Protocol::Udp => SockType::Datagram,
+fn claim_one(port: &Port) -> Result<Claimed, ClaimError> {
+    let wanted = port.published.unwrap_or(0);
+    let sockets = match port.host_ip {
+        Some(ip) => vec![bound(port, SocketAddr::new(ip, wanted))?],
+        None => bound_everywhere(port, wanted)?,
     };
-    let fd: OwnedFd = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    if protocol == Protocol::Tcp {
-        // As servers do: connections of before that linger in TIME_WAIT do not keep the port.
-        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    let addresses = sockets.iter().map(|(_, address)| *address).collect();
+    let sockets = sockets.into_iter().map(|(socket, _)| socket);
+    let sockets = match port.protocol {
+        Protocol::Tcp => Sockets::Tcp(sockets.map(TcpListener::from).collect()),
+        Protocol::Udp => Sockets::Udp(sockets.map(UdpSocket::from).collect()),
+    };
+    Ok(Claimed { port: port.clone(), addresses, sockets })
+}
+
+/// The same port for IPv4 and, on a host that has it, IPv6.
+fn bound_everywhere(port: &Port, wanted: u16) -> Result<Vec<(OwnedFd, SocketAddr)>, ClaimError> {
+    // Choices that did not do are kept until the end, so that the kernel makes another one.
+    let mut unfit = Vec::new();
+    loop {
+        let (v4, address) = bound(port, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), wanted))?;
+        let beside = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
+        match bind_socket(beside, port.protocol) {
+            Ok(v6) => return Ok(vec![(v4, address), (v6, beside)]),
+            Err(error) if lacks_ipv6(&error) => return Ok(vec![(v4, address)]),
+            Err(error) if is_taken(&error) && wanted == 0 && unfit.len() < CHOICES => unfit.push(v4),
+            Err(error) => return Err(explain(port, beside, error)),
+        }
     }
+}
+
+fn bound(port: &Port, address: SocketAddr) -> Result<(OwnedFd, SocketAddr), ClaimError> {
+    bind_socket(address, port.protocol)
+        .and_then(|socket| {
+            let address = local_address(&socket)?;
+            Ok((socket, address))
+        })
+        .map_err(|error| explain(port, address, error))
+}
+
+fn bind_socket(address: SocketAddr, protocol: Protocol) -> io::Result<OwnedFd> {
+    let (family, kind) = (
+        if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 },
+        match protocol {
+            Protocol::Tcp => SockType::Stream,
+            Protocol::Udp => SockType::Datagram,
+        },
+    );
+    let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
     if address.is_ipv6() {
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
-    bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrStorage::from(address))?;
     match protocol {
-        Protocol::Tcp => {
-            listen(&fd, Backlog::new(4096)?)?;
-            Ok(HostSocket::Tcp(fd.into()))
-        }
-        Protocol::Udp => Ok(HostSocket::Udp(fd.into())),
+        // As every server does: connections of the last one that linger in TIME_WAIT are no obstacle.
+        Protocol::Tcp => setsockopt(&fd, sockopt::ReuseAddr, &true)?,
+        // Here it would let two share the port. But answers have to come from the address that was asked.
+        Protocol::Udp if address.is_ipv4() => setsockopt(&fd, sockopt::Ipv4PacketInfo, &true)?,
+        Protocol::Udp => setsockopt(&fd, sockopt::Ipv6RecvPacketInfo, &true)?,
+    }
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+    if protocol == Protocol::Tcp {
+        // Only this takes the port for good: two that have merely bound it are told by the slower one's listen(2).
+        listen(&fd, Backlog::MAXALLOWABLE)?;
+    }
+    Ok(fd)
+}
+
+fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
+    super::datagram::to_std(&address).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EADDRINUSE)
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT))
+}
+
+fn explain(port: &Port, address: SocketAddr, source: io::Error) -> ClaimError {
+    let port = port.clone();
+    match source.raw_os_error() {
+        Some(libc::EADDRINUSE) => PortConflict { owner: owner_of(address, port.protocol), port }.into(),
+        Some(libc::EADDRNOTAVAIL) => ClaimError::NoSuchAddress { port, address: address.ip() },
+        Some(libc::EACCES) => match unprivileged_start() {
+            Some(start) if address.port() < start => ClaimError::Privileged { port, start },
+            _ => ClaimError::Bind { port, source },
+        },
+        _ => ClaimError::Bind { port, source },
     }
 }
 
-fn conflict(address: SocketAddr, protocol: Protocol, error: &io::Error) -> PortConflict {
-    let denied = error.kind() == io::ErrorKind::PermissionDenied;
-    PortConflict {
-        address,
-        protocol,
-        owner: if error.kind() == io::ErrorKind::AddrInUse { find(address, protocol) } else { None },
-        first_allowed: denied.then(first_unprivileged_port),
-        error: error.kind(),
-    }
+fn unprivileged_start() -> Option<u16> {
+    fs::read_to_string(UNPRIVILEGED_START).ok()?.trim().parse().ok()
 }
 
-fn first_unprivileged_port() -> u16 {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(text: &str) -> Port {
+        Port::parse_short(text).expect("a port").remove(0)
+    }
+
+    #[test]
+    fn conflicts_name_their_owner() {
+        let conflict = |text, owner| PortConflict { port: port(text), owner }.to_string();
+        let nginx = PortOwner::Process { pid: 1234, command: "nginx".into(), user: Some("www".into()) };
+        assert_eq!(conflict("8080:80", Some(nginx)), "port 8080/tcp is taken by nginx (pid 1234)");
+        assert_eq!(
+            conflict("127.0.0.1:53:53/udp", Some(PortOwner::User("root".into()))),
+            "port 127.0.0.1:53/udp is taken by a process of user `root`"
+        );
+        assert_eq!(conflict("80:80", None), "port 80/tcp is taken");
+    }
+
+    #[test]
+    fn a_privileged_port_says_how_to_get_it() {
+        let error = ClaimError::Privileged { port: port("80:8080"), start: 1024 };
+        assert_eq!(
+            error.to_string(),
+            "port 80/tcp needs privileges: net.ipv4.ip_unprivileged_port_start is 1024 on this host"
+        );
+        assert_eq!(
+            error.hint().as_deref(),
+            Some("publish a port from 1024 on, or allow this one: sysctl net.ipv4.ip_unprivileged_port_start=80")
+        );
+    }
 }

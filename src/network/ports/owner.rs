@@ -1,80 +1,142 @@
-//! Who has a port: from the kernel's tables of sockets to the process that holds the socket.
+//! Who has a port: its socket in /proc/net, and the process that holds that socket (proc(5), proc_net(5)).
 
 use std::{
     fmt, fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
 };
+
+use nix::unistd::{Uid, User};
 
 use crate::model::Protocol;
 
-/// Who has a port.
+/// What is known of whoever has a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortOwner {
-    /// The process, if we may look into it.
-    pub process: Option<(i32, String)>,
-    /// The account.
-    pub user: String,
+pub enum PortOwner {
+    /// A process that we may look into.
+    Process {
+        /// Its process id.
+        pid: i32,
+        /// Its name (/proc/PID/comm).
+        command: String,
+        /// The user whose socket it is, by name where it has one.
+        user: Option<String>,
+    },
+    /// A process of this user, whose descriptors we may not read.
+    User(String),
 }
 
 impl fmt::Display for PortOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.process {
-            Some((pid, command)) => write!(f, "`{command}` (pid {pid}, user {})", self.user),
-            None => write!(f, "a process of user {}", self.user),
+        match self {
+            Self::Process { pid, command, .. } => write!(f, "{command} (pid {pid})"),
+            Self::User(user) => write!(f, "a process of user `{user}`"),
         }
     }
 }
 
-/// TCP_LISTEN of include/net/tcp_states.h, as /proc/net/tcp has it; UDP sockets have no such state.
-const LISTEN: &str = "0A";
-
-/// Whoever listens where `address` would collide; none when nobody can be seen.
-pub(super) fn find(address: SocketAddr, protocol: Protocol) -> Option<PortOwner> {
-    let tables = match protocol {
-        Protocol::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
-        Protocol::Udp => ["/proc/net/udp", "/proc/net/udp6"],
-    };
-    let sockets = tables.iter().filter_map(|table| fs::read_to_string(table).ok());
-    let (uid, inode) = sockets.into_iter().find_map(|text| {
-        text.lines().skip(1).find_map(|line| {
-            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            let there = parse_address(fields.get(1)?)?;
-            let listens = protocol == Protocol::Udp || fields.get(3) == Some(&LISTEN);
-            let same = there.ip() == address.ip() || there.ip().is_unspecified() || address.ip().is_unspecified();
-            (listens && same && there.port() == address.port())
-                .then(|| Some((fields.get(7)?.parse::<u32>().ok()?, fields.get(9)?.parse::<u64>().ok()?)))?
-        })
-    })?;
-    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
-    Some(PortOwner { process: holder(inode), user })
+/// The owner of the socket that stands in the way of binding `address`, in the network namespace of the calling thread.
+///
+/// From inside a user namespace the kernel lets nobody read descriptors of processes outside it: the process is then
+/// found only by somebody outside, such as the command line, asking again.
+pub fn owner_of(address: SocketAddr, protocol: Protocol) -> Option<PortOwner> {
+    let entry = occupant(address, protocol)?;
+    let user = user_name(entry.uid);
+    match holder(entry.inode) {
+        Some((pid, command)) => Some(PortOwner::Process { pid, command, user }),
+        None => user.map(PortOwner::User),
+    }
 }
 
-/// `0100007F:1F90`: the address in the order of the machine's bytes, four at a time, and the port.
+/// A line of /proc/net/tcp and its like.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    local: SocketAddr,
+    listening: bool,
+    uid: u32,
+    inode: u64,
+}
+
+/// TCP_LISTEN; an unconnected UDP socket shows as TCP_CLOSE.
+const LISTENING: [&str; 2] = ["0A", "07"];
+
+fn occupant(address: SocketAddr, protocol: Protocol) -> Option<Entry> {
+    // A socket of [::] takes the port for IPv4 too unless it says otherwise, and whether it did cannot be seen here.
+    let tables: &[&str] = if address.is_ipv4() { &["", "6"] } else { &["6"] };
+    tables
+        .iter()
+        .filter_map(|suffix| fs::read_to_string(format!("/proc/thread-self/net/{protocol}{suffix}")).ok())
+        .flat_map(|table| table.lines().filter_map(parse).collect::<Vec<_>>())
+        // TIME_WAIT has no inode and nobody to blame.
+        .filter(|entry| entry.inode != 0 && in_the_way(entry.local, address))
+        .min_by_key(|entry| (!entry.listening, entry.local.is_ipv4() != address.is_ipv4()))
+}
+
+fn in_the_way(there: SocketAddr, wanted: SocketAddr) -> bool {
+    there.port() == wanted.port()
+        && (there.ip().is_unspecified() || wanted.ip().is_unspecified() || there.ip().to_canonical() == wanted.ip())
+}
+
+/// `sl local_address rem_address st tx:rx tr:tm->when retrnsmt uid timeout inode ...`
+fn parse(line: &str) -> Option<Entry> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let local = parse_address(fields.next()?)?;
+    let state = fields.nth(1)?;
+    let uid = fields.nth(3)?.parse().ok()?;
+    let inode = fields.nth(1)?.parse().ok()?;
+    Some(Entry { local, listening: LISTENING.contains(&state), uid, inode })
+}
+
+/// Words of 32 bits as this machine sees them in memory, and the port as a number.
 fn parse_address(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let words: Vec<u32> = (0..address.len() / 8)
-        .map(|i| u32::from_str_radix(address.get(i * 8..i * 8 + 8)?, 16).ok())
-        .collect::<Option<_>>()?;
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let ip = match bytes.len() {
-        4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?)),
-        16 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)),
+    let (ip, port) = text.split_once(':')?;
+    let word = |text: &str| Some(u32::from_str_radix(text, 16).ok()?.to_ne_bytes());
+    let ip = match ip.len() {
+        8 => IpAddr::V4(Ipv4Addr::from(word(ip)?)),
+        32 => {
+            let mut bytes = [0; 16];
+            for (index, chunk) in bytes.chunks_exact_mut(4).enumerate() {
+                chunk.copy_from_slice(&word(ip.get(index * 8..index * 8 + 8)?)?);
+            }
+            IpAddr::V6(Ipv6Addr::from(bytes))
+        }
         _ => return None,
     };
-    Some(SocketAddr::new(ip, port))
+    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
-/// The process that has the socket open.
+/// The first process, so the oldest for a server with workers, that has a descriptor of the socket.
 fn holder(inode: u64) -> Option<(i32, String)> {
     let wanted = format!("socket:[{inode}]");
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    processes.into_iter().find_map(|process| {
-        let pid: i32 = process.file_name().to_str()?.parse().ok()?;
-        let mut fds = fs::read_dir(process.path().join("fd")).ok()?.flatten();
-        fds.find(|fd| fs::read_link(fd.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str()))?;
-        let command = fs::read_to_string(process.path().join("comm")).ok()?;
-        Some((pid, command.trim().to_owned()))
+    let mut pids: Vec<i32> = fs::read_dir("/proc")
+        .ok()?
+        .flatten()
+        .filter_map(|process| process.file_name().to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    let pid = pids.into_iter().find(|pid| {
+        fs::read_dir(format!("/proc/{pid}/fd"))
+            .is_ok_and(|fds| fds.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == Path::new(&wanted))))
+    })?;
+    let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some((pid, command.trim_end().to_owned()))
+}
+
+/// The name outside of our user namespace, if we are in one: there is no root of the container's among the host's users.
+fn user_name(uid: u32) -> Option<String> {
+    let map = fs::read_to_string("/proc/self/uid_map").ok()?;
+    let uid = outside_uid(&map, uid)?;
+    let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
+    Some(name.unwrap_or_else(|| uid.to_string()))
+}
+
+/// None for a user whom the map does not know, whom the kernel shows as 65534.
+fn outside_uid(map: &str, uid: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace().map(|field| field.parse::<u32>().ok());
+        let (inside, outside, length) = (fields.next()??, fields.next()??, fields.next()??);
+        let offset = uid.checked_sub(inside).filter(|offset| *offset < length)?;
+        outside.checked_add(offset)
     })
 }
 
@@ -82,12 +144,39 @@ fn holder(inode: u64) -> Option<(i32, String)> {
 mod tests {
     use super::*;
 
-    #[test]
+    fn at(text: &str) -> SocketAddr {
+        text.parse().expect("a socket address")
+    }
+
     #[cfg(target_endian = "little")]
-    fn addresses_of_the_kernels_tables() {
-        assert_eq!(parse_address("0100007F:1F90"), Some("127.0.0.1:8080".parse().expect("address")));
-        let v6 = parse_address("00000000000000000000000001000000:0016");
-        assert_eq!(v6, Some("[::1]:22".parse().expect("address")));
-        assert_eq!(parse_address("xx:1"), None);
+    #[test]
+    fn lines_of_the_tables() {
+        let v4 = "   1: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 70522 1 0";
+        assert_eq!(parse(v4), Some(Entry { local: at("127.0.0.1:8080"), listening: true, uid: 1000, inode: 70522 }));
+        let v6 = "  9: 000080FE00000000FF005450B0A1EEFE:0035 00000000000000000000000000000000:0000 07 \
+                  00000000:00000000 00:00000000 00000000     0        0 811 2 0000000000000000 0";
+        assert_eq!(
+            parse(v6),
+            Some(Entry { local: at("[fe80::5054:ff:feee:a1b0]:53"), listening: true, uid: 0, inode: 811 })
+        );
+        assert_eq!(parse("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when"), None);
+    }
+
+    #[test]
+    fn which_addresses_exclude_each_other() {
+        assert!(in_the_way(at("0.0.0.0:80"), at("127.0.0.1:80")));
+        assert!(in_the_way(at("127.0.0.1:80"), at("0.0.0.0:80")));
+        assert!(in_the_way(at("[::]:80"), at("127.0.0.1:80")));
+        assert!(in_the_way(at("[::ffff:127.0.0.1]:80"), at("127.0.0.1:80")));
+        assert!(!in_the_way(at("127.0.0.2:80"), at("127.0.0.1:80")));
+        assert!(!in_the_way(at("0.0.0.0:81"), at("0.0.0.0:80")));
+    }
+
+    #[test]
+    fn users_are_named_as_the_host_knows_them() {
+        assert_eq!(outside_uid("0 1000 1\n1 100000 65536\n", 0), Some(1000));
+        assert_eq!(outside_uid("0 1000 1\n1 100000 65536\n", 34), Some(100_033));
+        assert_eq!(outside_uid("0 1000 1\n", 65534), None);
+        assert_eq!(outside_uid("0 0 4294967295\n", 65534), Some(65534));
     }
 }

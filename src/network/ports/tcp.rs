@@ -1,60 +1,88 @@
-//! TCP: each connection of the host is joined to one into the stack.
+//! A published TCP port: accept outside, connect inside, copy.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    io::copy_bidirectional,
     net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
     task::JoinSet,
+    time::sleep,
+};
+use tracing::{debug, warn};
+
+use super::{
+    relay::{relay, reset},
+    stack_sockets::StackSockets,
 };
 
-use crate::sys::Netns;
+/// How long to leave the queue alone when descriptors or memory have run out: twice as long each time.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// How long to wait when there are no descriptors left for another connection.
-const BREATH: Duration = Duration::from_millis(20);
-
-pub(super) async fn forward(listener: std::net::TcpListener, target: SocketAddr, stack: Arc<Netns>) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "a port cannot be served"),
-    };
-    // Dropped with this task, and all connections with it.
+/// Serves `listener` until `stop` changes or its sender is dropped, and then closes every connection.
+pub(super) async fn forward(
+    listener: TcpListener,
+    target: SocketAddr,
+    inside: Arc<StackSockets>,
+    mut stop: watch::Receiver<()>,
+) {
     let mut connections = JoinSet::new();
+    let (mut pause, mut failures) = (None, 0_u32);
     loop {
+        let accept = async {
+            if let Some(pause) = pause {
+                sleep(pause).await;
+            }
+            listener.accept().await
+        };
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            _ = stop.changed() => break,
+            accepted = accept => match accepted {
                 Ok((client, _)) => {
-                    connections.spawn(join(client, target, stack.clone()));
+                    (pause, failures) = (None, 0);
+                    connections.spawn(carry(client, target, Arc::clone(&inside)));
                 }
+                Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    // ECONNABORTED passes by itself; EMFILE does when a connection ends.
-                    tracing::warn!(%error, "a connection was not accepted");
-                    tokio::time::sleep(BREATH).await;
+                    // The connection stays in the queue, so that asking again at once would be a busy loop.
+                    if failures == 0 {
+                        warn!(%target, %error, "cannot accept connections, waiting");
+                    }
+                    pause = Some(PAUSE.1.min(PAUSE.0 * 2_u32.pow(failures.min(10))));
+                    failures = failures.saturating_add(1);
                 }
             },
-            Some(_) = connections.join_next() => {}
+            // What it held may be what was missing.
+            Some(_) = connections.join_next() => pause = None,
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+/// accept(2) reports what became of a connection in the queue as an error of its own.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    !matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EBADF | libc::EINVAL) | None
+    )
+}
+
+async fn carry(client: TcpStream, target: SocketAddr, inside: Arc<StackSockets>) {
+    match connect(target, &inside).await {
+        Ok(server) => {
+            // We pass on what we get when we get it; whether to wait for more is for the two ends to say.
+            let _ = client.set_nodelay(true).and_then(|()| server.set_nodelay(true));
+            if let Err(error) = relay(client, server).await {
+                debug!(%target, %error, "connection broke");
+            }
+        }
+        Err(error) => {
+            debug!(%target, %error, "nobody answers, resetting the connection");
+            reset(&client);
         }
     }
 }
 
-async fn join(mut client: TcpStream, target: SocketAddr, stack: Arc<Netns>) {
-    let mut server = match connect(target, &stack).await {
-        Ok(server) => server,
-        Err(error) => {
-            tracing::debug!(%error, %target, "nobody there");
-            // Closed with a reset, as a port that nobody listens on answers.
-            let _ = client.set_zero_linger();
-            return;
-        }
-    };
-    let _ = client.set_nodelay(true);
-    let _ = server.set_nodelay(true);
-    // Ends when both directions have; one that ends alone is passed on as such (half-close).
-    let _ = copy_bidirectional(&mut client, &mut server).await;
-}
-
-/// Connects from inside the stack. The socket belongs to the namespace that it is made in, wherever it is used.
-async fn connect(target: SocketAddr, stack: &Netns) -> io::Result<TcpStream> {
-    let socket = stack.run(|| if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?;
-    socket.connect(target).await
+async fn connect(target: SocketAddr, inside: &StackSockets) -> io::Result<TcpStream> {
+    TcpSocket::from_std_stream(inside.take()?.into()).connect(target).await
 }

@@ -1,122 +1,162 @@
-//! UDP: each client has a socket of its own into the stack, so that answers find their way back.
+//! A published UDP port: a session for each client, with a socket of its own inside the stack.
 
 use std::{
     collections::HashMap,
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    net::SocketAddr,
+    os::fd::AsRawFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use nix::sys::socket::{MsgFlags, SockaddrStorage, connect, send};
 use tokio::{
     net::UdpSocket,
+    sync::watch,
     task::{AbortHandle, JoinSet},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::debug;
+
+use super::{
+    datagram::{self, Peer},
+    stack_sockets::StackSockets,
 };
 
-use crate::sys::Netns;
-
-/// A client that neither sends nor gets anything for so long is forgotten, as connection tracking does it
-/// (nf_conntrack_udp_timeout_stream is twice that).
+/// How long a session outlives its last datagram, either way.
 const IDLE: Duration = Duration::from_secs(60);
+/// More clients than this at a time push out the one that has been silent longest.
+const SESSIONS: usize = 1024;
+/// The largest datagram there can be.
+const DATAGRAM: usize = 64 * 1024;
+/// How many answers one session may pass on before another gets its turn.
+const TURN: usize = 64;
+/// After an error on the published socket that is not about a datagram.
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// Clients at a time; a flood of spoofed addresses must not take all descriptors.
-const MAX_CLIENTS: usize = 1024;
-
-/// Largest datagram.
-const MAX_DATAGRAM: usize = 65_535;
-
-struct Client {
-    socket: Arc<UdpSocket>,
-    answers: AbortHandle,
-    used: Arc<std::sync::Mutex<Instant>>,
+/// The published socket and who uses it.
+struct Outside {
+    socket: UdpSocket,
+    sessions: Mutex<HashMap<Peer, Session>>,
+    /// Where an answer stays between the two sockets: one for all sessions, which are many and take turns.
+    buffer: Mutex<Vec<u8>>,
 }
 
-pub(super) async fn forward(socket: std::net::UdpSocket, target: SocketAddr, stack: Arc<Netns>) {
-    let socket = match UdpSocket::from_std(socket) {
-        Ok(socket) => Arc::new(socket),
-        Err(error) => return tracing::error!(%error, "a port cannot be served"),
-    };
-    let mut clients: HashMap<SocketAddr, Client> = HashMap::new();
-    let mut answers: JoinSet<SocketAddr> = JoinSet::new();
-    let mut buffer = vec![0; MAX_DATAGRAM];
+/// A client's way in.
+struct Session {
+    inside: Arc<UdpSocket>,
+    used: Arc<Mutex<Instant>>,
+    answers: AbortHandle,
+}
+
+/// Serves `socket` until `stop` changes or its sender is dropped, and then closes every session.
+pub(super) async fn forward(
+    socket: UdpSocket,
+    target: SocketAddr,
+    inside: Arc<StackSockets>,
+    mut stop: watch::Receiver<()>,
+) {
+    let outside =
+        Arc::new(Outside { socket, sessions: Mutex::new(HashMap::new()), buffer: Mutex::new(vec![0; DATAGRAM]) });
+    let mut tasks = JoinSet::new();
+    let mut buffer = vec![0; DATAGRAM];
     loop {
         tokio::select! {
-            received = socket.recv_from(&mut buffer) => {
-                // An answer that could not be delivered comes back as an error of the next call.
-                let Ok((n, from)) = received else { continue };
-                if !clients.contains_key(&from) {
-                    if clients.len() >= MAX_CLIENTS {
-                        forget_oldest(&mut clients);
+            _ = stop.changed() => break,
+            received = datagram::receive(&outside.socket, &mut buffer) => match received {
+                Ok((length, peer)) => {
+                    if let Err(error) = pass_in(&outside, &mut tasks, target, &inside, peer, &buffer[..length]) {
+                        debug!(%target, %error, "datagram dropped");
                     }
-                    let opened = open(target, &stack).await;
-                    let Ok(into) = opened.map(Arc::new) else { continue };
-                    let used = Arc::new(std::sync::Mutex::new(Instant::now()));
-                    let task = answer(socket.clone(), into.clone(), from, used.clone());
-                    let client = Client { socket: into, answers: answers.spawn(task), used };
-                    clients.insert(from, client);
                 }
-                if let Some(client) = clients.get(&from) {
-                    touch(&client.used);
-                    let _ = client.socket.send(&buffer[..n]).await;
+                Err(error) => {
+                    debug!(%target, %error, "cannot receive, waiting");
+                    sleep(PAUSE).await;
                 }
+            },
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+    tasks.shutdown().await;
+}
+
+/// Hands a datagram to the client's session, which begins with its first one.
+fn pass_in(
+    outside: &Arc<Outside>,
+    tasks: &mut JoinSet<()>,
+    target: SocketAddr,
+    inside: &StackSockets,
+    peer: Peer,
+    data: &[u8],
+) -> io::Result<()> {
+    let mut sessions = lock(&outside.sessions);
+    if !sessions.contains_key(&peer) {
+        if sessions.len() >= SESSIONS {
+            evict(&mut sessions);
+        }
+        let socket = inside.take()?;
+        connect(socket.as_raw_fd(), &SockaddrStorage::from(target))?;
+        let socket = Arc::new(UdpSocket::from_std(socket.into())?);
+        let used = Arc::new(Mutex::new(Instant::now()));
+        let answers = tasks.spawn(pass_out(Arc::clone(outside), peer, Arc::clone(&socket), Arc::clone(&used)));
+        sessions.insert(peer, Session { inside: socket, used, answers });
+    }
+    if let Some(session) = sessions.get(&peer) {
+        *lock(&session.used) = Instant::now();
+        // Past the runtime, which would have to be told first that the socket is writable: it always is, or the
+        // datagram is lost. A refusal is of an earlier datagram, when nobody listened yet.
+        match send(session.inside.as_raw_fd(), data, MsgFlags::MSG_DONTWAIT) {
+            Err(nix::Error::ECONNREFUSED) => {
+                send(session.inside.as_raw_fd(), data, MsgFlags::MSG_DONTWAIT)?;
             }
-            Some(idle) = answers.join_next() => {
-                if let Ok(idle) = idle {
-                    clients.remove(&idle);
-                }
+            sent => {
+                sent?;
             }
         }
     }
+    Ok(())
 }
 
-fn forget_oldest(clients: &mut HashMap<SocketAddr, Client>) {
-    let oldest = clients.iter().min_by_key(|(_, client)| last_used(&client.used)).map(|(address, _)| *address);
-    if let Some(client) = oldest.and_then(|address| clients.remove(&address)) {
-        client.answers.abort();
+fn evict(sessions: &mut HashMap<Peer, Session>) {
+    let oldest = sessions.iter().min_by_key(|(_, session)| *lock(&session.used)).map(|(peer, _)| *peer);
+    if let Some(session) = oldest.and_then(|peer| sessions.remove(&peer)) {
+        session.answers.abort();
     }
 }
 
-fn touch(used: &std::sync::Mutex<Instant>) {
-    *used.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
-}
-
-fn last_used(used: &std::sync::Mutex<Instant>) -> Instant {
-    *used.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Hands answers back until there has been nothing for a while.
-async fn answer(
-    outside: Arc<UdpSocket>,
-    inside: Arc<UdpSocket>,
-    client: SocketAddr,
-    used: Arc<std::sync::Mutex<Instant>>,
-) -> SocketAddr {
-    let mut buffer = vec![0; MAX_DATAGRAM];
+/// Brings the answers of one session out, until it has been silent for long enough.
+async fn pass_out(outside: Arc<Outside>, peer: Peer, inside: Arc<UdpSocket>, used: Arc<Mutex<Instant>>) {
     loop {
-        let deadline = last_used(&used) + IDLE;
-        match timeout_at(deadline, inside.recv(&mut buffer)).await {
-            Ok(Ok(n)) => {
-                touch(&used);
-                let _ = outside.send_to(&buffer[..n], client).await;
+        let end = *lock(&used) + IDLE;
+        tokio::select! {
+            _ = inside.readable() => {
+                *lock(&used) = Instant::now();
+                let mut buffer = lock(&outside.buffer);
+                for _ in 0..TURN {
+                    match inside.try_recv(&mut buffer) {
+                        Ok(length) => {
+                            // A client that has gone is none of the container's business.
+                            let _ = datagram::answer(&outside.socket, &buffer[..length], &peer);
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                        // Nobody listens there, or not yet: what the client would be told by ICMP, if it asked.
+                        Err(_) => {}
+                    }
+                }
             }
-            // Nobody listens in the container yet; the client may try again.
-            Ok(Err(_)) => tokio::task::yield_now().await,
-            Err(_) if Instant::now() >= last_used(&used) + IDLE => return client,
-            Err(_) => {}
+            () = sleep_until(end) => {
+                let mut sessions = lock(&outside.sessions);
+                if *lock(&used) + IDLE <= Instant::now() {
+                    if sessions.get(&peer).is_some_and(|session| Arc::ptr_eq(&session.used, &used)) {
+                        sessions.remove(&peer);
+                    }
+                    return;
+                }
+            }
         }
     }
 }
 
-async fn open(target: SocketAddr, stack: &Netns) -> io::Result<UdpSocket> {
-    let any: SocketAddr =
-        if target.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-    let socket = stack.run(|| {
-        let socket = std::net::UdpSocket::bind(any)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket)
-    })?;
-    let socket = UdpSocket::from_std(socket)?;
-    socket.connect(target).await?;
-    Ok(socket)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -38,6 +38,7 @@ pub struct Started {
 #[derive(Debug, Clone)]
 pub struct Keeper {
     orders: mpsc::UnboundedSender<Outgoing>,
+    gone: watch::Receiver<bool>,
 }
 
 #[derive(Debug)]
@@ -73,6 +74,7 @@ impl Keeper {
         let socket = Arc::new(UnixStream::from_std(socket)?);
         let pending = Arc::new(Mutex::new(Pending::default()));
         let (orders, queue) = mpsc::unbounded_channel();
+        let (end, gone) = watch::channel(false);
         tokio::spawn(send_all(socket.clone(), queue, pending.clone()));
         tokio::spawn(async move {
             if let Err(error) = receive_all(&socket, &pending).await {
@@ -80,8 +82,14 @@ impl Keeper {
             }
             // Dropping what is waited for tells everybody that the keeper has gone.
             *lock(&pending) = Pending::default();
+            end.send_replace(true);
         });
-        Ok(Self { orders })
+        Ok(Self { orders, gone })
+    }
+
+    /// Waits until the keeper has ended. Its containers run on, but nobody will know how they end.
+    pub async fn gone(&self) {
+        let _ = self.gone.clone().wait_for(|gone| *gone).await;
     }
 
     /// Makes the namespaces of `order`; `user` is the user namespace to make them in when it makes none itself.

@@ -1,0 +1,81 @@
+//! Datagrams together with the local address that they came to, so that an answer can come from there (ip(7)).
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    os::fd::{AsRawFd, RawFd},
+};
+
+use nix::{
+    cmsg_space,
+    sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike, SockaddrStorage, recvmsg, sendmsg},
+};
+use tokio::{io::Interest, net::UdpSocket};
+
+/// A client, and which of our addresses it spoke to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Peer {
+    client: SocketAddr,
+    local: Option<IpAddr>,
+    /// The interface, without which a link-local address means nothing.
+    interface: u32,
+}
+
+/// Waits for a datagram; how long it is, and whose.
+pub(super) async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Peer)> {
+    socket.async_io(Interest::READABLE, || receive_now(socket.as_raw_fd(), buffer)).await
+}
+
+fn receive_now(socket: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Peer)> {
+    let mut control = cmsg_space!(libc::in6_pktinfo);
+    let mut slices = [IoSliceMut::new(buffer)];
+    let message = recvmsg::<SockaddrStorage>(socket, &mut slices, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
+    let client = message.address.as_ref().and_then(to_std).ok_or(io::ErrorKind::InvalidData)?;
+    let mut peer = Peer { client, local: None, interface: 0 };
+    for control in message.cmsgs()? {
+        match control {
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                peer.local = Some(IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()));
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                peer.local = Some(IpAddr::from(info.ipi6_addr.s6_addr));
+                peer.interface = info.ipi6_ifindex;
+            }
+            _ => {}
+        }
+    }
+    Ok((message.bytes, peer))
+}
+
+/// Sends an answer from the address that was asked, or drops it where it would have to wait, as a network may.
+pub(super) fn answer(socket: &UdpSocket, data: &[u8], peer: &Peer) -> io::Result<()> {
+    let (v4, v6);
+    let control: &[ControlMessage<'_>] = match peer.local {
+        Some(IpAddr::V4(local)) => {
+            let source = libc::in_addr { s_addr: u32::from_ne_bytes(local.octets()) };
+            let info = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: source, ipi_addr: source };
+            v4 = info;
+            &[ControlMessage::Ipv4PacketInfo(&v4)]
+        }
+        Some(IpAddr::V6(local)) => {
+            v6 = libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr { s6_addr: local.octets() },
+                ipi6_ifindex: peer.interface,
+            };
+            &[ControlMessage::Ipv6PacketInfo(&v6)]
+        }
+        None => &[],
+    };
+    let to = SockaddrStorage::from(peer.client);
+    sendmsg(socket.as_raw_fd(), &[IoSlice::new(data)], control, MsgFlags::MSG_DONTWAIT, Some(&to))?;
+    Ok(())
+}
+
+/// The internet address that the kernel gave.
+pub(super) fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
+    match address.family()? {
+        nix::sys::socket::AddressFamily::Inet => Some(SocketAddrV4::from(*address.as_sockaddr_in()?).into()),
+        nix::sys::socket::AddressFamily::Inet6 => Some(SocketAddrV6::from(*address.as_sockaddr_in6()?).into()),
+        _ => None,
+    }
+}
