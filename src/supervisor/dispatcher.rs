@@ -146,6 +146,7 @@ struct Dispatcher {
 struct Job {
     task: JoinHandle<Result<(), ExecutorError>>,
     interrupt: watch::Sender<bool>,
+    is_down: bool,
     /// The text of each step, for events.
     steps: Vec<String>,
     replies: Option<UnboundedSender<Reply>>,
@@ -207,7 +208,8 @@ impl Dispatcher {
     }
 
     fn down(&mut self, down: Down) {
-        if let Some(job) = &self.job {
+        // One that goes down already is left to it; the next finds nothing to do then.
+        if let Some(job) = self.job.as_ref().filter(|job| !job.is_down) {
             job.interrupt.send_replace(true);
         }
         self.begin_or_wait(Waiting::Down(down));
@@ -222,6 +224,7 @@ impl Dispatcher {
 
     fn begin_next(&mut self) {
         let Some(next) = self.waiting.pop_front() else { return };
+        let is_down = matches!(next, Waiting::Down(_));
         let (plan, replies) = match next {
             Waiting::Apply { plan, files, owner, replies } => {
                 self.files = files;
@@ -241,7 +244,7 @@ impl Dispatcher {
         let steps = plan.steps().map(|(_, step)| step.operation.to_string()).collect();
         let (stack, changes) = (self.stack.clone(), self.changes.clone());
         let task = tokio::spawn(async move { executor::run(&plan, &stack, &changes, interrupted).await });
-        self.job = Some(Job { task, interrupt, steps, replies });
+        self.job = Some(Job { task, interrupt, is_down, steps, replies });
     }
 
     fn job_ended(&mut self, result: Result<(), ExecutorError>, changed: &mut UnboundedReceiver<Change>) {
