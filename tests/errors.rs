@@ -17,7 +17,8 @@ fn wrong(yaml: &str) -> Output {
 #[test]
 fn an_unknown_dependency_is_shown_where_it_stands() {
     needs!(Need::Namespaces);
-    let output = wrong("services:\n  web:\n    command: x\n    depends_on: [databse]\n  database:\n    command: x\n").code(3);
+    let output =
+        wrong("services:\n  web:\n    command: x\n    depends_on: [databse]\n  database:\n    command: x\n").code(3);
     assert_eq!(
         output.stderr,
         "error: service `web` depends on `databse`, which is not declared\n \
@@ -44,8 +45,14 @@ fn an_unknown_key_is_an_error_with_file_line_and_column() {
 #[test]
 fn all_mistakes_of_a_file_are_told_at_once() {
     needs!(Need::Namespaces);
-    let output = wrong("services:\n  web:\n    comand: x\n    ports: [nonsense]\n    depends_on: [nobody]\nnetwork: {}\n");
-    let _ = output.code(3).stderr_has("`comand`").stderr_has("`nonsense`").stderr_has("`network`").stderr_has("stack.yaml:7:1");
+    let output =
+        wrong("services:\n  web:\n    comand: x\n    ports: [nonsense]\n    depends_on: [nobody]\nnetwork: {}\n");
+    let _ = output
+        .code(3)
+        .stderr_has("`comand`")
+        .stderr_has("`nonsense`")
+        .stderr_has("`network`")
+        .stderr_has("stack.yaml:7:1");
 }
 
 #[test]

@@ -14,7 +14,8 @@ fn examples() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("examples") {
-        let found = fs::read_dir(entry.expect("an entry").path()).expect("a folder").flatten().map(|entry| entry.path());
+        let found =
+            fs::read_dir(entry.expect("an entry").path()).expect("a folder").flatten().map(|entry| entry.path());
         files.extend(found.filter(|path| path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml")));
     }
     files.sort();

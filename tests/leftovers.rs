@@ -205,7 +205,9 @@ fn down_of_a_stack_that_is_not_up_is_fine() {
 #[test]
 fn grandchildren_that_left_their_parents_end_with_the_stack() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {one: {command: [sh, -c, 'setsid sh -c \"setsid sleep 1000 & echo away\" & sleep infinity']}}");
+    let stack = Stack::new(
+        "services: {one: {command: [sh, -c, 'setsid sh -c \"setsid sleep 1000 & echo away\" & sleep infinity']}}",
+    );
     stack.up();
     stack.log_with("one", "away");
     let traces = stack.traces();

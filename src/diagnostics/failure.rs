@@ -49,6 +49,8 @@ pub struct Failure(Box<Details>);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Details {
     kind: FailureKind,
+    /// Instead of what the kind says.
+    exit_code: Option<u8>,
     message: String,
     causes: Vec<String>,
     notes: Vec<(String, Vec<String>)>,
@@ -63,6 +65,7 @@ impl Failure {
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self(Box::new(Details {
             kind,
+            exit_code: None,
             message: message.into(),
             causes: Vec::new(),
             notes: Vec::new(),
@@ -129,6 +132,13 @@ impl Failure {
         self
     }
 
+    /// Sets the exit code, where a convention has one of its own.
+    #[must_use]
+    pub fn exits_with(mut self, code: u8) -> Self {
+        self.0.exit_code = Some(code);
+        self
+    }
+
     /// Who can do something about it.
     pub fn kind(&self) -> FailureKind {
         self.0.kind
@@ -136,7 +146,7 @@ impl Failure {
 
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
-        self.0.kind.exit_code()
+        self.0.exit_code.unwrap_or_else(|| self.0.kind.exit_code())
     }
 
     /// What happened, in one line; empty when diagnostics say it.

@@ -152,8 +152,10 @@ fn failure(error: &ExecError) -> Failure {
         ExecError::NotRunning(_) => failure.hint("`nscompose ps` shows what runs"),
         ExecError::Sandbox(SandboxError::BringUp(error)) => match &error.step {
             BringUpStep::Exec(program) if error.errno == libc::ENOENT => {
-                failure.hint(format!("the container has no program `{program}`"))
+                // As a shell has it: 127 for what is not there, 126 for what cannot be run.
+                failure.hint(format!("the container has no program `{program}`")).exits_with(127)
             }
+            BringUpStep::Exec(_) => failure.exits_with(126),
             _ => failure,
         },
         _ => failure,

@@ -105,7 +105,8 @@ fn start(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure> {
             drop(lock);
             let mut answer = Vec::new();
             // It may fail before it has a namespace, and what it says then is a failure from its first byte on.
-            if ids != StackIds::Root && matches!((&ours).take(1).read_to_end(&mut answer), Ok(1)) && answer == UNSHARED {
+            if ids != StackIds::Root && matches!((&ours).take(1).read_to_end(&mut answer), Ok(1)) && answer == UNSHARED
+            {
                 map_ids(child.pid, &ids).map_err(|e| {
                     Failure::from_error(FailureKind::Host, &e)
                         .hint("check the ranges of your account in /etc/subuid and /etc/subgid (subuid(5))")

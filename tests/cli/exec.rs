@@ -139,8 +139,9 @@ fn on_a_terminal_the_command_has_one() {
 fn many_commands_at_the_same_time() {
     needs!(Need::Namespaces);
     let stack = sleeper();
-    let started: Vec<_> =
-        (0..8).map(|i| stack.nscompose().args(["exec", "web", "sh", "-c", &format!("echo {i}; exit {i}")]).start()).collect();
+    let started: Vec<_> = (0..8)
+        .map(|i| stack.nscompose().args(["exec", "web", "sh", "-c", &format!("echo {i}; exit {i}")]).start())
+        .collect();
     for (i, exec) in started.into_iter().enumerate() {
         exec.wait().code(i as i32).stdout_is(&format!("{i}\n"));
     }

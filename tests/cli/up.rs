@@ -7,9 +7,8 @@ use crate::support::{Need, Stack, needs};
 #[test]
 fn the_foreground_shows_lines_with_their_service_in_front() {
     needs!(Need::Namespaces);
-    let stack = Stack::new(
-        "services: {web: {command: [echo, from web]}, database: {command: [sh, -c, 'echo from db >&2']}}",
-    );
+    let stack =
+        Stack::new("services: {web: {command: [echo, from web]}, database: {command: [sh, -c, 'echo from db >&2']}}");
     let output = stack.up_in_foreground(&[]).wait().success();
     let mut lines: Vec<&str> = output.stdout.lines().collect();
     lines.sort_unstable();
@@ -106,7 +105,9 @@ fn up_again_changes_nothing() {
 fn a_changed_service_is_made_anew_and_the_others_stay() {
     needs!(Need::Namespaces);
     let yaml = |value: &str| {
-        format!("services: {{web: {{command: [sleep, infinity], environment: {{A: '{value}'}}}}, db: {{command: [sleep, infinity]}}}}")
+        format!(
+            "services: {{web: {{command: [sleep, infinity], environment: {{A: '{value}'}}}}, db: {{command: [sleep, infinity]}}}}"
+        )
     };
     let stack = Stack::new(&yaml("1"));
     stack.up();

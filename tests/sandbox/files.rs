@@ -24,7 +24,8 @@ fn busybox_root(folder: &Path) {
 #[test]
 fn the_hosts_files_are_seen_and_never_written_to() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}, db: {command: [sleep, infinity], rootfs: host}}");
+    let stack =
+        Stack::new("services: {web: {command: [sleep, infinity]}, db: {command: [sleep, infinity], rootfs: host}}");
     stack.up();
     let name = format!("/etc/{}", stack.project());
     stack.sh("web", &format!("echo mine > {name} && cat {name}"));
@@ -63,7 +64,8 @@ fn peoples_files_are_hidden() {
 #[test]
 fn a_folder_can_be_the_root() {
     needs!(Need::StaticBusybox);
-    let stack = Stack::new("services: {web: {command: [sh, -c, 'cat /etc/marker; exec sleep 100000'], rootfs: ./root}}");
+    let stack =
+        Stack::new("services: {web: {command: [sh, -c, 'cat /etc/marker; exec sleep 100000'], rootfs: ./root}}");
     busybox_root(&stack.path("root"));
     stack.up();
     assert_eq!(stack.log_with("web", "\n"), "from the root\n");
@@ -80,7 +82,11 @@ fn an_archive_can_be_the_root_packed_or_not() {
     );
     busybox_root(&stack.path("packme"));
     for (flags, name) in [("-cf", "root.tar"), ("-czf", "root.tar.gz")] {
-        let _ = Run::new("tar").args(["--owner=0", "--group=0", flags, name, "-C", "packme", "."]).dir(stack.path("")).run().success();
+        let _ = Run::new("tar")
+            .args(["--owner=0", "--group=0", flags, name, "-C", "packme", "."])
+            .dir(stack.path(""))
+            .run()
+            .success();
     }
     stack.up();
     for service in ["plain", "packed"] {
@@ -102,7 +108,8 @@ fn a_user_of_the_roots_own_passwd_is_found() {
 #[test]
 fn a_root_that_is_not_there_is_named() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sh], rootfs: ./nothing}, db: {command: [sh], rootfs: ./nothing.tar}}");
+    let stack =
+        Stack::new("services: {web: {command: [sh], rootfs: ./nothing}, db: {command: [sh], rootfs: ./nothing.tar}}");
     let output = stack.run(&["up", "-d"]).failure();
     let _ = output.stderr_has("nothing");
     stack.traces().assert_gone();
@@ -140,7 +147,8 @@ fn memory_has_its_size_and_mode() {
 #[test]
 fn what_root_of_a_service_writes_through_a_bind_is_the_invokers() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], volumes: ['./there:/here', './fixed:/fixed:ro']}}");
+    let stack =
+        Stack::new("services: {web: {command: [sleep, infinity], volumes: ['./there:/here', './fixed:/fixed:ro']}}");
     stack.file("there/from-outside", "hello").file("fixed/file", "kept");
     stack.up();
     assert_eq!(stack.sh("web", "cat /here/from-outside"), "hello");
@@ -169,7 +177,8 @@ fn a_single_file_can_be_bound() {
 fn bind_paths_can_be_relative_or_of_the_home() {
     needs!(Need::Namespaces);
     let stack = Stack::empty();
-    let yaml = "services: {web: {command: [sleep, infinity], volumes: ['~/mine:/mine', '../beside:/beside', './made:/made']}}";
+    let yaml =
+        "services: {web: {command: [sleep, infinity], volumes: ['~/mine:/mine', '../beside:/beside', './made:/made']}}";
     stack.file("deep/stack.yaml", &format!("name: {}\n{yaml}", stack.project()));
     stack.file("beside/file", "beside");
     fs::create_dir(stack.user_home().join("mine")).expect("a folder");
@@ -205,7 +214,8 @@ fn a_named_volume_stays_until_it_is_removed() {
 #[test]
 fn a_users_files_in_a_volume_are_that_users_again() {
     needs!(Need::Ids);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], volumes: ['data:/data']}}\nvolumes: {data: {}}");
+    let stack =
+        Stack::new("services: {web: {command: [sleep, infinity], volumes: ['data:/data']}}\nvolumes: {data: {}}");
     stack.up();
     stack.sh("web", "touch /data/file && chown 1000:1000 /data/file");
     stack.down();

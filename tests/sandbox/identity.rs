@@ -97,8 +97,9 @@ fn the_working_folder_is_made_if_it_has_to_be() {
 #[test]
 fn output_can_be_opened_again_through_dev() {
     needs!(Need::Namespaces);
-    let stack =
-        Stack::new("services: {web: {command: [sh, -c, 'echo out > /dev/stdout; echo err > /dev/stderr; cat /dev/stdin']}}");
+    let stack = Stack::new(
+        "services: {web: {command: [sh, -c, 'echo out > /dev/stdout; echo err > /dev/stderr; cat /dev/stdin']}}",
+    );
     stack.up();
     assert_eq!(stack.exit_code("web"), 0);
     assert_eq!(stack.log("web"), "out\nerr\n");

@@ -142,8 +142,10 @@ fn a_port_left_to_the_kernel_is_shown() {
     stack.up();
     let ports = stack.container("web").ports;
     assert_eq!(ports.len(), 1, "{ports:?}");
-    let address: SocketAddr =
-        ports[0].strip_suffix("->80/tcp").and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("{ports:?}"));
+    let address: SocketAddr = ports[0]
+        .strip_suffix("->80/tcp")
+        .and_then(|address| address.parse().ok())
+        .unwrap_or_else(|| panic!("{ports:?}"));
     assert_ne!(address.port(), 0);
     assert_eq!(wait_for("a greeting", || greeting(address)), "hello from the-web");
 }
@@ -152,7 +154,8 @@ fn a_port_left_to_the_kernel_is_shown() {
 fn a_service_that_does_not_listen_closes_the_connection() {
     needs!(Need::Namespaces);
     let port = free_port();
-    let stack = Stack::new(&format!("services: {{web: {{command: [sleep, infinity], ports: ['127.0.0.1:{port}:80']}}}}"));
+    let stack =
+        Stack::new(&format!("services: {{web: {{command: [sleep, infinity], ports: ['127.0.0.1:{port}:80']}}}}"));
     stack.up();
     if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");

@@ -165,7 +165,10 @@ fn the_hosts_pids_are_the_hosts() {
     stack.up();
     assert_eq!(stack.namespace("web", "pid"), host("pid"));
     let own = std::process::id();
-    assert_eq!(stack.sh("web", &format!("cat /proc/{own}/comm")), fs::read_to_string("/proc/self/comm").expect("ours").trim());
+    assert_eq!(
+        stack.sh("web", &format!("cat /proc/{own}/comm")),
+        fs::read_to_string("/proc/self/comm").expect("ours").trim()
+    );
     let pid = stack.pid("web");
     let traces = stack.traces();
     if is_root() {

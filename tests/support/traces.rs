@@ -62,7 +62,8 @@ impl Traces {
     /// Adds what there is now.
     pub(crate) fn look(&mut self) {
         let all = processes();
-        let mut found: BTreeSet<i32> = all.iter().filter(|(_, p)| p.mentions(&self.home)).map(|(pid, _)| *pid).collect();
+        let mut found: BTreeSet<i32> =
+            all.iter().filter(|(_, p)| p.mentions(&self.home)).map(|(pid, _)| *pid).collect();
         found.extend(self.processes.keys().map(|(pid, _)| pid));
         loop {
             let pid_namespaces: BTreeSet<String> = found
@@ -90,9 +91,10 @@ impl Traces {
             self.processes.insert((pid, process.start), process.name.clone());
             let namespaces = KINDS.iter().filter_map(|kind| namespace(pid, kind));
             self.namespaces.extend(namespaces.filter(|namespace| !self.own_namespaces.contains(namespace)));
-            self.sockets.extend(descriptors(pid).filter_map(|target| {
-                Some(target.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
-            }));
+            self.sockets.extend(
+                descriptors(pid)
+                    .filter_map(|target| Some(target.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())),
+            );
         }
         self.cgroups.extend(self.find_cgroups());
     }
@@ -137,7 +139,9 @@ impl Traces {
             }
             let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
             let home = self.home.display().to_string();
-            left.extend(mounts.lines().filter(|line| line.contains(&home)).map(|line| format!("mount {line} of {pid}")));
+            left.extend(
+                mounts.lines().filter(|line| line.contains(&home)).map(|line| format!("mount {line} of {pid}")),
+            );
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let pinned = mounts.lines().filter(|line| self.namespaces.iter().any(|namespace| line.contains(namespace)));
