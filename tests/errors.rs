@@ -76,7 +76,7 @@ fn no_file_at_all_says_what_was_looked_for() {
     needs!(Need::Namespaces);
     let stack = Stack::empty();
     let output = stack.run(&["up", "-d"]).code(3).stderr_has("compose.yaml").stderr_has("hint");
-    let _ = output.stderr_has(&stack.path("").display().to_string().trim_end_matches('/').to_owned());
+    let _ = output.stderr_has(stack.path("").display().to_string().trim_end_matches('/'));
 }
 
 #[test]
