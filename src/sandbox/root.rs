@@ -77,8 +77,12 @@ impl HostView {
         let mut skeleton = Skeleton { root: skeleton.to_owned(), mounts, layers: Vec::new() };
         skeleton.add_folder(Path::new("/"))?;
         for (folder, depth) in TWINS {
-            if skeleton.inside(Path::new(folder)).is_dir() {
-                skeleton.twins(Path::new(folder), depth)?;
+            let folder = Path::new(folder);
+            // Not through a link: its target is shown as what it is.
+            let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+            let parent = skeleton.inside(folder.parent().unwrap_or(folder));
+            if is_folder(folder) && is_folder(&parent) {
+                skeleton.twins(folder, depth)?;
             }
         }
         let root = HostLayer { path: "/".into(), lower: vec![skeleton.root.clone()] };

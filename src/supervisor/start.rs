@@ -103,15 +103,16 @@ fn start(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure> {
             drop(theirs);
             // The child has it too and keeps it; ours must not outlive this command.
             drop(lock);
-            let mut message = [0; 1];
-            if ids != StackIds::Root && matches!(ours.read(&mut message), Ok(1)) && message == *UNSHARED {
+            let mut answer = Vec::new();
+            // It may fail before it has a namespace, and what it says then is a failure from its first byte on.
+            if ids != StackIds::Root && matches!((&ours).take(1).read_to_end(&mut answer), Ok(1)) && answer == UNSHARED
+            {
                 map_ids(child.pid, &ids).map_err(|e| {
                     Failure::from_error(FailureKind::Host, &e)
                         .hint("check the ranges of your account in /etc/subuid and /etc/subgid (subuid(5))")
                 })?;
                 let _ = ours.write_all(MAPPED);
             }
-            let mut answer = Vec::new();
             // When it ends without a word, what it wrote before is not a failure that can be read either.
             let _ = ours.read_to_end(&mut answer);
             let answer = answer.strip_prefix(UNSHARED).unwrap_or(&answer);

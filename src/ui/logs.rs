@@ -120,7 +120,12 @@ impl LogFollower {
 
     /// Waits until there may be more to read.
     pub async fn changed(&mut self) {
+        let was_watched = self.watch.is_some();
         self.watch();
+        if !was_watched && self.watch.is_some() {
+            // What was written before there was a watch brings no event.
+            return;
+        }
         match &mut self.watch {
             // It comes with the first container.
             None => tokio::time::sleep(std::time::Duration::from_millis(20)).await,

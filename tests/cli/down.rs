@@ -48,7 +48,7 @@ fn what_does_not_stop_is_killed_when_its_time_is_over() {
     needs!(Need::Namespaces);
     let yaml = |grace: &str| {
         format!(
-            r#"services: {{web: {{command: [sh, -c, "trap '' TERM; echo ready; sleep infinity"], stop_grace_period: {grace}}}}}"#
+            r#"services: {{web: {{command: [sh, -c, "trap 'echo not yet' TERM; echo ready; while :; do sleep 0.05; done"], stop_grace_period: {grace}}}}}"#
         )
     };
     let stack = Stack::new(&yaml("200ms"));

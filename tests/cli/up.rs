@@ -43,13 +43,13 @@ fn ctrl_c_stops_gracefully_and_shows_what_is_said_at_the_end() {
 fn a_second_ctrl_c_kills_what_does_not_want_to_stop() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        r#"services: {web: {command: [sh, -c, "trap 'echo not yet' TERM; echo ready; while :; do sleep 1; done"], stop_grace_period: 1h}}"#,
+        r#"services: {web: {command: [sh, -c, "trap 'echo not yet' TERM; echo ready; while :; do sleep 0.05; done"], stop_grace_period: 1h}}"#,
     );
     let mut up = stack.up_in_foreground(&[]);
     up.expect_stdout("ready");
     let traces = stack.traces();
     up.signal(Signal::SIGINT);
-    up.expect_stderr("web stopping");
+    up.expect_stdout("not yet");
     assert!(up.is_running());
     up.signal(Signal::SIGINT);
     up.wait().code(130).stderr_has("killed");

@@ -82,15 +82,15 @@ fn an_archive_can_be_the_root_packed_or_not() {
     );
     busybox_root(&stack.path("packme"));
     for (flags, name) in [("-cf", "root.tar"), ("-czf", "root.tar.gz")] {
-        let _ = Run::new("tar").args([flags, name, "-C", "packme", "."]).dir(stack.path("")).run().success();
+        let _ = Run::new("tar")
+            .args(["--owner=0", "--group=0", flags, name, "-C", "packme", "."])
+            .dir(stack.path(""))
+            .run()
+            .success();
     }
     stack.up();
     for service in ["plain", "packed"] {
         assert_eq!(stack.exec(service, &["cat", "/etc/marker"]), "from the root");
-        assert_eq!(
-            stack.sh(service, "ls -ld /etc/marker /bin/busybox | cat"),
-            stack.sh(service, "ls -ld /etc/marker /bin/busybox")
-        );
         assert_eq!(stack.exec(service, &["stat", "-c", "%u:%g", "/bin/busybox"]), "0:0");
         stack.sh(service, "touch /bin/written");
     }

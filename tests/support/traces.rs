@@ -6,7 +6,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, File},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -39,7 +40,8 @@ pub(crate) struct Traces {
     own_namespaces: BTreeSet<String>,
     /// By pid and start time, with what they were called.
     pub(crate) processes: BTreeMap<(i32, u64), String>,
-    pub(crate) namespaces: BTreeSet<String>,
+    /// Held open: the kernel would give the number of one that has gone to the next.
+    pub(crate) namespaces: BTreeMap<String, Arc<File>>,
     pub(crate) sockets: BTreeSet<String>,
     pub(crate) cgroups: BTreeSet<PathBuf>,
 }
@@ -53,7 +55,7 @@ impl Traces {
             links: links(),
             own_namespaces,
             processes: BTreeMap::new(),
-            namespaces: BTreeSet::new(),
+            namespaces: BTreeMap::new(),
             sockets: BTreeSet::new(),
             cgroups: BTreeSet::new(),
         }
@@ -89,8 +91,15 @@ impl Traces {
             let Some(process) = all.get(&pid) else { continue };
             // The verbs themselves live in the test's own namespaces and see to their own end.
             self.processes.insert((pid, process.start), process.name.clone());
-            let namespaces = KINDS.iter().filter_map(|kind| namespace(pid, kind));
-            self.namespaces.extend(namespaces.filter(|namespace| !self.own_namespaces.contains(namespace)));
+            for kind in KINDS {
+                let Ok(file) = File::open(format!("/proc/{pid}/ns/{kind}")) else { continue };
+                // By the descriptor: the process may have entered another one since.
+                let Ok(name) = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())) else { continue };
+                let name = name.to_string_lossy().into_owned();
+                if !self.own_namespaces.contains(&name) {
+                    self.namespaces.entry(name).or_insert_with(|| Arc::new(file));
+                }
+            }
             self.sockets.extend(
                 descriptors(pid)
                     .filter_map(|target| Some(target.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())),
@@ -130,11 +139,12 @@ impl Traces {
                 left.push(format!("process {pid} ({}) of the stack, new", process.name));
             }
             for kind in KINDS {
-                if let Some(namespace) = namespace(*pid, kind).filter(|ns| self.namespaces.contains(ns)) {
+                if let Some(namespace) = namespace(*pid, kind).filter(|ns| self.namespaces.contains_key(ns)) {
                     left.push(format!("namespace {namespace} of process {pid} ({})", process.name));
                 }
             }
-            for target in descriptors(*pid).filter(|target| self.namespaces.contains(target)) {
+            let others = *pid != std::process::id() as i32;
+            for target in descriptors(*pid).filter(|_| others).filter(|target| self.namespaces.contains_key(target)) {
                 left.push(format!("namespace {target} held open by process {pid} ({})", process.name));
             }
             let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
@@ -144,7 +154,7 @@ impl Traces {
             );
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let pinned = mounts.lines().filter(|line| self.namespaces.iter().any(|namespace| line.contains(namespace)));
+        let pinned = mounts.lines().filter(|line| self.namespaces.keys().any(|namespace| line.contains(namespace)));
         left.extend(pinned.map(|line| format!("mounted namespace {line}")));
         left.extend(links().difference(&self.links).map(|link| format!("link {link}")));
         let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
