@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
         let style = LogStyle {
             prefix: !args.no_log_prefix,
-            color: !args.no_color && settings.printer.color(),
+            color: !args.no_color && settings.printer.data_color(),
             timestamps: args.timestamps,
         };
         let shown = if wanted.is_empty() {

@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let names: BTreeSet<ServiceName> = project.services.keys().cloned().collect();
         let style = LogStyle {
             prefix: !args.no_log_prefix,
-            color: !args.no_color && settings.printer.color(),
+            color: !args.no_color && settings.printer.data_color(),
             timestamps: args.timestamps,
         };
         let foreground = Foreground {

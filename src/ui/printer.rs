@@ -25,6 +25,11 @@ impl Printer {
         self.color
     }
 
+    /// Whether data that has colours may have them: standard output is a terminal, and NO_COLOR is not set.
+    pub fn data_color(self) -> bool {
+        anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never && io::stdout().is_terminal()
+    }
+
     /// Data.
     pub fn data(self, text: &str) {
         let _ = anstream::stdout().write_all(text.as_bytes());
