@@ -248,7 +248,8 @@ fn the_home_of_nscompose_is_hidden() {
     let seen = run(&["exec", "web", "find", &home]);
     let down = run(&["down"]);
     let _ = fs::remove_dir(&home);
-    (up.success(), down.success());
+    up.success();
+    down.success();
     assert!(!seen.stdout.contains("journal") && !seen.stdout.contains("jsonl"), "{seen}");
 }
 
