@@ -104,13 +104,33 @@ pub(super) fn gone() -> Failure {
         .hint("`nscompose down` removes what it left")
 }
 
+/// What there is now, on a connection that is otherwise idle; none when the supervisor has gone.
+pub(super) async fn look_again(connection: &mut Connection) -> Result<Option<Snapshot>, Failure> {
+    if connection.send(&Request::Observe, &[]).await.is_err() {
+        return Ok(None);
+    }
+    loop {
+        match connection.next().await.map_err(|e| talk(&e))? {
+            Some(Reply::Snapshot(snapshot)) => return Ok(Some(*snapshot)),
+            Some(Reply::Failed(failure)) => return Err(failure),
+            Some(_) => {}
+            None => return Ok(None),
+        }
+    }
+}
+
 /// Sends a request that is worked on for a while, and waits for its end.
 pub(super) async fn carry_out(
     connection: &mut Connection,
     request: &Request,
-    mut on_event: impl FnMut(Event),
+    on_event: impl FnMut(Event),
 ) -> Result<(), Failure> {
     connection.send(request, &[]).await.map_err(|e| talk(&e))?;
+    until_done(connection, on_event).await
+}
+
+/// Waits for the end of what has been asked for.
+pub(super) async fn until_done(connection: &mut Connection, mut on_event: impl FnMut(Event)) -> Result<(), Failure> {
     loop {
         match connection.next().await.map_err(|e| talk(&e))? {
             Some(Reply::Done) => return Ok(()),

@@ -7,14 +7,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     files::{load_project, services, tell_apart},
     settings::Settings,
-    stack::{carry_out, connection, gone, name_owners, no_plan, open, talk, wait_for_end},
+    stack::{carry_out, connection, gone, look_again, name_owners, no_plan, open, talk, until_done, wait_for_end},
 };
 use crate::{
     diagnostics::Failure,
     model::{ContainerState, Project, ServiceName},
     plan::{self, Intent},
     state::StackLayout,
-    supervisor::{Connection, Event, Reply, Request},
+    supervisor::{Connection, Event, Reply, Request, Snapshot},
     ui::{LogFollower, LogPrinter, LogStyle, Printer},
 };
 
@@ -48,20 +48,21 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
     let layout = settings.layout.stack(&project.name);
     open(&layout)?.on_runtime(async |mut connection, snapshot| {
-        let plan = plan::up(&project, &snapshot.observed, &intent).map_err(|e| no_plan(&e))?;
-        let unchanged = plan.is_empty();
-        let request = Request::Apply { plan, files: project.files.clone(), foreground: !args.detach };
         let progress = Progress { printer: settings.printer, started: Instant::now() };
+        let (snapshot, unchanged) = submit(&mut connection, snapshot, &project, &intent, !args.detach).await?;
         if args.detach {
             let mut taken = Vec::new();
-            let result = carry_out(&mut connection, &request, |event| match event {
+            let result = until_done(&mut connection, |event| match event {
                 Event::PortTaken(port) => taken.push(port),
                 event => progress.show(&event),
             })
             .await;
-            if result.is_err() && snapshot.observed.containers.is_empty() {
-                // What was begun has been undone; let the last of it go before saying so.
-                wait_for_end(&mut connection).await;
+            if result.is_err() {
+                // What was begun has been undone. If that was all there was, let the last of it go before saying so.
+                let left = look_again(&mut connection).await?;
+                if left.is_none_or(|snapshot| snapshot.observed.containers.is_empty()) {
+                    wait_for_end(&mut connection).await;
+                }
             }
             result.map_err(|failure| name_owners(failure, &taken))?;
             if unchanged {
@@ -89,8 +90,33 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 .map(|(name, _)| name.clone())
                 .collect(),
         };
-        foreground.run(connection, request).await
+        foreground.run(connection).await
     })
+}
+
+/// Plans, and hands the plan over until one is taken: whoever changes the stack meanwhile makes it stale. What the plan was
+/// made from comes back, and whether there is nothing to do.
+async fn submit(
+    connection: &mut Connection,
+    mut snapshot: Snapshot,
+    project: &Project,
+    intent: &Intent,
+    foreground: bool,
+) -> Result<(Snapshot, bool), Failure> {
+    loop {
+        let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan(&e))?;
+        let unchanged = plan.is_empty();
+        let generation = snapshot.generation;
+        let request = Request::Apply { plan, generation, files: project.files.clone(), foreground };
+        connection.send(&request, &[]).await.map_err(|e| talk(&e))?;
+        match connection.next().await.map_err(|e| talk(&e))? {
+            Some(Reply::Accepted) => return Ok((snapshot, unchanged)),
+            Some(Reply::Stale) => snapshot = look_again(connection).await?.ok_or_else(gone)?,
+            Some(Reply::Failed(failure)) => return Err(failure),
+            Some(_) => return Err(Failure::internal("the supervisor answers something else than what was asked")),
+            None => return Err(gone()),
+        }
+    }
 }
 
 /// Prints what happens.
@@ -134,9 +160,8 @@ struct Foreground<'a> {
 const INTERRUPTED: u8 = 130;
 
 impl Foreground<'_> {
-    async fn run(mut self, mut owner: Connection, request: Request) -> Result<u8, Failure> {
+    async fn run(mut self, mut owner: Connection) -> Result<u8, Failure> {
         let (mut interrupt, mut terminate) = signals()?;
-        owner.send(&request, &[]).await.map_err(|e| talk(&e))?;
         let mut up = false;
         let mut interrupted = false;
         let mut taken = Vec::new();

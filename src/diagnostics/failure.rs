@@ -49,12 +49,12 @@ pub struct Failure(Box<Details>);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Details {
     kind: FailureKind,
-    /// Instead of what the kind says.
-    exit_code: Option<u8>,
     message: String,
     causes: Vec<String>,
     notes: Vec<(String, Vec<String>)>,
     hints: Vec<String>,
+    /// Instead of that of the kind.
+    exit_code: Option<u8>,
     /// Those of a file, which never crosses the control socket: files are read where the command runs.
     #[serde(skip)]
     diagnostics: Diagnostics,
@@ -65,11 +65,11 @@ impl Failure {
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self(Box::new(Details {
             kind,
-            exit_code: None,
             message: message.into(),
             causes: Vec::new(),
             notes: Vec::new(),
             hints: Vec::new(),
+            exit_code: None,
             diagnostics: Diagnostics::new(),
         }))
     }
@@ -132,9 +132,9 @@ impl Failure {
         self
     }
 
-    /// Sets the exit code, where a convention has one of its own.
+    /// Ends the process with another code than the kind has.
     #[must_use]
-    pub fn exits_with(mut self, code: u8) -> Self {
+    pub fn with_exit_code(mut self, code: u8) -> Self {
         self.0.exit_code = Some(code);
         self
     }
@@ -146,7 +146,7 @@ impl Failure {
 
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
-        self.0.exit_code.unwrap_or_else(|| self.0.kind.exit_code())
+        self.0.exit_code.unwrap_or(self.0.kind.exit_code())
     }
 
     /// What happened, in one line; empty when diagnostics say it.

@@ -7,7 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Gid, Uid};
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc::UnboundedSender, task::JoinHandle};
 
 use super::{
@@ -84,12 +83,6 @@ pub(super) async fn start(
         Ok((logs::pump(file.clone(), Stream::Stdout)?, logs::pump(file, Stream::Stderr)?))
     };
     let ((stdout, out_pump), (stderr, err_pump)) = pumped().map_err(files("keep the log", &log))?;
-    // A pipe of ours is nobody's in the container, and /dev/stdout could not be opened there, nor be given to its user.
-    let root = (Uid::from_raw(spec.ids.outside), Gid::from_raw(spec.ids.outside));
-    for pipe in [&stdout, &stderr] {
-        let owned = rustix::fs::fchown(pipe, Some(root.0), Some(root.1));
-        owned.map_err(|e| files("keep the log", &log)(e.into()))?;
-    }
     let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| files("start", Path::new(spec.name.as_str()))(e.into()))?;
     let stdin: OwnedFd = File::open("/dev/null").map_err(files("open", Path::new("/dev/null")))?.into();

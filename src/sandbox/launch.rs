@@ -170,6 +170,12 @@ pub(super) fn launch(launch: &Launch, fds: Vec<OwnedFd>, private: &Path) -> Resu
     let user = launch.join.iter().position(|kind| *kind == NamespaceKind::User).ok_or_else(incomplete)?;
     let user = fds.namespaces[user].as_fd();
     let files = prepare(launch, user, private)?;
+    // The log pipes become those of the container's root, who hands them on to whoever the program runs as.
+    for pipe in [&fds.stdout, &fds.stderr] {
+        let (uid, gid) = (rustix::fs::Uid::from_raw(launch.outside), rustix::fs::Gid::from_raw(launch.outside));
+        rustix::fs::fchown(pipe, Some(uid), Some(gid))
+            .map_err(|e| BringUpStep::Internal("hand over the log pipes".into()).failed(e))?;
+    }
 
     let work = || {
         join(&launch.join, &fds.namespaces)?;

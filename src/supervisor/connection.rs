@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     ExecRequest, Reply, Request,
-    dispatcher::{Ask, ConnectionId},
+    dispatcher::{Apply, Ask, ConnectionId},
 };
 use crate::{
     diagnostics::{Failure, FailureKind},
@@ -87,9 +87,9 @@ async fn answer(
                     let _ = replies.send(Reply::Snapshot(Box::new(snapshot)));
                 }
             }
-            Request::Apply { plan, files, foreground } => {
+            Request::Apply { plan, generation, files, foreground } => {
                 let owner = foreground.then_some(id);
-                let _ = asks.send(Ask::Apply { plan, files, owner, replies: replies.clone() });
+                let _ = asks.send(Ask::Apply(Apply { plan, generation, files, owner, replies: replies.clone() }));
             }
             Request::Down { timeout_ms, volumes } => {
                 let _ = asks.send(Ask::Down { timeout_ms, volumes, replies: replies.clone() });
@@ -151,11 +151,11 @@ fn failure(error: &ExecError) -> Failure {
     match error {
         ExecError::NotRunning(_) => failure.hint("`nscompose ps` shows what runs"),
         ExecError::Sandbox(SandboxError::BringUp(error)) => match &error.step {
+            // As a shell has it.
             BringUpStep::Exec(program) if error.errno == libc::ENOENT => {
-                // As a shell has it: 127 for what is not there, 126 for what cannot be run.
-                failure.hint(format!("the container has no program `{program}`")).exits_with(127)
+                failure.hint(format!("the container has no program `{program}`")).with_exit_code(127)
             }
-            BringUpStep::Exec(_) => failure.exits_with(126),
+            BringUpStep::Exec(_) => failure.with_exit_code(126),
             _ => failure,
         },
         _ => failure,

@@ -24,10 +24,19 @@ use crate::{
 /// What a connection asks of the dispatcher.
 pub(super) enum Ask {
     Observe(oneshot::Sender<Snapshot>),
-    Apply { plan: Plan, files: Vec<PathBuf>, owner: Option<ConnectionId>, replies: UnboundedSender<Reply> },
+    Apply(Apply),
     Down { timeout_ms: Option<u64>, volumes: Vec<VolumeName>, replies: UnboundedSender<Reply> },
     Kill,
     Closed(ConnectionId),
+}
+
+/// A plan to carry out.
+pub(super) struct Apply {
+    pub(super) plan: Plan,
+    pub(super) generation: u64,
+    pub(super) files: Vec<PathBuf>,
+    pub(super) owner: Option<ConnectionId>,
+    pub(super) replies: UnboundedSender<Reply>,
 }
 
 /// Tells connections apart.
@@ -49,6 +58,7 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
     let mut dispatcher = Dispatcher {
         stack: stack.clone(),
         observed: Observed { host, ..Observed::default() },
+        generation: 0,
         files: Vec::new(),
         changes,
         owner: None,
@@ -131,6 +141,8 @@ async fn asked_to_end(signal: &mut Option<tokio::signal::unix::Signal>) {
 struct Dispatcher {
     stack: Arc<Stack>,
     observed: Observed,
+    /// Grows with every change of `observed`.
+    generation: u64,
     files: Vec<PathBuf>,
     changes: UnboundedSender<Change>,
     /// The connection that the stack goes down with, and where it hears of events.
@@ -146,6 +158,7 @@ struct Dispatcher {
 struct Job {
     task: JoinHandle<Result<(), ExecutorError>>,
     interrupt: watch::Sender<bool>,
+    /// It takes the stack down, which nothing interrupts.
     is_down: bool,
     /// The text of each step, for events.
     steps: Vec<String>,
@@ -154,7 +167,7 @@ struct Job {
 
 /// A job that begins when the one under way has ended.
 enum Waiting {
-    Apply { plan: Plan, files: Vec<PathBuf>, owner: Option<ConnectionId>, replies: UnboundedSender<Reply> },
+    Apply(Apply),
     Down(Down),
 }
 
@@ -182,12 +195,10 @@ impl Dispatcher {
         match ask {
             Ask::Observe(answer) => {
                 let supervisor = std::process::id() as i32;
-                let _ =
-                    answer.send(Snapshot { observed: self.observed.clone(), files: self.files.clone(), supervisor });
+                let (observed, files, generation) = (self.observed.clone(), self.files.clone(), self.generation);
+                let _ = answer.send(Snapshot { observed, files, generation, supervisor });
             }
-            Ask::Apply { plan, files, owner, replies } => {
-                self.begin_or_wait(Waiting::Apply { plan, files, owner, replies });
-            }
+            Ask::Apply(apply) => self.begin_or_wait(Waiting::Apply(apply)),
             Ask::Down { timeout_ms, volumes, replies } => {
                 self.down(Down { cause: "down was asked for", timeout_ms, volumes, replies: Some(replies) });
             }
@@ -208,7 +219,6 @@ impl Dispatcher {
     }
 
     fn down(&mut self, down: Down) {
-        // One that goes down already is left to it; the next finds nothing to do then.
         if let Some(job) = self.job.as_ref().filter(|job| !job.is_down) {
             job.interrupt.send_replace(true);
         }
@@ -226,7 +236,13 @@ impl Dispatcher {
         let Some(next) = self.waiting.pop_front() else { return };
         let is_down = matches!(next, Waiting::Down(_));
         let (plan, replies) = match next {
-            Waiting::Apply { plan, files, owner, replies } => {
+            Waiting::Apply(Apply { generation, replies, .. }) if generation != self.generation => {
+                // Somebody was faster.
+                let _ = replies.send(Reply::Stale);
+                return self.begin_next();
+            }
+            Waiting::Apply(Apply { plan, files, owner, replies, .. }) => {
+                let _ = replies.send(Reply::Accepted);
                 self.files = files;
                 if let Some(id) = owner {
                     self.owner = Some((id, replies.clone()));
@@ -269,6 +285,9 @@ impl Dispatcher {
     }
 
     fn change(&mut self, change: Change) {
+        if !matches!(change, Change::Began(_) | Change::Done(_) | Change::Undoing(_) | Change::Warning(_)) {
+            self.generation += 1;
+        }
         let observed = &mut self.observed;
         let event = match change {
             Change::Began(id) => self.step(id).map(Event::Began),

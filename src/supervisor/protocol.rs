@@ -1,7 +1,7 @@
 //! What is said over the control socket: a line of JSON each.
 //!
-//! A connection carries one request after another. `Observe` and `Exec` get one reply; `Apply` and `Down` get events, then
-//! `Done` or `Failed`. The descriptors of an `Exec` come with its first byte. When nothing is left of a stack, connections
+//! A connection carries one request after another. `Observe` and `Exec` get one reply; `Apply` gets `Stale`,
+//! or `Accepted`; that and `Down` get events, then `Done` or `Failed`. The descriptors of an `Exec` come with its first byte. When nothing is left of a stack, connections
 //! are closed by the end of the supervisor: whoever waits for that knows that everything has been removed.
 
 use std::path::PathBuf;
@@ -24,6 +24,8 @@ pub enum Request {
     Apply {
         /// The plan, made from what `Observe` said.
         plan: Plan,
+        /// What it was made from ([`Snapshot::generation`]): a plan for what is no longer so is not carried out.
+        generation: u64,
         /// The files it came from.
         files: Vec<PathBuf>,
         /// The stack belongs to this connection: it goes down when the connection closes, however that happens. Events go
@@ -68,6 +70,10 @@ pub struct ExecRequest {
 pub enum Reply {
     /// To `Observe`.
     Snapshot(Box<Snapshot>),
+    /// An `Apply` begins.
+    Accepted,
+    /// The stack has changed since the plan of an `Apply` was made, which has to be made anew.
+    Stale,
     /// Something happened.
     Event(Event),
     /// What was asked for is done.
@@ -85,6 +91,8 @@ pub struct Snapshot {
     pub observed: Observed,
     /// The files it came from.
     pub files: Vec<PathBuf>,
+    /// Grows with every change of the stack.
+    pub generation: u64,
     /// The process that answers.
     pub supervisor: i32,
 }

@@ -45,7 +45,8 @@ pub fn container_rows(observed: &Observed, now: jiff::Timestamp) -> Vec<Row> {
             pid: container.pid,
             command: container.command.join(" "),
             ports: ports(container),
-            started: started.to_string(),
+            // With as many digits every time, so that programs can compare them as text.
+            started: format!("{started:.3}"),
             age: age(now.as_second() - started.as_second()),
         }
     });
