@@ -22,7 +22,7 @@ fn dependencies_start_before_and_stop_after_what_needs_them() {
     stack.up();
     let log = || std::fs::read_to_string(stack.path("log/log")).unwrap_or_default();
     crate::support::wait_for("four starts", || (log().lines().count() == 4).then_some(()));
-    let started = |name: &str| stack.container(name).started_at;
+    let started = |name: &str| -> jiff::Timestamp { stack.container(name).started_at.parse().expect("a time") };
     assert!(started("db") <= started("app") && started("cache") <= started("app") && started("app") <= started("web"));
     stack.down();
     let log = log();
