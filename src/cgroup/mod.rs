@@ -1,8 +1,8 @@
 //! Control groups (cgroups(7)): one per container, so that what belongs to it is known and can be killed as one.
 //!
 //! ```text
-//! pure v2      /sys/fs/cgroup            nscompose/PROJECT/SERVICE
-//! hybrid       /sys/fs/cgroup/unified    nscompose/PROJECT/SERVICE
+//! pure v2      /sys/fs/cgroup            nscompose/PROJECT.DIGEST/SERVICE
+//! hybrid       /sys/fs/cgroup/unified    nscompose/PROJECT.DIGEST/SERVICE
 //! v1 only      none
 //! ```
 //!
@@ -12,11 +12,15 @@
 use std::{
     ffi::OsStr,
     fs, io,
-    os::{fd::OwnedFd, unix::fs::PermissionsExt},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt, fs::PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{Mode, OFlags};
+use sha2::{Digest, Sha256};
 
 use crate::model::{ProjectName, ServiceName};
 
@@ -57,12 +61,14 @@ impl Hierarchy {
         self.pure
     }
 
-    /// The group of a stack, made if it can be; none where this account may not make one.
-    pub fn stack(&self, project: &ProjectName) -> Option<StackGroup> {
+    /// The group of a stack, made if it can be; none where this account may not make one. `root` is whether it belongs to
+    /// root of the machine, and `place` tells stacks of the same name apart that are kept in different places.
+    pub fn stack(&self, project: &ProjectName, place: &Path, root: bool) -> Option<StackGroup> {
         let unified = self.unified.as_ref()?;
-        let base = if nix::unistd::geteuid().is_root() { unified.clone() } else { unified.join(&self.own) };
+        let base = if root { unified.clone() } else { unified.join(&self.own) };
         let parent = base.join(ALL_STACKS);
-        let path = parent.join(project.as_str());
+        let digest = Sha256::digest(place.as_os_str().as_bytes());
+        let path = parent.join(format!("{project}.{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2]));
         match make_folder(&parent).and_then(|()| make_folder(&path)) {
             Ok(()) => Some(StackGroup { path }),
             Err(error) => {
@@ -95,6 +101,7 @@ impl StackGroup {
     /// # Errors
     /// What mkdir(2) says.
     pub fn create(&self, service: &ServiceName) -> io::Result<Group> {
+        make_folder(&self.path)?;
         let path = self.path.join(service.as_str());
         make_folder(&path)?;
         Ok(Group { path })
@@ -105,7 +112,9 @@ impl StackGroup {
     /// # Errors
     /// EBUSY while there are groups or processes in it.
     pub fn remove(&self) -> io::Result<()> {
-        remove(&self.path)
+        remove(&self.path)?;
+        remove_if_last(&self.path);
+        Ok(())
     }
 
     /// Its folder, to be written down.
@@ -151,20 +160,22 @@ impl Group {
     }
 }
 
-/// Removes a group by its folder, as written down earlier, and the one that all stacks are in if this was the last of them;
-/// one that is gone is fine.
+/// Removes a group by its folder, as written down earlier; one that is gone is fine.
 ///
 /// # Errors
 /// EBUSY while there are processes in it.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
+}
+
+/// Removes the group that all stacks are in, if that of the stack which was in `path` was the last.
+pub fn remove_if_last(path: &Path) {
     if let Some(parent) = path.parent().filter(|parent| parent.file_name() == Some(OsStr::new(ALL_STACKS))) {
         let _ = fs::remove_dir(parent);
     }
-    Ok(())
 }
 
 /// Kills every process of a group by its folder, as written down earlier.

@@ -94,6 +94,7 @@ async fn until_exit(connection: &mut Connection) -> Result<u8, Failure> {
     let catch = |kind| signal(kind).map_err(|e| Failure::host("cannot catch signals").caused_by(&e));
     let (mut interrupt, mut terminate) = (catch(SignalKind::interrupt())?, catch(SignalKind::terminate())?);
     let (mut hang_up, mut quit) = (catch(SignalKind::hangup())?, catch(SignalKind::quit())?);
+    let mut insisted = 0;
     loop {
         let number = tokio::select! {
             reply = connection.next() => match reply.map_err(|e| talk(&e))? {
@@ -107,6 +108,14 @@ async fn until_exit(connection: &mut Connection) -> Result<u8, Failure> {
             _ = hang_up.recv() => libc::SIGHUP,
             _ = quit.recv() => libc::SIGQUIT,
         };
+        // Whoever asks for it twice does not want to wait for a program, or a supervisor, that does not answer: when we hang
+        // up the program is killed. Ctrl-C may have a meaning of its own to it, any number of times.
+        if matches!(number, libc::SIGTERM | libc::SIGHUP) {
+            insisted += 1;
+            if insisted > 1 {
+                return Ok(128 + number as u8);
+            }
+        }
         connection.send(&Request::Signal(number), &[]).await.map_err(|e| talk(&e))?;
     }
 }

@@ -30,8 +30,8 @@ pub enum Change {
     Address(ServiceName, NetworkName, IpAddr),
     /// A container is there.
     Container(ServiceName, Box<Container>),
-    /// It is somewhere else in its life.
-    State(ServiceName, ContainerState),
+    /// The one with this first process is somewhere else in its life.
+    State(ServiceName, i32, ContainerState),
     /// It is gone.
     ContainerRemoved(ServiceName),
     /// Something that people should know and that stops nothing.

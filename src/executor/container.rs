@@ -18,6 +18,7 @@ use super::{
     stop::{remove, stop},
 };
 use crate::{
+    cgroup,
     model::{Container, ContainerState, MountSource, PublishedPort, Rootfs},
     network::ports::serve,
     plan::{ContainerSpec, Source},
@@ -39,17 +40,19 @@ pub(super) async fn start(
         move |source| ExecutorError::Files { service: spec.service.clone(), what, path, source }
     };
     let folder = stack.layout.container(&spec.service);
+    let mut unfinished = Unfinished { folder: (!folder.exists()).then(|| folder.clone()), group: None };
     create_folder(&folder).map_err(files("make the folder", &folder))?;
     let root = root(spec, stack, &folder).await?;
     let mounts = mounts(spec, stack, &folder)?;
     let (join, namespaces) = namespaces(spec, stack)?;
     let group = stack.group.as_ref().map(|group| group.create(&spec.service)).transpose();
     let group = group.map_err(files("make the control group of", Path::new(spec.name.as_str())))?;
+    unfinished.group = group.as_ref().map(|group| group.path().to_owned());
     let journal = stack.layout.journal();
     if let Some(group) = &group {
         stack.note_group(group).map_err(files("write to", &journal))?;
     }
-    let cgroup = group.as_ref().map(crate::cgroup::Group::open).transpose();
+    let cgroup = group.as_ref().map(cgroup::Group::open).transpose();
     let cgroup = cgroup.map_err(files("open the control group of", Path::new(spec.name.as_str())))?;
 
     let process = process(spec);
@@ -89,16 +92,7 @@ pub(super) async fn start(
     let fds = LaunchFds { stdin, stdout, stderr, status, namespaces, cgroup };
 
     let failed = |source| ExecutorError::Start { service: spec.service.clone(), source };
-    let started = match stack.keeper.launch(launch, fds).await {
-        Ok(started) => started,
-        Err(error) => {
-            if let Some(group) = &group {
-                let _ = group.remove();
-            }
-            let _ = fs::remove_dir_all(&folder);
-            return Err(failed(error));
-        }
-    };
+    let started = stack.keeper.launch(launch, fds).await.map_err(failed)?;
     let (pid, exit) = (started.pid, started.exit.clone());
     let running = Running {
         pid,
@@ -113,6 +107,7 @@ pub(super) async fn start(
         forwarders: Vec::new(),
     };
     stack.objects().containers.insert(spec.service.clone(), running);
+    unfinished.keep();
 
     let noted = stack.note_process(pid).map_err(files("write to", &journal));
     let runs = match noted {
@@ -124,6 +119,8 @@ pub(super) async fn start(
         Err(error) => {
             stop(&spec.service, stack).await?;
             remove(&spec.service, stack).await?;
+            // One that is started again was known before.
+            let _ = changes.send(Change::ContainerRemoved(spec.service.clone()));
             return Err(error);
         }
     };
@@ -140,13 +137,37 @@ pub(super) async fn start(
         started_ms: jiff::Timestamp::now().as_millisecond(),
     };
     let _ = changes.send(Change::Container(spec.service.clone(), Box::new(observed)));
-    tokio::spawn(tell_exit(spec.service.clone(), exit, [out_pump, err_pump], changes.clone()));
+    tokio::spawn(tell_exit(spec.service.clone(), pid, exit, [out_pump, err_pump], changes.clone()));
     Ok(())
+}
+
+/// What a container that does not come about leaves; removed when this is dropped, unless the container is there.
+struct Unfinished {
+    folder: Option<PathBuf>,
+    group: Option<PathBuf>,
+}
+
+impl Unfinished {
+    fn keep(mut self) {
+        (self.folder, self.group) = (None, None);
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            let _ = fs::remove_dir_all(folder);
+        }
+        if let Some(group) = &self.group {
+            let _ = cgroup::remove(group);
+        }
+    }
 }
 
 /// Waits for the end of a container, and for the last of its log, and tells of it.
 async fn tell_exit(
     service: crate::model::ServiceName,
+    pid: i32,
     mut exit: tokio::sync::watch::Receiver<Option<crate::sys::ExitStatus>>,
     pumps: [JoinHandle<()>; 2],
     changes: UnboundedSender<Change>,
@@ -161,7 +182,7 @@ async fn tell_exit(
         }
     };
     let _ = tokio::time::timeout(std::time::Duration::from_secs(2), all).await;
-    let _ = changes.send(Change::State(service, ContainerState::Exited(code)));
+    let _ = changes.send(Change::State(service, pid, ContainerState::Exited(code)));
 }
 
 /// Reads the status pipe: closed without a word when the program runs.

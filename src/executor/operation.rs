@@ -1,6 +1,10 @@
 //! One operation: its effect and its inverse.
 
-use std::{fs, io, os::fd::AsFd};
+use std::{
+    fs, io,
+    os::fd::AsFd,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -11,9 +15,10 @@ use super::{
     stop::{remove, stop},
 };
 use crate::{
+    model::{ContainerState, ServiceName},
     network::netlink::{self, Interface, Netlink},
     plan::{self, HostsFile, Link, NamespaceSet, Operation, UserNamespace},
-    sandbox::NamespaceOrder,
+    sandbox::{NamespaceOrder, forget_shared_memory},
     sys::{NamespaceKind, Netns, PidFd},
 };
 
@@ -48,7 +53,9 @@ pub(super) async fn carry_out(
         }
         Operation::Start(spec) => container::start(spec, stack, claims, changes).await?,
         Operation::Stop(service) => {
-            tell(Change::State(service.clone(), crate::model::ContainerState::Stopping));
+            if let Some(pid) = stack.objects().containers.get(service).map(|container| container.pid) {
+                tell(Change::State(service.clone(), pid, ContainerState::Stopping));
+            }
             stop(service, stack).await?;
         }
         Operation::Remove(service) => {
@@ -65,7 +72,7 @@ pub(super) async fn carry_out(
             }
         }
         Operation::RemoveNamespaces(service) => {
-            remove_namespaces(service, stack);
+            remove_namespaces(service, stack).await?;
             tell(Change::NamespacesRemoved(service.clone()));
         }
     }
@@ -92,7 +99,7 @@ pub(super) async fn undo(
             tell(Change::NetworkRemoved(bridge.network.clone()));
         }
         Operation::CreateNamespaces(set) => {
-            remove_namespaces(&set.service, stack);
+            remove_namespaces(&set.service, stack).await?;
             tell(Change::NamespacesRemoved(set.service.clone()));
         }
         Operation::Start(spec) => {
@@ -170,16 +177,37 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
             Some((netns, netlink))
         }
     };
-    stack.objects().namespaces.insert(service.clone(), std::sync::Arc::new(OwnedNamespaces { pinned, net }));
+    stack
+        .objects()
+        .namespaces
+        .insert(service.clone(), Arc::new(OwnedNamespaces { pinned, net, links: Mutex::default() }));
     Ok(())
 }
 
-fn remove_namespaces(service: &crate::model::ServiceName, stack: &Stack) {
-    let owned = stack.objects().namespaces.remove(service);
+async fn remove_namespaces(service: &ServiceName, stack: &Stack) -> Result<(), ExecutorError> {
+    let Some(owned) = stack.objects().namespaces.remove(service) else { return Ok(()) };
     // Everything in a pid namespace ends with its init.
-    if let Some(init) = owned.and_then(|owned| owned.pinned.init()) {
+    if let Some(init) = owned.pinned.init() {
         kill(init);
     }
+    if owned.pinned.get(NamespaceKind::Ipc).is_some() {
+        forget_shared_memory(&stack.layout.private(), service.as_str());
+    }
+    // A network namespace that nothing holds is taken down by the kernel in its own time, and until then a cable's near end
+    // keeps its name. Where the whole stack goes, nobody waits for that; here a successor may want the name.
+    let links = std::mem::take(&mut *owned.links.lock().unwrap_or_else(PoisonError::into_inner));
+    if stack.objects().containers.is_empty() {
+        return Ok(());
+    }
+    for (network, name) in links {
+        let deleted = stack.netlink.delete_link(&name).await;
+        deleted.map_err(|source| ExecutorError::Attach {
+            service: service.clone(),
+            network,
+            source: Box::new(source),
+        })?;
+    }
+    Ok(())
 }
 
 fn kill(init: i32) {
@@ -209,6 +237,7 @@ async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
         mtu: None,
     };
     stack.netlink.add_link(&cable, netns).await.map_err(failed)?;
+    owned.links.lock().unwrap_or_else(PoisonError::into_inner).push((link.network.clone(), link.bridge_end.clone()));
     let interface = Interface {
         name: link.interface.clone(),
         addresses: vec![link.address.into()],

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc::UnboundedSender, watch};
 use super::{Change, ExecutorError, Stack, operation};
 use crate::{
     model::ServiceName,
-    network::ports::{Claimed, claim},
+    network::ports::{Claimed, Forwarder, claim},
     plan::{Operation, Plan, StepId},
 };
 
@@ -93,9 +93,15 @@ fn claim_ports(plan: &Plan, stack: &Stack) -> Result<Claims, ExecutorError> {
         if spec.ports.is_empty() {
             continue;
         }
+        // Ports of containers that go are handed over, whichever service wants them next.
         let objects = stack.objects();
-        let held = objects.containers.get(&spec.service).map_or(&[][..], |container| &container.forwarders);
-        match claim(&spec.ports, held) {
+        let gone = plan.steps().filter_map(|(_, step)| match &step.operation {
+            Operation::Remove(service) => objects.containers.get(service),
+            _ => None,
+        });
+        let again = objects.containers.get(&spec.service);
+        let held: Vec<&Forwarder> = gone.chain(again).flat_map(|container| &container.forwarders).collect();
+        match claim(&spec.ports, &held) {
             Ok(claimed) => {
                 claims.insert(spec.service.clone(), claimed);
             }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -52,6 +52,8 @@ pub(super) struct OwnedNamespaces {
     pub(super) pinned: Pinned,
     /// Its network, to be configured.
     pub(super) net: Option<(Netns, Netlink)>,
+    /// The ends of its cables on the bridges.
+    pub(super) links: Mutex<Vec<(NetworkName, String)>>,
 }
 
 /// A container.
@@ -96,7 +98,7 @@ impl Stack {
         let netns = Netns::create().map_err(|source| NetlinkError::Open { source })?;
         let netlink = Netlink::open(&netns)?;
         let hierarchy = Hierarchy::detect();
-        let group = hierarchy.stack(layout.project());
+        let group = hierarchy.stack(layout.project(), &layout.runtime(), ids == StackIds::Root);
         if let Some(Err(error)) = group.as_ref().map(|group| journal.add(&Entry::Cgroup(group.path().to_owned()))) {
             tracing::error!(%error, "the control group of the stack is not written down");
         }
@@ -170,7 +172,7 @@ impl Stack {
         if fds.len() != wanted {
             return Err(ExecError::Descriptors { wanted, came: fds.len() });
         }
-        let (order, group) = {
+        let (order, group, target) = {
             let objects = self.objects();
             let container = objects.containers.get(&exec.service).filter(|container| container.exit.borrow().is_none());
             let container = container.ok_or_else(|| ExecError::NotRunning(exec.service.clone()))?;
@@ -184,12 +186,14 @@ impl Stack {
             }
             let group = container.group.as_ref().map(Group::open).transpose().map_err(ExecError::Group)?;
             let order = ExecOrder { pid: container.pid, process, terminal: exec.terminal, cgroup: group.is_some() };
-            (order, group)
+            let target = container.pidfd.as_fd().try_clone_to_owned();
+            (order, group, target.map_err(SandboxError::Talk)?)
         };
         let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|errno| SandboxError::Talk(errno.into()))?;
         fds.insert(3, status);
         fds.extend(group);
+        fds.push(target);
         let started = self.keeper.exec(order, fds).await?;
         program_runs(status_reader).await?;
         Ok(started)

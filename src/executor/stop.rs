@@ -88,6 +88,11 @@ fn takes_signal(pid: i32, signal: i32) -> bool {
 
 /// Removes a container that has ended: its control group with whatever is still in it, its ports, its writable layers.
 pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), ExecutorError> {
+    let running = stack.objects().containers.get(service).map(|c| (c.pid, c.pidfd.clone(), c.exit.clone()));
+    if let Some((pid, pidfd, mut exit)) = running.filter(|(_, _, exit)| exit.borrow().is_none()) {
+        // The picture that the plan was made from was late.
+        kill(service, pid, &pidfd, &mut exit).await?;
+    }
     let Some(mut container) = stack.objects().containers.remove(service) else { return Ok(()) };
     container.forwarders.clear();
     if let Some(group) = &container.group {

@@ -53,19 +53,28 @@ pub(super) enum Content {
 
 /// Brings the container up in the calling process and becomes its program. What goes wrong is written to the status
 /// descriptor.
-pub(super) fn run(launch: &Launch, files: &[Attachment], fds: &LaunchFds) -> ! {
-    let Err(error) = bring_up(launch, files, fds);
+pub(super) fn run(launch: &Launch, files: &[Attachment], fds: &LaunchFds, open_files: Option<u64>) -> ! {
+    let Err(error) = bring_up(launch, files, fds, open_files);
     if let Ok(status) = fds.status.try_clone() {
         let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
     }
     process::exit_now(127)
 }
 
-fn bring_up(launch: &Launch, files: &[Attachment], fds: &LaunchFds) -> Result<std::convert::Infallible, BringUpError> {
+fn bring_up(
+    launch: &Launch,
+    files: &[Attachment],
+    fds: &LaunchFds,
+    open_files: Option<u64>,
+) -> Result<std::convert::Infallible, BringUpError> {
+    // From the container, which others may be in already, nobody looks into this process.
+    process::hide().map_err(|e| BringUpStep::Internal("hide from the container".into()).failed(e))?;
     // Nothing that the caller of `up` had set is handed on.
+    process::leave_session_keyring();
     process::reset_signals();
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    program::limit_open_files(open_files);
     program::standard_streams(fds.stdin.as_fd(), fds.stdout.as_fd(), fds.stderr.as_fd())?;
 
     // Its root becomes the control group that it was made in, so it has to be there already.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::{BringUpError, BringUpStep},
-    keeper::{helper, wire},
+    keeper::{Surroundings, helper, wire},
     launch::{Process, join},
     program,
 };
@@ -74,19 +74,31 @@ fn namespaces_of(pid: i32) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), BringUp
     Ok(found)
 }
 
-pub(super) fn exec(order: &ExecOrder, fds: Vec<OwnedFd>) -> Result<(i32, PidFd), BringUpError> {
+pub(super) fn exec(
+    order: &ExecOrder,
+    mut fds: Vec<OwnedFd>,
+    surroundings: &Surroundings,
+) -> Result<(i32, PidFd), BringUpError> {
     let incomplete =
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
+    // The hold on the process whose number the order has comes last.
+    let target = PidFd::from_fd(fds.pop().ok_or_else(incomplete)?);
     let wanted = 4 + usize::from(order.terminal.is_some()) + usize::from(order.cgroup);
     if fds.len() != wanted {
         return Err(incomplete());
     }
     let (kinds, namespaces) = namespaces_of(order.pid)?;
+    // Looked up by number: only if the process still lives now were they its own. And a container has its own mounts; where
+    // those are ours, the program would run outside.
+    if !target.is_alive() || !kinds.contains(&NamespaceKind::Mnt) {
+        let gone = io::Error::from_raw_os_error(libc::ESRCH);
+        return Err(BringUpStep::Join(NamespaceKind::Mnt.proc_name().into()).failed(gone));
+    }
     let cgroup = order.cgroup.then(|| fds[wanted - 1].as_fd());
     let work = || {
         join(&kinds, &namespaces)?;
         match process::fork(CloneFlags::CLONE_PARENT, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => run(order, &fds),
+            Fork::Child => run(order, &fds, surroundings.open_files),
             Fork::Parent(child) => {
                 let pidfd = child.pidfd.as_fd().try_clone_to_owned();
                 Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
@@ -97,8 +109,8 @@ pub(super) fn exec(order: &ExecOrder, fds: Vec<OwnedFd>) -> Result<(i32, PidFd),
     Ok((pid, PidFd::from_fd(pidfd.into_iter().next().ok_or_else(incomplete)?)))
 }
 
-fn run(order: &ExecOrder, fds: &[OwnedFd]) -> ! {
-    let Err(error) = become_program(order, fds);
+fn run(order: &ExecOrder, fds: &[OwnedFd], open_files: Option<u64>) -> ! {
+    let Err(error) = become_program(order, fds, open_files);
     if let Ok(status) = fds[3].try_clone() {
         let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
     }
@@ -106,10 +118,18 @@ fn run(order: &ExecOrder, fds: &[OwnedFd]) -> ! {
     process::exit_now(if error.errno == libc::ENOENT { 127 } else { 126 })
 }
 
-fn become_program(order: &ExecOrder, fds: &[OwnedFd]) -> Result<std::convert::Infallible, BringUpError> {
+fn become_program(
+    order: &ExecOrder,
+    fds: &[OwnedFd],
+    open_files: Option<u64>,
+) -> Result<std::convert::Infallible, BringUpError> {
+    // The container's processes are beside this one from here on; they must not get at what it has open.
+    process::hide().map_err(|e| BringUpStep::Internal("hide from the container".into()).failed(e))?;
+    process::leave_session_keyring();
     process::reset_signals();
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    program::limit_open_files(open_files);
     match order.terminal {
         None => program::standard_streams(fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd())?,
         Some(size) => terminal(size, &fds[4]).map_err(|e| BringUpStep::Terminal.failed(e))?,

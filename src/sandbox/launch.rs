@@ -13,7 +13,7 @@ use super::{
     bring_up::{self, Attachment, Content},
     error::{BringUpError, BringUpStep},
     in_root::{Kind, is_directory},
-    keeper::helper,
+    keeper::{Surroundings, helper},
     namespaces,
     root::{self, HIDDEN, HostView, Overlay},
 };
@@ -163,13 +163,17 @@ impl LaunchFds {
     }
 }
 
-pub(super) fn launch(launch: &Launch, fds: Vec<OwnedFd>, private: &Path) -> Result<(i32, PidFd), BringUpError> {
+pub(super) fn launch(
+    launch: &Launch,
+    fds: Vec<OwnedFd>,
+    surroundings: &Surroundings,
+) -> Result<(i32, PidFd), BringUpError> {
     let incomplete =
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
     let fds = LaunchFds::from_vec(fds, launch).ok_or_else(incomplete)?;
     let user = launch.join.iter().position(|kind| *kind == NamespaceKind::User).ok_or_else(incomplete)?;
     let user = fds.namespaces[user].as_fd();
-    let files = prepare(launch, user, private)?;
+    let files = prepare(launch, user, &surroundings.private)?;
     // The log pipes become those of the container's root, who hands them on to whoever the program runs as.
     for pipe in [&fds.stdout, &fds.stderr] {
         let (uid, gid) = (rustix::fs::Uid::from_raw(launch.outside), rustix::fs::Gid::from_raw(launch.outside));
@@ -184,7 +188,7 @@ pub(super) fn launch(launch: &Launch, fds: Vec<OwnedFd>, private: &Path) -> Resu
             flags |= CloneFlags::CLONE_NEWPID;
         }
         match process::fork(flags, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => bring_up::run(launch, &files, &fds),
+            Fork::Child => bring_up::run(launch, &files, &fds, surroundings.open_files),
             Fork::Parent(child) => {
                 let pidfd = child.pidfd.as_fd().try_clone_to_owned();
                 Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))

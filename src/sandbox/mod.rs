@@ -31,8 +31,8 @@ mod user_namespace;
 
 pub use error::{BringUpError, BringUpStep, SandboxError};
 pub use exec::ExecOrder;
-pub use keeper::{Keeper, Started, fork_keeper};
+pub use keeper::{Keeper, Started, Surroundings, fork_keeper};
 pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, Process, Root, SharedFiles};
-pub use namespaces::{NamespaceOrder, Pinned};
+pub use namespaces::{NamespaceOrder, Pinned, forget_shared_memory};
 pub use root::HostView;
 pub use user_namespace::{StackIds, UserNamespaceError, diagnose, map_ids};

@@ -78,6 +78,11 @@ pub(super) fn shm_folder(private: &Path, owner: &str) -> std::path::PathBuf {
     private.join("shm").join(owner)
 }
 
+/// Lets go of the shared memory of an IPC namespace; containers that still see it keep it.
+pub fn forget_shared_memory(private: &Path, owner: &str) {
+    let _ = rustix::mount::unmount(shm_folder(private, owner), UnmountFlags::DETACH);
+}
+
 pub(super) fn create(order: &NamespaceOrder, user: Option<OwnedFd>, private: &Path) -> Result<Made, BringUpError> {
     if order.ipc {
         let folder = shm_folder(private, &order.owner);
@@ -85,7 +90,7 @@ pub(super) fn create(order: &NamespaceOrder, user: Option<OwnedFd>, private: &Pa
     }
     let made = create_namespaces(order, user);
     if made.is_err() && order.ipc {
-        let _ = rustix::mount::unmount(shm_folder(private, &order.owner), UnmountFlags::DETACH);
+        forget_shared_memory(private, &order.owner);
     }
     made
 }
@@ -152,6 +157,9 @@ fn create_namespaces(order: &NamespaceOrder, user: Option<OwnedFd>) -> Result<Ma
                         // That of our children and not that of the child: looking into another process is refused after a
                         // change of user (ptrace(2), dumpable).
                         let pid = Namespace::of_children().and_then(|namespace| namespace.as_fd().try_clone_to_owned());
+                        let pid = pid.inspect_err(|_| {
+                            let _ = child.pidfd.signal(libc::SIGKILL);
+                        });
                         fds.push(pid.map_err(|e| BringUpStep::Internal("open the pid namespace".into()).failed(e))?);
                         Ok((Some(child.pid), fds))
                     }

@@ -35,6 +35,14 @@ pub(super) fn standard_streams(
     rustix::stdio::dup2_stderr(stderr).map_err(failed)
 }
 
+/// Gives back the soft limit of descriptors that the supervisor has raised for itself: programs that use select(2), or
+/// close every descriptor there could be, do not take a high one well.
+pub(super) fn limit_open_files(soft: Option<u64>) {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = soft;
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
+}
+
 /// What the container's own files say about the process.
 pub(super) struct Prepared {
     credentials: Credentials,

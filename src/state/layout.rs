@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::sys::socket::{getsockopt, sockopt};
+
 use crate::model::{ProjectName, ServiceName, VolumeName};
 
 /// The two folders that everything is below, each with the format version.
@@ -27,18 +29,34 @@ impl Layout {
         Self { runtime: runtime.join(VERSION), data: data.join(VERSION) }
     }
 
-    /// Makes the folders, for their owner only, and checks that they are the caller's own: the runtime folder may be below
-    /// /tmp, where anybody could have put one.
+    /// Makes the folders, for their owner only.
     ///
     /// # Errors
-    /// What mkdir(2) says; `PermissionDenied` when a folder belongs to somebody else.
+    /// What mkdir(2) says, and what [`Layout::check`] does.
     pub fn create(&self) -> io::Result<()> {
         for folder in [&self.runtime, &self.data] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| named(folder, &e))?;
+        }
+        self.check()
+    }
+
+    /// Checks that the folders, as far as they are there, are the caller's own and nobody else can write to them: the
+    /// runtime folder may be below /tmp, where anybody could have put one, with a socket that listens or a lock that is a
+    /// link to a file of ours.
+    ///
+    /// # Errors
+    /// `PermissionDenied` when a folder is not to be trusted.
+    pub fn check(&self) -> io::Result<()> {
+        for folder in [&self.runtime, &self.data] {
             for part in [folder.parent().unwrap_or(folder), folder] {
-                let meta = fs::symlink_metadata(part).map_err(|e| named(part, &e))?;
-                if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
-                    return Err(named(part, &io::Error::from(io::ErrorKind::PermissionDenied)));
+                let meta = match fs::symlink_metadata(part) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                    other => other.map_err(|e| named(part, &e))?,
+                };
+                let ours = meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o022 == 0;
+                if !ours {
+                    let text = format!("{} is not a folder that only you can write to", part.display());
+                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
                 }
             }
         }
@@ -144,12 +162,20 @@ impl StackLayout {
     /// Connects to the supervisor.
     ///
     /// # Errors
-    /// `NotFound` when there is no socket; `ConnectionRefused` when nobody listens any more.
+    /// `NotFound` when there is no socket; `ConnectionRefused` when nobody listens any more; `PermissionDenied` when the
+    /// folder or whoever listens is not the caller's own.
     pub fn connect(&self) -> io::Result<UnixStream> {
+        self.layout.check()?;
         // A socket's path may have 107 bytes only; the folder's descriptor is shorter than any folder.
         let folder = fs::File::open(self.runtime())?;
         let fd = std::os::fd::AsRawFd::as_raw_fd(&folder);
-        UnixStream::connect(format!("/proc/self/fd/{fd}/{}", Self::SOCKET))
+        let stream = UnixStream::connect(format!("/proc/self/fd/{fd}/{}", Self::SOCKET))?;
+        // It is about to get our terminal and our environment.
+        let peer = getsockopt(&stream, sockopt::PeerCredentials)?;
+        if peer.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "somebody else listens on the control socket"));
+        }
+        Ok(stream)
     }
 
     /// What goes with the stack but may be large.

@@ -53,6 +53,8 @@ impl Lock {
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
+                // Never what somebody else has put there to be overwritten.
+                .custom_flags(libc::O_NOFOLLOW)
                 .open(path)
                 .map_err(failed)?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -205,6 +205,8 @@ impl Dispatcher {
             Ask::Kill => self.stack.signal_all(StopSignal::KILL),
             Ask::Closed(id) => {
                 self.connections -= 1;
+                // Nobody wants any more what it still waits for.
+                self.waiting.retain(|next| !matches!(next, Waiting::Apply(apply) if apply.owner == Some(id)));
                 if self.owner.as_ref().is_some_and(|(owner, _)| *owner == id) {
                     self.owner = None;
                     self.last_used = Instant::now();
@@ -219,8 +221,19 @@ impl Dispatcher {
     }
 
     fn down(&mut self, down: Down) {
-        if let Some(job) = self.job.as_ref().filter(|job| !job.is_down) {
-            job.interrupt.send_replace(true);
+        match &self.job {
+            Some(job) if !job.is_down => {
+                job.interrupt.send_replace(true);
+            }
+            // Less patience than the one that is under way has.
+            Some(_) if down.timeout_ms.is_some() => {
+                let (stack, patience) = (self.stack.clone(), Duration::from_millis(down.timeout_ms.unwrap_or(0)));
+                tokio::spawn(async move {
+                    tokio::time::sleep(patience).await;
+                    stack.signal_all(StopSignal::KILL);
+                });
+            }
+            _ => {}
         }
         self.begin_or_wait(Waiting::Down(down));
     }
@@ -239,6 +252,8 @@ impl Dispatcher {
             Waiting::Apply(Apply { generation, replies, .. }) if generation != self.generation => {
                 // Somebody was faster.
                 let _ = replies.send(Reply::Stale);
+                // It will look again and come back.
+                self.last_used = Instant::now() + FIRST_CLIENT;
                 return self.begin_next();
             }
             Waiting::Apply(Apply { plan, files, owner, replies, .. }) => {
@@ -319,7 +334,11 @@ impl Dispatcher {
                 observed.containers.insert(service.clone(), *container);
                 Some(Event::Container(service, state))
             }
-            Change::State(service, state) => observed.containers.get_mut(&service).map(|container| {
+            // News of one that has been replaced since is none.
+            Change::State(service, pid, _) if observed.containers.get(&service).is_some_and(|c| c.pid != Some(pid)) => {
+                None
+            }
+            Change::State(service, _, state) => observed.containers.get_mut(&service).map(|container| {
                 container.state = state;
                 if let ContainerState::Exited(_) = state {
                     container.pid = None;

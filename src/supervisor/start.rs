@@ -24,7 +24,7 @@ use crate::{
     diagnostics::{Failure, FailureKind},
     executor::Stack,
     network::netlink::host_routes,
-    sandbox::{Keeper, StackIds, UserNamespaceError, diagnose, fork_keeper, map_ids},
+    sandbox::{Keeper, StackIds, Surroundings, UserNamespaceError, diagnose, fork_keeper, map_ids},
     state::{Entry, Journal, Lock, LockError, StackLayout},
     sys::{
         PidFd,
@@ -130,31 +130,45 @@ const MAPPED: &[u8; 1] = b"m";
 const READY: &[u8] = b"r";
 
 /// The supervisor's life, in the forked process.
-fn supervise(layout: &StackLayout, lock: Lock, ids: StackIds, mut caller: UnixStream) -> ! {
-    let failure = match prepare(layout, lock, &ids, &mut caller) {
+fn supervise(layout: &StackLayout, mut lock: Lock, ids: StackIds, mut caller: UnixStream) -> ! {
+    let failure = match prepare(layout, &mut lock, &ids, &mut caller) {
         Ok(prepared) => match serve(layout, ids, prepared, &mut caller) {
-            Ok(()) => process::exit_now(0),
+            Ok(()) => {
+                end(layout, lock);
+                process::exit_now(0)
+            }
             Err(failure) => failure,
         },
         Err(failure) => failure,
     };
-    clean_up(layout);
-    let _ = fs::remove_file(layout.lock());
-    layout.layout().remove_empty();
+    end(layout, lock);
     // Only now: the caller ends when it has heard.
     let _ = caller.write_all(&serde_json::to_vec(&failure).unwrap_or_default());
     process::exit_now(1)
 }
 
+/// Removes everything, with the lock in hand until the last of it.
+fn end(layout: &StackLayout, lock: Lock) {
+    clean_up(layout);
+    if let Err(error) = lock.remove() {
+        tracing::warn!(%error, "the lock is left");
+    }
+    layout.layout().remove_empty();
+}
+
 struct Prepared {
-    lock: Lock,
     keeper: UnixStream,
     keeper_pid: i32,
     listener: UnixListener,
 }
 
 /// Everything that has to happen before there are threads.
-fn prepare(layout: &StackLayout, mut lock: Lock, ids: &StackIds, caller: &mut UnixStream) -> Result<Prepared, Failure> {
+fn prepare(
+    layout: &StackLayout,
+    lock: &mut Lock,
+    ids: &StackIds,
+    caller: &mut UnixStream,
+) -> Result<Prepared, Failure> {
     let io = |what: &'static str| move |e: io::Error| Failure::host(format!("cannot {what}")).caused_by(&e);
     // Whoever runs us may wait for the end of a pipe that it left open.
     process::close_all_but(3, &[lock.descriptor(), caller.as_fd()]).map_err(io("close what is inherited"))?;
@@ -183,9 +197,18 @@ fn prepare(layout: &StackLayout, mut lock: Lock, ids: &StackIds, caller: &mut Un
     rustix::mount::mount("tmpfs", &private, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755"))
         .map_err(|e| io("mount a private tmpfs")(e.into()))?;
 
-    let (keeper, keeper_pid) = fork_keeper(&private).map_err(io("start the keeper"))?;
+    let surroundings = Surroundings { private, open_files: raise_open_files() };
+    let (keeper, keeper_pid) = fork_keeper(surroundings).map_err(io("start the keeper"))?;
     let listener = listen(&runtime).map_err(io("open the control socket"))?;
-    Ok(Prepared { lock, keeper, keeper_pid, listener })
+    Ok(Prepared { keeper, keeper_pid, listener })
+}
+
+/// Raises the soft limit of descriptors to the hard one, since a service takes about ten; what it was comes back.
+fn raise_open_files() -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+    limit.current
 }
 
 fn enter_user_namespace(caller: &mut UnixStream) -> Result<(), Failure> {
@@ -233,6 +256,7 @@ fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut U
         .with_ansi(false)
         .try_init();
     let host = |what: &str, e: &dyn std::error::Error| Failure::host(format!("cannot {what}")).caused_by(e);
+    let keeper_socket = prepared.keeper.try_clone().map_err(|e| host("talk to the keeper", &e))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| host("start the supervisor's runtime", &e))?;
     runtime.block_on(async {
@@ -249,19 +273,24 @@ fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut U
         dispatcher::run(listener, stack, routes).await;
         Ok::<(), Failure>(())
     })?;
-    if let Ok(keeper) = PidFd::open(prepared.keeper_pid) {
-        let _ = keeper.signal(libc::SIGKILL);
-        let _ = process::reap_child(prepared.keeper_pid);
-    }
-    clean_up(layout);
-    if let Err(error) = prepared.lock.remove() {
-        tracing::warn!(%error, "the lock is left");
-    }
-    layout.layout().remove_empty();
+    end_keeper(&keeper_socket, prepared.keeper_pid);
     // Clients wait for the end of their connection: it must come when there is nothing left to do, so it comes from the
     // kernel when this process ends.
     std::mem::forget(runtime);
     Ok(())
+}
+
+/// Lets the keeper end, which ends whatever is left of its children, and waits until it has.
+fn end_keeper(socket: &UnixStream, pid: i32) {
+    let _ = socket.shutdown(std::net::Shutdown::Both);
+    let Ok(keeper) = PidFd::open(pid) else { return };
+    let started = Instant::now();
+    while keeper.is_alive() && started.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(1));
+    }
+    // It hangs on a child that is stuck in the kernel.
+    let _ = keeper.signal(libc::SIGKILL);
+    let _ = process::reap_child(pid);
 }
 
 /// Removes everything that a stack leaves on disk, after ending whatever a killed supervisor has left running. Named
@@ -295,6 +324,7 @@ fn clean_up(layout: &StackLayout) {
         while cgroup::remove(path).is_err() && started.elapsed() < Duration::from_secs(2) {
             thread::sleep(Duration::from_millis(5));
         }
+        cgroup::remove_if_last(path);
     }
     let _ = rustix::mount::unmount(layout.private(), rustix::mount::UnmountFlags::DETACH);
     for folder in [layout.data(), layout.runtime()] {

@@ -18,12 +18,8 @@ pub struct MountAttributes<'a> {
 
 /// Nothing can be written through the mount.
 pub const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
-/// Set-user-id bits and file capabilities do not count on the mount.
-pub const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
 /// Device nodes cannot be opened through the mount.
 pub const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
-/// Nothing can be executed from the mount.
-pub const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
 
 /// Changes the mount whose root `mount` is (mount_setattr(2), Linux 5.12).
 ///

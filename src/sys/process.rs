@@ -81,6 +81,17 @@ pub fn reap_any() -> io::Result<Option<(i32, ExitStatus)>> {
     reap(libc::P_ALL, 0, libc::WNOHANG)
 }
 
+/// Waits until some child has ended and collects it.
+///
+/// # Errors
+/// ECHILD when there are no children.
+pub fn reap_next() -> io::Result<()> {
+    match reap(libc::P_ALL, 0, 0) {
+        Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
+        _ => Ok(()),
+    }
+}
+
 /// Waits until the child `pid` has ended and collects it.
 ///
 /// # Errors
@@ -258,6 +269,25 @@ fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
     // SAFETY: changes the descriptor table only; the callers answer for owners that are still alive.
     let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Keeps every other process from looking into this one (ptrace(2), pidfd_getfd(2), /proc/PID/fd) until it runs a program:
+/// while it brings a container up it is in there already, with descriptors that the container must not have.
+///
+/// # Errors
+/// What prctl(2) says.
+pub fn hide() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
+}
+
+/// Leaves the keys that the caller's session holds (keyrings(7)): they would be readable in a container.
+pub fn leave_session_keyring() {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: a null name asks for a new anonymous keyring; the call touches no memory of ours. A kernel without keyrings
+    // answers ENOSYS, and then there is nothing to leave.
+    unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>());
+    }
 }
 
 /// Makes the calling process the parent of its orphaned descendants (PR_SET_CHILD_SUBREAPER).

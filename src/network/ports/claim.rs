@@ -160,7 +160,7 @@ impl fmt::Display for OnHost<'_> {
 ///
 /// # Errors
 /// Everything that is wrong, one entry per port, and then none is bound.
-pub fn claim(ports: &[Port], held: &[Forwarder]) -> Result<Vec<Claimed>, Vec<ClaimError>> {
+pub fn claim(ports: &[Port], held: &[&Forwarder]) -> Result<Vec<Claimed>, Vec<ClaimError>> {
     // Those with a number first: the kernel must not choose, for another, one of them.
     let (named, any): (Vec<_>, Vec<_>) = ports.iter().enumerate().partition(|(_, port)| port.published.is_some());
     let mut outcomes: Vec<_> = named.into_iter().chain(any).map(|(place, port)| (place, take(port, held))).collect();
@@ -175,10 +175,18 @@ pub fn claim(ports: &[Port], held: &[Forwarder]) -> Result<Vec<Claimed>, Vec<Cla
     if errors.is_empty() { Ok(claimed) } else { Err(errors) }
 }
 
-fn take(port: &Port, held: &[Forwarder]) -> Result<Claimed, ClaimError> {
-    let ours = held.iter().find(|forwarder| forwarder.port() == port);
-    match ours.map(|forwarder| forwarder.claimed().try_clone()) {
-        Some(claimed) => claimed.map_err(|source| ClaimError::Bind { port: port.clone(), source }),
+fn take(port: &Port, held: &[&Forwarder]) -> Result<Claimed, ClaimError> {
+    // What it leads to may have changed; where it listens counts. One that the kernel chose stays with its service.
+    let place = |port: &Port| (port.host_ip, port.published, port.protocol);
+    let same = |forwarder: &&&Forwarder| match port.published {
+        Some(_) => place(forwarder.port()) == place(port),
+        None => forwarder.port() == port,
+    };
+    match held.iter().find(same).map(|forwarder| forwarder.claimed().try_clone()) {
+        Some(claimed) => {
+            let claimed = claimed.map_err(|source| ClaimError::Bind { port: port.clone(), source })?;
+            Ok(Claimed { port: port.clone(), ..claimed })
+        }
         None => claim_one(port),
     }
 }

@@ -113,8 +113,9 @@ impl Keeper {
         self.start(&Order::Launch(Box::new(launch)), fds.into_vec()).await
     }
 
-    /// Runs a program in a container, with `fds` as its standard input, output and error, the status descriptor, and, for
-    /// one with a terminal, the socket that is sent the terminal's controlling side.
+    /// Runs a program in a container, with `fds` as its standard input, output and error, the status descriptor, for one with
+    /// a terminal the socket that is sent the terminal's controlling side, the control group if there is one, and the hold on
+    /// the container's first process.
     ///
     /// # Errors
     /// What the kernel refused, or that the keeper has gone.
@@ -137,11 +138,7 @@ impl Keeper {
     }
 }
 
-async fn send_all(
-    socket: Arc<UnixStream>,
-    mut queue: mpsc::UnboundedReceiver<Outgoing>,
-    pending: Arc<Mutex<Pending>>,
-) -> io::Result<()> {
+async fn send_all(socket: Arc<UnixStream>, mut queue: mpsc::UnboundedReceiver<Outgoing>, pending: Arc<Mutex<Pending>>) {
     while let Some(Outgoing { bytes, fds, answer }) = queue.recv().await {
         {
             let mut pending = lock(&pending);
@@ -153,10 +150,20 @@ async fn send_all(
         let mut sent = 0;
         while sent < bytes.len() {
             let fds = if sent == 0 { &fds[..] } else { &[] };
-            sent += socket.async_io(Interest::WRITABLE, || sys::fds::send(socket.as_fd(), &bytes[sent..], fds)).await?;
+            let sending = socket.async_io(Interest::WRITABLE, || sys::fds::send(socket.as_fd(), &bytes[sent..], fds));
+            match sending.await {
+                Ok(n) => sent += n,
+                Err(error) => {
+                    // Too many descriptors in flight, or the keeper has gone. Nothing more can be asked of it, and nobody may
+                    // wait for an answer: with its socket closed it ends, and what it has made with it.
+                    tracing::error!(%error, "the keeper cannot be spoken to");
+                    let _ = rustix::net::shutdown(&*socket, rustix::net::Shutdown::Both);
+                    *lock(&pending) = Pending::default();
+                    return;
+                }
+            }
         }
     }
-    Ok(())
 }
 
 async fn receive_all(socket: &UnixStream, pending: &Mutex<Pending>) -> io::Result<()> {

@@ -17,8 +17,8 @@ pub(super) mod wire;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Keeper, Started};
-pub use process::fork_keeper;
 pub(super) use process::helper;
+pub use process::{Surroundings, fork_keeper};
 
 use super::{BringUpError, ExecOrder, Launch, NamespaceOrder};
 use crate::sys::{ExitStatus, NamespaceKind};

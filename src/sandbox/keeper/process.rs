@@ -6,7 +6,7 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use nix::{
@@ -28,14 +28,23 @@ use crate::{
     },
 };
 
+/// What the keeper knows of where it is.
+pub struct Surroundings {
+    /// A folder that only its mount namespace shows.
+    pub private: PathBuf,
+    /// How many descriptors a program may have open, softly (getrlimit(2)): as many as the caller of `up` could.
+    pub open_files: Option<u64>,
+}
+
 /// Starts the keeper as a fork of the calling process, which has to be single-threaded and in the user and mount
-/// namespaces that the stack's containers are to be made from. `private` is a folder that only this mount namespace shows.
+/// namespaces that the stack's containers are to be made from.
 ///
-/// The socket to talk to it and its pid come back; it ends when the socket is closed.
+/// The socket to talk to it and its pid come back. It ends when the socket is closed, and ends whatever it has made before
+/// that: nobody would hear of it any more.
 ///
 /// # Errors
 /// What socketpair(2) and clone3(2) say.
-pub fn fork_keeper(private: &Path) -> io::Result<(UnixStream, i32)> {
+pub fn fork_keeper(surroundings: Surroundings) -> io::Result<(UnixStream, i32)> {
     let (ours, theirs) = UnixStream::pair()?;
     match process::fork(CloneFlags::empty(), None)? {
         Fork::Parent(child) => Ok((ours, child.pid)),
@@ -43,8 +52,11 @@ pub fn fork_keeper(private: &Path) -> io::Result<(UnixStream, i32)> {
             // Nothing of the supervisor's may stay open here: its lock would outlive it.
             let closed = process::close_all_but(3, &[theirs.as_fd()]);
             let _ = rustix::thread::set_name(c"nsc-keeper");
-            let keeper = KeeperProcess { socket: theirs.into(), private: private.to_owned() };
+            // Whatever loses its parent in the host's pid namespace becomes ours, to be ended with the rest.
+            let _ = process::become_subreaper();
+            let keeper = KeeperProcess { socket: theirs.into(), surroundings };
             let done = closed.and_then(|()| keeper.run());
+            end_children();
             process::exit_now(i32::from(done.is_err()))
         }
     }
@@ -52,7 +64,24 @@ pub fn fork_keeper(private: &Path) -> io::Result<(UnixStream, i32)> {
 
 struct KeeperProcess {
     socket: OwnedFd,
-    private: PathBuf,
+    surroundings: Surroundings,
+}
+
+/// Kills children, and children that they leave to us, until there are none.
+fn end_children() {
+    loop {
+        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        for pid in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
+            // Not collected yet, so the number cannot mean another.
+            if let Ok(child) = PidFd::open(pid) {
+                let _ = child.signal(libc::SIGKILL);
+            }
+        }
+        // Waits for one; what it leaves comes up in the next round.
+        if process::reap_next().is_err() {
+            return;
+        }
+    }
 }
 
 impl KeeperProcess {
@@ -99,16 +128,18 @@ impl KeeperProcess {
             Err(error) => self.send(&Report::Failed { id, error }, &[]),
         };
         match order {
-            Order::Namespaces(order) => match namespaces::create(&order, fds.into_iter().next(), &self.private) {
-                Ok(made) => {
-                    let (kinds, fds): (Vec<_>, Vec<OwnedFd>) = made.namespaces.into_iter().unzip();
-                    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-                    self.send(&Report::Namespaces { id, kinds, init: made.init }, &fds)
+            Order::Namespaces(order) => {
+                match namespaces::create(&order, fds.into_iter().next(), &self.surroundings.private) {
+                    Ok(made) => {
+                        let (kinds, fds): (Vec<_>, Vec<OwnedFd>) = made.namespaces.into_iter().unzip();
+                        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+                        self.send(&Report::Namespaces { id, kinds, init: made.init }, &fds)
+                    }
+                    Err(error) => self.send(&Report::Failed { id, error }, &[]),
                 }
-                Err(error) => self.send(&Report::Failed { id, error }, &[]),
-            },
-            Order::Launch(launch) => started(launch::launch(&launch, fds, &self.private)),
-            Order::Exec(order) => started(exec::exec(&order, fds)),
+            }
+            Order::Launch(launch) => started(launch::launch(&launch, fds, &self.surroundings)),
+            Order::Exec(order) => started(exec::exec(&order, fds, &self.surroundings)),
         }
     }
 
