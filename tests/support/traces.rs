@@ -113,7 +113,9 @@ impl Traces {
         fn walk(folder: &Path, wanted: &str, found: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    if entry.file_name() == wanted {
+                    // Alone or with a digest behind it.
+                    let name = entry.file_name();
+                    if name.to_str().is_some_and(|name| name.split('.').next() == Some(wanted)) {
                         found.push(entry.path());
                     }
                     walk(&entry.path(), wanted, found);
