@@ -43,7 +43,7 @@ pub(super) async fn start(
     let mut unfinished = Unfinished { folder: (!folder.exists()).then(|| folder.clone()), group: None };
     create_folder(&folder).map_err(files("make the folder", &folder))?;
     let root = root(spec, stack, &folder).await?;
-    let mounts = mounts(spec, stack, &folder)?;
+    let mounts = mounts(spec, stack, &folder, changes)?;
     let (join, namespaces) = namespaces(spec, stack)?;
     let group = stack.group.as_ref().map(|group| group.create(&spec.service)).transpose();
     let group = group.map_err(files("make the control group of", Path::new(spec.name.as_str())))?;
@@ -325,7 +325,12 @@ fn unpack(archive: &Path, folder: &Path, single_id: bool) -> io::Result<()> {
 }
 
 /// What is mounted besides the usual: names, volumes, folders of the host, memory.
-fn mounts(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Vec<LaunchMount>, ExecutorError> {
+fn mounts(
+    spec: &ContainerSpec,
+    stack: &Stack,
+    folder: &Path,
+    changes: &UnboundedSender<Change>,
+) -> Result<Vec<LaunchMount>, ExecutorError> {
     let files = |what, path: &Path| {
         let path = path.to_owned();
         move |source| ExecutorError::Files { service: spec.service.clone(), what, path, source }
@@ -364,6 +369,12 @@ fn mounts(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Vec<Laun
             MountSource::Bind(source) => {
                 if fs::symlink_metadata(&source.source).is_err() && source.create_host_path {
                     create_folder(&source.source).map_err(files("make the folder", &source.source))?;
+                    let text = format!(
+                        "{} was not there; service `{}` gets an empty folder that has just been made there",
+                        source.source.display(),
+                        spec.service
+                    );
+                    let _ = changes.send(Change::Warning(text));
                 }
                 bind(&mount.target, source.source.clone(), source.read_only)
             }

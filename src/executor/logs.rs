@@ -60,6 +60,7 @@ pub(super) fn pump(file: Arc<File>, stream: Stream) -> io::Result<(OwnedFd, Join
 
 async fn take_down(mut reader: pipe::Receiver, mut file: &File, stream: Stream) -> io::Result<()> {
     let mut pending: Vec<u8> = Vec::new();
+    let mut lost = 0_u64;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let n = reader.read(&mut buffer).await?;
@@ -85,8 +86,29 @@ async fn take_down(mut reader: pipe::Receiver, mut file: &File, stream: Stream) 
             start = end;
         }
         pending.drain(..start);
-        // One write for all: on a file opened for appending the kernel keeps it in one piece.
-        file.write_all(&out)?;
+        // A service must not stop because a disk is full. How much is missing is said where it is missing, once that can be.
+        if lost > 0 {
+            let mut notice = Vec::new();
+            let log = format!("nscompose: {lost} bytes of the log were lost, the disk was full\n");
+            serde_json::to_writer(&mut notice, &LogLine { log, stream: Stream::Stderr, time })?;
+            notice.push(b'\n');
+            out.splice(0..0, notice);
+        }
+        // One write for all: on a file opened for appending the kernel keeps it in one piece, or a part of it on a full disk,
+        // which is taken away again, since half a line would spoil the next one.
+        let before = file.metadata().map(|meta| meta.len());
+        match file.write_all(&out) {
+            Ok(()) => lost = 0,
+            Err(error) => {
+                if lost == 0 {
+                    tracing::error!(%error, "a log cannot be written");
+                }
+                lost += n as u64;
+                if let Ok(before) = before {
+                    let _ = file.set_len(before);
+                }
+            }
+        }
         if n == 0 {
             return Ok(());
         }

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     os::fd::AsFd,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -167,6 +168,8 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
                 source,
             };
             let netns = Netns::from_fd(net.as_fd().try_clone_to_owned().map_err(open)?);
+            // As in Docker: whoever a service runs as, its ports are its own.
+            netns.run(|| fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")).map_err(open)?;
             let attach = |source| ExecutorError::Attach {
                 service: service.clone(),
                 network: "loopback".parse().expect("a valid name"),
@@ -262,11 +265,15 @@ fn write_hosts(files: &[HostsFile], stack: &Stack) -> Result<(), ExecutorError> 
     Ok(())
 }
 
-/// A folder for the contents of a volume, as `mkdir` would make it whatever the umask.
-pub(super) fn create_folder(path: &std::path::Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
+/// A folder for the contents of a volume, with the folders above it, open to look into whatever the umask is.
+pub(super) fn create_folder(path: &Path) -> io::Result<()> {
+    let mut missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    while let Some(folder) = missing.pop() {
+        match fs::create_dir(folder) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+            Ok(()) => fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?,
+        }
     }
-    fs::create_dir_all(path)?;
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+    if path.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }

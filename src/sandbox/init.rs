@@ -12,6 +12,7 @@ use crate::sys::process::{self, Child};
 pub(super) fn supervise(main: &Child) -> ! {
     // The log pipes have to close when the last program does, not when init does.
     let _ = process::close_all_but(0, &[main.pidfd.as_fd()]);
+    process::show();
     let _ = rustix::thread::set_name(c"init");
     process::block_signals();
     loop {
@@ -33,6 +34,7 @@ pub(super) fn supervise(main: &Child) -> ! {
 /// Holds a pid namespace until it is killed, reaping whatever ends.
 pub(super) fn hold() -> ! {
     let _ = process::close_all_but(0, &[]);
+    process::show();
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"nsc-init");
     process::block_signals();

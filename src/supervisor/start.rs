@@ -252,7 +252,7 @@ fn listen(runtime: &Path) -> io::Result<UnixListener> {
 fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut UnixStream) -> Result<(), Failure> {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
-        .with_writer(io::stderr)
+        .with_writer(|| Unfailing)
         .with_ansi(false)
         .try_init();
     let host = |what: &str, e: &dyn std::error::Error| Failure::host(format!("cannot {what}")).caused_by(e);
@@ -278,6 +278,19 @@ fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut U
     // kernel when this process ends.
     std::mem::forget(runtime);
     Ok(())
+}
+
+/// Standard error for the log of the supervisor, which may be on a full disk: what cannot be written is lost, and nothing else.
+struct Unfailing;
+
+impl Write for Unfailing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(rustix::stdio::stderr(), bytes).unwrap_or(bytes.len()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Lets the keeper end, which ends whatever is left of its children, and waits until it has.

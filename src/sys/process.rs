@@ -280,6 +280,12 @@ pub fn hide() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
 }
 
+/// Takes [`hide`] back, for a process that goes on without running a program and has nothing open any more: the supervisor
+/// of an ordinary user could not look into it either.
+pub fn show() {
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable);
+}
+
 /// Leaves the keys that the caller's session holds (keyrings(7)): they would be readable in a container.
 pub fn leave_session_keyring() {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
