@@ -1,7 +1,7 @@
 //! `nscompose down`.
 
 use super::{
-    files::{load_project, project_name, tell_apart},
+    files::{file_list, load_project, project_name, same_stack, tell_apart},
     settings::Settings,
     stack::{carry_out, open, open_if_up, wait_for_end},
 };
@@ -48,6 +48,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         settings.printer.progress(name.as_str(), "is not up, nothing to do");
         return Ok(0);
     };
+    if settings.project_name.is_none() {
+        same_stack(&name, &file_list(&words, settings)?, &opened.snapshot)?;
+    }
     opened.on_runtime(async |mut connection, _| {
         let request = Request::Down { timeout_ms: args.timeout.map(|seconds| u64::from(seconds) * 1000), volumes };
         carry_out(&mut connection, &request, |event| match event {

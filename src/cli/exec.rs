@@ -28,6 +28,12 @@ use crate::{
 /// Its exit code is the command's. It gets a terminal when standard input and output are one.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Standard input is handed on anyway; for those who are used to it
+    #[arg(short = 'i', long = "interactive", hide = true)]
+    _interactive: bool,
+    /// A terminal is given where there is one anyway; likewise
+    #[arg(short = 't', long = "tty", hide = true)]
+    _tty: bool,
     /// No terminal, whatever the streams are
     #[arg(short = 'T', long = "no-tty")]
     no_tty: bool,
@@ -56,6 +62,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         return Err(Failure::usage("`exec` needs a service and a command").hint("nscompose exec SERVICE COMMAND"));
     }
     let service = words.remove(0);
+    if words.first().is_some_and(|word| word == "--") && words.len() > 1 {
+        words.remove(0);
+    }
     let name = project_name(&Words { files, services: Vec::new() }, settings)?;
     let layout = settings.layout.stack(&name);
     let Some(opened) = open_if_up(&layout)? else {

@@ -1,12 +1,16 @@
 //! Which files and which services the words of a command line name.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use super::settings::Settings;
 use crate::{
     diagnostics::{Failure, suggest},
     load::{LoadOptions, Loaded, load},
-    model::{Project, ProjectName, ServiceName},
+    model::{Project, ProjectName, Rootfs, ServiceName},
+    supervisor::Snapshot,
 };
 
 /// The words behind a verb, told apart.
@@ -41,6 +45,44 @@ pub(super) fn project_name(words: &Words, settings: &Settings) -> Result<Project
         return name.parse().map_err(|e| Failure::usage("the name given with -p cannot be one").caused_by(&e));
     }
     Ok(crate::load::project_name(&options(words, settings)?)?)
+}
+
+/// Refuses to touch a stack of the same name that was brought up from another place: two folders of one name are not one
+/// stack. Further files beside the first one may come and go.
+pub(super) fn same_stack(name: &ProjectName, files: &[PathBuf], snapshot: &Snapshot) -> Result<(), Failure> {
+    match (snapshot.files.first(), files.first()) {
+        (Some(theirs), Some(ours)) if theirs != ours && !snapshot.observed.containers.is_empty() => {
+            Err(Failure::operation(format!(
+                "stack `{name}` is up already, and it was brought up from {}",
+                theirs.display()
+            ))
+            .hint("give this one a name of its own with -p NAME or `name:`, or take the other one down with its file"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The files that the command line means, without reading them.
+pub(super) fn file_list(words: &Words, settings: &Settings) -> Result<Vec<PathBuf>, Failure> {
+    Ok(crate::load::project_files(&options(words, settings)?)?)
+}
+
+/// Checks what the files of the selected services are made from, before anything is touched.
+pub(super) fn check_roots(project: &Project, selected: &BTreeSet<ServiceName>) -> Result<(), Failure> {
+    for (name, service) in project.services.iter().filter(|(name, _)| selected.is_empty() || selected.contains(name)) {
+        let (path, what, fits) = match &service.rootfs {
+            Rootfs::Host => continue,
+            Rootfs::Directory(path) => (path, "a folder", path.is_dir()),
+            Rootfs::Tar(path) => (path, "a tar file", path.is_file()),
+        };
+        if !fits {
+            let found = if path.exists() { format!("is not {what}") } else { "is not there".to_owned() };
+            return Err(Failure::operation(format!("service `{name}`: its rootfs {} {found}", path.display())).hint(
+                "`rootfs:` is `host`, a folder, or a tar file; relative paths start from the folder of the file",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn options(words: &Words, settings: &Settings) -> Result<LoadOptions, Failure> {

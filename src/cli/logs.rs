@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     diagnostics::Failure,
-    ui::{LogFollower, LogPrinter, LogStyle},
+    ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogStyle},
 };
 
 /// Show what the services have written, merged by time
@@ -61,7 +61,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         if let Some(tail) = args.tail {
             lines.drain(..lines.len().saturating_sub(tail));
         }
-        if printer.print(&lines).is_err() || !args.follow {
+        let write = |e: std::io::Error| Failure::host("cannot write to standard output").caused_by(&e);
+        let printed = printer.print(&lines);
+        let read_on = args.follow && printed.is_ok();
+        printed.filter_broken_pipe().map_err(write)?;
+        if !read_on {
             return Ok(0);
         }
         loop {
@@ -71,7 +75,10 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 reply = connection.next() => ended = !matches!(reply, Ok(Some(_))),
             }
             let lines = follower.read().map_err(read)?;
-            if printer.print(&lines).is_err() || ended {
+            let printed = printer.print(&lines);
+            let read_on = !ended && printed.is_ok();
+            printed.filter_broken_pipe().map_err(write)?;
+            if !read_on {
                 return Ok(0);
             }
         }

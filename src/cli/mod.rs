@@ -19,7 +19,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{diagnostics::Failure, ui::Printer};
+use crate::{
+    diagnostics::{Failure, suggest},
+    ui::Printer,
+};
 use settings::Settings;
 
 /// Brings up the services of a Compose file straight on Linux namespaces: no daemon, no root.
@@ -65,6 +68,49 @@ enum Verb {
     Logs(logs::Args),
     Exec(exec::Args),
     Plan(plan::Args),
+    /// Anything else, to be told what it is.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
+/// Verbs of Docker Compose that are not here yet, each with what serves meanwhile.
+const NOT_YET: [(&str, &str); 24] = [
+    ("attach", "`logs -f` shows what services write"),
+    ("build", "set `rootfs: host`, a folder or a tar file"),
+    ("config", "`plan` loads the file and shows what it comes to"),
+    ("cp", "use a bind mount, or `exec SERVICE cat FILE`"),
+    ("create", "`up -d` makes and starts"),
+    ("events", "`ps` shows what is"),
+    ("images", "set `rootfs: host`, a folder or a tar file"),
+    ("kill", "`down -t 0` ends the stack at once"),
+    ("ls", "`ps` shows one stack"),
+    ("pause", "there is nothing in its place"),
+    ("port", "`ps` shows the ports"),
+    ("pull", "set `rootfs: host`, a folder or a tar file"),
+    ("push", "set `rootfs: host`, a folder or a tar file"),
+    ("restart", "`down` and `up -d`"),
+    ("rm", "`down` removes"),
+    ("run", "`exec SERVICE COMMAND` runs in a service that is up"),
+    ("scale", "name the service several times in the file"),
+    ("start", "`up -d` starts what has ended"),
+    ("stats", "there is nothing in its place"),
+    ("stop", "`down` stops and removes"),
+    ("top", "`exec SERVICE ps ax`"),
+    ("unpause", "there is nothing in its place"),
+    ("wait", "`logs -f` ends with the stack"),
+    ("watch", "there is nothing in its place"),
+];
+
+fn other(words: &[String]) -> Failure {
+    let verb = words.first().map(String::as_str).unwrap_or_default();
+    if let Some((_, instead)) = NOT_YET.iter().find(|(name, _)| *name == verb) {
+        return Failure::usage(format!("`{verb}` is not supported yet")).hint(*instead);
+    }
+    let failure = Failure::usage(format!("there is no verb `{verb}`"));
+    match suggest(verb, ["up", "down", "ps", "logs", "exec", "plan"]) {
+        Some(name) => failure.hint(format!("did you mean `{name}`?")),
+        None => failure.hint("`nscompose --help` lists them"),
+    }
 }
 
 impl Verb {
@@ -74,7 +120,7 @@ impl Verb {
             Self::Down(args) => &args.more.files,
             Self::Ps(args) => &args.more.files,
             Self::Plan(args) => &args.more.files,
-            Self::Logs(_) | Self::Exec(_) => &[],
+            Self::Logs(_) | Self::Exec(_) | Self::Other(_) => &[],
         }
     }
 }
@@ -104,5 +150,6 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Logs(args) => logs::run(&args, &settings),
         Verb::Exec(args) => exec::run(&args, &settings),
         Verb::Plan(args) => plan::run(&args, &settings),
+        Verb::Other(words) => Err(other(&words)),
     }
 }

@@ -7,11 +7,9 @@ use super::{
 };
 use crate::{
     diagnostics::Failure,
-    model::{Host, Observed},
-    network::netlink::host_routes,
+    model::Observed,
     plan::{self, Intent},
-    sandbox::StackIds,
-    supervisor::observe,
+    supervisor::{host, observe},
 };
 
 /// Show what `up` would do, each step with its reason, and touch nothing
@@ -35,17 +33,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
     let running = settings.layout.stack(&project.name).connect().ok();
     let running = running.and_then(|stream| observe(&stream).ok().flatten());
-    let observed = running.map_or_else(nothing_yet, |snapshot| Ok(snapshot.observed))?;
+    let observed = match running {
+        Some(snapshot) => snapshot.observed,
+        None => Observed { host: host()?, ..Observed::default() },
+    };
     let plan = plan::up(&project, &observed, &intent).map_err(|e| no_plan(&e))?;
-    settings.printer.data(&plan.to_string());
+    settings.printer.data(&plan.to_string())?;
     Ok(if plan.is_empty() { 0 } else { CHANGES })
-}
-
-/// A stack that is not up, on this machine and for this account.
-fn nothing_yet() -> Result<Observed, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
-    let routes = runtime.block_on(host_routes()).unwrap_or_default().into_iter().collect();
-    let host = Host { ids: StackIds::of_caller().for_plan(), routes };
-    Ok(Observed { host, ..Observed::default() })
 }

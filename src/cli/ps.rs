@@ -47,13 +47,13 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     }
     if args.services {
         let names: String = observed.containers.keys().map(|name| format!("{name}\n")).collect();
-        settings.printer.data(&names);
+        settings.printer.data(&names)?;
         return Ok(0);
     }
     let rows = container_rows(&observed, jiff::Timestamp::now());
     settings.printer.data(&match args.format {
         Format::Table => containers_table(&rows),
         Format::Json => containers_json(&rows),
-    });
+    })?;
     Ok(0)
 }

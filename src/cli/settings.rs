@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::Global;
-use crate::{diagnostics::Failure, sandbox::StackIds, state::Layout, ui::Printer};
+use crate::{diagnostics::Failure, state::Layout, supervisor::is_root_of_machine, ui::Printer};
 
 /// Everything that a verb needs to know about where it was called; nothing deeper reads the environment.
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ fn layout(home: Option<&Path>, directory: &Path, environment: &BTreeMap<String, 
     }
     let uid = nix::unistd::geteuid();
     // Root of an inner user namespace is an ordinary user outside, whose places it can write to.
-    if StackIds::of_caller() == StackIds::Root {
+    if is_root_of_machine() {
         return Ok(Layout::new(Path::new("/run/nscompose"), Path::new("/var/lib/nscompose")));
     }
     let absolute = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());

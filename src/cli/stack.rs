@@ -9,10 +9,11 @@ use std::{
 use crate::{
     diagnostics::{Failure, FailureKind},
     model::Port,
-    network::ports::owner_of,
     plan::PlanError,
     state::StackLayout,
-    supervisor::{Connection, Event, Reply, Request, Snapshot, connect, connect_or_start, observe},
+    supervisor::{
+        Connection, Event, Reply, Request, Snapshot, connect, connect_or_start, more_ids_hint, observe, owner_of,
+    },
 };
 
 /// A stack that answers, and what it said there is.
@@ -93,9 +94,10 @@ pub(super) fn name_owners(failure: Failure, taken: &[Port]) -> Failure {
 /// Why there is nothing to carry out.
 pub(super) fn no_plan(error: &PlanError) -> Failure {
     let failure = Failure::from_error(FailureKind::Operation, error);
-    match error.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
+    match (error, error.hint()) {
+        (PlanError::SingleId { .. }, _) => failure.hint(more_ids_hint()),
+        (_, Some(hint)) => failure.hint(hint),
+        (_, None) => failure,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
-    files::{load_project, services, tell_apart},
+    files::{check_roots, load_project, same_stack, services, tell_apart},
     settings::Settings,
     stack::{carry_out, connection, gone, look_again, name_owners, no_plan, open, talk, until_done, wait_for_end},
 };
@@ -15,7 +15,7 @@ use crate::{
     plan::{self, Intent},
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
-    ui::{LogFollower, LogPrinter, LogStyle, Printer},
+    ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogStyle, Printer},
 };
 
 /// Bring the stack up, or the named services with all they need
@@ -46,8 +46,15 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let project = load_project(&words, settings)?;
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
+    check_roots(&project, &intent.services)?;
     let layout = settings.layout.stack(&project.name);
     open(&layout)?.on_runtime(async |mut connection, snapshot| {
+        same_stack(&project.name, &project.files, &snapshot)?;
+        for orphan in snapshot.observed.containers.keys().filter(|name| !project.services.contains_key(name)) {
+            settings
+                .printer
+                .warning(&format!("service `{orphan}` runs and is not in the file any more; `down` removes it"));
+        }
         let progress = Progress { printer: settings.printer, started: Instant::now() };
         let (snapshot, unchanged) = submit(&mut connection, snapshot, &project, &intent, !args.detach).await?;
         if args.detach {
@@ -82,6 +89,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             progress,
             follower: LogFollower::new(&layout.logs(), []),
             logs: LogPrinter::new(style, names.iter().map(ToString::to_string)),
+            log_lost: false,
             running: snapshot
                 .observed
                 .containers
@@ -153,6 +161,7 @@ struct Foreground<'a> {
     progress: Progress,
     follower: LogFollower,
     logs: LogPrinter,
+    log_lost: bool,
     running: BTreeSet<ServiceName>,
 }
 
@@ -246,8 +255,14 @@ impl Foreground<'_> {
     }
 
     fn print_logs(&mut self) {
-        // Nobody reading any more is no reason to leave the stack alone.
-        let _ = self.follower.read().and_then(|lines| self.logs.print(&lines));
+        // Nobody reading any more is no reason to leave the stack alone; a full disk is one to say so.
+        let printed = self.follower.read().and_then(|lines| self.logs.print(&lines));
+        if let Err(error) = printed.filter_broken_pipe()
+            && !self.log_lost
+        {
+            self.log_lost = true;
+            self.progress.printer.warning(&format!("log lines are not shown any more: {error}"));
+        }
     }
 }
 

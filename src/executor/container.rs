@@ -10,8 +10,7 @@ use std::{
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc::UnboundedSender, task::JoinHandle};
 
 use super::{
-    Change, ExecutorError, Stack,
-    logs::{self, Stream},
+    Change, ExecutorError, Stack, logs,
     operation::create_folder,
     run::Claims,
     stack::Running,
@@ -25,6 +24,7 @@ use crate::{
     sandbox::{
         BringUpError, HostView, Launch, LaunchFds, LaunchMount, LaunchSource, Process, Root, SandboxError, SharedFiles,
     },
+    state::Stream,
     sys::NamespaceKind,
 };
 
@@ -235,6 +235,7 @@ fn process(spec: &ContainerSpec) -> Process {
         argv: spec.argv.clone(),
         environment,
         working_dir: spec.working_dir.clone(),
+        make_working_dir: true,
         user: spec.user.clone(),
         single_id: spec.ids.count == 1,
     }

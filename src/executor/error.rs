@@ -9,7 +9,7 @@ use crate::{
         netlink::NetlinkError,
         ports::{ClaimError, PortOwner},
     },
-    sandbox::{BringUpStep, SandboxError},
+    sandbox::{BringUpStep, SandboxError, more_ids_hint},
 };
 
 /// An operation failed; `Display` says which, the sources say why.
@@ -143,10 +143,9 @@ impl ExecutorError {
                 (BringUpStep::Exec(_), libc::ENOEXEC) => {
                     failure.hint("it is not a program of this machine, or a script without a `#!` line")
                 }
-                (BringUpStep::BecomeUser(_), libc::EINVAL) => failure.hint(
-                    "this id does not exist in the container: give your account a range of ids with \
-                     `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER` (package uidmap)",
-                ),
+                (BringUpStep::BecomeUser(_), libc::EINVAL) => {
+                    failure.hint(format!("this id does not exist in the container: {}", more_ids_hint()))
+                }
                 (BringUpStep::Root(_), libc::EINVAL) => failure.hint(
                     "the writable layer needs a file system that overlayfs can write to: set NSCOMPOSE_HOME to a folder \
                      on ext4, xfs, btrfs or tmpfs",

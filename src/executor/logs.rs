@@ -1,6 +1,4 @@
-//! What containers write: from their pipes into a file per service, line by line.
-//!
-//! The format is that of Docker's json-file driver: `{"log":"text\n","stream":"stdout","time":"2026-01-02T03:04:05.6Z"}`.
+//! What containers write: from their pipes into a file per service, line by line ([`LogLine`]).
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,32 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncReadExt, net::unix::pipe, task::JoinHandle};
 
-/// Which of the two streams a line came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-/// One line, or a part of one that is very long or was not ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogLine {
-    /// The text, with its line break if it has one; what is not UTF-8 shows as U+FFFD.
-    pub log: String,
-    /// Which of the two streams it came from.
-    pub stream: Stream,
-    /// When it came.
-    pub time: jiff::Timestamp,
-}
-
-/// Longest line that is kept in one piece, as in Docker.
-const MAX_LINE: usize = 16 * 1024;
+use crate::state::{LogLine, Stream};
 
 /// A log file that is only ever appended to.
 pub(super) fn open(path: &Path) -> io::Result<Arc<File>> {
@@ -75,13 +50,13 @@ async fn take_down(mut reader: pipe::Receiver, mut file: &File, stream: Stream) 
         pending.extend_from_slice(&buffer[..n]);
         let mut start = 0;
         while let Some(end) = pending[start..].iter().position(|byte| *byte == b'\n') {
-            for part in pending[start..=start + end].chunks(MAX_LINE) {
+            for part in pending[start..=start + end].chunks(LogLine::MAX) {
                 write_line(part)?;
             }
             start += end + 1;
         }
-        while n == 0 && start < pending.len() || pending.len() - start >= MAX_LINE {
-            let end = pending.len().min(start + MAX_LINE);
+        while n == 0 && start < pending.len() || pending.len() - start >= LogLine::MAX {
+            let end = pending.len().min(start + LogLine::MAX);
             write_line(&pending[start..end])?;
             start = end;
         }
@@ -124,7 +99,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("folder");
         let path = dir.path().join("logs/x.jsonl");
         let (writer, task) = pump(open(&path).expect("file"), Stream::Stderr).expect("pipe");
-        let long = "x".repeat(MAX_LINE + 5);
+        let long = "x".repeat(LogLine::MAX + 5);
         File::from(writer).write_all(format!("one\n\n{long}\nlast").as_bytes()).expect("write");
         task.await.expect("pump");
         let text = std::fs::read_to_string(path).expect("log");
@@ -132,6 +107,6 @@ mod tests {
         let logs: Vec<&str> = lines.iter().map(|line| line.log.as_str()).collect();
         assert_eq!(logs.concat(), format!("one\n\n{long}\nlast"));
         assert_eq!(&logs[..2], ["one\n", "\n"]);
-        assert!(lines.iter().all(|line| line.stream == Stream::Stderr && line.log.len() <= MAX_LINE));
+        assert!(lines.iter().all(|line| line.stream == Stream::Stderr && line.log.len() <= LogLine::MAX));
     }
 }

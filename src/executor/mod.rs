@@ -20,6 +20,5 @@ mod stop;
 
 pub use change::Change;
 pub use error::ExecutorError;
-pub use logs::LogLine;
 pub use run::run;
 pub use stack::{Exec, ExecError, Stack};

@@ -178,6 +178,7 @@ impl Stack {
             let container = container.ok_or_else(|| ExecError::NotRunning(exec.service.clone()))?;
             let mut process = container.process.clone();
             process.argv = exec.argv;
+            process.make_working_dir = false;
             process.user = exec.user.or(process.user);
             process.working_dir = exec.working_dir.unwrap_or(process.working_dir);
             for (name, value) in exec.environment {

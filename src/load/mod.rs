@@ -96,6 +96,14 @@ pub fn project_name(options: &LoadOptions) -> Result<ProjectName, Diagnostics> {
     }
 }
 
+/// The files that the options name or that are found, absolute, in the order in which they are merged.
+///
+/// # Errors
+/// When there are none to be found.
+pub fn project_files(options: &LoadOptions) -> Result<Vec<PathBuf>, Diagnostics> {
+    Ok(files(options)?.0)
+}
+
 /// The files, absolute, and the folder that their relative paths start from.
 fn files(options: &LoadOptions) -> Result<(Vec<PathBuf>, PathBuf), Diagnostics> {
     let files = if options.files.is_empty() { discover(&options.directory)? } else { options.files.clone() };

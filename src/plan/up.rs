@@ -52,12 +52,8 @@ impl PlanError {
     /// How to mend it, if it can be said in general.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::UnknownService(_) | Self::NoAddress(_) => None,
+            Self::UnknownService(_) | Self::NoAddress(_) | Self::SingleId { .. } => None,
             Self::NoSubnet(_) => Some("`ip route` shows the routes; a narrower one leaves room"),
-            Self::SingleId { .. } => Some(
-                "give your account a range of ids with `sudo usermod --add-subuids 100000-165535 --add-subgids \
-                 100000-165535 $USER`, and install newuidmap (package uidmap)",
-            ),
         }
     }
 }

@@ -89,8 +89,10 @@ pub struct Process {
     pub argv: Vec<String>,
     /// The whole environment as NAME, value; HOME and PATH are added where they are missing.
     pub environment: Vec<(String, String)>,
-    /// Working directory, made where it is missing.
+    /// Working directory.
     pub working_dir: PathBuf,
+    /// Make it where it is missing.
+    pub make_working_dir: bool,
     /// Who it runs as; none is root.
     pub user: Option<UserSpec>,
     /// The user namespace has a single id.

@@ -58,7 +58,7 @@ impl Prepared {
     /// have it after.
     pub(super) fn enter(&self, process: &Process) -> Result<(), BringUpError> {
         let failed = |e: io::Error| BringUpStep::WorkingDir(process.working_dir.clone()).failed(e);
-        if !process.working_dir.is_dir() {
+        if process.make_working_dir && !process.working_dir.is_dir() {
             fs::create_dir_all(&process.working_dir).map_err(failed)?;
         }
         for stream in [rustix::stdio::stdout(), rustix::stdio::stderr()] {

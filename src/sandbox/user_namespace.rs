@@ -90,6 +90,27 @@ fn ranges(text: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
         .collect()
 }
 
+/// How an account gets a range of ids: with the first that nobody has. Two accounts with the same one could reach each
+/// other's files.
+pub fn more_ids_hint() -> String {
+    let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    let first = first_free(&(read("/etc/subuid") + &read("/etc/subgid")));
+    let range = format!("{first}-{}", first.saturating_add(65_535));
+    format!(
+        "give your account a range of ids with `sudo usermod --add-subuids {range} --add-subgids {range} $USER`, and \
+         install newuidmap (package uidmap)"
+    )
+}
+
+/// The first id behind all ranges that are given out, and above those of accounts (SUB_UID_MIN, login.defs(5)).
+fn first_free(ranges: &str) -> u32 {
+    let ends = ranges.lines().filter_map(|line| {
+        let mut fields = line.trim().split(':').skip(1).map(|field| field.parse::<u32>().ok());
+        fields.next()??.checked_add(fields.next()??)
+    });
+    ends.fold(100_000, u32::max)
+}
+
 fn find_program(name: &str) -> Option<PathBuf> {
     // Fixed places besides PATH: an ordinary user's may lack sbin.
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -218,6 +239,12 @@ mod tests {
         let text = "root:1:2\ndev:100000:65536\n1000:300000:10\nother:5:5\nbroken\ndev:x:1\n";
         assert_eq!(ranges(text, 1000, Some("dev")), [(100_000, 65_536), (300_000, 10)]);
         assert_eq!(ranges(text, 7, None), []);
+    }
+
+    #[test]
+    fn a_free_range_is_behind_all_that_are_given_out() {
+        assert_eq!(first_free(""), 100_000);
+        assert_eq!(first_free("dev:100000:65536\nother:165536:65536\nbroken\nlow:5:5\n"), 231_072);
     }
 
     #[test]

@@ -17,8 +17,10 @@
 
 mod layout;
 mod lock;
+mod log;
 mod record;
 
 pub use layout::{Layout, StackLayout};
 pub use lock::{Lock, LockError};
+pub use log::{LogLine, Stream};
 pub use record::{Entry, Journal, ProcessRecord};

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     diagnostics::{Failure, FailureKind},
     executor::{Exec, ExecError, Stack},
-    sandbox::{BringUpStep, SandboxError},
+    sandbox::{BringUpStep, SandboxError, more_ids_hint},
     sys,
 };
 
@@ -156,6 +156,9 @@ fn failure(error: &ExecError) -> Failure {
                 failure.hint(format!("the container has no program `{program}`")).with_exit_code(127)
             }
             BringUpStep::Exec(_) => failure.with_exit_code(126),
+            BringUpStep::BecomeUser(_) if error.errno == libc::EINVAL => {
+                failure.hint(format!("this id does not exist in the container: {}", more_ids_hint()))
+            }
             _ => failure,
         },
         _ => failure,

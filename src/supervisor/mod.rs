@@ -14,9 +14,11 @@
 mod client;
 mod connection;
 mod dispatcher;
+mod host;
 mod protocol;
 mod start;
 
 pub use client::{Connection, observe};
+pub use host::{host, is_root_of_machine, more_ids_hint, owner_of};
 pub use protocol::{Event, ExecRequest, Reply, Request, Snapshot};
 pub use start::{connect, connect_or_start};

@@ -12,7 +12,7 @@ use anstyle::{AnsiColor, Color, Style};
 use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 
-use crate::{executor::LogLine, sys};
+use crate::{state::LogLine, sys};
 
 /// How lines are shown.
 #[derive(Debug, Clone, Copy)]
@@ -30,8 +30,8 @@ pub struct LogPrinter {
     style: LogStyle,
     width: usize,
     colors: BTreeMap<String, Style>,
-    /// Services whose last line was not ended: what comes next belongs to it.
-    unended: BTreeSet<String>,
+    /// The service whose line is not ended yet: what it says next goes on behind it.
+    unended: Option<String>,
 }
 
 /// Told apart easily and readable on dark and light; red is for errors.
@@ -45,7 +45,7 @@ impl LogPrinter {
         let width = services.iter().map(|name| name.len()).max().unwrap_or(0);
         let colors = services.into_iter().zip(COLORS.into_iter().cycle());
         let colors = colors.map(|(name, color)| (name, Style::new().fg_color(Some(Color::Ansi(color))))).collect();
-        Self { style, width, colors, unended: BTreeSet::new() }
+        Self { style, width, colors, unended: None }
     }
 
     /// Writes lines, in the order in which they are given, to standard output.
@@ -55,25 +55,25 @@ impl LogPrinter {
     pub fn print(&mut self, lines: &[(String, LogLine)]) -> io::Result<()> {
         let mut out = BufWriter::new(io::stdout().lock());
         for (service, line) in lines {
-            if self.style.prefix && !self.unended.contains(service) {
+            let goes_on = self.unended.as_deref() == Some(service.as_str());
+            if !goes_on && self.unended.take().is_some() {
+                // Another service's line does not go behind it.
+                writeln!(out)?;
+            }
+            if self.style.prefix && !goes_on {
                 let style = self.colors.get(service).copied().filter(|_| self.style.color).unwrap_or_default();
                 write!(out, "{style}{service:width$} |{style:#} ", width = self.width)?;
             }
-            if self.style.timestamps && !self.unended.contains(service) {
+            if self.style.timestamps && !goes_on {
                 write!(out, "{:.9} ", line.time)?;
             }
             out.write_all(line.log.as_bytes())?;
-            // Another service's line must not end up behind an unended one.
-            let ended = line.log.ends_with('\n');
-            let more = line.log.len() >= 16 * 1024;
-            if !ended && !more {
+            // A very long line comes in parts; a short one without an end is the last of its service.
+            let has_more = !line.log.ends_with('\n') && line.log.len() >= LogLine::MAX;
+            if !line.log.ends_with('\n') && !has_more {
                 writeln!(out)?;
             }
-            if !ended && more {
-                self.unended.insert(service.clone())
-            } else {
-                self.unended.remove(service)
-            };
+            self.unended = has_more.then(|| service.clone());
         }
         out.flush()
     }

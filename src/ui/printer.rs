@@ -6,6 +6,21 @@ use anstyle::{AnsiColor, Style};
 
 use crate::diagnostics::{Diagnostics, Failure, sanitize};
 
+/// Takes a reader that has gone away as success.
+pub trait FilterBrokenPipe {
+    /// The result, but for EPIPE.
+    ///
+    /// # Errors
+    /// Any other.
+    fn filter_broken_pipe(self) -> io::Result<()>;
+}
+
+impl FilterBrokenPipe for io::Result<()> {
+    fn filter_broken_pipe(self) -> io::Result<()> {
+        self.or_else(|e| if e.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
+    }
+}
+
 /// Writes to standard output and standard error. A reader that has gone away is no reason to fail.
 #[derive(Debug, Clone, Copy)]
 pub struct Printer {
@@ -30,9 +45,14 @@ impl Printer {
         anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never && io::stdout().is_terminal()
     }
 
-    /// Data.
-    pub fn data(self, text: &str) {
-        let _ = anstream::stdout().write_all(text.as_bytes());
+    /// Data. A reader that has gone away has had what it wanted.
+    ///
+    /// # Errors
+    /// When it cannot be written, as to a full disk.
+    pub fn data(self, text: &str) -> Result<(), Failure> {
+        let mut stdout = anstream::stdout();
+        let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        written.filter_broken_pipe().map_err(|e| Failure::host("cannot write to standard output").caused_by(&e))
     }
 
     /// Something that happened to a thing: `db  started`.
