@@ -385,7 +385,10 @@ fn mounts(
                     None => folder.join(format!("volume{i}")),
                 };
                 create_folder(&path).map_err(files("make the folder", &path))?;
-                bind(&mount.target, path, volume.read_only)
+                // A database that does not run as root has to be able to write to its new volume.
+                let give = spec.user.is_some() && fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
+                let source = LaunchSource::Bind { path, read_only: volume.read_only, give };
+                LaunchMount { target: mount.target.clone(), source }
             }
             MountSource::Tmpfs(tmpfs) => {
                 LaunchMount { target: mount.target.clone(), source: LaunchSource::Tmpfs(tmpfs.clone()) }
@@ -396,7 +399,7 @@ fn mounts(
 }
 
 fn bind(target: impl AsRef<Path>, path: PathBuf, read_only: bool) -> LaunchMount {
-    LaunchMount { target: target.as_ref().to_owned(), source: LaunchSource::Bind { path, read_only } }
+    LaunchMount { target: target.as_ref().to_owned(), source: LaunchSource::Bind { path, read_only, give: false } }
 }
 
 /// A resolv.conf for a stack without a name server: what /etc/hosts does not know is unknown at once, since nobody listens

@@ -131,6 +131,9 @@ impl ExecutorError {
                 }
                 failure
             }
+            Self::Files { source, .. } | Self::Volume { source, .. } if source.raw_os_error() == Some(libc::EMFILE) => {
+                failure.hint("a service takes about ten descriptors of the supervisor; raise the hard limit (`ulimit -Hn`)")
+            }
             Self::Start { source: SandboxError::BringUp(error), .. } => match (&error.step, error.errno) {
                 (BringUpStep::Exec(program), libc::ENOENT) if program.contains('/') => failure
                     .hint(format!("`{program}` is not in the container, or the interpreter in its first line is not")),

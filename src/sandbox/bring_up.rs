@@ -17,7 +17,7 @@ use super::{
     error::{BringUpError, BringUpStep},
     in_root::{Kind, mount_point},
     init,
-    launch::{Launch, LaunchFds},
+    launch::{Launch, LaunchFds, LaunchSource},
     program,
 };
 use crate::{
@@ -103,7 +103,13 @@ fn bring_up(
     pivot(root.as_fd()).map_err(|e| BringUpStep::Pivot.failed(e))?;
     drop(root);
 
-    program::prepare(&launch.process)?.enter(&launch.process)?;
+    let prepared = program::prepare(&launch.process)?;
+    for mount in &launch.mounts {
+        if let LaunchSource::Bind { give: true, .. } = &mount.source {
+            prepared.take_over(&mount.target)?;
+        }
+    }
+    prepared.enter(&launch.process)?;
 
     if launch.init {
         match process::fork(CloneFlags::empty(), None).map_err(|e| BringUpStep::Fork.failed(e))? {

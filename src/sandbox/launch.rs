@@ -59,6 +59,8 @@ pub enum LaunchSource {
         path: PathBuf,
         /// Nothing can be written through it.
         read_only: bool,
+        /// It is new and empty, and becomes that of whoever the container runs as.
+        give: bool,
     },
     /// A new tmpfs.
     Tmpfs(TmpfsMount),
@@ -291,7 +293,7 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
     for mount in &launch.mounts {
         match &mount.source {
             LaunchSource::Tmpfs(tmpfs) => attach(&mount.target, Kind::Directory, Content::Tmpfs(tmpfs.clone())),
-            LaunchSource::Bind { path, read_only } => {
+            LaunchSource::Bind { path, read_only, .. } => {
                 let failed = |e| BringUpStep::MountSource(path.clone()).failed(e);
                 let source = root::bind(path, *read_only, id_map).map_err(failed)?;
                 let kind = if is_directory(source.as_fd()).map_err(failed)? { Kind::Directory } else { Kind::File };

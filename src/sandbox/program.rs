@@ -54,6 +54,12 @@ pub(super) fn prepare(process: &Process) -> Result<Prepared, BringUpError> {
 }
 
 impl Prepared {
+    /// Makes a folder that of the user.
+    pub(super) fn take_over(&self, folder: &Path) -> Result<(), BringUpError> {
+        std::os::unix::fs::lchown(folder, Some(self.credentials.uid), Some(self.credentials.gid))
+            .map_err(|e| BringUpStep::Internal(format!("give {} to its user", folder.display())).failed(e))
+    }
+
     /// Enters the working directory and becomes the user. What needs root of the container comes before, what must not
     /// have it after.
     pub(super) fn enter(&self, process: &Process) -> Result<(), BringUpError> {

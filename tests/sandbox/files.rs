@@ -278,3 +278,17 @@ fn set_user_id_programs_gain_nothing_outside() {
     let set = meta.permissions().mode() & 0o4000 != 0;
     assert!(!(set && meta.uid() == 0 && nix::unistd::getuid().as_raw() != 0), "a way to root");
 }
+
+#[test]
+fn a_new_volume_belongs_to_whoever_the_service_runs_as() {
+    needs!(Need::SubIds);
+    let stack = Stack::new(
+        "services: {web: {user: nobody, command: [sleep, infinity], volumes: ['data:/data', '/anonymous']}}\nvolumes: {data: {}}",
+    );
+    stack.up();
+    stack.sh("web", "touch /data/kept /anonymous/x");
+    stack.down();
+    stack.up();
+    // It is not new any more, and nobody's all the same.
+    assert_eq!(stack.sh("web", "stat -c %U /data /data/kept | xargs"), "nobody nobody");
+}
