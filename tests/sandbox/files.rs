@@ -281,7 +281,7 @@ fn set_user_id_programs_gain_nothing_outside() {
 
 #[test]
 fn a_new_volume_belongs_to_whoever_the_service_runs_as() {
-    needs!(Need::SubIds);
+    needs!(Need::Ids);
     let stack = Stack::new(
         "services: {web: {user: nobody, command: [sleep, infinity], volumes: ['data:/data', '/anonymous']}}\nvolumes: {data: {}}",
     );
