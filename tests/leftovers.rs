@@ -244,11 +244,17 @@ fn an_up_killed_while_it_waits_for_a_down_leaves_nothing() {
     let down = stack.nscompose().arg("down").start();
     wait_for("the handler", || stack.path("ctl/stopping").exists().then_some(()));
     let mut up = stack.up_in_foreground(&[]);
-    // It has asked for the stack once it has a connection.
-    wait_for("its connection", || {
+    // It has asked for the stack, and waits, once it has a connection and does nothing any more.
+    let file = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", up.pid())).unwrap_or_default();
+    let mut seen = (String::new(), 0);
+    wait_for("it to wait", || {
         let open = std::fs::read_dir(format!("/proc/{}/fd", up.pid())).into_iter().flatten().flatten();
         let mut targets = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
-        targets.any(|target| target.to_string_lossy().starts_with("socket:[")).then_some(())
+        let connected = targets.any(|target| target.to_string_lossy().starts_with("socket:["));
+        let switches = file("status").lines().filter(|line| line.contains("ctxt_switches")).collect::<String>();
+        let idle = connected && switches == seen.0;
+        seen = (switches, if idle { seen.1 + 1 } else { 0 });
+        (seen.1 > 20).then_some(())
     });
     assert!(up.is_running());
     up.signal(Signal::SIGKILL);
