@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::{fs, os::unix::fs::PermissionsExt};
+
 use support::{Need, Output, Run, Stack, needs, wait_for};
 
 /// `up -d` of a file with a mistake.
@@ -175,4 +177,76 @@ fn a_closed_pipe_ends_the_output_quietly() {
     let output = Run::new("sh").args(["-c", &script]).dir(stack.path("")).run().success();
     assert_eq!(output.stderr, "");
     assert!(output.stdout.ends_with("| 1\n"), "{output}");
+}
+
+/// Every verb that has to do with a stack.
+const VERBS: [&[&str]; 5] = [&["ps"], &["logs"], &["exec", "web", "true"], &["up", "-d"], &["down"]];
+
+#[test]
+fn a_runtime_folder_that_others_can_write_to_is_refused_by_every_verb() {
+    needs!(Need::Namespaces);
+    for folder in ["run", "run/v1"] {
+        let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+        let folder = stack.home().join(folder);
+        fs::create_dir_all(&folder).expect("our folder");
+        for part in [stack.home().join("run"), folder.clone()] {
+            fs::set_permissions(part, fs::Permissions::from_mode(0o755)).expect("our folder");
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("our folder");
+        for verb in VERBS {
+            let _ =
+                stack.run(verb).failure().stderr_has(&folder.display().to_string()).stderr_has("only you can write");
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("our folder");
+        let _ = stack.up();
+        let traces = stack.traces();
+        let _ = stack.down();
+        traces.assert_gone();
+    }
+}
+
+#[test]
+fn a_runtime_folder_of_somebody_else_is_refused_by_every_verb() {
+    needs!(Need::OrdinaryUser);
+    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    for verb in VERBS {
+        // The runtime folder of this home is /run, which is root's.
+        let output = stack.bare().args(["--home", "/"]).args(verb).run();
+        let _ = output.code(4).stderr_has("/run");
+    }
+}
+
+#[test]
+fn a_lock_that_is_a_link_is_not_followed() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    stack.file("precious", "kept");
+    let folder = stack.home().join("run/v1");
+    fs::create_dir_all(&folder).expect("our folder");
+    for part in [stack.home().join("run"), folder.clone()] {
+        fs::set_permissions(part, fs::Permissions::from_mode(0o700)).expect("our folder");
+    }
+    let lock = folder.join(format!("{}.lock", stack.project()));
+    std::os::unix::fs::symlink(stack.path("precious"), &lock).expect("a link");
+    let _ = stack.run(&["up", "-d"]).failure().stderr_has(&lock.display().to_string());
+    assert_eq!(fs::read_to_string(stack.path("precious")).expect("there"), "kept");
+    fs::remove_file(&lock).expect("ours");
+    let _ = stack.up();
+    let traces = stack.traces();
+    let _ = stack.down();
+    traces.assert_gone();
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    needs!(Need::Program("sh"));
+    let stack = Stack::new("services: {web: {command: [sh, -c, 'echo hello; exec sleep infinity']}}");
+    let _ = stack.up();
+    wait_for("the log", || stack.log("web").contains("hello").then_some(()));
+    for verb in ["ps", "ps --format json", "ps --services", "logs"] {
+        let script =
+            format!("exec {} --home {} {verb} > /dev/full", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
+        let output = Run::new("sh").args(["-c", &script]).dir(stack.path("")).run();
+        let _ = output.failure().stderr_has("cannot write to standard output");
+    }
 }

@@ -215,3 +215,69 @@ fn grandchildren_that_left_their_parents_end_with_the_stack() {
     stack.down();
     traces.assert_gone();
 }
+
+#[test]
+fn a_killed_keeper_takes_its_stack_down() {
+    needs!(Need::Namespaces);
+    let stack = rich(support::free_port());
+    stack.up();
+    let traces = stack.traces();
+    let keeper = traces.processes.iter().find(|(_, name)| *name == "nsc-keeper");
+    let ((pid, _), _) = keeper.unwrap_or_else(|| panic!("no keeper: {traces:?}"));
+    kill(Pid::from_raw(*pid), Signal::SIGKILL).expect("ours");
+    traces.assert_gone_but_volumes(&["data"]);
+    stack.up();
+    stack.run(&["down", "-v"]).success();
+    traces.assert_gone();
+}
+
+#[test]
+fn an_up_killed_while_it_waits_for_a_down_leaves_nothing() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        r#"services: {web: {command: [sh, -c, "trap 'touch /ctl/stopping; while ! test -e /ctl/go; do sleep 0.02; done; exit 0' TERM; echo ready; while :; do sleep 0.02; done"], volumes: ["./ctl:/ctl"], stop_grace_period: 1h}}"#,
+    );
+    stack.file("ctl/x", "");
+    stack.up();
+    stack.log_with("web", "ready");
+    let traces = stack.traces();
+    let down = stack.nscompose().arg("down").start();
+    wait_for("the handler", || stack.path("ctl/stopping").exists().then_some(()));
+    let mut up = stack.up_in_foreground(&[]);
+    // It has asked for the stack, and waits, once it has a connection and does nothing any more.
+    let file = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", up.pid())).unwrap_or_default();
+    let mut seen = (String::new(), 0);
+    wait_for("it to wait", || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", up.pid())).into_iter().flatten().flatten();
+        let mut targets = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        let connected = targets.any(|target| target.to_string_lossy().starts_with("socket:["));
+        let switches = file("status").lines().filter(|line| line.contains("ctxt_switches")).collect::<String>();
+        let idle = connected && switches == seen.0;
+        seen = (switches, if idle { seen.1 + 1 } else { 0 });
+        (seen.1 > 20).then_some(())
+    });
+    assert!(up.is_running());
+    up.signal(Signal::SIGKILL);
+    assert_eq!(up.wait().code, 137);
+    stack.file("ctl/go", "");
+    down.wait().success();
+    traces.assert_gone();
+    assert!(stack.ps().is_empty());
+    assert_eq!(stack.supervisor(), None);
+}
+
+#[test]
+fn a_hundred_services_come_up_and_leave_nothing_with_few_descriptors() {
+    needs!(Need::OrdinaryUser);
+    let services: String = (0..100).map(|i| format!("  s{i}: {{command: [sleep, infinity]}}\n")).collect();
+    let stack = Stack::new(&format!("services:\n{services}"));
+    let script =
+        format!("ulimit -Sn 1024 && exec {} --home {} up -d", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
+    support::Run::new("sh").args(["-c", &script]).dir(stack.path("")).env("HOME", stack.user_home()).run().success();
+    let containers = stack.ps();
+    assert_eq!(containers.len(), 100);
+    assert!(containers.iter().all(|container| container.state == "running"), "{containers:?}");
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
+}

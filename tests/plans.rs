@@ -57,8 +57,11 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
                 };
                 observed.containers.insert(spec.service.clone(), container);
             }
-            Operation::Stop(_) | Operation::CreateVolume(_) | Operation::WriteHosts(_) | Operation::RemoveVolume(_) => {
-            }
+            Operation::Stop(_)
+            | Operation::Detach(_)
+            | Operation::CreateVolume(_)
+            | Operation::WriteHosts(_)
+            | Operation::RemoveVolume(_) => {}
             Operation::Remove(service) => {
                 observed.containers.remove(service);
             }

@@ -171,6 +171,8 @@ const INTERRUPTED: u8 = 130;
 impl Foreground<'_> {
     async fn run(mut self, mut owner: Connection) -> Result<u8, Failure> {
         let (mut interrupt, mut terminate) = signals()?;
+        // What was written before somebody watched brings no news.
+        self.print_logs();
         let mut up = false;
         let mut interrupted = false;
         let mut taken = Vec::new();

@@ -105,6 +105,7 @@ pub(super) async fn start(
         group,
         folder,
         forwarders: Vec::new(),
+        told: None,
     };
     stack.objects().containers.insert(spec.service.clone(), running);
     unfinished.keep();
@@ -137,7 +138,10 @@ pub(super) async fn start(
         started_ms: jiff::Timestamp::now().as_millisecond(),
     };
     let _ = changes.send(Change::Container(spec.service.clone(), Box::new(observed)));
-    tokio::spawn(tell_exit(spec.service.clone(), pid, exit, [out_pump, err_pump], changes.clone()));
+    let told = tokio::spawn(tell_exit(spec.service.clone(), pid, exit, [out_pump, err_pump], changes.clone()));
+    if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
+        container.told = Some(told);
+    }
     Ok(())
 }
 

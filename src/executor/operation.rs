@@ -1,11 +1,6 @@
 //! One operation: its effect and its inverse.
 
-use std::{
-    fs, io,
-    os::fd::AsFd,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fs, io, os::fd::AsFd, path::Path, sync::Arc};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -18,7 +13,7 @@ use super::{
 use crate::{
     model::{ContainerState, ServiceName},
     network::netlink::{self, Interface, Netlink},
-    plan::{self, HostsFile, Link, NamespaceSet, Operation, UserNamespace},
+    plan::{self, Cable, HostsFile, Link, NamespaceSet, Operation, UserNamespace},
     sandbox::{NamespaceOrder, forget_shared_memory},
     sys::{NamespaceKind, Netns, PidFd},
 };
@@ -72,8 +67,9 @@ pub(super) async fn carry_out(
                 _ => {}
             }
         }
+        Operation::Detach(cable) => detach(cable, stack).await?,
         Operation::RemoveNamespaces(service) => {
-            remove_namespaces(service, stack).await?;
+            remove_namespaces(service, stack);
             tell(Change::NamespacesRemoved(service.clone()));
         }
     }
@@ -100,7 +96,7 @@ pub(super) async fn undo(
             tell(Change::NetworkRemoved(bridge.network.clone()));
         }
         Operation::CreateNamespaces(set) => {
-            remove_namespaces(&set.service, stack).await?;
+            remove_namespaces(&set.service, stack);
             tell(Change::NamespacesRemoved(set.service.clone()));
         }
         Operation::Start(spec) => {
@@ -108,13 +104,23 @@ pub(super) async fn undo(
             remove(&spec.service, stack).await?;
             tell(Change::ContainerRemoved(spec.service.clone()));
         }
-        // Links go with their namespaces. A volume may have been there before, and is never removed unasked. Hosts files
+        // Where the whole stack goes the cables go with it, and nobody waits for the kernel to take them away.
+        Operation::Attach(link) if !stack.objects().containers.is_empty() => {
+            let cable = Cable {
+                service: link.service.clone(),
+                network: link.network.clone(),
+                bridge_end: link.bridge_end.clone(),
+            };
+            detach(&cable, stack).await?;
+        }
+        // A volume may have been there before, and is never removed unasked. Hosts files
         // of services that run on only name more than there is.
         Operation::Attach(_)
         | Operation::CreateVolume(_)
         | Operation::WriteHosts(_)
         | Operation::Stop(_)
         | Operation::Remove(_)
+        | Operation::Detach(_)
         | Operation::RemoveNamespaces(_)
         | Operation::RemoveVolume(_) => {}
     }
@@ -180,15 +186,12 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
             Some((netns, netlink))
         }
     };
-    stack
-        .objects()
-        .namespaces
-        .insert(service.clone(), Arc::new(OwnedNamespaces { pinned, net, links: Mutex::default() }));
+    stack.objects().namespaces.insert(service.clone(), Arc::new(OwnedNamespaces { pinned, net }));
     Ok(())
 }
 
-async fn remove_namespaces(service: &ServiceName, stack: &Stack) -> Result<(), ExecutorError> {
-    let Some(owned) = stack.objects().namespaces.remove(service) else { return Ok(()) };
+fn remove_namespaces(service: &ServiceName, stack: &Stack) {
+    let Some(owned) = stack.objects().namespaces.remove(service) else { return };
     // Everything in a pid namespace ends with its init.
     if let Some(init) = owned.pinned.init() {
         kill(init);
@@ -196,21 +199,15 @@ async fn remove_namespaces(service: &ServiceName, stack: &Stack) -> Result<(), E
     if owned.pinned.get(NamespaceKind::Ipc).is_some() {
         forget_shared_memory(&stack.layout.private(), service.as_str());
     }
-    // A network namespace that nothing holds is taken down by the kernel in its own time, and until then a cable's near end
-    // keeps its name. Where the whole stack goes, nobody waits for that; here a successor may want the name.
-    let links = std::mem::take(&mut *owned.links.lock().unwrap_or_else(PoisonError::into_inner));
-    if stack.objects().containers.is_empty() {
-        return Ok(());
-    }
-    for (network, name) in links {
-        let deleted = stack.netlink.delete_link(&name).await;
-        deleted.map_err(|source| ExecutorError::Attach {
-            service: service.clone(),
-            network,
-            source: Box::new(source),
-        })?;
-    }
-    Ok(())
+}
+
+async fn detach(cable: &Cable, stack: &Stack) -> Result<(), ExecutorError> {
+    let deleted = stack.netlink.delete_link(&cable.bridge_end).await;
+    deleted.map_err(|source| ExecutorError::Attach {
+        service: cable.service.clone(),
+        network: cable.network.clone(),
+        source: Box::new(source),
+    })
 }
 
 fn kill(init: i32) {
@@ -240,7 +237,6 @@ async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
         mtu: None,
     };
     stack.netlink.add_link(&cable, netns).await.map_err(failed)?;
-    owned.links.lock().unwrap_or_else(PoisonError::into_inner).push((link.network.clone(), link.bridge_end.clone()));
     let interface = Interface {
         name: link.interface.clone(),
         addresses: vec![link.address.into()],

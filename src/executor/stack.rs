@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{ExecutorError, container::program_runs};
 use crate::{
@@ -52,8 +52,6 @@ pub(super) struct OwnedNamespaces {
     pub(super) pinned: Pinned,
     /// Its network, to be configured.
     pub(super) net: Option<(Netns, Netlink)>,
-    /// The ends of its cables on the bridges.
-    pub(super) links: Mutex<Vec<(NetworkName, String)>>,
 }
 
 /// A container.
@@ -70,6 +68,8 @@ pub(super) struct Running {
     pub(super) folder: PathBuf,
     /// Dropped with it: from then on nobody listens on its ports.
     pub(super) forwarders: Vec<Forwarder>,
+    /// Takes down the last of its log and tells of its end; done a moment after it has ended.
+    pub(super) told: Option<JoinHandle<()>>,
 }
 
 /// A program to run in a container.

@@ -95,6 +95,10 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), E
     }
     let Some(mut container) = stack.objects().containers.remove(service) else { return Ok(()) };
     container.forwarders.clear();
+    // The news of its end comes before that of its removal, and nothing that it wrote is lost.
+    if let Some(told) = container.told.take() {
+        let _ = told.await;
+    }
     if let Some(group) = &container.group {
         let _ = group.kill();
         remove_group(group).await;

@@ -23,6 +23,6 @@ pub use down::down;
 pub use graph::{Plan, Step, StepId};
 pub use ids::IdMap;
 pub use operation::{
-    Bridge, ContainerSpec, FileSystem, HostsFile, Link, NamespaceSet, Operation, Source, Sources, UserNamespace,
+    Bridge, Cable, ContainerSpec, FileSystem, HostsFile, Link, NamespaceSet, Operation, Source, Sources, UserNamespace,
 };
 pub use up::{Intent, PlanError, up};

@@ -33,6 +33,8 @@ pub enum Operation {
     Stop(ServiceName),
     /// Remove what a stopped container leaves: its writable layer, its log, its control group, its ports.
     Remove(ServiceName),
+    /// Take a cable away from its bridge, so that its names are free.
+    Detach(Cable),
     /// Let go of the namespaces that a service owns.
     RemoveNamespaces(ServiceName),
     /// Remove a named volume with all that is in it.
@@ -99,6 +101,17 @@ pub struct Link {
     pub address: Ipv4Net,
     /// Where everything else is sent; one link of a service has it.
     pub default_gateway: Option<IpAddr>,
+}
+
+/// A cable that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cable {
+    /// Who owns the network namespace that it leads to.
+    pub service: ServiceName,
+    /// The network of the file.
+    pub network: NetworkName,
+    /// Name of the end on the bridge.
+    pub bridge_end: String,
 }
 
 /// The names that a service knows.
@@ -242,6 +255,7 @@ impl fmt::Display for Operation {
             }
             Self::Stop(service) => write!(f, "stop {service}"),
             Self::Remove(service) => write!(f, "remove {service}"),
+            Self::Detach(cable) => write!(f, "detach {} from {}", cable.service, cable.network),
             Self::RemoveVolume(volume) => write!(f, "remove volume {volume}"),
             Self::RemoveNamespaces(service) => write!(f, "remove namespaces {service}"),
         }

@@ -6,7 +6,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Bridge, ContainerSpec, FileSystem, IdMap, Link, NamespaceSet, Operation, Plan, Source, StepId, UserNamespace,
+    Bridge, Cable, ContainerSpec, FileSystem, IdMap, Link, NamespaceSet, Operation, Plan, Source, StepId,
+    UserNamespace,
     address::{self, Addresses, NoAddress},
     down::stop_and_remove,
     group::Groups,
@@ -124,12 +125,19 @@ impl<'a> Up<'a> {
         let mut unpinned: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
         for name in causes.keys().copied().filter(|name| self.namespaces_differ(name)) {
             if self.observed.namespaces.contains_key(name) {
-                let id = plan.add(
-                    Operation::RemoveNamespaces(name.clone()),
-                    "what the file asks of them has changed",
-                    all_removed.iter().copied(),
-                );
-                unpinned.insert(name, id);
+                let cause = "what the file asks of them has changed";
+                // A namespace that nothing holds is taken down by the kernel in its own time, and until then the near end of
+                // a cable keeps its name.
+                let networks = self.observed.addresses.get(name).into_iter().flat_map(BTreeMap::keys);
+                let detached: Vec<StepId> = networks
+                    .map(|network| {
+                        let bridge_end = link_name(name, network);
+                        let cable = Cable { service: name.clone(), network: network.clone(), bridge_end };
+                        plan.add(Operation::Detach(cable), cause, all_removed.iter().copied())
+                    })
+                    .collect();
+                let after = all_removed.iter().copied().chain(detached);
+                unpinned.insert(name, plan.add(Operation::RemoveNamespaces(name.clone()), cause, after));
             }
         }
 
@@ -319,7 +327,7 @@ impl<'a> Up<'a> {
                     service: name.clone(),
                     network: network.clone(),
                     bridge: bridge_name(network),
-                    bridge_end: address::interface_name(name.as_str(), &format!("{name}/{network}")),
+                    bridge_end: link_name(name, network),
                     interface: format!("eth{i}"),
                     address: ipnet::Ipv4Net::new_assert(address, gateway.prefix_len()),
                     default_gateway: (has_uplink && i == 0).then(|| gateway.addr().into()),
@@ -385,6 +393,10 @@ impl<'a> Up<'a> {
 fn fingerprint(value: &impl Serialize) -> String {
     let json = serde_json::to_vec(value).expect("plain data without maps of odd keys has a JSON form");
     Sha256::digest(json).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn link_name(service: &ServiceName, network: &NetworkName) -> String {
+    address::interface_name(service.as_str(), &format!("{service}/{network}"))
 }
 
 fn bridge_name(network: &NetworkName) -> String {

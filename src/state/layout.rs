@@ -34,6 +34,7 @@ impl Layout {
     /// # Errors
     /// What mkdir(2) says, and what [`Layout::check`] does.
     pub fn create(&self) -> io::Result<()> {
+        self.check()?;
         for folder in [&self.runtime, &self.data] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| named(folder, &e))?;
         }

@@ -78,3 +78,17 @@ fn down_takes_no_services() {
     let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
     stack.run(&["down", "web"]).code(2).stderr_has("`web`");
 }
+
+#[test]
+fn a_program_that_waits_for_its_signals_gets_its_time() {
+    needs!(Need::Program("python3"));
+    // Blocked and taken with sigwait, the signal has no handler and arrives all the same.
+    let script = "import signal\\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\\nprint('ready', flush=True)\\nsignal.sigwait([signal.SIGTERM])\\nopen('/out/file', 'w').write('done')";
+    let stack = Stack::new(&format!(
+        "services: {{web: {{command: [python3, -c, \"{script}\"], volumes: ['./out:/out'], stop_grace_period: 10h}}}}"
+    ));
+    stack.up();
+    stack.log_with("web", "ready");
+    stack.down().stderr_has("web stopped with code 0");
+    assert_eq!(std::fs::read_to_string(stack.path("out/file")).expect("written at the end"), "done");
+}

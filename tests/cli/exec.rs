@@ -146,3 +146,19 @@ fn many_commands_at_the_same_time() {
         exec.wait().code(i as i32).stdout_is(&format!("{i}\n"));
     }
 }
+
+#[test]
+fn habits_of_other_tools_are_understood() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    stack.run(&["exec", "-it", "web", "echo", "hello"]).success().stdout_is("hello\n");
+    stack.run(&["exec", "-i", "-t", "web", "echo", "hello"]).success().stdout_is("hello\n");
+    stack.run(&["exec", "web", "--", "ls", "-d", "/etc"]).success().stdout_is("/etc\n");
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_an_error() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    stack.run(&["exec", "-w", "/nope", "web", "pwd"]).failure().stdout_is("").stderr_has("/nope");
+}

@@ -150,3 +150,34 @@ fn a_word_that_is_neither_file_nor_service_is_an_error() {
     stack.run(&["up", "-d", "tow"]).code(2).stderr_has("`tow`").stderr_has("did you mean `two`?");
     assert!(!stack.home().join("run").exists());
 }
+
+#[test]
+fn stacks_of_one_name_from_two_folders_are_told_apart() {
+    needs!(Need::Namespaces);
+    let stack = Stack::empty();
+    for folder in ["a", "b"] {
+        stack.file(&format!("{folder}/stack.yaml"), &format!("name: {}\n{SLEEP}", stack.project()));
+    }
+    let first = stack.path("a/stack.yaml").display().to_string();
+    let within = |folder: &str, args: &[&str]| stack.nscompose().dir(stack.path(folder)).args(args).run();
+    within("a", &["up", "-d"]).success();
+    within("b", &["up", "-d"]).failure().stderr_has(&first).stderr_has("hint");
+    within("b", &["down"]).failure().stderr_has(&first).stderr_has("hint");
+    assert_eq!(services(&stack, stack.project()), "one\ntwo\n");
+    within("a", &["down"]).success();
+    within("b", &["up", "-d"]).success();
+    // Whoever names the stack means it.
+    within("a", &["-p", stack.project(), "down"]).success();
+    assert_eq!(services(&stack, stack.project()), "");
+}
+
+#[test]
+fn a_verb_that_is_not_supported_yet_is_named() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(SLEEP);
+    for args in [&["restart"][..], &["stop", "one"], &["run", "--rm", "one", "ls"], &["config"], &["build"]] {
+        let output = stack.run(args).code(2).stderr_has(&format!("`{}` is not supported yet", args[0]));
+        output.stderr_has("hint");
+    }
+    stack.run(&["dwon"]).code(2).stderr_has("`dwon`").stderr_has("did you mean `down`?");
+}

@@ -1,8 +1,13 @@
 //! `up`.
 
-use nix::sys::signal::Signal;
+use std::path::Path;
 
-use crate::support::{Need, Stack, needs};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::support::{Need, Stack, needs, wait_for};
 
 #[test]
 fn the_foreground_shows_lines_with_their_service_in_front() {
@@ -167,4 +172,81 @@ fn a_detached_stack_outlives_the_folder_it_was_started_in() {
     stack.up();
     std::fs::remove_dir_all(stack.path("")).expect("nobody is in it");
     stack.nscompose().dir("/").args(["-p", stack.project(), "down"]).run().success();
+}
+
+#[test]
+fn a_service_can_be_changed_again_and_again() {
+    needs!(Need::Program("hostname"));
+    let yaml = |name: &str| {
+        format!(
+            "services: {{web: {{command: [sleep, infinity], hostname: {name}}}, db: {{command: [sleep, infinity]}}}}"
+        )
+    };
+    let stack = Stack::new(&yaml("host0"));
+    stack.up();
+    for round in 1..=3 {
+        let name = format!("host{round}");
+        stack.file("stack.yaml", &format!("name: {}\n{}", stack.project(), yaml(&name)));
+        stack.up().stderr_lacks("File exists");
+        assert_eq!(stack.exec("web", &["hostname"]), name);
+    }
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
+}
+
+#[test]
+fn the_end_of_a_replaced_container_says_nothing_of_its_successor() {
+    needs!(Need::Program("setsid"));
+    // What the first process leaves behind has the host's pids and a session of its own, and keeps the log pipe open.
+    let yaml = |value: &str| {
+        format!(
+            r#"services: {{web: {{pid: host, environment: {{A: '{value}'}}, command: [sh, -c, "setsid sh -c 'echo orphan $$$$; exec sleep 100000' & exec sleep infinity"]}}}}"#
+        )
+    };
+    let orphan = |stack: &Stack| -> i32 {
+        let log = stack.log_with("web", "\n");
+        let last = log.lines().rfind(|line| line.starts_with("orphan ")).expect("a line");
+        last["orphan ".len()..].parse().expect("a pid")
+    };
+    let runs = |pid: i32| Path::new(&format!("/proc/{pid}")).exists();
+    let stack = Stack::new(&yaml("1"));
+    stack.up();
+    let (old, old_orphan) = (stack.pid("web"), orphan(&stack));
+    let before = stack.traces();
+    assert!(before.processes.keys().any(|(pid, _)| *pid == old_orphan), "{before:?}");
+    stack.file("stack.yaml", &format!("name: {}\n{}", stack.project(), yaml("2")));
+    stack.up();
+    let new = stack.pid("web");
+    assert_ne!(new, old);
+    // Where there is a control group it has gone already.
+    if runs(old_orphan) {
+        let _ = kill(Pid::from_raw(old_orphan), Signal::SIGKILL);
+    }
+    wait_for("the end of what was left", || (!runs(old_orphan)).then_some(()));
+    // Whatever there is to be told of the old one has been by the time that all of these have been answered.
+    for _ in 0..10 {
+        assert_eq!(stack.exec("web", &["printenv", "A"]), "2");
+        let container = stack.container("web");
+        assert_eq!((container.state.as_str(), container.pid), ("running", Some(new)));
+    }
+    wait_for("the new one's orphan", || (orphan(&stack) != old_orphan).then_some(()));
+    let traces = stack.traces();
+    stack.down();
+    before.assert_gone();
+    traces.assert_gone();
+}
+
+#[test]
+fn a_service_that_is_not_in_the_file_any_more_is_warned_about() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {command: [sleep, infinity]}, db: {command: [sleep, infinity]}}");
+    stack.up();
+    let db = stack.pid("db");
+    stack.file("stack.yaml", &format!("name: {}\nservices: {{web: {{command: [sleep, infinity]}}}}", stack.project()));
+    stack.up().stderr_has("warning").stderr_has("`db`").stderr_has("not in the file any more");
+    assert_eq!(stack.pid("db"), db);
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
 }

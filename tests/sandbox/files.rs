@@ -292,3 +292,56 @@ fn a_new_volume_belongs_to_whoever_the_service_runs_as() {
     // It is not new any more, and nobody's all the same.
     assert_eq!(stack.sh("web", "stat -c %U /data /data/kept | xargs"), "nobody nobody");
 }
+
+#[test]
+fn a_bind_source_that_is_made_is_said_and_open_to_look_into() {
+    needs!(Need::Program("sh"));
+    let stack = Stack::new("services: {web: {command: [sleep, infinity], volumes: ['./made/deep:/made']}}");
+    let script =
+        format!("umask 077 && exec {} --home {} up -d", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
+    let output = Run::new("sh").args(["-c", &script]).dir(stack.path("")).env("HOME", stack.user_home()).run();
+    let output = output.success().stderr_has("warning").stderr_has(&stack.path("made/deep").display().to_string());
+    output.stderr_has("`web`");
+    for folder in ["made", "made/deep"] {
+        assert_eq!(fs::metadata(stack.path(folder)).expect("made").mode() & 0o7777, 0o755, "{folder}");
+    }
+    stack.down();
+    stack.up().stderr_lacks("was not there");
+}
+
+#[test]
+fn a_full_disk_loses_log_lines_and_nothing_else() {
+    needs!(Need::Program("unshare"), Need::Program("mount"), Need::Program("seq"));
+    let stack = Stack::new(
+        r#"services: {web: {command: [sh, -c, "while ! test -e /ctl/full; do sleep 0.02; done; i=0; while test $$i -lt 20; do seq 1 10000; i=$$((i + 1)); done; touch /ctl/done; while ! test -e /ctl/room; do sleep 0.02; done; echo room again; exec sleep infinity"], volumes: ["./ctl:/ctl"]}}"#,
+    );
+    stack.file("ctl/x", "");
+    let script = format!(
+        r#"
+set -e
+mount -t tmpfs -o size=1m,mode=0700 none {home}
+nscompose() {{ {binary} --home {home} "$@"; }}
+nscompose up -d
+head -c 4000000 /dev/zero > {home}/fill 2> /dev/null || echo full
+touch ctl/full
+while ! test -e ctl/done; do sleep 0.02; done
+nscompose ps --format json
+nscompose exec web echo it lives
+rm {home}/fill
+touch ctl/room
+while ! nscompose logs --no-log-prefix | grep -x 'room again'; do sleep 0.02; done
+nscompose logs --no-log-prefix | grep -o 'of the log were lost'
+nscompose down
+ls -A {home}
+"#,
+        binary = env!("CARGO_BIN_EXE_nscompose"),
+        home = stack.home().display()
+    );
+    let namespaces = if crate::support::is_root() { "-m" } else { "-Urm" };
+    let run = Run::new("unshare").args([namespaces, "sh", "-c", &script]).dir(stack.path(""));
+    let output = run.env("HOME", stack.user_home()).run().success();
+    let (before, after) = output.stdout.split_once("full\n").unwrap_or_else(|| panic!("{output}"));
+    assert_eq!(before, "");
+    assert!(after.contains(r#""State":"running""#) || after.contains(r#""State": "running""#), "{output}");
+    assert!(after.ends_with("it lives\nroom again\nof the log were lost\n"), "{output}");
+}

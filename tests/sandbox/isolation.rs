@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use crate::support::{Need, Stack, is_root, needs, wait_for};
+use crate::support::{Need, Run, Stack, is_root, needs, wait_for};
 
 const KINDS: [&str; 7] = ["pid", "net", "ipc", "mnt", "uts", "user", "cgroup"];
 
@@ -145,4 +145,33 @@ fn control_groups_are_its_own() {
     let group = format!("/nscompose/{}.", stack.project());
     assert!(lines.any(|line| line.contains(&group) && line.ends_with("/web")), "{outside}");
     assert!(stack.sh("web", "cat /proc/1/cgroup").lines().any(|line| line == "0::/"));
+}
+
+#[test]
+fn a_program_may_have_as_many_files_open_as_the_caller() {
+    needs!(Need::Program("sh"));
+    let stack = Stack::new("services: {web: {command: [sh, -c, 'ulimit -Sn; exec sleep infinity']}}");
+    let script =
+        format!("ulimit -Sn 777 && exec {} --home {} up -d", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
+    let run = Run::new("sh").args(["-c", &script]).dir(stack.path("")).env("HOME", stack.user_home());
+    run.run().success();
+    assert_eq!(stack.log_with("web", "\n"), "777\n");
+    assert_eq!(stack.sh("web", "ulimit -Sn"), "777");
+}
+
+#[test]
+fn nothing_that_comes_in_can_be_looked_into_on_its_way() {
+    needs!(Need::Program("python3"));
+    // Root of the container looks at whatever turns up beside it, for as long as programs are being sent in.
+    let script = "import os\\nprint('looking', flush=True)\\nwhile not os.path.exists('/ctl/enough'):\\n for p in os.listdir('/proc'):\\n  try:\\n   for f in os.listdir('/proc/%s/fd' % p):\\n    t = os.readlink('/proc/%s/fd/%s' % (p, f))\\n    if p.isdigit() and int(p) > 1 and not t.startswith(('pipe:', '/dev/', '/lib', '/usr', '/etc')):\\n     print('saw', p, f, t, flush=True)\\n  except OSError:\\n   pass\\nprint('done', flush=True)";
+    let stack =
+        Stack::new(&format!("services: {{web: {{command: [python3, -c, \"{script}\"], volumes: ['./ctl:/ctl']}}}}"));
+    stack.file("ctl/x", "");
+    stack.up();
+    stack.log_with("web", "looking");
+    for _ in 0..30 {
+        stack.run(&["exec", "web", "true"]).success();
+    }
+    stack.file("ctl/enough", "");
+    assert_eq!(stack.log_with("web", "done"), "looking\ndone\n");
 }

@@ -117,3 +117,20 @@ fn a_service_added_later_is_found_by_those_that_run() {
     assert!(resolve(&stack, "one", "two").is_some());
     assert!(resolve(&stack, "two", "one").is_some());
 }
+
+#[test]
+fn what_is_on_no_network_of_a_service_is_unreachable_at_once() {
+    needs!(Need::Program("ip"), Need::Program("python3"));
+    let stack = stack();
+    let script = "import errno, socket, sys\ns = socket.socket()\ns.settimeout(1000)\nprint(errno.errorcode.get(s.connect_ex((sys.argv[1], 80)), 'connected'))";
+    let connect = |from: &str, address: &str| stack.exec(from, &["python3", "-c", script, address]);
+    let (web, db) = (addresses(&stack, "web").remove(0), addresses(&stack, "db").remove(0));
+    // Nobody listens, so whoever is reached refuses.
+    assert_eq!(connect("app", &web), "ECONNREFUSED");
+    assert_eq!(connect("app", &db), "ECONNREFUSED");
+    // Without a route nothing is waited for; the test's own patience is far shorter than the time given.
+    assert_eq!(connect("web", &db), "ENETUNREACH");
+    assert_eq!(connect("db", &web), "ENETUNREACH");
+    assert_eq!(connect("web", "203.0.113.1"), "ENETUNREACH");
+    assert_eq!(connect("app", "203.0.113.1"), "ENETUNREACH");
+}

@@ -181,3 +181,47 @@ fn a_service_listening_on_ipv6_and_v4_is_reached_from_both() {
     let address: SocketAddr = format!("[::1]:{port}").parse().expect("an address");
     assert_eq!(wait_for("a greeting", || greeting(address)), "hello from the-web");
 }
+
+#[test]
+fn a_port_can_lead_elsewhere_and_to_another_service_while_the_stack_runs() {
+    needs!(Need::Program("python3"));
+    let port = free_port();
+    let script = "import socket, threading\\ndef serve(s):\\n while True:\\n  c, a = s.accept()\\n  c.sendall(('%s %s' % (socket.gethostname(), s.getsockname()[1])).encode())\\n  c.close()\\nfor p in (80, 81):\\n threading.Thread(target=serve, args=(socket.create_server(('', p)),)).start()";
+    let yaml = |a: &str, b: &str| {
+        let service = |name: &str, ports: &str| {
+            format!("  {name}: {{command: [python3, -c, \"{script}\"], hostname: {name}, ports: [{ports}]}}\n")
+        };
+        format!("services:\n{}{}", service("a", a), service("b", b))
+    };
+    let stack = Stack::new(&yaml(&format!("'127.0.0.1:{port}:80'"), ""));
+    stack.up();
+    let expect = |text: &str| {
+        wait_for(text, || greeting(([127, 0, 0, 1], port).into()).filter(|greeting| greeting == text));
+    };
+    expect("a 80");
+    let to = |target: u16| format!("'127.0.0.1:{port}:{target}'");
+    for (a, b, text) in
+        [(to(81), String::new(), "a 81"), (String::new(), to(81), "b 81"), (to(80), String::new(), "a 80")]
+    {
+        stack.file("stack.yaml", &format!("name: {}\n{}", stack.project(), yaml(&a, &b)));
+        stack.up();
+        expect(text);
+    }
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
+    TcpListener::bind(("127.0.0.1", port)).expect("the port is free again");
+}
+
+#[test]
+fn a_service_that_is_not_root_can_listen_where_it_likes() {
+    needs!(Need::Ids, Need::Program("python3"));
+    let port = free_port();
+    let stack = Stack::new(&format!(
+        "services: {{web: {{command: [python3, -c, \"{GREETER}\"], user: '1000:1000', hostname: the-web, ports: ['127.0.0.1:{port}:80']}}}}"
+    ));
+    stack.up();
+    assert_eq!(stack.sh("web", "id -u"), "1000");
+    stack.log_with("web", "ready");
+    assert_eq!(wait_for("a greeting", || greeting(([127, 0, 0, 1], port).into())), "hello from the-web");
+}

@@ -193,7 +193,7 @@ pub(in crate::sandbox) fn helper<T: Serialize + DeserializeOwned>(
             if answer.is_err() {
                 let _ = child.pidfd.signal(libc::SIGKILL);
             }
-            let _ = process::reap_child(child.pid);
+            // It is collected with the others: its end, in which the kernel takes its memory down, need not be waited for.
             answer
         }
     }
