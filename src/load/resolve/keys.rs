@@ -12,8 +12,10 @@ pub(super) struct Key<T> {
 pub(super) enum Support<T> {
     /// Read by this function.
     Read(fn(&mut Context<'_>, &Entry, &mut T)),
-    /// Of no effect on Linux or for a single machine, so that leaving it out loses nothing.
+    /// Of no effect on Linux or for a single machine, so that leaving it out loses nothing; said as a warning.
     NoEffect,
+    /// Read by an earlier phase.
+    Earlier,
     /// Known to the specification, not to this version; a hint may say what to do instead.
     Later(&'static str),
 }
@@ -24,6 +26,10 @@ pub(super) const fn read<T>(name: &'static str, function: fn(&mut Context<'_>, &
 
 pub(super) const fn no_effect<T>(name: &'static str) -> Key<T> {
     Key { name, support: Support::NoEffect }
+}
+
+pub(super) const fn earlier<T>(name: &'static str) -> Key<T> {
+    Key { name, support: Support::Earlier }
 }
 
 pub(super) const fn later<T>(name: &'static str) -> Key<T> {
@@ -48,7 +54,11 @@ pub(super) fn read_mapping<T>(cx: &mut Context<'_>, what: &str, node: &Node, tab
         }
         match table.iter().find(|key| key.name == &*entry.key).map(|key| &key.support) {
             Some(Support::Read(function)) => function(cx, entry, into),
-            Some(Support::NoEffect) => {}
+            Some(Support::Earlier) => {}
+            Some(Support::NoEffect) => {
+                let text = format!("`{}` has no effect on a single Linux machine", entry.key);
+                cx.push(Diagnostic::warning(text).at(&entry.key_span));
+            }
             Some(Support::Later(hint)) => cx.unsupported(&entry.key, &entry.key_span, hint),
             None => {
                 let meant = cx.suggest(&entry.key, table.iter().map(|key| key.name));

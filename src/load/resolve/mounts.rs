@@ -111,8 +111,16 @@ fn options(cx: &mut Context<'_>, node: &Node, start: usize, options: &str) -> Op
         match option {
             "ro" => read_only = true,
             "rw" => read_only = false,
-            // Labels of SELinux, and consistency, which is for file sharing with virtual machines.
-            "" | "z" | "Z" | "consistent" | "cached" | "delegated" => {}
+            "" => {}
+            // Said, and not an error: files that people have are full of them.
+            "z" | "Z" => cx.push(
+                Diagnostic::warning(format!("`{option}` has no effect: files are not given other SELinux labels"))
+                    .at(&span),
+            ),
+            "consistent" | "cached" | "delegated" => cx.push(
+                Diagnostic::warning(format!("`{option}` has no effect: a mount on Linux is always consistent"))
+                    .at(&span),
+            ),
             other if KNOWN.contains(&other) => {
                 cx.unsupported(other, &span, "");
                 valid = false;

@@ -25,7 +25,7 @@ pub(super) struct Root {
 
 const KEYS: [Key<Root>; 9] = [
     // Settled before variables were filled in.
-    keys::no_effect("name"),
+    keys::earlier("name"),
     reads("services", services),
     reads("networks", networks),
     reads("volumes", volumes),
