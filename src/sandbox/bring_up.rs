@@ -67,14 +67,7 @@ fn bring_up(
     fds: &LaunchFds,
     open_files: Option<u64>,
 ) -> Result<std::convert::Infallible, BringUpError> {
-    // From the container, which others may be in already, nobody looks into this process.
-    process::hide().map_err(|e| BringUpStep::Internal("hide from the container".into()).failed(e))?;
-    // Nothing that the caller of `up` had set is handed on.
-    process::leave_session_keyring();
-    process::reset_signals();
-    let _ = rustix::process::setsid();
-    rustix::process::umask(Mode::from_raw_mode(0o022));
-    program::limit_open_files(open_files);
+    program::leave_caller(open_files)?;
     program::standard_streams(fds.stdin.as_fd(), fds.stdout.as_fd(), fds.stderr.as_fd())?;
 
     // Its root becomes the control group that it was made in, so it has to be there already.

@@ -123,13 +123,7 @@ fn become_program(
     fds: &[OwnedFd],
     open_files: Option<u64>,
 ) -> Result<std::convert::Infallible, BringUpError> {
-    // The container's processes are beside this one from here on; they must not get at what it has open.
-    process::hide().map_err(|e| BringUpStep::Internal("hide from the container".into()).failed(e))?;
-    process::leave_session_keyring();
-    process::reset_signals();
-    let _ = rustix::process::setsid();
-    rustix::process::umask(Mode::from_raw_mode(0o022));
-    program::limit_open_files(open_files);
+    program::leave_caller(open_files)?;
     match order.terminal {
         None => program::standard_streams(fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd())?,
         Some(size) => terminal(size, &fds[4]).map_err(|e| BringUpStep::Terminal.failed(e))?,

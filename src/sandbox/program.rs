@@ -11,6 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::Mode;
+
 use super::{
     capabilities,
     credentials::{self, Credentials},
@@ -35,12 +37,21 @@ pub(super) fn standard_streams(
     rustix::stdio::dup2_stderr(stderr).map_err(failed)
 }
 
-/// Gives back the soft limit of descriptors that the supervisor has raised for itself: programs that use select(2), or
-/// close every descriptor there could be, do not take a high one well.
-pub(super) fn limit_open_files(soft: Option<u64>) {
+/// The first thing that a process does in a container: nothing that the caller of `up` had set is handed on, and nobody who
+/// is in the container already gets at what this process has open.
+///
+/// `open_files` is the soft limit of descriptors that the caller had. The supervisor has raised it for itself, but programs
+/// that use select(2), or close every descriptor there could be, do not take a high one well.
+pub(super) fn leave_caller(open_files: Option<u64>) -> Result<(), BringUpError> {
+    process::hide().map_err(|e| BringUpStep::Internal("hide from the container".into()).failed(e))?;
+    process::leave_session_keyring();
+    process::reset_signals();
+    let _ = rustix::process::setsid();
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.current = soft;
+    limit.current = open_files;
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
+    Ok(())
 }
 
 /// What the container's own files say about the process.
