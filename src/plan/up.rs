@@ -314,9 +314,6 @@ impl<'a> Up<'a> {
     }
 
     fn links(&self, name: &ServiceName) -> Vec<Link> {
-        // There is no way out of the stack yet. Without a default route what lies outside is unreachable at once; with one it
-        // would be waited for.
-        let has_uplink = false;
         let attachments = self.project.services[name].networks.iter().enumerate();
         attachments
             .filter_map(|(i, attachment)| {
@@ -330,7 +327,9 @@ impl<'a> Up<'a> {
                     bridge_end: link_name(name, network),
                     interface: format!("eth{i}"),
                     address: ipnet::Ipv4Net::new_assert(address, gateway.prefix_len()),
-                    default_gateway: (has_uplink && i == 0).then(|| gateway.addr().into()),
+                    // There is no way out of the stack yet. Without a default route what lies outside is unreachable at once;
+                    // with one it would be waited for.
+                    default_gateway: None,
                 })
             })
             .collect()
