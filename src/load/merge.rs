@@ -77,7 +77,7 @@ impl Merger<'_> {
         let span = later.span.clone();
         match (earlier.value, later.value) {
             (Value::Mapping(mine), Value::Mapping(theirs)) => {
-                Node { span, value: Value::Mapping(self.mappings(mine, theirs)) }
+                Node::new(span, Value::Mapping(self.mappings(mine, theirs)))
             }
             (Value::Sequence(mine), Value::Sequence(theirs)) => {
                 let same: Option<fn(&Node) -> Option<String>> = match rule {
@@ -85,12 +85,12 @@ impl Merger<'_> {
                     Some(Rule::Set | Rule::Names) => Some(|node| Some(fingerprint(node))),
                     _ => None,
                 };
-                Node { span, value: Value::Sequence(sequences(mine, theirs, same)) }
+                Node::new(span, Value::Sequence(sequences(mine, theirs, same)))
             }
-            (Value::Scalar(_), value @ Value::Scalar(_)) => Node { span, value },
-            (Value::Broken, _) | (_, Value::Broken) => Node { span, value: Value::Broken },
+            (Value::Scalar(_), value @ Value::Scalar(_)) => Node::new(span, value),
+            (Value::Broken, _) | (_, Value::Broken) => Node::new(span, Value::Broken),
             (mine, theirs) => {
-                let (mine, theirs) = (Node { span: earlier.span, value: mine }, Node { span, value: theirs });
+                let (mine, theirs) = (Node::new(earlier.span, mine), Node::new(span, theirs));
                 self.diagnostics.push(
                     Diagnostic::error(format!(
                         "`{}` is {} here and {} in an earlier file",
@@ -156,7 +156,7 @@ fn sequences(mut mine: Vec<Node>, theirs: Vec<Node>, same: Option<fn(&Node) -> O
 
 fn as_list(node: Node) -> Node {
     match node.value {
-        Value::Scalar(_) => Node { span: node.span.clone(), value: Value::Sequence(vec![node]) },
+        Value::Scalar(_) => Node::new(node.span.clone(), Value::Sequence(vec![node])),
         _ => node,
     }
 }
@@ -177,7 +177,7 @@ fn as_mapping(node: Node, entry: fn(&Node) -> Option<Entry>) -> Node {
             }
         }
     }
-    Node { span: node.span, value: Value::Mapping(unique) }
+    Node::new(node.span, Value::Mapping(unique))
 }
 
 fn assignment(node: &Node) -> Option<Entry> {
@@ -196,7 +196,7 @@ fn bare_name(node: &Node) -> Option<Entry> {
 
 fn null(node: &Node) -> Node {
     let scalar = Scalar { text: "".into(), kind: ScalarKind::Null, interpolated: false };
-    Node { span: node.span.clone(), value: Value::Scalar(scalar) }
+    Node::new(node.span.clone(), Value::Scalar(scalar))
 }
 
 /// A text that two nodes share if they say the same.

@@ -26,6 +26,7 @@ mod resolve;
 mod scalar;
 mod template;
 mod tree;
+mod variables;
 
 use std::{
     collections::BTreeMap,

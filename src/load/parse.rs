@@ -118,7 +118,7 @@ impl Builder<'_> {
                     self.text += text.len();
                     let scalar = Scalar { text: text.as_ref().into(), kind, interpolated: false };
                     let plain = style == ScalarStyle::Plain && tag.is_none();
-                    let node = Node { span: self.trimmed(span), value: Value::Scalar(scalar) };
+                    let node = Node::new(self.trimmed(span), Value::Scalar(scalar));
                     self.count(1, &node.span)?;
                     if anchor > 0 {
                         let (text, node) = (text.len(), node.clone());
@@ -264,7 +264,7 @@ impl Builder<'_> {
                 Value::Mapping(entries)
             }
         };
-        let node = Node { span: self.trimmed(self.file.span(frame.start..end)), value };
+        let node = Node::new(self.trimmed(self.file.span(frame.start..end)), value);
         let height = frame.height + 1;
         if frame.anchor > 0 {
             let anchored =

@@ -4,12 +4,58 @@ use std::sync::Arc;
 
 use crate::diagnostics::Span;
 
-/// A value and where it stands. A value reached through an alias stands where the alias is; what is inside of it, where
-/// it was written.
+/// A value, where it was written, and how it came from there to where it is now.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
+    /// Where it was written: for a value reached through an alias, where the alias stands; what is inside of it keeps the
+    /// place that the anchor has.
     pub(crate) span: Span,
     pub(crate) value: Value,
+    /// The last of the steps on its way; none for most.
+    pub(crate) via: Option<Arc<Via>>,
+    /// What the author says about merging it.
+    pub(crate) directive: Option<Directive>,
+}
+
+/// A step on the way of a value, newest first.
+#[derive(Debug)]
+pub(crate) struct Via {
+    pub(crate) step: Step,
+    pub(crate) before: Option<Arc<Via>>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// `*name`, standing here.
+    Alias(Span),
+    /// `<<`, standing here.
+    MergeKey(Span),
+    /// The variable, whose value was set there.
+    Variable(String, Origin),
+    /// `extends:` of the service, standing here.
+    Extends(Span),
+    /// `include:`, standing here.
+    Include(Span),
+}
+
+/// Where the value of a variable was set.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// The environment of the caller.
+    Environment,
+    /// A file of variables, at this place.
+    File(Span),
+    /// nscompose itself, as it does for `COMPOSE_PROJECT_NAME`.
+    Built,
+}
+
+/// The tags of Compose's own (Compose Specification, "Merge", "Reset value" and "Replace value").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Directive {
+    /// `!reset`: the key is taken out of what earlier files say.
+    Reset,
+    /// `!override`: the value stands for what earlier files say, instead of being merged with it.
+    Override,
 }
 
 #[derive(Debug, Clone)]
@@ -48,9 +94,28 @@ pub(crate) enum ScalarKind {
 }
 
 impl Node {
+    pub(crate) fn new(span: Span, value: Value) -> Self {
+        Self { span, value, via: None, directive: None }
+    }
+
     pub(crate) fn string(text: &str, span: Span) -> Self {
         let scalar = Scalar { text: text.into(), kind: ScalarKind::String, interpolated: false };
-        Self { span, value: Value::Scalar(scalar) }
+        Self::new(span, Value::Scalar(scalar))
+    }
+
+    /// A node of another value in the place of this one, with its way.
+    pub(crate) fn with_value(&self, value: Value) -> Self {
+        Self { span: self.span.clone(), value, via: self.via.clone(), directive: self.directive }
+    }
+
+    /// Notes a step that this value, and all that is inside of it, has made.
+    pub(crate) fn came(&mut self, step: &Step) {
+        self.via = Some(Arc::new(Via { step: step.clone(), before: self.via.take() }));
+        match &mut self.value {
+            Value::Sequence(nodes) => nodes.iter_mut().for_each(|node| node.came(step)),
+            Value::Mapping(entries) => entries.iter_mut().for_each(|entry| entry.value.came(step)),
+            Value::Scalar(_) | Value::Broken => {}
+        }
     }
 
     pub(crate) fn is_null(&self) -> bool {
