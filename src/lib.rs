@@ -12,6 +12,7 @@ pub mod cli;
 pub mod ui;
 
 pub mod cgroup;
+pub mod compose;
 pub mod executor;
 pub mod load;
 pub mod model;

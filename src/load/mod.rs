@@ -23,10 +23,11 @@ mod oracle;
 mod parse;
 mod read;
 mod resolve;
-mod scalar;
+pub(crate) mod scalar;
 mod template;
-mod tree;
+pub(crate) mod tree;
 mod variables;
+pub(crate) mod words;
 
 use std::{
     collections::BTreeMap,
@@ -263,6 +264,17 @@ fn normalize(name: &str) -> String {
     let name: String =
         name.to_lowercase().chars().filter(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-')).take(100).collect();
     name.trim_start_matches(['_', '-']).to_owned()
+}
+
+/// A path of the host, absolute: `~` is the home folder, and a relative one starts from the folder. Nothing for the home
+/// folder of another user, or of nobody.
+pub(crate) fn resolve_path(text: &str, folder: &crate::compose::Folder<'_>) -> Option<String> {
+    let path = match text.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => PathBuf::from(format!("{}{rest}", folder.home?)),
+        Some(_) => return None,
+        None => folder.directory.join(text),
+    };
+    Some(resolve::clean(&path).to_string_lossy().into_owned())
 }
 
 fn is_stdin(path: &Path) -> bool {

@@ -1,7 +1,7 @@
 //! `command:` and `entrypoint:`: a list, or a string that is split like a shell splits it. Empty means none.
 
-use super::{Context, Entry, Node, Value, service::Draft, words};
-use crate::diagnostics::Diagnostic;
+use super::{Context, Entry, Node, Value, service::Draft};
+use crate::{diagnostics::Diagnostic, load::words};
 
 pub(super) fn command(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
     match read(cx, "`command`", &entry.value) {

@@ -26,7 +26,6 @@ mod references;
 mod root;
 mod rootfs;
 mod service;
-mod words;
 
 use std::{
     collections::BTreeMap,

@@ -5,7 +5,7 @@
 ///
 /// # Errors
 /// What is not closed, for people.
-pub(super) fn split(text: &str) -> Result<Vec<String>, &'static str> {
+pub(crate) fn split(text: &str) -> Result<Vec<String>, &'static str> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut chars = text.chars();

@@ -1,0 +1,163 @@
+//! `NAME=value` in a list, or names and values in a mapping.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+
+use super::{Folder, Format, Merger, Reader, Schemas, untyped};
+use crate::{
+    diagnostics::Diagnostic,
+    load::tree::{Entry, Node, Scalar, ScalarKind, Value},
+};
+
+/// Texts by name; a name alone has an empty one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Labels(pub BTreeMap<String, String>);
+
+/// Variables by name; a name alone takes its value from elsewhere, if there is one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Environment(pub BTreeMap<String, Option<String>>);
+
+/// The mapping that a list is short for; left alone if an item cannot be read, so that reading says so.
+fn long(node: Node) -> Node {
+    let Value::Sequence(items) = &node.value else { return node };
+    if !items.iter().all(|item| item.scalar().is_some_and(|scalar| scalar.kind == ScalarKind::String)) {
+        return node;
+    }
+    // The last of several with one name counts.
+    let mut entries: Vec<Entry> = Vec::with_capacity(items.len());
+    let mut index: std::collections::HashMap<Arc<str>, usize> = std::collections::HashMap::new();
+    for item in items {
+        let Some(entry) = assignment(item) else { continue };
+        match index.get(&entry.key) {
+            Some(slot) => entries[*slot] = entry,
+            None => {
+                index.insert(entry.key.clone(), entries.len());
+                entries.push(entry);
+            }
+        }
+    }
+    node.with_value(Value::Mapping(entries))
+}
+
+fn assignment(item: &Node) -> Option<Entry> {
+    let text = &item.scalar()?.text;
+    let scalar = |text: &str, kind| Value::Scalar(Scalar { text: text.into(), kind, interpolated: false });
+    let (key, value) = match text.split_once('=') {
+        Some((key, value)) => (key, scalar(value, ScalarKind::String)),
+        None => (&**text, scalar("", ScalarKind::Null)),
+    };
+    Some(Entry { key: key.into(), key_span: item.part(0..key.len()), value: item.with_value(value) })
+}
+
+fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+    merger.mappings(earlier, later, &|_| None)
+}
+
+/// Each name with its text, if it has one.
+fn read(node: &Node, cx: &mut Reader<'_>) -> Option<BTreeMap<String, Option<String>>> {
+    let entries = match &node.value {
+        Value::Mapping(entries) => entries,
+        Value::Sequence(items) => {
+            items.iter().for_each(|item| wrong_item(item, cx));
+            return None;
+        }
+        _ => {
+            cx.mistyped("a mapping or a list of `NAME=value`", node);
+            return None;
+        }
+    };
+    let mut values = BTreeMap::new();
+    for entry in entries {
+        match &entry.value.value {
+            Value::Scalar(scalar) => {
+                let text = (scalar.kind != ScalarKind::Null).then(|| untyped::text(scalar));
+                values.insert(entry.key.to_string(), text);
+            }
+            Value::Broken => {}
+            _ => cx.at(&entry.key, |cx| cx.mistyped("a string, a number, a boolean or nothing", &entry.value)),
+        }
+    }
+    Some(values)
+}
+
+fn wrong_item(item: &Node, cx: &mut Reader<'_>) {
+    if let Some([entry]) = item.entries() {
+        let what = cx.what();
+        cx.report(
+            Diagnostic::error(format!("an item of {what} is written `NAME=value`"))
+                .hint(format!("write `- {}=…`, or leave out the dashes", entry.key)),
+            item,
+        );
+    } else {
+        cx.string(item);
+    }
+}
+
+fn schema(schemas: &mut Schemas) -> Json {
+    schemas.define("Assignments", |_| {
+        json!({"anyOf": [
+            {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}},
+            {"type": "array", "items": {"type": "string"}},
+        ]})
+    })
+}
+
+impl Format for Labels {
+    fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
+        long(node)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        merge(earlier, later, merger)
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        read(node, cx)
+            .map(|values| Self(values.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect()))
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        schema(schemas)
+    }
+}
+
+impl Format for Environment {
+    fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
+        long(node)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        merge(earlier, later, merger)
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        read(node, cx).map(Self)
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        schema(schemas)
+    }
+}
+
+/// Folders or references of other kinds by name, for a build.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Contexts(pub BTreeMap<String, String>);
+
+impl Format for Contexts {
+    fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
+        long(node)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        merge(earlier, later, merger)
+    }
+    fn paths(node: &mut Node, folder: &Folder<'_>) {
+        if let Value::Mapping(entries) = &mut node.value {
+            entries.iter_mut().for_each(|entry| super::build::context_path(&mut entry.value, folder));
+        }
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        Labels::read(node, cx).map(|labels| Self(labels.0))
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        schema(schemas)
+    }
+}

@@ -1,0 +1,191 @@
+//! `build:`: how an image is made.
+
+use serde_json::{Value as Json, json};
+
+use super::{
+    ByteSize, Contexts, Environment, ExtraHosts, FileGrant, Flag, Folder, Format, Labels, List, Map, Reader, Schemas,
+    Set, Text, Ulimit, Words,
+    mapping::{made_of, mapping},
+};
+use crate::load::{
+    resolve_path,
+    tree::{Node, ScalarKind, Value},
+};
+
+mapping! {
+    /// How the image of a service is made.
+    pub struct Build {
+        /// Folder, or repository, that the build sees.
+        refused context: Context,
+        /// File with the instructions, relative to the context.
+        refused dockerfile: Text,
+        /// The instructions themselves.
+        refused dockerfile_inline: Text,
+        /// Extra privileges that the build may have.
+        refused entitlements: List<Text>,
+        /// Values of build arguments.
+        refused args: Environment,
+        /// Whether an attestation of the build's origin is made.
+        refused provenance: FlagText,
+        /// Whether a bill of materials is made.
+        refused sbom: FlagText,
+        /// Agents and keys of SSH that the build may use.
+        refused ssh: Ssh,
+        /// Labels of the image.
+        refused labels: Labels,
+        /// Where the cache comes from.
+        refused cache_from: List<Text>,
+        /// Where the cache goes to.
+        refused cache_to: List<Text>,
+        /// Nothing is taken from the cache.
+        refused no_cache: Flag,
+        /// Further folders or images that the build sees, by name.
+        refused additional_contexts: Contexts,
+        /// Network that the build's commands are on.
+        refused network: Text,
+        /// The base image is looked for anew.
+        refused pull: Flag,
+        /// Stage at which the build ends.
+        refused target: Text,
+        /// Size of `/dev/shm` for the build's commands.
+        refused shm_size: ByteSize,
+        /// Names that the build's commands find at addresses of the author's choice.
+        refused extra_hosts: ExtraHosts,
+        /// How the build's containers are isolated, on Windows.
+        refused isolation: Text,
+        /// The build's commands may do anything.
+        refused privileged: Flag,
+        /// Secrets that the build's commands may read.
+        refused secrets: List<FileGrant>,
+        /// Names of the image, besides that of the service.
+        refused tags: Set<Text>,
+        /// Resource limits of the build's commands.
+        refused ulimits: Map<Ulimit>,
+        /// Platforms that the image is made for.
+        refused platforms: Set<Text>,
+    }
+    rules {
+        const EXPECTED: &'static str = "a folder or a mapping";
+        fn long(node: Node, _: &mut Reader<'_>) -> Node {
+            match node.scalar() {
+                Some(scalar) if scalar.kind == ScalarKind::String => {
+                    let context = Node { directive: None, ..node.clone() };
+                    made_of(&node, vec![("context", context)])
+                }
+                _ => node,
+            }
+        }
+        fn short_schemas() -> Vec<Json> {
+            vec![json!({"type": "string"})]
+        }
+    }
+}
+
+/// A folder of the host or a reference to something elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
+pub struct Context(pub String);
+
+impl Format for Context {
+    fn paths(node: &mut Node, folder: &Folder<'_>) {
+        context_path(node, folder);
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        cx.string(node).map(|text| Self(text.to_owned()))
+    }
+    fn schema(_: &mut Schemas) -> Json {
+        json!({"type": "string"})
+    }
+}
+
+/// Makes a folder absolute; leaves what is elsewhere alone (a URL, a repository, another service, an image).
+pub(super) fn context_path(node: &mut Node, folder: &Folder<'_>) {
+    const ELSEWHERE: [&str; 10] = [
+        "https://",
+        "http://",
+        "git://",
+        "ssh://",
+        "github.com/",
+        "git@",
+        "oci-layout://",
+        "docker-image://",
+        "service:",
+        "target:",
+    ];
+    if let Value::Scalar(scalar) = &mut node.value {
+        let remote = ELSEWHERE.iter().any(|prefix| scalar.text.starts_with(prefix)) || scalar.text.contains("://");
+        if !remote && let Some(path) = resolve_path(&scalar.text, folder) {
+            scalar.text = path.into();
+        }
+    }
+}
+
+/// `true`, `false`, or a text with details.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
+pub struct FlagText(pub String);
+
+impl Format for FlagText {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        match node.scalar() {
+            Some(scalar) if matches!(scalar.kind, ScalarKind::Bool | ScalarKind::String) => {
+                Some(Self(super::untyped::text(scalar)))
+            }
+            _ => {
+                cx.mistyped("`true`, `false` or a string", node);
+                None
+            }
+        }
+    }
+    fn schema(_: &mut Schemas) -> Json {
+        json!({"type": ["boolean", "string"]})
+    }
+}
+
+/// Agents and keys of SSH: `default`, `ID=PATH`, or a mapping.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ssh(pub Environment);
+
+/// As it is written: a list.
+impl serde::Serialize for Ssh {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.0.iter().map(|(id, path)| match path.as_deref() {
+            None | Some("") => id.clone(),
+            Some(path) => format!("{id}={path}"),
+        }))
+    }
+}
+
+impl Format for Ssh {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        Environment::canonical(node, cx)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut super::Merger<'_>) -> Node {
+        Environment::merge(earlier, later, merger)
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        Environment::read(node, cx).map(Self)
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        Environment::schema(schemas)
+    }
+}
+
+mapping! {
+    /// A command run in a container at some time of its life.
+    pub struct Hook {
+        /// The command line.
+        refused command: Words,
+        /// User that it runs as.
+        refused user: Text,
+        /// It may do anything.
+        refused privileged: Flag,
+        /// Folder that it runs in.
+        refused working_dir: Text,
+        /// Variables that it sees.
+        refused environment: Environment,
+    }
+    rules {
+        const REQUIRED: &'static [&'static str] = &["command"];
+    }
+}

@@ -1,0 +1,336 @@
+//! Lists, sets and maps of values of one type.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+
+use super::{Field, Folder, Format, Merger, Reader, Schemas, Visited, merger};
+use crate::{
+    diagnostics::Diagnostic,
+    load::tree::{Node, Value},
+};
+
+/// A list; the lists of several files are appended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct List<T>(pub Vec<T>);
+
+/// A list in which each item stands once: of two that are the same, the later one counts.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Set<T>(pub Vec<T>);
+
+/// A list in which no item may stand twice.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Distinct<T>(pub Vec<T>);
+
+/// One item, or a list of them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct OneOrMany<T>(pub T);
+
+/// Values by names, which are letters, digits, `.`, `_` and `-`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Named<T>(pub BTreeMap<String, T>);
+
+/// Values by keys of any kind.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Map<T>(pub BTreeMap<String, T>);
+
+/// A value, or nothing, which means something too.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Nullable<T>(pub Option<T>);
+
+fn items(mut node: Node, change: &mut dyn FnMut(Node) -> Node) -> Node {
+    if let Value::Sequence(nodes) = &mut node.value {
+        *nodes = std::mem::take(nodes).into_iter().map(change).collect();
+    }
+    node
+}
+
+fn read_items<T: Format>(node: &Node, cx: &mut Reader<'_>) -> Option<Vec<T>> {
+    match &node.value {
+        Value::Sequence(nodes) => Some(nodes.iter().filter_map(|node| T::read(node, cx)).collect()),
+        _ => {
+            cx.mistyped("a list", node);
+            None
+        }
+    }
+}
+
+fn each(node: &mut Node, change: &mut dyn FnMut(&mut Node)) {
+    if let Value::Sequence(nodes) = &mut node.value {
+        nodes.iter_mut().for_each(change);
+    }
+}
+
+fn visit_items<T: Format>(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    if let Value::Sequence(nodes) = &node.value {
+        nodes.iter().for_each(|node| T::visit(node, visitor));
+    }
+}
+
+impl<T: Format> Format for List<T> {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        items(node, &mut |node| T::canonical(node, cx))
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        merger.lists(earlier, later)
+    }
+    fn paths(node: &mut Node, folder: &Folder<'_>) {
+        each(node, &mut |node| T::paths(node, folder));
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        read_items(node, cx).map(Self)
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        json!({"type": "array", "items": T::schema(schemas)})
+    }
+    fn keys() -> Vec<&'static Field> {
+        T::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        visit_items::<T>(node, visitor);
+    }
+}
+
+impl<T: Format> Format for Set<T> {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        let mut node = items(node, &mut |node| T::canonical(node, cx));
+        if let Value::Sequence(nodes) = &mut node.value {
+            *nodes = merger::unique(std::mem::take(nodes), T::identity);
+        }
+        node
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        let mut node = merger.lists(earlier, later);
+        if let Value::Sequence(nodes) = &mut node.value {
+            *nodes = merger::unique(std::mem::take(nodes), T::identity);
+        }
+        node
+    }
+    fn paths(node: &mut Node, folder: &Folder<'_>) {
+        each(node, &mut |node| T::paths(node, folder));
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        read_items(node, cx).map(Self)
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        json!({"type": "array", "items": T::schema(schemas)})
+    }
+    fn keys() -> Vec<&'static Field> {
+        T::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        visit_items::<T>(node, visitor);
+    }
+}
+
+impl<T: Format> Format for Distinct<T> {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        items(node, &mut |node| T::canonical(node, cx))
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        merger.lists(earlier, later)
+    }
+    fn paths(node: &mut Node, folder: &Folder<'_>) {
+        each(node, &mut |node| T::paths(node, folder));
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        if let Value::Sequence(nodes) = &node.value {
+            let mut seen = std::collections::HashMap::new();
+            for node in nodes {
+                let Some(text) = super::tree_text::fingerprint(node) else { continue };
+                if let Some(first) = seen.insert(text, &node.span) {
+                    let twice = match node.scalar() {
+                        Some(scalar) => format!("`{}` is listed twice", scalar.text),
+                        None => "this is listed twice".to_owned(),
+                    };
+                    let first = first.clone();
+                    cx.report(Diagnostic::error(twice).label(&first, "first here").hint("remove one of the two"), node);
+                }
+            }
+        }
+        read_items(node, cx).map(Self)
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        json!({"type": "array", "items": T::schema(schemas), "uniqueItems": true})
+    }
+    fn keys() -> Vec<&'static Field> {
+        T::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        visit_items::<T>(node, visitor);
+    }
+}
+
+impl<T: Format> Format for OneOrMany<T> {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        let node = match &node.value {
+            Value::Scalar(_) if !node.is_null() => {
+                let item = Node { directive: None, ..node.clone() };
+                node.with_value(Value::Sequence(vec![item]))
+            }
+            _ => node,
+        };
+        T::canonical(node, cx)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        T::merge(earlier, later, merger)
+    }
+    fn paths(node: &mut Node, folder: &Folder<'_>) {
+        T::paths(node, folder);
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Sequence(_) => T::read(node, cx).map(Self),
+            _ => {
+                cx.mistyped("a string or a list", node);
+                None
+            }
+        }
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        json!({"anyOf": [{"type": "string"}, T::schema(schemas)]})
+    }
+    fn keys() -> Vec<&'static Field> {
+        T::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        T::visit(node, visitor);
+    }
+}
+
+fn values(mut node: Node, cx: &mut Reader<'_>, change: fn(Node, &mut Reader<'_>) -> Node) -> Node {
+    if let Value::Mapping(entries) = &mut node.value {
+        for entry in entries.iter_mut().filter(|entry| !entry.key.starts_with("x-")) {
+            let value = std::mem::replace(&mut entry.value, Node::new(entry.key_span.clone(), Value::Broken));
+            entry.value = cx.at(&entry.key, |cx| change(value, cx));
+        }
+    }
+    node
+}
+
+fn value_paths(node: &mut Node, folder: &Folder<'_>, change: fn(&mut Node, &Folder<'_>)) {
+    if let Value::Mapping(entries) = &mut node.value {
+        entries.iter_mut().for_each(|entry| change(&mut entry.value, folder));
+    }
+}
+
+impl<T: Format> Named<T> {
+    const PATTERN: &'static str = "^[a-zA-Z0-9._-]+$";
+
+    fn is_name(text: &str) -> bool {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    }
+}
+
+impl<T: Format> Format for Named<T> {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        values(node, cx, T::canonical)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        merger.mappings(earlier, later, &|_| Some(T::merge))
+    }
+    fn paths(node: &mut Node, folder: &Folder<'_>) {
+        value_paths(node, folder, T::paths);
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        let Value::Mapping(entries) = &node.value else {
+            cx.mistyped("a mapping of names", node);
+            return None;
+        };
+        let mut named = BTreeMap::new();
+        for entry in entries {
+            if !Self::is_name(&entry.key) {
+                let place = Node::new(entry.key_span.clone(), Value::Sequence(Vec::new()));
+                let what = cx.what();
+                cx.report(
+                    Diagnostic::error(format!("`{}` is not a name that {what} may have", entry.key))
+                        .hint("use letters, digits, `.`, `_` and `-`"),
+                    &place,
+                );
+            }
+            if let Some(value) = cx.at(&entry.key, |cx| T::read(&entry.value, cx)) {
+                named.insert(entry.key.to_string(), value);
+            }
+        }
+        Some(Self(named))
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        json!({
+            "type": "object",
+            "patternProperties": {Self::PATTERN: T::schema(schemas)},
+            "additionalProperties": false,
+        })
+    }
+    fn keys() -> Vec<&'static Field> {
+        T::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        node.entries().unwrap_or_default().iter().for_each(|entry| T::visit(&entry.value, visitor));
+    }
+}
+
+impl<T: Format> Format for Map<T> {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        values(node, cx, T::canonical)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        merger.mappings(earlier, later, &|_| Some(T::merge))
+    }
+    fn paths(node: &mut Node, folder: &Folder<'_>) {
+        value_paths(node, folder, T::paths);
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        let Value::Mapping(entries) = &node.value else {
+            cx.mistyped("a mapping", node);
+            return None;
+        };
+        let mut map = BTreeMap::new();
+        for entry in entries {
+            if let Some(value) = cx.at(&entry.key, |cx| T::read(&entry.value, cx)) {
+                map.insert(entry.key.to_string(), value);
+            }
+        }
+        Some(Self(map))
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        json!({"type": "object", "additionalProperties": T::schema(schemas)})
+    }
+    fn keys() -> Vec<&'static Field> {
+        T::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        node.entries().unwrap_or_default().iter().for_each(|entry| T::visit(&entry.value, visitor));
+    }
+}
+
+impl<T: Format> Format for Nullable<T> {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        if node.is_null() { node } else { T::canonical(node, cx) }
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        T::merge(earlier, later, merger)
+    }
+    fn paths(node: &mut Node, folder: &Folder<'_>) {
+        T::paths(node, folder);
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        if node.is_null() { Some(Self(None)) } else { T::read(node, cx).map(Some).map(Self) }
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        json!({"anyOf": [{"type": "null"}, T::schema(schemas)]})
+    }
+    fn keys() -> Vec<&'static Field> {
+        T::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        T::visit(node, visitor);
+    }
+}

@@ -1,0 +1,200 @@
+//! `deploy:`: how many, with what resources, and what happens when they end.
+
+use serde_json::{Value as Json, json};
+
+use super::{ByteSize, Decimal, Int, Labels, List, Reader, Set, Span, Text, choice::choice, mapping::mapping};
+use crate::{diagnostics::Diagnostic, load::tree::Node};
+
+mapping! {
+    /// How a service is run as a whole.
+    pub struct Deploy {
+        /// `replicated` or `global`.
+        refused mode: Text,
+        /// How many containers there are.
+        refused replicas: Int,
+        /// Labels of the service, not of its containers.
+        refused labels: Labels,
+        /// How containers are replaced by new ones.
+        refused update_config: UpdateConfig,
+        /// How an update is taken back.
+        refused rollback_config: UpdateConfig,
+        /// What containers may use.
+        refused resources: Resources,
+        /// What happens when a container ends.
+        refused restart_policy: RestartPolicy,
+        /// Machines of a cluster that containers may run on.
+        refused placement: Placement,
+        /// How clients reach the containers of a cluster.
+        refused endpoint_mode: Text,
+    }
+    rules {
+        const NULLABLE: bool = true;
+    }
+}
+
+mapping! {
+    /// How containers are replaced.
+    pub struct UpdateConfig {
+        /// How many at a time.
+        refused parallelism: Int,
+        /// Time between two of them.
+        refused delay: Span,
+        /// What happens when one fails.
+        refused failure_action: Text,
+        /// How long one is watched.
+        refused monitor: Span,
+        /// Share of failures that is put up with.
+        refused max_failure_ratio: Decimal,
+        /// Whether the new one is started first.
+        refused order: Order,
+    }
+}
+
+choice! {
+    /// What comes first.
+    pub enum Order {
+        /// The new one is started, then the old one stopped.
+        StartFirst = "start-first",
+        /// The old one is stopped, then the new one started.
+        StopFirst = "stop-first",
+    }
+}
+
+mapping! {
+    /// What containers may use.
+    pub struct Resources {
+        /// The most they may use.
+        refused limits: Limits,
+        /// What is kept for them.
+        refused reservations: Reservations,
+    }
+}
+
+mapping! {
+    /// The most that containers may use.
+    pub struct Limits {
+        /// Processors.
+        refused cpus: Decimal,
+        /// Memory.
+        refused memory: ByteSize,
+        /// Processes and threads.
+        refused pids: Int,
+    }
+}
+
+mapping! {
+    /// What is kept for containers.
+    pub struct Reservations {
+        /// Processors.
+        refused cpus: Decimal,
+        /// Memory.
+        refused memory: ByteSize,
+        /// Devices of the host.
+        refused devices: List<DeviceRequest>,
+        /// Resources that an operator has named.
+        refused generic_resources: List<GenericResource>,
+    }
+}
+
+mapping! {
+    /// A resource that an operator has named.
+    pub struct GenericResource {
+        /// A number of them.
+        refused discrete_resource_spec: DiscreteResource,
+    }
+}
+
+mapping! {
+    /// A number of some resource.
+    pub struct DiscreteResource {
+        /// Its name.
+        refused kind: Text,
+        /// How many.
+        refused value: Int,
+    }
+}
+
+/// How many devices: a number, or all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
+pub struct DeviceCount(pub i64);
+
+impl super::Format for DeviceCount {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        match node.scalar() {
+            Some(scalar) if &*scalar.text == "all" => Some(Self(-1)),
+            _ => Int::<{ i64::MIN }, { i64::MAX }>::read(node, cx).map(|count| Self(count.0)),
+        }
+    }
+    fn schema(_: &mut super::Schemas) -> Json {
+        json!({"type": ["string", "integer"]})
+    }
+}
+
+mapping! {
+    /// Devices that a service needs.
+    pub struct DeviceRequest {
+        /// What they can do.
+        refused capabilities: Set<Text>,
+        /// Who provides them.
+        refused driver: Text,
+        /// How many; -1 for all.
+        refused count: DeviceCount,
+        /// Which ones.
+        refused device_ids: Set<Text>,
+        /// More for the driver.
+        refused options: Labels,
+    }
+    rules {
+        const REQUIRED: &'static [&'static str] = &["capabilities"];
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            exclusive(node, cx);
+        }
+    }
+}
+
+/// A number of devices and their names exclude each other.
+pub(super) fn exclusive(node: &Node, cx: &mut Reader<'_>) {
+    if let (Some(count), Some(ids)) = (node.entry("count"), node.entry("device_ids")) {
+        cx.report(
+            Diagnostic::error("`count` and `device_ids` exclude each other")
+                .label(&count.key_span, "so many")
+                .hint("remove one of the two"),
+            &ids.value,
+        );
+    }
+}
+
+mapping! {
+    /// What happens when a container ends.
+    pub struct RestartPolicy {
+        /// `none`, `on-failure` or `any`.
+        refused condition: Text,
+        /// Time before it is started again.
+        refused delay: Span,
+        /// How often it is tried.
+        refused max_attempts: Int,
+        /// How long it has to run to count as started.
+        refused window: Span,
+    }
+}
+
+mapping! {
+    /// Machines of a cluster.
+    pub struct Placement {
+        /// Rules that a machine has to meet.
+        refused constraints: List<Text>,
+        /// Rules that say which machines are better.
+        refused preferences: List<Preference>,
+        /// How many containers a machine may have.
+        refused max_replicas_per_node: Int,
+    }
+}
+
+mapping! {
+    /// A rule that says which machines are better.
+    pub struct Preference {
+        /// Label over whose values containers are spread.
+        refused spread: Text,
+    }
+}

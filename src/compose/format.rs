@@ -1,0 +1,96 @@
+//! What every type of the format can do, and what the code knows of each key.
+
+use serde_json::Value as Json;
+
+use super::{Merger, Reader, Schemas};
+use crate::load::tree::Node;
+
+/// A type that a value of a Compose file may have.
+///
+/// Everything but [`read`](Self::read) and [`schema`](Self::schema) works on the tree, so that each value keeps its place
+/// and its way until the end.
+pub(crate) trait Format: Sized {
+    /// The long form of what may be written in a short one. What it cannot make sense of it leaves alone, for `read` to
+    /// report; a short form with a mistake inside it reports, and leaves something broken.
+    fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
+        node
+    }
+
+    /// `later` over `earlier`, both canonical and neither null.
+    fn merge(_: Node, later: Node, _: &mut Merger<'_>) -> Node {
+        later
+    }
+
+    /// Makes the relative paths of the host absolute: they start from the folder of the file that they stand in.
+    fn paths(_: &mut Node, _: &Folder<'_>) {}
+
+    /// What makes a canonical value the same as another in a set, the later one replacing the earlier.
+    fn identity(node: &Node) -> Option<String> {
+        super::tree_text::fingerprint(node)
+    }
+
+    /// Reads a canonical value; what is wrong with it is reported, and nothing comes back.
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self>;
+
+    /// The JSON Schema of all that may be written, short forms included.
+    fn schema(schemas: &mut Schemas) -> Json;
+
+    /// The keys of a mapping, of the items of a list, or of the values of a map.
+    fn keys() -> Vec<&'static Field> {
+        Vec::new()
+    }
+
+    /// Visits each value that stands under a key with its support, in order.
+    fn visit(_: &Node, _: &mut dyn FnMut(&super::Visited<'_>)) {}
+}
+
+/// What relative paths start from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Folder<'a> {
+    pub(crate) directory: &'a std::path::Path,
+    /// The home folder, for `~`.
+    pub(crate) home: Option<&'a str>,
+}
+
+/// A key of a mapping.
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    /// What it says, from its doc comment.
+    pub(crate) doc: &'static [&'static str],
+    pub(crate) support: Support,
+    pub(crate) canonical: fn(Node, &mut Reader<'_>) -> Node,
+    pub(crate) merge: fn(Node, Node, &mut Merger<'_>) -> Node,
+    pub(crate) paths: fn(&mut Node, &Folder<'_>),
+    pub(crate) schema: fn(&mut Schemas) -> Json,
+    pub(crate) keys: fn() -> Vec<&'static Field>,
+    pub(crate) visit: fn(&Node, &mut dyn FnMut(&super::Visited<'_>)),
+}
+
+/// What `up` makes of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Support {
+    /// It does what the specification says.
+    Works,
+    /// It has done its work once the file is loaded.
+    Loaded,
+    /// It means nothing on Linux or on a single machine: leaving it out loses nothing. A warning says so.
+    NoEffect,
+    /// Refused; a hint may say what to do instead.
+    Refused(&'static str),
+}
+
+impl Field {
+    pub(crate) const fn of<T: Format>(name: &'static str, doc: &'static [&'static str], support: Support) -> Self {
+        Self {
+            name,
+            doc,
+            support,
+            canonical: T::canonical,
+            merge: T::merge,
+            paths: T::paths,
+            schema: T::schema,
+            keys: T::keys,
+            visit: T::visit,
+        }
+    }
+}

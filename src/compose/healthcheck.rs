@@ -1,0 +1,79 @@
+//! `healthcheck:`: how it is known that a service is healthy.
+
+use serde_json::{Value as Json, json};
+
+use super::{Flag, Format, Int, Reader, Schemas, Span, mapping::mapping};
+use crate::{
+    diagnostics::Diagnostic,
+    load::tree::{Node, ScalarKind, Value},
+};
+
+mapping! {
+    /// How it is known that a service is healthy.
+    pub struct Healthcheck {
+        /// The probe: a command line for a shell, or a list that begins with `CMD`, `CMD-SHELL` or `NONE`.
+        refused test: Probe,
+        /// Time a probe may take.
+        refused timeout: Span,
+        /// Time between two probes.
+        refused interval: Span,
+        /// How many probes fail before the service counts as unhealthy.
+        refused retries: Int<0>,
+        /// Time at the start in which a failure does not count.
+        refused start_period: Span,
+        /// Time between two probes during that time.
+        refused start_interval: Span,
+        /// There is no probe, even if the image has one.
+        refused disable: Flag,
+    }
+    rules {
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            if let (Some(_), None) = (&self.start_interval, node.entry("start_period")) {
+                let place = node.entry("start_interval").map_or(node, |entry| &entry.value);
+                cx.report(
+                    Diagnostic::error("`start_interval` means nothing without a `start_period`")
+                        .hint("say how long the start may take with `start_period:`"),
+                    place,
+                );
+            }
+        }
+    }
+}
+
+/// A probe.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
+pub struct Probe(pub Vec<String>);
+
+impl Format for Probe {
+    fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
+        match node.scalar() {
+            Some(scalar) if scalar.kind == ScalarKind::String => {
+                let shell = Node { via: node.via.clone(), ..Node::string("CMD-SHELL", node.span.clone()) };
+                let command = Node { directive: None, ..node.clone() };
+                node.with_value(Value::Sequence(vec![shell, command]))
+            }
+            _ => node,
+        }
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        let Value::Sequence(nodes) = &node.value else {
+            cx.mistyped("a string or a list of strings", node);
+            return None;
+        };
+        let words: Vec<String> = nodes.iter().filter_map(|node| cx.string(node).map(str::to_owned)).collect();
+        if let Some(first) = words.first()
+            && !matches!(first.as_str(), "CMD" | "CMD-SHELL" | "NONE")
+        {
+            cx.report(
+                Diagnostic::error(format!("a probe begins with `CMD`, `CMD-SHELL` or `NONE`, not with `{first}`"))
+                    .hint("write `[\"CMD\", …]`, or a string for a shell"),
+                nodes.first().unwrap_or(node),
+            );
+        }
+        (!words.is_empty()).then_some(Self(words))
+    }
+    fn schema(_: &mut Schemas) -> Json {
+        json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+    }
+}

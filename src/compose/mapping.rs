@@ -1,0 +1,361 @@
+//! Mappings with known keys: one declaration says the keys, their types, what they mean and what is done about them.
+//!
+//! ```text
+//! mapping! {                              ┌─▶ a struct, each field optional, that serializes as the canonical form
+//!     /// What it is.                     ├─▶ reading, with all mistakes and a did-you-mean
+//!     pub struct Thing {                  ├─▶ long forms, merging, paths, key by key
+//!         /// What the key says.   ───────┼─▶ JSON Schema with descriptions
+//!         works key: Type,                ├─▶ what `up` refuses
+//!     }                                   └─▶ the reference of keys
+//! }
+//! ```
+
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+
+use super::{Field, Folder, Format, Merger, Reader, Schemas, Support, Visited};
+use crate::{
+    diagnostics::Diagnostic,
+    load::tree::{Entry, Node, Value},
+};
+
+/// A mapping with known keys.
+pub(crate) trait Mapping: Default {
+    /// Name of its schema.
+    const NAME: &'static str;
+    /// What it is, from its doc comment.
+    const DOC: &'static [&'static str];
+    /// Keys that must be there.
+    const REQUIRED: &'static [&'static str] = &[];
+    /// Keys that begin with `x-` may be there.
+    const EXTENSIBLE: bool = true;
+    /// Nothing at all is an empty one.
+    const NULLABLE: bool = false;
+    /// What it takes, for messages.
+    const EXPECTED: &'static str = "a mapping";
+
+    /// The key of that name.
+    fn field(name: &str) -> Option<&'static Field>;
+    /// All keys, in order.
+    fn fields() -> Vec<&'static Field>;
+    /// Reads the value of a key; false if there is no such key.
+    fn set(&mut self, name: &str, node: &Node, cx: &mut Reader<'_>) -> bool;
+    /// Takes a key that begins with `x-`.
+    fn extend(&mut self, name: &str, node: &Node);
+
+    /// The mapping that a short form stands for.
+    fn long(node: Node, _: &mut Reader<'_>) -> Node {
+        node
+    }
+    /// JSON Schemas of the short forms.
+    fn short_schemas() -> Vec<Json> {
+        Vec::new()
+    }
+    /// What makes one the same as another in a set.
+    fn identity(node: &Node) -> Option<String> {
+        super::tree_text::fingerprint(node)
+    }
+    /// Relative paths that depend on more than one key.
+    fn more_paths(_: &mut Node, _: &Folder<'_>) {}
+    /// Merges as a whole, where going key by key is not right.
+    fn merge_whole(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        merge::<Self>(earlier, later, merger)
+    }
+    /// What no single key can know.
+    fn check(&self, _: &Node, _: &mut Reader<'_>) {}
+}
+
+pub(crate) fn canonical<T: Mapping>(node: Node, cx: &mut Reader<'_>) -> Node {
+    let mut node = T::long(node, cx);
+    if let Value::Mapping(entries) = &mut node.value {
+        for entry in entries {
+            if let Some(field) = T::field(&entry.key) {
+                let value = std::mem::replace(&mut entry.value, Node::new(entry.key_span.clone(), Value::Broken));
+                entry.value = cx.at(&entry.key, |cx| (field.canonical)(value, cx));
+            }
+        }
+    }
+    node
+}
+
+pub(crate) fn merge<T: Mapping>(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+    merger.mappings(earlier, later, &|key| T::field(key).map(|field| field.merge))
+}
+
+pub(crate) fn paths<T: Mapping>(node: &mut Node, folder: &Folder<'_>) {
+    T::more_paths(node, folder);
+    if let Value::Mapping(entries) = &mut node.value {
+        for entry in entries {
+            if let Some(field) = T::field(&entry.key) {
+                (field.paths)(&mut entry.value, folder);
+            }
+        }
+    }
+}
+
+pub(crate) fn read<T: Mapping>(node: &Node, cx: &mut Reader<'_>) -> Option<T> {
+    let mut value = T::default();
+    match &node.value {
+        Value::Mapping(entries) => {
+            for entry in entries {
+                if cx.at(&entry.key, |cx| value.set(&entry.key, &entry.value, cx)) {
+                    continue;
+                }
+                if T::EXTENSIBLE && entry.key.starts_with("x-") {
+                    value.extend(&entry.key, &entry.value);
+                } else {
+                    unknown::<T>(entry, cx);
+                }
+            }
+            for key in T::REQUIRED {
+                if node.entry(key).is_none() {
+                    let what = cx.what();
+                    cx.report(Diagnostic::error(format!("{what} has no `{key}`, which it needs")), node);
+                }
+            }
+            value.check(node, cx);
+        }
+        _ if T::NULLABLE && node.is_null() => return None,
+        _ => {
+            cx.mistyped(T::EXPECTED, node);
+            return None;
+        }
+    }
+    Some(value)
+}
+
+fn unknown<T: Mapping>(entry: &Entry, cx: &mut Reader<'_>) {
+    let fields = T::fields();
+    let meant = cx.suggest(&entry.key, fields.iter().map(|field| field.name));
+    let what = cx.what();
+    let place = Node { span: entry.key_span.clone(), ..entry.value.with_value(Value::Sequence(Vec::new())) };
+    cx.report(Diagnostic::error(format!("{what} has no key `{}`", entry.key)).did_you_mean(meant), &place);
+}
+
+pub(crate) fn visit<T: Mapping>(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    for entry in node.entries().unwrap_or_default() {
+        let Some(field) = T::field(&entry.key) else { continue };
+        visitor(&Visited { field, entry });
+        if !matches!(field.support, Support::Refused(_)) {
+            (field.visit)(&entry.value, visitor);
+        }
+    }
+}
+
+pub(crate) fn schema<T: Mapping>(schemas: &mut Schemas) -> Json {
+    schemas.define(T::NAME, |schemas| {
+        let mut properties = serde_json::Map::new();
+        for field in T::fields() {
+            properties.insert(field.name.to_owned(), described((field.schema)(schemas), field.doc));
+        }
+        let mut mapping = json!({
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": false,
+        });
+        if T::EXTENSIBLE {
+            mapping["patternProperties"] = json!({"^x-": {}});
+        }
+        if !T::REQUIRED.is_empty() {
+            mapping["required"] = json!(T::REQUIRED);
+        }
+        let mut forms = T::short_schemas();
+        if T::NULLABLE {
+            forms.push(json!({"type": "null"}));
+        }
+        if !forms.is_empty() {
+            forms.push(mapping);
+            mapping = json!({"anyOf": forms});
+        }
+        described(mapping, T::DOC)
+    })
+}
+
+/// The schema with a description, wrapped if it is a reference: what stands beside `$ref` counts for nothing in draft 7.
+fn described(schema: Json, doc: &[&str]) -> Json {
+    let text = doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+    let mut schema = if schema.get("$ref").is_some() { json!({"allOf": [schema]}) } else { schema };
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("description".to_owned(), text.trim().into());
+    }
+    schema
+}
+
+/// A node that is a mapping of these entries, at the place of `node`.
+pub(crate) fn made_of(node: &Node, entries: Vec<(&str, Node)>) -> Node {
+    let entries = entries
+        .into_iter()
+        .map(|(key, value)| Entry { key: Arc::from(key), key_span: node.span.clone(), value })
+        .collect();
+    node.with_value(Value::Mapping(entries))
+}
+
+/// Declares a mapping: see the module.
+macro_rules! mapping {
+    (
+        $(#[doc = $doc:literal])*
+        pub struct $name:ident {
+            $(
+                $(#[doc = $field_doc:literal])*
+                $support:ident $(($hint:literal))? $field:ident $(as $key:literal)?: $type:ty,
+            )*
+            $( ..$group:ident: $group_type:ty, )*
+        }
+        $(rules { $($rules:tt)* })?
+    ) => {
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+        pub struct $name {
+            $(
+                $(#[doc = $field_doc])*
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub $field: Option<$type>,
+            )*
+            $(
+                #[doc = concat!("See [`", stringify!($group_type), "`].")]
+                #[serde(flatten)]
+                pub $group: $group_type,
+            )*
+            /// Keys that begin with `x-`, which are the author's own.
+            #[serde(flatten)]
+            pub extensions: $crate::compose::Extensions,
+        }
+
+        impl $crate::compose::Mapping for $name {
+            const NAME: &'static str = stringify!($name);
+            const DOC: &'static [&'static str] = &[$($doc),*];
+
+            fn field(name: &str) -> Option<&'static $crate::compose::Field> {
+                match name {
+                    $(
+                        $crate::compose::mapping::key!($field $($key)?) => Some(const {
+                            &$crate::compose::Field::of::<$type>(
+                                $crate::compose::mapping::key!($field $($key)?),
+                                &[$($field_doc),*],
+                                $crate::compose::mapping::support!($support $($hint)?),
+                            )
+                        }),
+                    )*
+                    _ => {
+                        $(
+                            if let Some(field) = <$group_type as $crate::compose::Mapping>::field(name) {
+                                return Some(field);
+                            }
+                        )*
+                        None
+                    }
+                }
+            }
+
+            fn fields() -> Vec<&'static $crate::compose::Field> {
+                let names: &[&str] = &[$($crate::compose::mapping::key!($field $($key)?)),*];
+                #[allow(unused_mut, reason = "only a mapping with groups adds to it")]
+                let mut fields: Vec<_> = names.iter().filter_map(|name| Self::field(name)).collect();
+                $( fields.extend(<$group_type as $crate::compose::Mapping>::fields()); )*
+                fields
+            }
+
+            fn set(
+                &mut self,
+                name: &str,
+                node: &$crate::load::tree::Node,
+                cx: &mut $crate::compose::Reader<'_>,
+            ) -> bool {
+                match name {
+                    $(
+                        $crate::compose::mapping::key!($field $($key)?) => {
+                            self.$field = <$type as $crate::compose::Format>::read(node, cx);
+                            true
+                        }
+                    )*
+                    _ => {
+                        $(
+                            if <$group_type as $crate::compose::Mapping>::set(&mut self.$group, name, node, cx) {
+                                return true;
+                            }
+                        )*
+                        let _ = (node, cx);
+                        false
+                    }
+                }
+            }
+
+            fn extend(&mut self, name: &str, node: &$crate::load::tree::Node) {
+                self.extensions.insert(name.to_owned(), $crate::compose::Untyped::of(node));
+            }
+
+            $($($rules)*)?
+        }
+
+        impl $crate::compose::Format for $name {
+            fn canonical(
+                node: $crate::load::tree::Node,
+                cx: &mut $crate::compose::Reader<'_>,
+            ) -> $crate::load::tree::Node {
+                $crate::compose::mapping::canonical::<Self>(node, cx)
+            }
+            fn merge(
+                earlier: $crate::load::tree::Node,
+                later: $crate::load::tree::Node,
+                merger: &mut $crate::compose::Merger<'_>,
+            ) -> $crate::load::tree::Node {
+                <Self as $crate::compose::Mapping>::merge_whole(earlier, later, merger)
+            }
+            fn paths(node: &mut $crate::load::tree::Node, folder: &$crate::compose::Folder<'_>) {
+                $crate::compose::mapping::paths::<Self>(node, folder);
+            }
+            fn identity(node: &$crate::load::tree::Node) -> Option<String> {
+                <Self as $crate::compose::Mapping>::identity(node)
+            }
+            fn read(
+                node: &$crate::load::tree::Node,
+                cx: &mut $crate::compose::Reader<'_>,
+            ) -> Option<Self> {
+                $crate::compose::mapping::read::<Self>(node, cx)
+            }
+            fn schema(schemas: &mut $crate::compose::Schemas) -> serde_json::Value {
+                $crate::compose::mapping::schema::<Self>(schemas)
+            }
+            fn keys() -> Vec<&'static $crate::compose::Field> {
+                <Self as $crate::compose::Mapping>::fields()
+            }
+            fn visit(
+                node: &$crate::load::tree::Node,
+                visitor: &mut dyn FnMut(&$crate::compose::Visited<'_>),
+            ) {
+                $crate::compose::mapping::visit::<Self>(node, visitor);
+            }
+        }
+    };
+}
+
+/// The key of a field: its name, unless it says another.
+macro_rules! key {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $key:literal) => {
+        $key
+    };
+}
+
+macro_rules! support {
+    (works) => {
+        $crate::compose::Support::Works
+    };
+    (loaded) => {
+        $crate::compose::Support::Loaded
+    };
+    (no_effect) => {
+        $crate::compose::Support::NoEffect
+    };
+    (refused) => {
+        $crate::compose::Support::Refused("")
+    };
+    (refused $hint:literal) => {
+        $crate::compose::Support::Refused($hint)
+    };
+}
+
+pub(crate) use {key, mapping, support};

@@ -1,0 +1,59 @@
+//! The Compose file format as types: what may be written, what it means in full, and what is done about it.
+//!
+//! ```text
+//! spanned tree ──canonical──▶ long forms ──merge──▶ one tree ──read──▶ Project ──serde──▶ what `config` prints
+//!                   │             │                    │        │
+//!                   └─────────────┴── a type per value, each with all its rules in one place: format.rs, mapping.rs
+//!                                                               │
+//!                                          JSON Schema (schemas.rs), reference of keys, what `up` refuses (visit.rs)
+//! ```
+//!
+//! A file per kind of mapping. To add a key: a line with its doc comment in the struct that it belongs to. Where a value
+//! has rules of its own (a short form, a way of merging), a type that says them.
+
+mod assignments;
+mod build;
+mod choice;
+mod collections;
+mod deploy;
+mod develop;
+mod extra_hosts;
+mod format;
+mod healthcheck;
+mod mapping;
+mod merger;
+mod port;
+mod project;
+mod reader;
+mod resources;
+mod scalar;
+mod schemas;
+mod service;
+mod tree_text;
+mod untyped;
+mod visit;
+mod volume_mount;
+
+pub use assignments::{Contexts, Environment, Labels};
+pub use build::{Build, Context, FlagText, Hook, Ssh};
+pub use collections::{Distinct, List, Map, Named, Nullable, OneOrMany, Set};
+pub use deploy::*;
+pub use develop::*;
+pub use extra_hosts::ExtraHosts;
+pub use healthcheck::{Healthcheck, Probe};
+pub use port::{Port, Ports};
+pub use project::{Include, Project, schema};
+pub use resources::{Config, External, ExternalName, Ipam, IpamConfig, Model, Network, Secret, Volume};
+pub use scalar::{
+    ByteSize, Decimal, Flag, HostPath, Int, Pattern, PatternText, Span, StrictFlag, Text, TextOrNumber, Words,
+};
+pub use service::*;
+pub use untyped::{Extensions, Untyped};
+pub use volume_mount::*;
+
+pub(crate) use format::{Field, Folder, Format, Support};
+pub(crate) use mapping::Mapping;
+pub(crate) use merger::Merger;
+pub(crate) use reader::Reader;
+pub(crate) use schemas::Schemas;
+pub(crate) use visit::Visited;

@@ -1,0 +1,204 @@
+//! `ports:`: `[HOST_IP:][PUBLISHED:]TARGET[/PROTOCOL]`, a number, or a mapping.
+
+use std::net::IpAddr;
+
+use serde_json::{Value as Json, json};
+
+use super::{
+    Field, Folder, Format, Int, Merger, Reader, Schemas, Set, Text, TextOrNumber, Visited,
+    mapping::{made_of, mapping},
+};
+use crate::{
+    diagnostics::Diagnostic,
+    load::tree::{Node, Scalar, ScalarKind, Value},
+};
+
+/// Ports of one list, ranges expanded.
+const MOST_PORTS: usize = 1 << 17;
+
+mapping! {
+    /// A port of a service that others can reach from outside.
+    pub struct Port {
+        /// A name for people.
+        no_effect name: Text,
+        /// `host` or `ingress`, which are the same on one machine.
+        works mode: Text,
+        /// Address of the host to listen at; all of them unless it is given.
+        works host_ip: Text,
+        /// Port of the container.
+        works target: Int<0, 65535>,
+        /// Port of the host, or a range of which one is taken; any free one unless it is given.
+        works published: TextOrNumber,
+        /// `tcp` or `udp`.
+        works protocol: Text,
+        /// What is spoken there, for people.
+        no_effect app_protocol: Text,
+    }
+    rules {
+        fn short_schemas() -> Vec<Json> {
+            vec![json!({"type": ["number", "string"]})]
+        }
+        const EXPECTED: &'static str = "a number, a string or a mapping";
+        fn identity(node: &Node) -> Option<String> {
+            let text = |key: &str| node.entry(key)?.value.scalar().map(|scalar| scalar.text.to_string());
+            let target = text("target")?;
+            let host = text("host_ip").unwrap_or_else(|| "0.0.0.0".to_owned());
+            let protocol = text("protocol").unwrap_or_else(|| "tcp".to_owned());
+            Some(format!("{host}:{}:{target}/{protocol}", text("published").unwrap_or_default()))
+        }
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            if node.entry("target").is_none() {
+                cx.report(Diagnostic::error("the port has no `target`").hint("name the port of the container"), node);
+            }
+        }
+    }
+}
+
+/// The ports of a service.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(transparent)]
+pub struct Ports(pub Set<Port>);
+
+impl Format for Ports {
+    fn canonical(mut node: Node, cx: &mut Reader<'_>) -> Node {
+        if let Value::Sequence(items) = &mut node.value {
+            let mut ports = Vec::with_capacity(items.len());
+            for item in std::mem::take(items) {
+                match item.scalar() {
+                    Some(scalar) if scalar.kind != ScalarKind::Bool => match short(scalar, &item) {
+                        Ok(more) if ports.len() + more.len() > MOST_PORTS => {
+                            cx.report(Diagnostic::error(format!("more than {MOST_PORTS} ports are listed")), &item);
+                            break;
+                        }
+                        Ok(more) => ports.extend(more),
+                        Err(problem) => {
+                            cx.report(
+                                Diagnostic::error(format!("`{}` is not a port mapping: {problem}", scalar.text)),
+                                &item,
+                            );
+                        }
+                    },
+                    _ => ports.push(with_defaults(item)),
+                }
+            }
+            *items = ports;
+        }
+        Set::<Port>::canonical(node, cx)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        Set::<Port>::merge(earlier, later, merger)
+    }
+    fn paths(node: &mut Node, folder: &Folder<'_>) {
+        Set::<Port>::paths(node, folder);
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        Set::read(node, cx).map(Self)
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        Set::<Port>::schema(schemas)
+    }
+    fn keys() -> Vec<&'static Field> {
+        Set::<Port>::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        Set::<Port>::visit(node, visitor);
+    }
+}
+
+fn text(item: &Node, text: &str) -> Node {
+    Node { via: item.via.clone(), ..Node::string(text, item.span.clone()) }
+}
+
+fn number(item: &Node, number: u16) -> Node {
+    let scalar = Scalar { text: number.to_string().into(), kind: ScalarKind::Int, interpolated: false };
+    item.with_value(Value::Scalar(scalar))
+}
+
+/// What a mapping leaves out.
+fn with_defaults(mut item: Node) -> Node {
+    let place = text(&item, "");
+    if let Value::Mapping(entries) = &mut item.value {
+        for (key, value) in [("mode", "ingress"), ("protocol", "tcp")] {
+            if !entries.iter().any(|entry| &*entry.key == key) {
+                entries.push(crate::load::tree::Entry {
+                    key: key.into(),
+                    key_span: place.span.clone(),
+                    value: text(&place, value),
+                });
+            }
+        }
+    }
+    item
+}
+
+/// The ports that a short form stands for.
+fn short(scalar: &Scalar, item: &Node) -> Result<Vec<Node>, String> {
+    let written = super::untyped::text(scalar);
+    let (ports, protocol) = match written.rsplit_once('/') {
+        None => (&*written, "tcp".to_owned()),
+        Some((ports, protocol)) => (ports, protocol.to_ascii_lowercase()),
+    };
+    if !matches!(&*protocol, "tcp" | "udp" | "sctp") {
+        return Err(format!("the protocol `{protocol}` is neither tcp nor udp"));
+    }
+    let (host, target) = match ports.rsplit_once(':') {
+        None => (None, ports),
+        Some((host, target)) => (Some(host), target),
+    };
+    let (ip, published) =
+        match host.map(|host| host.rsplit_once(':').map_or((None, host), |(ip, port)| (Some(ip), port))) {
+            None => (None, ""),
+            Some((ip, published)) => (ip.filter(|ip| !ip.is_empty()), published),
+        };
+    let ip = match ip {
+        None => None,
+        Some(ip) => {
+            let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
+            bare.parse::<IpAddr>().map_err(|_| format!("`{bare}` is not an IP address"))?;
+            Some(bare)
+        }
+    };
+    let targets = range(target)?;
+    let published: Vec<String> = if published.is_empty() {
+        vec![String::new(); targets.len()]
+    } else {
+        let all = range(published)?;
+        if all.len() == targets.len() {
+            all.iter().map(u16::to_string).collect()
+        } else if targets.len() == 1 {
+            // One of the range is taken.
+            vec![published.to_owned()]
+        } else {
+            return Err(format!("{} published ports stand for {} container ports", all.len(), targets.len()));
+        }
+    };
+    Ok(targets
+        .into_iter()
+        .zip(published)
+        .map(|(target, published)| {
+            let mut entries = vec![("mode", text(item, "ingress"))];
+            entries.extend(ip.map(|ip| ("host_ip", text(item, ip))));
+            entries.push(("target", number(item, target)));
+            if !published.is_empty() {
+                entries.push(("published", text(item, &published)));
+            }
+            entries.push(("protocol", text(item, &protocol)));
+            made_of(item, entries)
+        })
+        .collect())
+}
+
+/// `FIRST[-LAST]`
+fn range(text: &str) -> Result<Vec<u16>, String> {
+    let one = |text: &str| text.parse::<u16>().map_err(|_| format!("`{text}` is not a port number from 0 to 65535"));
+    match text.split_once('-') {
+        None => Ok(vec![one(text)?]),
+        Some((first, last)) => {
+            let (first, last) = (one(first)?, one(last)?);
+            if first > last {
+                return Err(format!("the range {first}-{last} runs backwards"));
+            }
+            Ok((first..=last).collect())
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! A whole file.
+
+use serde_json::{Value as Json, json};
+
+use super::{
+    Config, Format, HostPath, List, Model, Named, Network, OneOrMany, Reader, Schemas, Secret, Service, Text, Volume,
+    mapping::{made_of, mapping},
+};
+use crate::load::tree::{Node, ScalarKind};
+
+mapping! {
+    /// A Compose file.
+    pub struct Project {
+        /// Version of the format, which means nothing any more.
+        loaded version: Text,
+        /// Name of the project.
+        loaded name: Text,
+        /// Other Compose files, whose services and the rest become part of this one.
+        loaded include: List<Include>,
+        /// What runs.
+        works services: Named<Service>,
+        /// Networks that services join.
+        works networks: Named<Network>,
+        /// Places for files that outlive containers.
+        works volumes: Named<Volume>,
+        /// Files with settings.
+        refused("mount a file with `volumes:`") configs: Named<Config>,
+        /// Files with secrets.
+        refused("mount a file with `volumes:`") secrets: Named<Secret>,
+        /// Language models.
+        refused models: Named<Model>,
+    }
+}
+
+mapping! {
+    /// Another Compose file.
+    pub struct Include {
+        /// Where it is; of several, the later ones are merged over the first.
+        loaded path: OneOrMany<List<HostPath>>,
+        /// Files with variables for it, instead of the `.env` beside it.
+        loaded env_file: OneOrMany<List<HostPath>>,
+        /// Folder that its relative paths start from, instead of its own.
+        loaded project_directory: HostPath,
+    }
+    rules {
+        const EXTENSIBLE: bool = false;
+        const EXPECTED: &'static str = "a path or a mapping";
+        fn long(node: Node, _: &mut Reader<'_>) -> Node {
+            match node.scalar() {
+                Some(scalar) if scalar.kind == ScalarKind::String => {
+                    let path = Node { directive: None, ..node.clone() };
+                    made_of(&node, vec![("path", path)])
+                }
+                _ => node,
+            }
+        }
+        fn short_schemas() -> Vec<Json> {
+            vec![json!({"type": "string"})]
+        }
+    }
+}
+
+/// The JSON Schema of the format.
+#[must_use]
+pub fn schema() -> Json {
+    let mut schemas = Schemas::default();
+    let root = Project::schema(&mut schemas);
+    schemas.document(root)
+}

@@ -1,0 +1,125 @@
+//! Reading values of their types, and what is said when they are not.
+
+use std::sync::Arc;
+
+use crate::{
+    diagnostics::{Diagnostic, Diagnostics, suggest},
+    load::tree::{Node, Origin, Scalar, ScalarKind, Step, Value},
+};
+
+/// Where the reading is, and where its mistakes go.
+pub(crate) struct Reader<'a> {
+    diagnostics: &'a mut Diagnostics,
+    /// Keys from the root to the value that is being read.
+    path: Vec<Arc<str>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(diagnostics: &'a mut Diagnostics) -> Self {
+        Self { diagnostics, path: Vec::new() }
+    }
+
+    /// Does something to the value of a key.
+    pub(crate) fn at<T>(&mut self, key: &Arc<str>, does: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(key.clone());
+        let done = does(self);
+        self.path.pop();
+        done
+    }
+
+    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+
+    /// Reports a mistake in a value: with its place, and where it came from if that is elsewhere.
+    pub(crate) fn report(&mut self, diagnostic: Diagnostic, node: &Node) {
+        if !matches!(node.value, Value::Broken) {
+            self.push(located(diagnostic, node));
+        }
+    }
+
+    /// The value that is being read, for messages.
+    pub(crate) fn what(&self) -> String {
+        match self.path.iter().map(|key| &**key).collect::<Vec<_>>()[..] {
+            [] => "a Compose file".to_owned(),
+            ["services", name] => format!("service `{name}`"),
+            ["networks", name] => format!("network `{name}`"),
+            ["volumes", name] => format!("volume `{name}`"),
+            ["configs", name] => format!("config `{name}`"),
+            ["secrets", name] => format!("secret `{name}`"),
+            ["models", name] => format!("model `{name}`"),
+            [.., last] => format!("`{last}`"),
+        }
+    }
+
+    /// The candidate that `name` may be a slip of. After many mistakes the search is given up: in a hostile file it would
+    /// cost more than all the rest.
+    pub(crate) fn suggest<'c>(&self, name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+        const MISTAKES: usize = 100;
+        const CANDIDATES: usize = 2_000;
+        if self.diagnostics.len() > MISTAKES { None } else { suggest(name, candidates.into_iter().take(CANDIDATES)) }
+    }
+
+    /// Says that the value should have been something else.
+    pub(crate) fn mistyped(&mut self, expected: &str, node: &Node) {
+        let what = self.what();
+        if node.is_null() {
+            let diagnostic = Diagnostic::error(format!("{what} has no value: it takes {expected}"));
+            return self.report(diagnostic.hint("give it one, or remove the key"), node);
+        }
+        let diagnostic = Diagnostic::error(format!("{what} takes {expected}, not {}", node.describe()));
+        // The commonest slip: a number or a boolean where a text is wanted.
+        let diagnostic = match &node.value {
+            Value::Scalar(scalar)
+                if expected.contains("string") && scalar.kind != ScalarKind::String && scalar.text.len() < 40 =>
+            {
+                diagnostic.hint(format!("put it between quotes: `\"{}\"`", scalar.text))
+            }
+            _ => diagnostic,
+        };
+        self.report(diagnostic, node);
+    }
+
+    /// A string: quoted, or plain and not readable as anything else.
+    pub(crate) fn string<'n>(&mut self, node: &'n Node) -> Option<&'n str> {
+        match node.scalar() {
+            Some(Scalar { text, kind: ScalarKind::String, .. }) => Some(text),
+            _ => {
+                self.mistyped("a string", node);
+                None
+            }
+        }
+    }
+
+    /// A string or a number, as it is written.
+    pub(crate) fn string_or_number<'n>(&mut self, node: &'n Node) -> Option<&'n Scalar> {
+        match node.scalar() {
+            Some(scalar) if scalar.kind != ScalarKind::Bool => Some(scalar),
+            _ => {
+                self.mistyped("a string or a number", node);
+                None
+            }
+        }
+    }
+}
+
+/// The diagnostic at the place of the value, with the steps of its way that a reader of the file would not see.
+pub(crate) fn located(diagnostic: Diagnostic, node: &Node) -> Diagnostic {
+    let mut diagnostic = diagnostic.at(&node.span);
+    let mut via = node.via.as_deref();
+    while let Some(step) = via {
+        diagnostic = match &step.step {
+            Step::Variable(name, Origin::File(at)) => diagnostic.label(at, format!("`{name}` is set here")),
+            Step::Variable(name, Origin::Environment) => {
+                diagnostic.hint(format!("the variable `{name}` comes from the environment"))
+            }
+            Step::Variable(_, Origin::Built) => diagnostic,
+            Step::Alias(at) => diagnostic.label(at, "used here"),
+            Step::MergeKey(at) => diagnostic.label(at, "merged here"),
+            Step::Extends(at) => diagnostic.label(at, "extended here"),
+            Step::Include(at) => diagnostic.label(at, "included here"),
+        };
+        via = step.before.as_deref();
+    }
+    diagnostic
+}

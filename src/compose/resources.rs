@@ -1,0 +1,256 @@
+//! What the top level declares besides services.
+
+use serde_json::{Value as Json, json};
+
+use super::{
+    Field, Flag, Folder, Format, HostPath, Int, Labels, List, Map, Reader, Schemas, Text, TextOrNumber, Visited,
+    mapping::mapping,
+};
+use crate::{
+    diagnostics::Diagnostic,
+    load::{
+        resolve_path,
+        tree::{Entry, Node, Value},
+    },
+};
+
+mapping! {
+    /// A network that services join.
+    pub struct Network {
+        /// Its name outside of the project.
+        refused name: Text,
+        /// Who makes it.
+        refused driver: Text,
+        /// More for the driver.
+        refused driver_opts: Map<TextOrNumber>,
+        /// Addresses on it.
+        refused ipam: Ipam,
+        /// It is there already, and not the project's.
+        refused external: External,
+        /// Nothing on it reaches the outside.
+        refused internal: Flag,
+        /// Containers of others may join.
+        refused attachable: Flag,
+        /// Labels for people and tools.
+        refused labels: Labels,
+        /// There are IPv4 addresses.
+        refused enable_ipv4: Flag,
+        /// There are IPv6 addresses.
+        refused enable_ipv6: Flag,
+    }
+    rules {
+        const NULLABLE: bool = true;
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            external(node, cx);
+        }
+    }
+}
+
+mapping! {
+    /// How the addresses of a network are given out.
+    pub struct Ipam {
+        /// Who gives them out.
+        refused driver: Text,
+        /// Ranges.
+        refused config: List<IpamConfig>,
+        /// More for the driver.
+        refused options: Map<Text>,
+    }
+}
+
+mapping! {
+    /// A range of addresses.
+    pub struct IpamConfig {
+        /// The range.
+        refused subnet: Text,
+        /// The part of it that containers get theirs from.
+        refused ip_range: Text,
+        /// Address of the gateway.
+        refused gateway: Text,
+        /// Addresses that are taken, by host name.
+        refused aux_addresses: Map<Text>,
+    }
+}
+
+mapping! {
+    /// A place for files that outlives containers.
+    pub struct Volume {
+        /// Its name outside of the project.
+        refused name: Text,
+        /// Who makes it.
+        refused driver: Text,
+        /// More for the driver.
+        refused driver_opts: Map<TextOrNumber>,
+        /// It is there already, and not the project's.
+        refused external: External,
+        /// Labels for people and tools.
+        refused labels: Labels,
+    }
+    rules {
+        const NULLABLE: bool = true;
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            external(node, cx);
+        }
+        /// A local volume that is a bind mount has a path of the host.
+        fn more_paths(node: &mut Node, folder: &Folder<'_>) {
+            let driver = node.entry("driver").and_then(|entry| entry.value.scalar()).map(|scalar| scalar.text.clone());
+            if driver.is_some_and(|driver| &*driver != "local") {
+                return;
+            }
+            let Value::Mapping(entries) = &mut node.value else { return };
+            let Some(Entry { value: Node { value: Value::Mapping(options), .. }, .. }) =
+                entries.iter_mut().find(|entry| &*entry.key == "driver_opts")
+            else {
+                return;
+            };
+            let bind = options.iter().any(|option| {
+                &*option.key == "o" && option.value.scalar().is_some_and(|scalar| &*scalar.text == "bind")
+            });
+            for option in options.iter_mut().filter(|option| bind && &*option.key == "device") {
+                if let Value::Scalar(scalar) = &mut option.value.value
+                    && let Some(path) = resolve_path(&scalar.text, folder)
+                {
+                    scalar.text = path.into();
+                }
+            }
+        }
+    }
+}
+
+mapping! {
+    /// A file with settings that services may read.
+    pub struct Config {
+        /// Its name outside of the project.
+        refused name: Text,
+        /// File of the host that it is.
+        refused file: HostPath,
+        /// Variable whose value it is.
+        refused environment: Text,
+        /// What it says.
+        refused content: Text,
+        /// It is there already, and not the project's.
+        refused external: External,
+        /// Labels for people and tools.
+        refused labels: Labels,
+        /// Who fills in its blanks.
+        refused template_driver: Text,
+    }
+    rules {
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            external(node, cx);
+            one_source(node, &["file", "environment", "content"], cx);
+        }
+    }
+}
+
+mapping! {
+    /// A file with a secret that services may read.
+    pub struct Secret {
+        /// Its name outside of the project.
+        refused name: Text,
+        /// Variable whose value it is.
+        refused environment: Text,
+        /// File of the host that it is.
+        refused file: HostPath,
+        /// It is there already, and not the project's.
+        refused external: External,
+        /// Labels for people and tools.
+        refused labels: Labels,
+        /// Who keeps it.
+        refused driver: Text,
+        /// More for the driver.
+        refused driver_opts: Map<TextOrNumber>,
+        /// Who fills in its blanks.
+        refused template_driver: Text,
+    }
+    rules {
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            external(node, cx);
+            one_source(node, &["file", "environment"], cx);
+        }
+    }
+}
+
+mapping! {
+    /// A language model that services use.
+    pub struct Model {
+        /// Its name outside of the project.
+        refused name: Text,
+        /// Which model.
+        refused model: Text,
+        /// How much text it keeps in mind.
+        refused context_size: Int,
+        /// Arguments for what runs it.
+        refused runtime_flags: List<Text>,
+    }
+    rules {
+        const REQUIRED: &'static [&'static str] = &["model"];
+    }
+}
+
+/// Something is there already: `true`, or, as it was once written, a mapping with its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
+pub struct External(pub bool);
+
+mapping! {
+    /// The name of something that is there already, as it was once written.
+    pub struct ExternalName {
+        /// The name.
+        refused name: Text,
+    }
+}
+
+impl Format for External {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Mapping(_) => ExternalName::read(node, cx).map(|_| Self(true)),
+            _ => Flag::read(node, cx).map(|flag| Self(flag.0)),
+        }
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        json!({"anyOf": [{"type": ["boolean", "string"]}, ExternalName::schema(schemas)]})
+    }
+    fn keys() -> Vec<&'static Field> {
+        ExternalName::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        ExternalName::visit(node, visitor);
+    }
+}
+
+/// What is not the project's cannot be described by it.
+fn external(node: &Node, cx: &mut Reader<'_>) {
+    let is_external = node.entry("external").is_some_and(|entry| {
+        entry.value.entries().is_some() || entry.value.scalar().is_some_and(|scalar| &*scalar.text == "true")
+    });
+    if !is_external {
+        return;
+    }
+    for entry in node.entries().unwrap_or_default() {
+        if !matches!(&*entry.key, "name" | "external") && !entry.key.starts_with("x-") {
+            let what = cx.what();
+            let place = Node::new(entry.key_span.clone(), Value::Sequence(Vec::new()));
+            cx.report(
+                Diagnostic::error(format!("{what} is external, so `{}` cannot be said here", entry.key))
+                    .hint("remove the key, or `external`"),
+                &place,
+            );
+        }
+    }
+}
+
+/// What it is comes from one place.
+fn one_source(node: &Node, sources: &[&str], cx: &mut Reader<'_>) {
+    let mut found = sources.iter().filter_map(|source| node.entry(source));
+    if let (Some(first), Some(second)) = (found.next(), found.next()) {
+        let what = cx.what();
+        let place = Node::new(second.key_span.clone(), Value::Sequence(Vec::new()));
+        cx.report(
+            Diagnostic::error(format!("{what} has both `{}` and `{}`", first.key, second.key))
+                .label(&first.key_span, "the first one")
+                .hint("remove one of the two"),
+            &place,
+        );
+    }
+}

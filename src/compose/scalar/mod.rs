@@ -1,0 +1,15 @@
+//! Values that are one word: texts, numbers, sizes, times.
+
+mod byte_size;
+mod duration;
+mod flag;
+mod number;
+mod text;
+mod words;
+
+pub use byte_size::ByteSize;
+pub use duration::Span;
+pub use flag::{Flag, StrictFlag};
+pub use number::{Decimal, Int};
+pub use text::{HostPath, Pattern, PatternText, Text, TextOrNumber};
+pub use words::Words;

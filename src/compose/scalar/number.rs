@@ -1,0 +1,90 @@
+//! Numbers.
+
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+
+use super::super::{Format, Reader, Schemas, untyped};
+use crate::{
+    diagnostics::Diagnostic,
+    load::tree::{Node, ScalarKind},
+};
+
+/// A whole number between two others, or a string that says one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Int<const MIN: i64 = { i64::MIN }, const MAX: i64 = { i64::MAX }>(pub i64);
+
+impl<const MIN: i64, const MAX: i64> Format for Int<MIN, MAX> {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        let scalar = cx.string_or_number(node)?;
+        let number = match scalar.kind {
+            ScalarKind::Int => untyped::integer(&scalar.text),
+            ScalarKind::Float => match scalar.text.parse::<f64>() {
+                Ok(number) if number.is_finite() && number.abs() < 1e18 => {
+                    if number.fract() != 0.0 {
+                        let what = cx.what();
+                        cx.report(
+                            Diagnostic::warning(format!("{what} is a whole number: the fraction is dropped"))
+                                .hint(format!("write `{}`", number.trunc())),
+                            node,
+                        );
+                    }
+                    Some(number.trunc() as i128)
+                }
+                _ => None,
+            },
+            _ => scalar.text.parse::<i128>().ok(),
+        };
+        match number.and_then(|number| i64::try_from(number).ok()) {
+            Some(number) if (MIN..=MAX).contains(&number) => Some(Self(number)),
+            Some(number) => {
+                let what = cx.what();
+                let range = match (MIN, MAX) {
+                    (min, i64::MAX) => format!("at least {min}"),
+                    (min, max) => format!("from {min} to {max}"),
+                };
+                cx.report(Diagnostic::error(format!("{what} is a number {range}, and this is {number}")), node);
+                None
+            }
+            None => {
+                let what = cx.what();
+                cx.report(Diagnostic::error(format!("{what} is a whole number, and this is `{}`", scalar.text)), node);
+                None
+            }
+        }
+    }
+    fn schema(_: &mut Schemas) -> Json {
+        let mut number = json!({"type": "integer"});
+        if MIN != i64::MIN {
+            number["minimum"] = json!(MIN);
+        }
+        if MAX != i64::MAX {
+            number["maximum"] = json!(MAX);
+        }
+        json!({"anyOf": [number, {"type": "string"}]})
+    }
+}
+
+/// A number that may have a fraction, or a string that says one. Single precision, as Compose keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Decimal(pub f32);
+
+impl Format for Decimal {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        let scalar = cx.string_or_number(node)?;
+        let number = match scalar.kind {
+            ScalarKind::Int => untyped::integer(&scalar.text).map(|number| number as f32),
+            _ => scalar.text.parse::<f32>().ok(),
+        };
+        if number.is_none_or(|number| !number.is_finite()) {
+            let what = cx.what();
+            cx.report(Diagnostic::error(format!("{what} is a number, and this is `{}`", scalar.text)), node);
+            return None;
+        }
+        number.map(Self)
+    }
+    fn schema(_: &mut Schemas) -> Json {
+        json!({"type": ["number", "string"]})
+    }
+}

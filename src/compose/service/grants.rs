@@ -1,0 +1,81 @@
+//! Configs and secrets that a service, or a build, may read.
+
+use serde::{Serialize, Serializer};
+use serde_json::{Value as Json, json};
+
+use super::super::{
+    Format, Reader, Schemas, Text,
+    mapping::{made_of, mapping},
+    untyped,
+};
+use crate::{
+    diagnostics::Diagnostic,
+    load::tree::{Node, ScalarKind},
+};
+
+mapping! {
+    /// A config or a secret that may be read.
+    pub struct FileGrant {
+        /// Its name in the file.
+        refused source: Text,
+        /// Its path in the container.
+        refused target: Text,
+        /// User that it belongs to.
+        refused uid: Text,
+        /// Group that it belongs to.
+        refused gid: Text,
+        /// Permission bits, in octal.
+        refused mode: FileMode,
+    }
+    rules {
+        const EXPECTED: &'static str = "a name or a mapping";
+        fn long(node: Node, _: &mut Reader<'_>) -> Node {
+            match node.scalar() {
+                Some(scalar) if scalar.kind == ScalarKind::String => {
+                    let source = Node { directive: None, ..node.clone() };
+                    made_of(&node, vec![("source", source)])
+                }
+                _ => node,
+            }
+        }
+        fn short_schemas() -> Vec<Json> {
+            vec![json!({"type": "string"})]
+        }
+        fn identity(node: &Node) -> Option<String> {
+            let text = |key: &str| Some(node.entry(key)?.value.scalar()?.text.to_string());
+            text("target").or_else(|| text("source").map(|source| format!("\0{source}")))
+        }
+    }
+}
+
+/// Permission bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileMode(pub u32);
+
+/// As Compose prints it: a string of octal digits.
+impl Serialize for FileMode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("0{:o}", self.0))
+    }
+}
+
+impl Format for FileMode {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        let scalar = cx.string_or_number(node)?;
+        let mode = match scalar.kind {
+            ScalarKind::Int => untyped::integer(&scalar.text).and_then(|mode| u32::try_from(mode).ok()),
+            _ => u32::from_str_radix(scalar.text.strip_prefix("0o").unwrap_or(&scalar.text), 8).ok(),
+        };
+        if mode.is_none() {
+            cx.report(
+                Diagnostic::error(format!("`{}` is not a set of permission bits", scalar.text))
+                    .hint("write them in octal, such as `0440`"),
+                node,
+            );
+        }
+        mode.map(Self)
+    }
+    fn schema(_: &mut Schemas) -> Json {
+        json!({"type": ["number", "string"]})
+    }
+}

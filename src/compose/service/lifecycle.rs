@@ -1,0 +1,204 @@
+//! When it runs and for how long.
+
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+
+use super::{
+    super::{
+        Deploy, Develop, Field, Flag, Folder, Format, Healthcheck, Hook, HostPath, Int, List, Map, Merger, Named,
+        Nullable, Reader, Schemas, Set, Span, StrictFlag, Text, TextOrNumber, Visited,
+        choice::choice,
+        mapping::{made_of, mapping},
+    },
+    program::{with_default, yes},
+};
+use crate::load::tree::{Entry, Node, ScalarKind, Value};
+
+mapping! {
+    /// When it runs and for how long.
+    pub struct Lifecycle {
+        /// Services that have to run before it.
+        works depends_on: DependsOn,
+        /// It takes its settings from another service, which its own are merged over.
+        loaded extends: Extends,
+        /// Names of which one has to be asked for, or the service is left out.
+        loaded profiles: Set<Text>,
+        /// What happens when it ends.
+        refused restart: Text,
+        /// Signal that asks it to stop.
+        works stop_signal: Text,
+        /// Time that it has to stop.
+        works stop_grace_period: Span,
+        /// How it is known that it is healthy.
+        refused healthcheck: Healthcheck,
+        /// Commands run before it starts.
+        refused pre_start: List<Hook>,
+        /// Commands run once it has started.
+        refused post_start: List<Hook>,
+        /// Commands run before it is stopped.
+        refused pre_stop: List<Hook>,
+        /// How many containers there are.
+        refused scale: Int<0>,
+        /// How it is run as a whole.
+        refused deploy: Deploy,
+        /// What happens when source files change.
+        refused develop: Develop,
+        /// Where its output goes.
+        refused logging: Logging,
+    }
+}
+
+/// Services that have to run first.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(transparent)]
+pub struct DependsOn(pub Named<Dependency>);
+
+mapping! {
+    /// How far a service has to be.
+    pub struct Dependency {
+        /// How far it has to be.
+        works condition: Condition,
+        /// This one is started again when that one is.
+        works restart: Flag,
+        /// It is a mistake if that one is not there; so it is unless this says otherwise.
+        works required: StrictFlag,
+    }
+    rules {
+        const REQUIRED: &'static [&'static str] = &["condition"];
+        fn long(node: Node, _: &mut Reader<'_>) -> Node {
+            with_default(node, "required")
+        }
+    }
+}
+
+choice! {
+    /// How far a service has to be.
+    pub enum Condition {
+        /// It has been started.
+        Started = "service_started",
+        /// Its probe has passed.
+        Healthy = "service_healthy",
+        /// It has ended, with success.
+        Completed = "service_completed_successfully",
+    }
+}
+
+/// A mapping of what a list of names is short for; left alone if an item is no name, so that reading says so.
+pub(super) fn by_name(node: Node, value: impl Fn(&Node) -> Node) -> Node {
+    let Value::Sequence(items) = &node.value else { return node };
+    if !items.iter().all(|item| item.scalar().is_some_and(|scalar| scalar.kind == ScalarKind::String)) {
+        return node;
+    }
+    let mut entries: Vec<Entry> = Vec::with_capacity(items.len());
+    for item in items {
+        let Some(scalar) = item.scalar() else { continue };
+        let key: Arc<str> = scalar.text.clone();
+        if items.len() > 64 || !entries.iter().any(|entry| entry.key == key) {
+            entries.push(Entry { key, key_span: item.span.clone(), value: value(item) });
+        }
+    }
+    node.with_value(Value::Mapping(entries))
+}
+
+/// What stands in the place of a mapping of names, and is none.
+pub(super) fn no_names(node: &Node, cx: &mut Reader<'_>) {
+    match &node.value {
+        Value::Sequence(items) => items.iter().for_each(|item| {
+            cx.string(item);
+        }),
+        _ => cx.mistyped("a list of names or a mapping", node),
+    }
+}
+
+/// A name that stands twice in a list.
+pub(super) fn twice(node: &Node, cx: &mut Reader<'_>) {
+    let Value::Sequence(items) = &node.value else { return };
+    let mut seen = std::collections::HashMap::new();
+    for item in items {
+        let Some(scalar) = item.scalar() else { continue };
+        if let Some(first) = seen.insert(scalar.text.clone(), item.span.clone()) {
+            let diagnostic = crate::diagnostics::Diagnostic::error(format!("`{}` is listed twice", scalar.text));
+            cx.report(diagnostic.label(&first, "first here"), item);
+        }
+    }
+}
+
+impl Format for DependsOn {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        twice(&node, cx);
+        let node = by_name(node, |item| {
+            let condition = Node { via: item.via.clone(), ..Node::string("service_started", item.span.clone()) };
+            made_of(item, vec![("condition", condition), ("required", yes(item))])
+        });
+        Named::<Dependency>::canonical(node, cx)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        Named::<Dependency>::merge(earlier, later, merger)
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        if node.entries().is_none() {
+            no_names(node, cx);
+            return None;
+        }
+        Named::read(node, cx).map(Self)
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        let named = Named::<Dependency>::schema(schemas);
+        json!({"anyOf": [{"type": "array", "items": {"type": "string"}, "uniqueItems": true}, named]})
+    }
+    fn keys() -> Vec<&'static Field> {
+        Dependency::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        Named::<Dependency>::visit(node, visitor);
+    }
+    fn paths(_: &mut Node, _: &Folder<'_>) {}
+}
+
+mapping! {
+    /// The service whose settings come first.
+    pub struct Extends {
+        /// Its name.
+        loaded service: Text,
+        /// The file that it is in; this one unless it is given.
+        loaded file: HostPath,
+    }
+    rules {
+        const REQUIRED: &'static [&'static str] = &["service"];
+        const EXTENSIBLE: bool = false;
+        const EXPECTED: &'static str = "the name of a service or a mapping";
+        fn long(node: Node, _: &mut Reader<'_>) -> Node {
+            match node.scalar() {
+                Some(scalar) if scalar.kind == ScalarKind::String => {
+                    let service = Node { directive: None, ..node.clone() };
+                    made_of(&node, vec![("service", service)])
+                }
+                _ => node,
+            }
+        }
+        fn short_schemas() -> Vec<Json> {
+            vec![json!({"type": "string"})]
+        }
+    }
+}
+
+mapping! {
+    /// Where its output goes.
+    pub struct Logging {
+        /// Who takes it.
+        refused driver: Text,
+        /// More for the driver.
+        refused options: Map<Nullable<TextOrNumber>>,
+    }
+    rules {
+        /// Options of one driver mean nothing to another.
+        fn merge_whole(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+            let driver = |node: &Node| Some(node.entry("driver")?.value.scalar()?.text.clone());
+            match (driver(&earlier), driver(&later)) {
+                (Some(before), Some(after)) if before != after => later,
+                _ => super::super::mapping::merge::<Self>(earlier, later, merger),
+            }
+        }
+    }
+}

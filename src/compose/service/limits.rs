@@ -1,0 +1,207 @@
+//! What it may use.
+
+use serde_json::{Value as Json, json};
+
+use super::{
+    super::{
+        ByteSize, Decimal, Distinct, Flag, Format, Int, Labels, List, Map, Merger, Reader, Schemas, Text,
+        mapping::mapping,
+    },
+    Service,
+};
+use crate::{
+    diagnostics::Diagnostic,
+    load::tree::{Node, Value},
+};
+
+mapping! {
+    /// What it may use.
+    pub struct LimitKeys {
+        /// Speed and share of block devices.
+        refused blkio_config: BlkioConfig,
+        /// Control group that its own is made in.
+        refused cgroup_parent: Text,
+        /// How many processors, on Windows.
+        refused cpu_count: Int<0>,
+        /// Share of the processors, on Windows.
+        refused cpu_percent: Int<0, 100>,
+        /// Length of a scheduling period, in microseconds.
+        refused cpu_period: Int,
+        /// Processor time in each period, in microseconds.
+        refused cpu_quota: Int,
+        /// Length of a real-time period, in microseconds.
+        refused cpu_rt_period: Int,
+        /// Processor time in each real-time period, in microseconds.
+        refused cpu_rt_runtime: Int,
+        /// Weight against other services.
+        refused cpu_shares: Int,
+        /// Processors.
+        refused cpus: Decimal,
+        /// Which processors.
+        refused cpuset: Text,
+        /// Memory.
+        refused mem_limit: ByteSize,
+        /// Memory that it keeps when there is little.
+        refused mem_reservation: ByteSize,
+        /// How readily its memory goes to swap, from 0 to 100.
+        refused mem_swappiness: ByteSize,
+        /// Memory and swap together; -1 for no limit.
+        refused memswap_limit: ByteSize,
+        /// It is not killed when memory runs out.
+        refused oom_kill_disable: Flag,
+        /// How soon it is killed when memory runs out, from -1000 to 1000.
+        refused oom_score_adj: Int<-1000, 1000>,
+        /// Processes and threads; -1 for no limit.
+        refused pids_limit: Int,
+        /// Settings of the kernel.
+        refused sysctls: Labels,
+        /// Resource limits of its processes.
+        refused ulimits: Map<Ulimit>,
+    }
+}
+
+mapping! {
+    /// Speed and share of block devices.
+    pub struct BlkioConfig {
+        /// Weight against other services, from 10 to 1000.
+        refused weight: Int<0>,
+        /// Weight for single devices.
+        refused weight_device: List<BlkioWeight>,
+        /// Bytes read in a second.
+        refused device_read_bps: List<BlkioLimit>,
+        /// Reads in a second.
+        refused device_read_iops: List<BlkioLimit>,
+        /// Bytes written in a second.
+        refused device_write_bps: List<BlkioLimit>,
+        /// Writes in a second.
+        refused device_write_iops: List<BlkioLimit>,
+    }
+    rules {
+        const EXTENSIBLE: bool = false;
+    }
+}
+
+mapping! {
+    /// Weight for a device.
+    pub struct BlkioWeight {
+        /// The device.
+        refused path: Text,
+        /// Its weight.
+        refused weight: Int<0>,
+    }
+    rules {
+        const EXTENSIBLE: bool = false;
+    }
+}
+
+mapping! {
+    /// Speed of a device.
+    pub struct BlkioLimit {
+        /// The device.
+        refused path: Text,
+        /// Bytes, or operations, in a second.
+        refused rate: ByteSize,
+    }
+    rules {
+        const EXTENSIBLE: bool = false;
+    }
+}
+
+/// A resource limit: one number, or a soft and a hard one.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(untagged)]
+pub enum Ulimit {
+    /// Both are the same.
+    Single(Int),
+    /// They differ.
+    Range(UlimitRange),
+}
+
+mapping! {
+    /// A soft and a hard resource limit; -1 for none.
+    pub struct UlimitRange {
+        /// The one that counts.
+        refused soft: Int,
+        /// What the program may raise it to.
+        refused hard: Int,
+    }
+    rules {
+        const REQUIRED: &'static [&'static str] = &["soft", "hard"];
+    }
+}
+
+impl Format for Ulimit {
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        match (&earlier.value, &later.value) {
+            (Value::Mapping(_), Value::Mapping(_)) => UlimitRange::merge(earlier, later, merger),
+            _ => later,
+        }
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Mapping(_) => UlimitRange::read(node, cx).map(Self::Range),
+            _ => Int::read(node, cx).map(Self::Single),
+        }
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        let range = UlimitRange::schema(schemas);
+        json!({"anyOf": [{"type": ["integer", "string"]}, range]})
+    }
+}
+
+/// What is said in two places has to be the same.
+pub(super) fn check(service: &Service, node: &Node, cx: &mut Reader<'_>) {
+    let deploy = service.lifecycle.deploy.as_ref();
+    let limits = deploy.and_then(|deploy| deploy.resources.as_ref()?.limits.as_ref());
+    let reservations = deploy.and_then(|deploy| deploy.resources.as_ref()?.reservations.as_ref());
+    let both: [(&str, &str, bool); 5] = [
+        (
+            "scale",
+            "deploy.replicas",
+            differ(
+                &service.lifecycle.scale,
+                deploy.and_then(|deploy| deploy.replicas.as_ref()).map(|n| Int(n.0)).as_ref(),
+            ),
+        ),
+        (
+            "cpus",
+            "deploy.resources.limits.cpus",
+            differ(&service.limits.cpus, limits.and_then(|limits| limits.cpus.as_ref())),
+        ),
+        (
+            "mem_limit",
+            "deploy.resources.limits.memory",
+            differ(&service.limits.mem_limit, limits.and_then(|limits| limits.memory.as_ref())),
+        ),
+        (
+            "pids_limit",
+            "deploy.resources.limits.pids",
+            differ(&service.limits.pids_limit, limits.and_then(|limits| limits.pids.as_ref())),
+        ),
+        (
+            "mem_reservation",
+            "deploy.resources.reservations.memory",
+            differ(&service.limits.mem_reservation, reservations.and_then(|kept| kept.memory.as_ref())),
+        ),
+    ];
+    for (short, long, differ) in both {
+        if !differ {
+            continue;
+        }
+        let mut other = Some(node);
+        for key in long.split('.') {
+            other = other.and_then(|node| node.entry(key)).map(|entry| &entry.value);
+        }
+        let mine = node.entry(short).map_or(node, |entry| &entry.value);
+        let diagnostic = Diagnostic::error(format!("`{short}` and `{long}` say different things"));
+        let diagnostic = match other {
+            Some(other) => diagnostic.label(&other.span, "the other one"),
+            None => diagnostic,
+        };
+        cx.report(diagnostic.hint("remove one of the two"), mine);
+    }
+}
+
+fn differ<T: PartialEq>(one: &Option<T>, other: Option<&T>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one != other)
+}

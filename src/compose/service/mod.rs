@@ -1,0 +1,40 @@
+//! One service of a file, its keys in groups.
+
+mod grants;
+mod lifecycle;
+mod limits;
+mod naming;
+mod networking;
+mod program;
+mod security;
+mod storage;
+
+pub use grants::{FileGrant, FileMode};
+pub use lifecycle::{Condition, Dependency, DependsOn, Extends, Lifecycle, Logging};
+pub use limits::{BlkioConfig, BlkioLimit, BlkioWeight, LimitKeys, Ulimit, UlimitRange};
+pub use naming::{LabelFiles, Naming};
+pub use networking::{NetworkAttachment, NetworkAttachments, Networking};
+pub use program::{EnvFile, EnvFiles, Program, Provider};
+pub use security::{CredentialSpec, ModelGrant, ModelGrants, Security};
+pub use storage::{Device, Gpus, Storage};
+
+use super::{Reader, mapping::mapping};
+use crate::load::tree::Node;
+
+mapping! {
+    /// A service: what runs, where, with what, and for how long.
+    pub struct Service {
+        ..program: Program,
+        ..naming: Naming,
+        ..lifecycle: Lifecycle,
+        ..networking: Networking,
+        ..storage: Storage,
+        ..limits: LimitKeys,
+        ..security: Security,
+    }
+    rules {
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            limits::check(self, node, cx);
+        }
+    }
+}

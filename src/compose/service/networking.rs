@@ -1,0 +1,138 @@
+//! Whom it can talk to.
+
+use serde_json::{Value as Json, json};
+
+use super::{
+    super::{
+        Decimal, Distinct, ExtraHosts, Field, Folder, Format, Map, Merger, Named, Nullable, OneOrMany, Ports, Reader,
+        Schemas, Set, Text, TextOrNumber, Visited, choice::choice, mapping::mapping,
+    },
+    lifecycle::{by_name, no_names, twice},
+};
+use crate::load::tree::{Node, Scalar, ScalarKind, Value};
+
+mapping! {
+    /// Whom it can talk to, and whose namespaces it is in.
+    pub struct Networking {
+        /// Whose network namespace it is in: `bridge`, `host`, `none` or `service:NAME`.
+        works network_mode: Text,
+        /// Whose System V and POSIX objects it sees: `private`, `shareable`, `host`, `none` or `service:NAME`.
+        works ipc: Text,
+        /// Whose processes it sees: `host` or `service:NAME`.
+        works pid: Text,
+        /// Whose host name it has: `host`, or its own.
+        works uts: Text,
+        /// Whose users it has.
+        refused userns_mode: Text,
+        /// Whose control groups it sees.
+        refused cgroup: CgroupMode,
+        /// How its container is isolated, on Windows.
+        refused isolation: Text,
+        /// Networks that it joins; `default` unless it is given.
+        works networks: NetworkAttachments,
+        /// Ports that others can reach from outside.
+        works ports: Ports,
+        /// Ports that other services may use, for people.
+        refused expose: Set<ExposedPort>,
+        /// Name servers.
+        refused dns: OneOrMany<Set<Text>>,
+        /// Options of the resolver.
+        refused dns_opt: Set<Text>,
+        /// Domains that are looked through for names.
+        refused dns_search: OneOrMany<Set<Text>>,
+        /// Names that it finds at addresses of the author's choice.
+        refused extra_hosts: ExtraHosts,
+        /// Other services, by other names.
+        refused("services of one network find each other by name; use `depends_on` for the order") links: Set<Text>,
+        /// Containers outside of the project.
+        refused external_links: Distinct<Text>,
+        /// Hardware address.
+        refused mac_address: Text,
+    }
+}
+
+choice! {
+    /// Whose control groups it sees.
+    pub enum CgroupMode {
+        /// Those of the host.
+        Host = "host",
+        /// Its own.
+        Private = "private",
+    }
+}
+
+/// A port, or a range of them, with a protocol.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
+pub struct ExposedPort(pub String);
+
+impl Format for ExposedPort {
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        TextOrNumber::read(node, cx).map(|text| Self(text.0))
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        TextOrNumber::schema(schemas)
+    }
+}
+
+/// Networks that a service joins; nothing more is said of some.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(transparent)]
+pub struct NetworkAttachments(pub Named<Nullable<NetworkAttachment>>);
+
+mapping! {
+    /// How a service joins a network.
+    pub struct NetworkAttachment {
+        /// Further names that it has there.
+        works aliases: Distinct<Text>,
+        /// Name of its link.
+        refused interface_name: Text,
+        /// Its IPv4 address.
+        refused ipv4_address: Text,
+        /// Its IPv6 address.
+        refused ipv6_address: Text,
+        /// Further addresses, of the link.
+        refused link_local_ips: Distinct<Text>,
+        /// Hardware address of its link.
+        refused mac_address: Text,
+        /// More for the driver.
+        refused driver_opts: Map<TextOrNumber>,
+        /// Networks are joined in this order, the highest first.
+        refused priority: Decimal,
+        /// The network with the highest one is the way out.
+        refused gw_priority: Decimal,
+    }
+}
+
+fn nothing(item: &Node) -> Node {
+    let scalar = Scalar { text: "".into(), kind: ScalarKind::Null, interpolated: false };
+    Node { via: item.via.clone(), ..Node::new(item.span.clone(), Value::Scalar(scalar)) }
+}
+
+impl Format for NetworkAttachments {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        twice(&node, cx);
+        Named::<Nullable<NetworkAttachment>>::canonical(by_name(node, nothing), cx)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        Named::<Nullable<NetworkAttachment>>::merge(earlier, later, merger)
+    }
+    fn paths(_: &mut Node, _: &Folder<'_>) {}
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        if node.entries().is_none() {
+            no_names(node, cx);
+            return None;
+        }
+        Named::read(node, cx).map(Self)
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        let named = Named::<Nullable<NetworkAttachment>>::schema(schemas);
+        json!({"anyOf": [{"type": "array", "items": {"type": "string"}, "uniqueItems": true}, named]})
+    }
+    fn keys() -> Vec<&'static Field> {
+        NetworkAttachment::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        Named::<Nullable<NetworkAttachment>>::visit(node, visitor);
+    }
+}

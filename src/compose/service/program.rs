@@ -1,0 +1,236 @@
+//! What runs.
+
+use serde_json::{Value as Json, json};
+
+use super::super::{
+    Build, Environment, Field, Flag, Folder, Format, HostPath, List, Map, Merger, Pattern, PatternText, Reader,
+    Schemas, Set, Text, TextOrNumber, Untyped, Visited, Words,
+    mapping::{made_of, mapping},
+};
+use crate::load::tree::{Entry, Node, Scalar, ScalarKind, Value};
+
+mapping! {
+    /// What runs.
+    pub struct Program {
+        /// The image whose files it sees.
+        refused("use `rootfs:` with a folder or a tar file: images are not supported yet") image: Text,
+        /// How the image is made.
+        refused("use `rootfs:` with a folder or a tar file: images are not supported yet") build: Build,
+        /// nscompose's own: the files it sees, instead of an image. `host` for a copy of the host's own that is written to
+        /// without changing it, a folder, or a tar file.
+        works rootfs: RootfsPath,
+        /// What comes before the command on the command line.
+        works entrypoint: Words,
+        /// The command line: a list of words, or a string that is split like a shell splits it.
+        works command: Words,
+        /// Variables that the program sees. A name without a value takes the caller's.
+        works environment: Environment,
+        /// Files with such variables; `environment` counts for more.
+        works env_file: EnvFiles,
+        /// Folder that it starts in.
+        works working_dir: Text,
+        /// User, and group, that it runs as.
+        works user: Text,
+        /// Further groups.
+        refused group_add: Set<TextOrNumber>,
+        /// A small first process that passes signals on and cleans up after children.
+        works init: Flag,
+        /// It has a terminal.
+        refused tty: Flag,
+        /// Its standard input stays open.
+        refused stdin_open: Flag,
+        /// Its output is shown by `up`.
+        refused attach: Flag,
+        /// The platform that the image is for.
+        refused platform: Text,
+        /// When the image is looked for in the registry.
+        refused pull_policy: PatternText<PullPolicy>,
+        /// After what time the image is looked for anew.
+        refused pull_refresh_after: Text,
+        /// The runtime that makes its container.
+        refused runtime: Text,
+        /// Something that is not a container: a program that makes it available.
+        refused provider: Provider,
+    }
+}
+
+/// `always`, `never`, …
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullPolicy;
+
+impl Pattern for PullPolicy {
+    const PATTERN: &'static str =
+        "always|never|build|if_not_present|missing|refresh|daily|weekly|every_([0-9]+[wdhms])+";
+    const RULE: &'static str = "it may be `always`, `missing`, `if_not_present`, `never`, `build`, `daily`, `weekly` or `every_` with a time, such as `every_12h`";
+    fn matches(text: &str) -> bool {
+        ["always", "never", "build", "if_not_present", "missing", "refresh", "daily", "weekly"]
+            .iter()
+            .any(|word| text.contains(word))
+            || text.split_once("every_").is_some_and(|(_, time)| {
+                let digits = time.len() - time.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+                digits > 0 && time[digits..].starts_with(['w', 'd', 'h', 'm', 's'])
+            })
+    }
+}
+
+/// `host`, or a path of the host.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
+pub struct RootfsPath(pub String);
+
+impl Format for RootfsPath {
+    fn paths(node: &mut Node, folder: &Folder<'_>) {
+        if node.scalar().is_some_and(|scalar| scalar.text.starts_with(['.', '/', '~'])) {
+            HostPath::paths(node, folder);
+        }
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        cx.string(node).map(|text| Self(text.to_owned()))
+    }
+    fn schema(_: &mut Schemas) -> Json {
+        json!({"type": "string"})
+    }
+}
+
+mapping! {
+    /// A file with variables.
+    pub struct EnvFile {
+        /// Where it is.
+        works path: HostPath,
+        /// It is a mistake if it is not there; so it is unless this says otherwise.
+        works required: Flag,
+        /// `raw`: values are taken as they are, quotes and `$` included.
+        works format: Text,
+    }
+    rules {
+        const REQUIRED: &'static [&'static str] = &["path"];
+        const EXTENSIBLE: bool = false;
+        const EXPECTED: &'static str = "a path or a mapping";
+        fn long(node: Node, _: &mut Reader<'_>) -> Node {
+            match node.scalar() {
+                Some(scalar) if scalar.kind == ScalarKind::String => {
+                    let path = Node { directive: None, ..node.clone() };
+                    made_of(&node, vec![("path", path), ("required", yes(&node))])
+                }
+                _ => with_default(node, "required"),
+            }
+        }
+        fn short_schemas() -> Vec<Json> {
+            vec![json!({"type": "string"})]
+        }
+        fn identity(node: &Node) -> Option<String> {
+            node.entry("path")?.value.scalar().map(|scalar| scalar.text.to_string())
+        }
+    }
+}
+
+/// `true` at the place of `node`.
+pub(super) fn yes(node: &Node) -> Node {
+    let scalar = Scalar { text: "true".into(), kind: ScalarKind::Bool, interpolated: false };
+    Node { via: node.via.clone(), ..Node::new(node.span.clone(), Value::Scalar(scalar)) }
+}
+
+/// The mapping, in which `key` is true unless it says otherwise.
+pub(super) fn with_default(mut node: Node, key: &str) -> Node {
+    let default = yes(&node);
+    if let Value::Mapping(entries) = &mut node.value
+        && !entries.iter().any(|entry| &*entry.key == key)
+    {
+        entries.push(Entry { key: key.into(), key_span: default.span.clone(), value: default });
+    }
+    node
+}
+
+/// A list of files with variables, or one of them.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(transparent)]
+pub struct EnvFiles(pub Set<EnvFile>);
+
+impl Format for EnvFiles {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        let node = match node.scalar() {
+            Some(scalar) if scalar.kind == ScalarKind::String => {
+                let item = Node { directive: None, ..node.clone() };
+                node.with_value(Value::Sequence(vec![item]))
+            }
+            _ => node,
+        };
+        Set::<EnvFile>::canonical(node, cx)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        Set::<EnvFile>::merge(earlier, later, merger)
+    }
+    fn paths(node: &mut Node, folder: &Folder<'_>) {
+        Set::<EnvFile>::paths(node, folder);
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Sequence(_) => Set::read(node, cx).map(Self),
+            _ => {
+                cx.mistyped("a string or a list", node);
+                None
+            }
+        }
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        let list = Set::<EnvFile>::schema(schemas);
+        json!({"anyOf": [{"type": "string"}, list]})
+    }
+    fn keys() -> Vec<&'static Field> {
+        EnvFile::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        Set::<EnvFile>::visit(node, visitor);
+    }
+}
+
+mapping! {
+    /// Something that is not a container.
+    pub struct Provider {
+        /// The program that makes it available.
+        refused r#type as "type": Text,
+        /// What the program is told.
+        refused options: Map<ProviderOption>,
+    }
+    rules {
+        const REQUIRED: &'static [&'static str] = &["type"];
+    }
+}
+
+/// What a provider is told: a value, or several.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(transparent)]
+pub struct ProviderOption(pub Vec<String>);
+
+impl Format for ProviderOption {
+    fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
+        match &node.value {
+            Value::Scalar(_) if !node.is_null() => {
+                let item = Node { directive: None, ..node.clone() };
+                node.with_value(Value::Sequence(vec![item]))
+            }
+            _ => node,
+        }
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        List::<Text>::merge(earlier, later, merger)
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        let Value::Sequence(nodes) = &node.value else {
+            cx.mistyped("a string, a number, a boolean or a list of them", node);
+            return None;
+        };
+        let mut texts = Vec::new();
+        for node in nodes {
+            match node.scalar().map(|scalar| Untyped::scalar(&scalar.text, scalar.kind)) {
+                None | Some(Untyped::Null) => cx.mistyped("a string, a number or a boolean", node),
+                Some(_) => texts.extend(node.scalar().map(super::super::untyped::text)),
+            }
+        }
+        Some(Self(texts))
+    }
+    fn schema(_: &mut Schemas) -> Json {
+        let one = json!({"type": ["string", "number", "boolean"]});
+        json!({"anyOf": [one, {"type": "array", "items": one}]})
+    }
+}

@@ -1,0 +1,90 @@
+//! What it is allowed, and what it is given by the platform.
+
+use serde_json::{Value as Json, json};
+
+use super::{
+    super::{
+        Distinct, Field, Flag, Format, Merger, Named, Nullable, Reader, Schemas, Set, StrictFlag, Text, Visited,
+        mapping::mapping,
+    },
+    lifecycle::{by_name, no_names, twice},
+};
+use crate::load::tree::{Node, Scalar, ScalarKind, Value};
+
+mapping! {
+    /// What it is allowed, and what it is given by the platform.
+    pub struct Security {
+        /// Capabilities that it has besides the usual ones.
+        refused cap_add: Set<Text>,
+        /// Capabilities that it has not.
+        refused cap_drop: Set<Text>,
+        /// It may do anything.
+        refused privileged: Flag,
+        /// Options of the kernel's security modules.
+        refused security_opt: Distinct<Text>,
+        /// Credentials of Windows.
+        refused credential_spec: CredentialSpec,
+        /// It may talk to the engine.
+        refused use_api_socket: StrictFlag,
+        /// Language models that it uses.
+        refused models: ModelGrants,
+    }
+}
+
+mapping! {
+    /// Credentials of Windows.
+    pub struct CredentialSpec {
+        /// A config that holds them.
+        refused config: Text,
+        /// A file that holds them.
+        refused file: Text,
+        /// A key of the registry that holds them.
+        refused registry: Text,
+    }
+}
+
+/// Language models that a service uses.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(transparent)]
+pub struct ModelGrants(pub Named<Nullable<ModelGrant>>);
+
+mapping! {
+    /// How a service learns of a model.
+    pub struct ModelGrant {
+        /// Variable with its address.
+        refused endpoint_var: Text,
+        /// Variable with its name.
+        refused model_var: Text,
+    }
+}
+
+impl Format for ModelGrants {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        twice(&node, cx);
+        let node = by_name(node, |item| {
+            let scalar = Scalar { text: "".into(), kind: ScalarKind::Null, interpolated: false };
+            Node { via: item.via.clone(), ..Node::new(item.span.clone(), Value::Scalar(scalar)) }
+        });
+        Named::<Nullable<ModelGrant>>::canonical(node, cx)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        Named::<Nullable<ModelGrant>>::merge(earlier, later, merger)
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        if node.entries().is_none() {
+            no_names(node, cx);
+            return None;
+        }
+        Named::read(node, cx).map(Self)
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        let named = Named::<Nullable<ModelGrant>>::schema(schemas);
+        json!({"anyOf": [{"type": "array", "items": {"type": "string"}, "uniqueItems": true}, named]})
+    }
+    fn keys() -> Vec<&'static Field> {
+        ModelGrant::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        Named::<Nullable<ModelGrant>>::visit(node, visitor);
+    }
+}

@@ -1,0 +1,153 @@
+//! Files and devices that it sees.
+
+use serde_json::{Value as Json, json};
+
+use super::{
+    super::{
+        ByteSize, Distinct, Field, Flag, Format, Labels, List, Map, Merger, OneOrMany, Reader, Schemas, Set, Text,
+        TextOrNumber, Visited, VolumeMount,
+        deploy::{DeviceCount, exclusive},
+        mapping::{made_of, mapping},
+    },
+    FileGrant,
+};
+use crate::{
+    diagnostics::Diagnostic,
+    load::tree::{Node, Scalar, ScalarKind, Value},
+};
+
+mapping! {
+    /// Files and devices that it sees.
+    pub struct Storage {
+        /// Files and folders of the host, and volumes.
+        works volumes: Set<VolumeMount>,
+        /// Services whose mounts it has as well.
+        refused volumes_from: Distinct<Text>,
+        /// Paths with files in memory.
+        works tmpfs: OneOrMany<Set<Text>>,
+        /// Nothing can be written to its root.
+        works read_only: Flag,
+        /// Size of `/dev/shm`.
+        refused shm_size: ByteSize,
+        /// Files with settings that it may read.
+        refused("mount a file with `volumes:`") configs: Set<FileGrant>,
+        /// Files with secrets that it may read.
+        refused("mount a file with `volumes:`") secrets: Set<FileGrant>,
+        /// More for who keeps its files.
+        refused storage_opt: Map<TextOrNumber>,
+        /// Devices of the host.
+        refused devices: Set<Device>,
+        /// What it may do with devices.
+        refused device_cgroup_rules: Distinct<Text>,
+        /// Graphics processors.
+        refused gpus: Gpus,
+    }
+}
+
+mapping! {
+    /// A device of the host.
+    pub struct Device {
+        /// Path on the host.
+        refused source: Text,
+        /// Path in the container.
+        refused target: Text,
+        /// `r`, `w` and `m`: reading, writing, and making its node.
+        refused permissions: Text,
+    }
+    rules {
+        const REQUIRED: &'static [&'static str] = &["source"];
+        const EXPECTED: &'static str = "a string or a mapping";
+        fn long(node: Node, cx: &mut Reader<'_>) -> Node {
+            let Some(scalar) = node.scalar().filter(|scalar| scalar.kind == ScalarKind::String) else { return node };
+            let at = |text: &str| Node { via: node.via.clone(), ..Node::string(text, node.span.clone()) };
+            let parts: Vec<&str> = scalar.text.split(':').collect();
+            let (source, target, permissions) = match parts[..] {
+                [source] => (source, source, "rwm"),
+                [source, target] => (source, target, "rwm"),
+                [source, target, permissions] => (source, target, permissions),
+                _ => {
+                    cx.report(
+                        Diagnostic::error(format!("`{}` has too many colons for a device", scalar.text))
+                            .hint("write `SOURCE:TARGET:PERMISSIONS`"),
+                        &node,
+                    );
+                    return node.with_value(Value::Broken);
+                }
+            };
+            made_of(&node, vec![("source", at(source)), ("target", at(target)), ("permissions", at(permissions))])
+        }
+        fn short_schemas() -> Vec<Json> {
+            vec![json!({"type": "string"})]
+        }
+        fn identity(node: &Node) -> Option<String> {
+            node.entry("target")?.value.scalar().map(|scalar| scalar.text.to_string())
+        }
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            if node.entry("target").is_none() {
+                cx.report(Diagnostic::error("the device has no `target`").hint("name the path in the container"), node);
+            }
+        }
+    }
+}
+
+/// `all`, or what is needed.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(transparent)]
+pub struct Gpus(pub List<GpuRequest>);
+
+mapping! {
+    /// Graphics processors that are needed.
+    pub struct GpuRequest {
+        /// What they can do.
+        refused capabilities: Set<Text>,
+        /// Who provides them.
+        refused driver: Text,
+        /// How many; -1 for all.
+        refused count: DeviceCount,
+        /// Which ones.
+        refused device_ids: Set<Text>,
+        /// More for the driver.
+        refused options: Labels,
+    }
+    rules {
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            exclusive(node, cx);
+        }
+    }
+}
+
+impl Format for Gpus {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        let node = match node.scalar() {
+            Some(scalar) if scalar.kind == ScalarKind::String && &*scalar.text == "all" => {
+                let count = Scalar { text: "-1".into(), kind: ScalarKind::Int, interpolated: false };
+                let count = Node { directive: None, ..node.with_value(Value::Scalar(count)) };
+                node.with_value(Value::Sequence(vec![made_of(&node, vec![("count", count)])]))
+            }
+            _ => node,
+        };
+        List::<GpuRequest>::canonical(node, cx)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        List::<GpuRequest>::merge(earlier, later, merger)
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        match &node.value {
+            Value::Sequence(_) => List::read(node, cx).map(Self),
+            _ => {
+                cx.mistyped("`all` or a list", node);
+                None
+            }
+        }
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        let list = List::<GpuRequest>::schema(schemas);
+        json!({"anyOf": [{"enum": ["all"]}, list]})
+    }
+    fn keys() -> Vec<&'static Field> {
+        GpuRequest::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        List::<GpuRequest>::visit(node, visitor);
+    }
+}
