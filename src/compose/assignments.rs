@@ -149,7 +149,7 @@ impl Format for Contexts {
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merge(earlier, later, merger)
     }
-    fn paths(node: &mut Node, folder: &Folder<'_>) {
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
         if let Value::Mapping(entries) = &mut node.value {
             entries.iter_mut().for_each(|entry| super::build::context_path(&mut entry.value, folder));
         }

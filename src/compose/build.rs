@@ -78,6 +78,10 @@ mapping! {
         fn short_schemas() -> Vec<Json> {
             vec![json!({"type": "string"})]
         }
+        fn settle_whole(node: &mut Node, _: &Folder<'_>) {
+            let here = node.text(".");
+            node.put("context", here);
+        }
     }
 }
 
@@ -87,7 +91,7 @@ mapping! {
 pub struct Context(pub String);
 
 impl Format for Context {
-    fn paths(node: &mut Node, folder: &Folder<'_>) {
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
         context_path(node, folder);
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {

@@ -82,8 +82,8 @@ impl<T: Format> Format for List<T> {
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merger.lists(earlier, later)
     }
-    fn paths(node: &mut Node, folder: &Folder<'_>) {
-        each(node, &mut |node| T::paths(node, folder));
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
+        each(node, &mut |node| T::settle(node, folder));
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         read_items(node, cx).map(Self)
@@ -114,8 +114,8 @@ impl<T: Format> Format for Set<T> {
         }
         node
     }
-    fn paths(node: &mut Node, folder: &Folder<'_>) {
-        each(node, &mut |node| T::paths(node, folder));
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
+        each(node, &mut |node| T::settle(node, folder));
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         read_items(node, cx).map(Self)
@@ -138,8 +138,8 @@ impl<T: Format> Format for Distinct<T> {
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merger.lists(earlier, later)
     }
-    fn paths(node: &mut Node, folder: &Folder<'_>) {
-        each(node, &mut |node| T::paths(node, folder));
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
+        each(node, &mut |node| T::settle(node, folder));
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         if let Value::Sequence(nodes) = &node.value {
@@ -183,8 +183,8 @@ impl<T: Format> Format for OneOrMany<T> {
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         T::merge(earlier, later, merger)
     }
-    fn paths(node: &mut Node, folder: &Folder<'_>) {
-        T::paths(node, folder);
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
+        T::settle(node, folder);
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         match &node.value {
@@ -216,7 +216,7 @@ fn values(mut node: Node, cx: &mut Reader<'_>, change: fn(Node, &mut Reader<'_>)
     node
 }
 
-fn value_paths(node: &mut Node, folder: &Folder<'_>, change: fn(&mut Node, &Folder<'_>)) {
+fn settle_values(node: &mut Node, folder: &Folder<'_>, change: fn(&mut Node, &Folder<'_>)) {
     if let Value::Mapping(entries) = &mut node.value {
         entries.iter_mut().for_each(|entry| change(&mut entry.value, folder));
     }
@@ -237,8 +237,8 @@ impl<T: Format> Format for Named<T> {
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merger.mappings(earlier, later, &|_| Some(T::merge))
     }
-    fn paths(node: &mut Node, folder: &Folder<'_>) {
-        value_paths(node, folder, T::paths);
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
+        settle_values(node, folder, T::settle);
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let Value::Mapping(entries) = &node.value else {
@@ -284,8 +284,8 @@ impl<T: Format> Format for Map<T> {
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merger.mappings(earlier, later, &|_| Some(T::merge))
     }
-    fn paths(node: &mut Node, folder: &Folder<'_>) {
-        value_paths(node, folder, T::paths);
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
+        settle_values(node, folder, T::settle);
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let Value::Mapping(entries) = &node.value else {
@@ -318,8 +318,8 @@ impl<T: Format> Format for Nullable<T> {
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         T::merge(earlier, later, merger)
     }
-    fn paths(node: &mut Node, folder: &Folder<'_>) {
-        T::paths(node, folder);
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
+        T::settle(node, folder);
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         if node.is_null() { Some(Self(None)) } else { T::read(node, cx).map(Some).map(Self) }

@@ -21,8 +21,9 @@ pub(crate) trait Format: Sized {
         later
     }
 
-    /// Makes the relative paths of the host absolute: they start from the folder of the file that they stand in.
-    fn paths(_: &mut Node, _: &Folder<'_>) {}
+    /// Settles what depends on the file alone, once it is merged: relative paths of the host become absolute, and what is
+    /// left out and has a default is put in.
+    fn settle(_: &mut Node, _: &Folder<'_>) {}
 
     /// What makes a canonical value the same as another in a set, the later one replacing the earlier.
     fn identity(node: &Node) -> Option<String> {
@@ -60,7 +61,7 @@ pub(crate) struct Field {
     pub(crate) support: Support,
     pub(crate) canonical: fn(Node, &mut Reader<'_>) -> Node,
     pub(crate) merge: fn(Node, Node, &mut Merger<'_>) -> Node,
-    pub(crate) paths: fn(&mut Node, &Folder<'_>),
+    pub(crate) settle: fn(&mut Node, &Folder<'_>),
     pub(crate) schema: fn(&mut Schemas) -> Json,
     pub(crate) keys: fn() -> Vec<&'static Field>,
     pub(crate) visit: fn(&Node, &mut dyn FnMut(&super::Visited<'_>)),
@@ -87,7 +88,7 @@ impl Field {
             support,
             canonical: T::canonical,
             merge: T::merge,
-            paths: T::paths,
+            settle: T::settle,
             schema: T::schema,
             keys: T::keys,
             visit: T::visit,

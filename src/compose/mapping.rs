@@ -56,8 +56,8 @@ pub(crate) trait Mapping: Default {
     fn identity(node: &Node) -> Option<String> {
         super::tree_text::fingerprint(node)
     }
-    /// Relative paths that depend on more than one key.
-    fn more_paths(_: &mut Node, _: &Folder<'_>) {}
+    /// What there is to settle that depends on more than one key; the keys come after it.
+    fn settle_whole(_: &mut Node, _: &Folder<'_>) {}
     /// Merges as a whole, where going key by key is not right.
     fn merge_whole(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merge::<Self>(earlier, later, merger)
@@ -83,12 +83,12 @@ pub(crate) fn merge<T: Mapping>(earlier: Node, later: Node, merger: &mut Merger<
     merger.mappings(earlier, later, &|key| T::field(key).map(|field| field.merge))
 }
 
-pub(crate) fn paths<T: Mapping>(node: &mut Node, folder: &Folder<'_>) {
-    T::more_paths(node, folder);
+pub(crate) fn settle<T: Mapping>(node: &mut Node, folder: &Folder<'_>) {
+    T::settle_whole(node, folder);
     if let Value::Mapping(entries) = &mut node.value {
         for entry in entries {
             if let Some(field) = T::field(&entry.key) {
-                (field.paths)(&mut entry.value, folder);
+                (field.settle)(&mut entry.value, folder);
             }
         }
     }
@@ -302,8 +302,8 @@ macro_rules! mapping {
             ) -> $crate::load::tree::Node {
                 <Self as $crate::compose::Mapping>::merge_whole(earlier, later, merger)
             }
-            fn paths(node: &mut $crate::load::tree::Node, folder: &$crate::compose::Folder<'_>) {
-                $crate::compose::mapping::paths::<Self>(node, folder);
+            fn settle(node: &mut $crate::load::tree::Node, folder: &$crate::compose::Folder<'_>) {
+                $crate::compose::mapping::settle::<Self>(node, folder);
             }
             fn identity(node: &$crate::load::tree::Node) -> Option<String> {
                 <Self as $crate::compose::Mapping>::identity(node)

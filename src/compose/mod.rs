@@ -54,6 +54,7 @@ pub use volume_mount::*;
 pub(crate) use format::{Field, Folder, Format, Support};
 pub(crate) use mapping::Mapping;
 pub(crate) use merger::Merger;
-pub(crate) use reader::Reader;
+pub(crate) use reader::{Reader, located};
 pub(crate) use schemas::Schemas;
+pub(crate) use tree_text::fingerprint;
 pub(crate) use visit::Visited;

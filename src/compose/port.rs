@@ -88,8 +88,8 @@ impl Format for Ports {
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         Set::<Port>::merge(earlier, later, merger)
     }
-    fn paths(node: &mut Node, folder: &Folder<'_>) {
-        Set::<Port>::paths(node, folder);
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
+        Set::<Port>::settle(node, folder);
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         Set::read(node, cx).map(Self)

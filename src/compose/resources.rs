@@ -92,7 +92,7 @@ mapping! {
             external(node, cx);
         }
         /// A local volume that is a bind mount has a path of the host.
-        fn more_paths(node: &mut Node, folder: &Folder<'_>) {
+        fn settle_whole(node: &mut Node, folder: &Folder<'_>) {
             let driver = node.entry("driver").and_then(|entry| entry.value.scalar()).map(|scalar| scalar.text.clone());
             if driver.is_some_and(|driver| &*driver != "local") {
                 return;

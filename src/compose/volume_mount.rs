@@ -100,7 +100,7 @@ mapping! {
         fn identity(node: &Node) -> Option<String> {
             node.entry("target")?.value.scalar().map(|scalar| scalar.text.to_string())
         }
-        fn more_paths(node: &mut Node, folder: &Folder<'_>) {
+        fn settle_whole(node: &mut Node, folder: &Folder<'_>) {
             let is_bind = |node: &Node| node.entry("type")?.value.scalar().map(|scalar| &*scalar.text == "bind");
             if is_bind(node) != Some(true) {
                 return;

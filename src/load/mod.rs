@@ -1,29 +1,48 @@
-//! Compose files become a [`Project`].
+//! Compose files become a [`Project`](model::Project).
 //!
 //! ```text
-//! 1 discover     which files                                        discover.rs
-//! 2 parse        bytes -> text -> tree in which all has its place   read.rs, parse.rs (tree.rs, scalar.rs)
-//! 3 interpolate  variables, from the environment and `.env`         interpolate.rs (template.rs, dotenv.rs)
-//! 4 merge        several trees -> one                               merge.rs
-//! 5 resolve      tree -> Project: types, defaults, references       resolve/
+//!  1 discover      which files                                              discover.rs
+//!  2 parse         bytes -> text -> trees in which all has its place        read.rs, parse/ (tree.rs, scalar.rs)
+//!  3 interpolate   variables, from the environment and `.env`               interpolate.rs (template.rs, dotenv.rs)
+//!  4 canonical     short forms -> long ones                                 crate::compose
+//!  5 extends       services take the settings of others                     extends.rs
+//!  6 include       other projects become part of this one                   include.rs
+//!  7 merge         several trees -> one; `!reset` and `!override`           files.rs (reset.rs), crate::compose
+//!  8 paths         relative paths of the host -> absolute ones              crate::compose
+//!  9 normalize     what is meant and not written: names, networks, order    normalize.rs
+//! 10 profiles      services that nobody asked for are left out              profiles.rs
+//! 11 environment   what `env_file` and `label_file` say                     environment.rs
+//! 12 check         types, then references                                   crate::compose, consistency.rs
+//! 13 resolve       what can be run, and what has to be refused              resolve/
 //! ```
 //!
-//! Phases 2 to 4 know YAML and no Compose keys, but for the few with merge rules of their own; what a key means is known in
-//! phase 5 alone, in one table per kind of mapping. Each phase collects all the mistakes it finds; a later one runs as
-//! long as there is a tree to run on, so that one run shows them all.
+//! Phases 2 and 3 know YAML and no Compose keys; 4, 7, 8 and 12 are the types' own business. Until the end all is one tree
+//! in which each value knows where it was written and how it came to where it is. Each phase collects all the mistakes it
+//! finds; a later one runs as long as there is a tree to run on, so that one run shows them all.
 //!
 //! Files may mean harm: size, depth, expansion of aliases and variables are bounded, and nothing is ever executed.
 
+mod consistency;
 mod discover;
 mod dotenv;
+mod environment;
+mod extends;
+mod files;
+mod include;
 mod interpolate;
 mod merge;
+mod normalize;
 #[cfg(test)]
 mod oracle;
 mod parse;
+mod paths;
+mod profiles;
+mod project_name;
 mod read;
+mod reset;
 mod resolve;
 pub(crate) mod scalar;
+mod sources;
 mod template;
 pub(crate) mod tree;
 mod variables;
@@ -35,13 +54,18 @@ use std::{
 };
 
 pub use discover::discover;
+pub(crate) use paths::resolve_path;
 
 use crate::{
-    diagnostics::{Diagnostic, Diagnostics},
-    model::{Project, ProjectName},
+    compose::{self, Format, Reader},
+    diagnostics::Diagnostics,
+    model::{self, ProjectName},
 };
-use interpolate::Interpolator;
-use tree::{Node, Value};
+use files::Group;
+use paths::{absolute, is_stdin};
+use sources::Sources;
+use tree::Node;
+use variables::Variables;
 
 /// What to load, all of it settled by the caller.
 #[derive(Debug, Clone, Default)]
@@ -52,30 +76,85 @@ pub struct LoadOptions {
     pub project_name: Option<String>,
     /// Absolute folder that the caller is in.
     pub directory: PathBuf,
+    /// Folder that relative paths start from, instead of that of the first file.
+    pub project_directory: Option<PathBuf>,
+    /// Files with variables, instead of `.env`.
+    pub env_files: Vec<PathBuf>,
+    /// Profiles that are asked for; `*` for all.
+    pub profiles: Vec<String>,
+    /// Services that are asked for, whose profiles are then asked for too.
+    pub services: Vec<String>,
+    /// Variables stay as they are written.
+    pub no_interpolate: bool,
+    /// Nothing is added that is not written.
+    pub no_normalize: bool,
     /// The environment of the caller: variables of the file and of services come from here.
     pub environment: BTreeMap<String, String>,
 }
 
-/// A project, and what is odd about its files.
+/// A project that can be run, and what is odd about its files.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The project.
-    pub project: Project,
+    pub project: model::Project,
     /// Warnings, in file order.
     pub warnings: Diagnostics,
 }
 
-/// Reads the files of a stack.
+/// The contents of a project's files, whether they can be run or not.
+#[derive(Debug)]
+pub struct Contents {
+    /// All that is written, in its long form.
+    pub project: compose::Project,
+    /// Name of the project.
+    pub name: ProjectName,
+    /// Folder that relative paths start from.
+    pub directory: PathBuf,
+    /// The files, absolute, in the order in which they are merged.
+    pub files: Vec<PathBuf>,
+    /// Warnings, in file order.
+    pub warnings: Diagnostics,
+    tree: Node,
+    variables: Variables,
+}
+
+/// Reads the files of a stack that is to be run.
 ///
 /// # Errors
 /// All mistakes of the files, in file order, the warnings between them.
 pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
-    let (files, directory) = files(options)?;
-    let mut diagnostics = Diagnostics::new();
-    let loaded = Loader { options, files: &files, directory: &directory }.run(&mut diagnostics);
+    let contents = contents(options)?;
+    let mut diagnostics = contents.warnings;
+    let surroundings = resolve::Surroundings { directory: &contents.directory, variables: &contents.variables };
+    let parts = resolve::resolve(&contents.tree, &surroundings, &mut diagnostics);
     diagnostics.sort();
-    match loaded {
-        Some(project) if !diagnostics.has_errors() => Ok(Loaded { project, warnings: diagnostics }),
+    match parts {
+        Some(parts) if !diagnostics.has_errors() => Ok(Loaded {
+            project: model::Project {
+                name: contents.name,
+                directory: contents.directory,
+                files: contents.files,
+                services: parts.services,
+                networks: parts.networks,
+                volumes: parts.volumes,
+            },
+            warnings: diagnostics,
+        }),
+        _ => Err(diagnostics),
+    }
+}
+
+/// Reads the files of a stack, whether it can be run or not.
+///
+/// # Errors
+/// All mistakes of the files, in file order, the warnings between them.
+pub fn contents(options: &LoadOptions) -> Result<Contents, Diagnostics> {
+    let place = Place::of(options)?;
+    let mut diagnostics = Diagnostics::new();
+    let contents = place.contents(options, &mut diagnostics);
+    diagnostics.sort();
+    match contents {
+        Some(contents) if !diagnostics.has_errors() => Ok(Contents { warnings: diagnostics, ..contents }),
         _ => Err(diagnostics),
     }
 }
@@ -85,13 +164,12 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
 /// # Errors
 /// When there are no files to take it from, or it is not a valid name.
 pub fn project_name(options: &LoadOptions) -> Result<ProjectName, Diagnostics> {
-    let (files, directory) = files(options)?;
+    let place = Place::of(options)?;
     let mut diagnostics = Diagnostics::new();
-    let loader = Loader { options, files: &files, directory: &directory };
-    let trees = loader.parse(&mut diagnostics);
-    let variables = loader.variables(&mut diagnostics);
+    let mut sources = Sources::new(&options.directory);
+    let variables = place.variables(options, &mut sources, &mut diagnostics);
     let mut of_the_name = Diagnostics::new();
-    match loader.name(&trees, &variables, &mut of_the_name) {
+    match place.name(options, &mut sources, &variables, &mut diagnostics, &mut of_the_name) {
         Some(name) => Ok(name),
         None if of_the_name.has_errors() => Err(of_the_name),
         None => Err(diagnostics),
@@ -103,196 +181,94 @@ pub fn project_name(options: &LoadOptions) -> Result<ProjectName, Diagnostics> {
 /// # Errors
 /// When there are none to be found.
 pub fn project_files(options: &LoadOptions) -> Result<Vec<PathBuf>, Diagnostics> {
-    Ok(files(options)?.0)
+    Ok(Place::of(options)?.files)
 }
 
-/// The files, absolute, and the folder that their relative paths start from.
-fn files(options: &LoadOptions) -> Result<(Vec<PathBuf>, PathBuf), Diagnostics> {
-    let files = if options.files.is_empty() { discover(&options.directory)? } else { options.files.clone() };
-    let files: Vec<PathBuf> = files.iter().map(|file| absolute(&options.directory, file)).collect();
-    // As Compose does: relative paths start from the folder of the first file.
-    let directory = match files.first() {
-        Some(file) if !is_stdin(file) => file.parent().unwrap_or(&options.directory).to_owned(),
-        _ => options.directory.clone(),
-    };
-    Ok((files, directory))
+/// Which files, and from where their paths start.
+struct Place {
+    /// Absolute.
+    files: Vec<PathBuf>,
+    /// Folder that relative paths start from.
+    directory: PathBuf,
 }
 
-struct Loader<'a> {
-    options: &'a LoadOptions,
-    files: &'a [PathBuf],
-    directory: &'a Path,
-}
-
-impl Loader<'_> {
-    fn run(&self, diagnostics: &mut Diagnostics) -> Option<Project> {
-        let mut trees = self.parse(diagnostics);
-        let mut variables = self.variables(diagnostics);
-        let name = self.name(&trees, &variables, diagnostics);
-        if let Some(name) = &name {
-            // The specification promises it to files.
-            variables.insert("COMPOSE_PROJECT_NAME".to_owned(), name.as_str().to_owned());
-        }
-        let mut interpolator = Interpolator::new(&variables);
-        for tree in &mut trees {
-            interpolator.node(tree, diagnostics);
-        }
-        if trees.len() < self.files.len() {
-            // A file is missing from the whole, so what refers to it would only look wrong.
-            return None;
-        }
-        let root = trees.into_iter().reduce(|earlier, later| merge::merge(earlier, later, diagnostics))?;
-        let surroundings = resolve::Surroundings { directory: self.directory, variables: &variables };
-        let parts = resolve::resolve(&root, &surroundings, diagnostics)?;
-        Some(Project {
-            name: name?,
-            directory: self.directory.to_owned(),
-            files: self.files.to_vec(),
-            services: parts.services,
-            networks: parts.networks,
-            volumes: parts.volumes,
-        })
+impl Place {
+    fn of(options: &LoadOptions) -> Result<Self, Diagnostics> {
+        let files = if options.files.is_empty() { discover(&options.directory)? } else { options.files.clone() };
+        let files: Vec<PathBuf> = files.iter().map(|file| absolute(&options.directory, file)).collect();
+        // As Compose does: relative paths start from the folder of the first file.
+        let directory = match (&options.project_directory, files.first()) {
+            (Some(directory), _) => absolute(&options.directory, directory),
+            (None, Some(file)) if !is_stdin(file) => file.parent().unwrap_or(&options.directory).to_owned(),
+            _ => options.directory.clone(),
+        };
+        Ok(Self { files, directory })
     }
 
-    /// Phase 2 for each file. A file that cannot be read is left out, and its mistakes are in `diagnostics`.
-    fn parse(&self, diagnostics: &mut Diagnostics) -> Vec<Node> {
-        let mut trees = Vec::new();
-        for (order, path) in self.files.iter().enumerate() {
-            let display = display(&self.options.directory, path);
-            let parsed = read::read(order, path, &display)
-                .and_then(|file| Ok((parse::parse(&file, diagnostics)?, file)))
-                .and_then(|(tree, file)| match tree {
-                    Some(tree) if tree.entries().is_some() => Ok(tree),
-                    None => Err(Diagnostic::error(format!("`{display}` is empty")).at(&file.span(0..0))),
-                    Some(tree) if tree.is_null() => {
-                        Err(Diagnostic::error(format!("`{display}` is empty")).at(&file.span(0..0)))
-                    }
-                    Some(tree) => {
-                        let found = tree.describe();
-                        Err(Diagnostic::error(format!("a Compose file is a mapping, and this is {found}"))
-                            .at(&tree.span)
-                            .hint("begin with `services:`"))
-                    }
-                });
-            match parsed {
-                Ok(tree) => trees.push(tree),
-                Err(diagnostic) => diagnostics.push(diagnostic),
-            }
-        }
-        trees
-    }
-
-    /// The environment of the caller over the `.env` file of the project's folder.
-    fn variables(&self, diagnostics: &mut Diagnostics) -> BTreeMap<String, String> {
-        let path = self.directory.join(".env");
-        let mut variables = BTreeMap::new();
-        if path.is_file() {
-            let display = display(&self.options.directory, &path);
-            match read::read(self.files.len(), &path, &display) {
-                Ok(file) => variables = dotenv::parse(&file, &self.options.environment, diagnostics),
-                Err(diagnostic) => diagnostics.push(diagnostic),
-            }
-        }
-        variables.extend(self.options.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
+    /// The environment of the caller over the files with variables.
+    fn variables(&self, options: &LoadOptions, sources: &mut Sources, diagnostics: &mut Diagnostics) -> Variables {
+        let mut variables = Variables::of_environment(&options.environment);
+        let default = self.directory.join(".env");
+        let files: Vec<PathBuf> = match options.env_files[..] {
+            [] if default.is_file() => vec![default],
+            [] => Vec::new(),
+            _ => options.env_files.iter().map(|file| absolute(&options.directory, file)).collect(),
+        };
+        sources.variables(&files, &mut variables, diagnostics);
         variables
     }
 
-    /// The name of the project: from the caller, `COMPOSE_PROJECT_NAME`, the last file with a `name:`, or the folder.
     fn name(
         &self,
-        trees: &[Node],
-        variables: &BTreeMap<String, String>,
+        options: &LoadOptions,
+        sources: &mut Sources,
+        variables: &Variables,
         diagnostics: &mut Diagnostics,
+        of_the_name: &mut Diagnostics,
     ) -> Option<ProjectName> {
-        let given = self.options.project_name.as_ref().map(|name| (name.as_str(), "the project name"));
-        let variable = variables
-            .get("COMPOSE_PROJECT_NAME")
-            .filter(|name| !name.is_empty())
-            .map(|name| (name.as_str(), "COMPOSE_PROJECT_NAME"));
-        if let Some((name, origin)) = given.or(variable) {
-            return match name.parse() {
-                Ok(name) => Some(name),
-                Err(error) => {
-                    let diagnostic = Diagnostic::error(format!("{origin} cannot be used: {error}"));
-                    diagnostics.push(with_normalized(diagnostic, name));
-                    None
-                }
-            };
-        }
-        if let Some(entry) = trees.iter().rev().find_map(|tree| tree.entry("name")) {
-            let mut node = entry.value.clone();
-            // Its mistakes are found once more, and reported, when the whole tree is filled in.
-            Interpolator::new(variables).node(&mut node, &mut Diagnostics::new());
-            return match &node.value {
-                Value::Scalar(scalar) if !node.is_null() => match scalar.text.parse() {
-                    Ok(name) => Some(name),
-                    Err(error) => {
-                        let diagnostic = Diagnostic::error(format!("{error}")).at(&node.span);
-                        diagnostics.push(with_normalized(diagnostic, &scalar.text));
-                        None
-                    }
-                },
-                Value::Broken => None,
-                _ => {
-                    let found = node.describe();
-                    diagnostics.push(Diagnostic::error(format!("`name` is a string, not {found}")).at(&node.span));
-                    None
-                }
-            };
-        }
-        let folder = self.directory.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        let name = normalize(&folder).parse().ok();
-        if name.is_none() {
-            diagnostics.push(
-                Diagnostic::error(format!("no project name can be made of the folder `{}`", self.directory.display()))
-                    .hint("give one with `-p NAME`, or with `name:` in the file"),
-            );
-        }
-        name
+        let documents: Vec<Node> =
+            self.files.iter().filter_map(|file| sources.documents(file, None, diagnostics)).flatten().collect();
+        project_name::of(options.project_name.as_deref(), &documents, variables, &self.directory, of_the_name)
     }
-}
 
-fn with_normalized(diagnostic: Diagnostic, name: &str) -> Diagnostic {
-    match normalize(name).as_str() {
-        "" => diagnostic,
-        normalized => diagnostic.hint(format!("`{normalized}` would do")),
-    }
-}
-
-/// A name that follows the rules, as Compose makes it of a folder's.
-fn normalize(name: &str) -> String {
-    let name: String =
-        name.to_lowercase().chars().filter(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-')).take(100).collect();
-    name.trim_start_matches(['_', '-']).to_owned()
-}
-
-/// A path of the host, absolute: `~` is the home folder, and a relative one starts from the folder. Nothing for the home
-/// folder of another user, or of nobody.
-pub(crate) fn resolve_path(text: &str, folder: &crate::compose::Folder<'_>) -> Option<String> {
-    let path = match text.strip_prefix('~') {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => PathBuf::from(format!("{}{rest}", folder.home?)),
-        Some(_) => return None,
-        None => folder.directory.join(text),
-    };
-    Some(resolve::clean(&path).to_string_lossy().into_owned())
-}
-
-fn is_stdin(path: &Path) -> bool {
-    path == Path::new("-")
-}
-
-fn absolute(directory: &Path, path: &Path) -> PathBuf {
-    if is_stdin(path) { path.to_owned() } else { resolve::clean(&directory.join(path)) }
-}
-
-/// A path as people would name it from where they are.
-fn display(directory: &Path, path: &Path) -> String {
-    if is_stdin(path) {
-        return "<stdin>".to_owned();
-    }
-    match path.strip_prefix(directory) {
-        Ok(below) if below.as_os_str().is_empty() => ".".to_owned(),
-        Ok(below) => below.display().to_string(),
-        Err(_) => path.display().to_string(),
+    fn contents(self, options: &LoadOptions, diagnostics: &mut Diagnostics) -> Option<Contents> {
+        let mut sources = Sources::new(&options.directory);
+        let mut variables = self.variables(options, &mut sources, diagnostics);
+        let mut of_the_name = Diagnostics::new();
+        let name = self.name(options, &mut sources, &variables, &mut Diagnostics::new(), &mut of_the_name);
+        of_the_name.into_iter().for_each(|diagnostic| diagnostics.push(diagnostic));
+        if let Some(name) = &name {
+            // The specification promises it to files.
+            variables.set_built("COMPOSE_PROJECT_NAME", name.as_str());
+        }
+        let group = Group {
+            files: &self.files,
+            directory: &self.directory,
+            variables: &variables,
+            interpolate: !options.no_interpolate,
+            above: &[],
+        };
+        let mut tree = group.load(&mut sources, diagnostics)?;
+        let name = name?;
+        if diagnostics.has_errors() {
+            return None;
+        }
+        if !options.no_normalize {
+            normalize::normalize(&mut tree, name.as_str());
+        }
+        let profiles = profiles::Wanted { profiles: &options.profiles, services: &options.services };
+        profiles::select(&mut tree, &profiles, diagnostics);
+        environment::fill(&mut tree, &variables, &mut sources, diagnostics);
+        let project = compose::Project::read(&tree, &mut Reader::new(diagnostics))?;
+        consistency::check(&tree, &project, diagnostics);
+        Some(Contents {
+            project,
+            name,
+            directory: self.directory,
+            files: self.files,
+            warnings: Diagnostics::new(),
+            tree,
+            variables,
+        })
     }
 }

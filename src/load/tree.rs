@@ -141,6 +141,43 @@ impl Node {
         self.entries()?.iter().find(|entry| &*entry.key == key)
     }
 
+    pub(crate) fn entry_mut(&mut self, key: &str) -> Option<&mut Entry> {
+        match &mut self.value {
+            Value::Mapping(entries) => entries.iter_mut().find(|entry| &*entry.key == key),
+            _ => None,
+        }
+    }
+
+    /// Puts a value under a key that is not there yet.
+    pub(crate) fn put(&mut self, key: &str, value: Node) {
+        if let Value::Mapping(entries) = &mut self.value
+            && !entries.iter().any(|entry| &*entry.key == key)
+        {
+            entries.push(Entry { key: key.into(), key_span: value.span.clone(), value });
+        }
+    }
+
+    /// Another value at the same place.
+    pub(crate) fn beside(&self, value: Value) -> Self {
+        Self { span: self.span.clone(), value, via: self.via.clone(), directive: None }
+    }
+
+    /// A text at the same place.
+    pub(crate) fn text(&self, text: &str) -> Self {
+        self.beside(Value::Scalar(Scalar { text: text.into(), kind: ScalarKind::String, interpolated: false }))
+    }
+
+    /// `true` or `false` at the same place.
+    pub(crate) fn flag(&self, flag: bool) -> Self {
+        let text = if flag { "true" } else { "false" };
+        self.beside(Value::Scalar(Scalar { text: text.into(), kind: ScalarKind::Bool, interpolated: false }))
+    }
+
+    /// Nothing at the same place.
+    pub(crate) fn nothing(&self) -> Self {
+        self.beside(Value::Scalar(Scalar { text: "".into(), kind: ScalarKind::Null, interpolated: false }))
+    }
+
     /// What it is, with its article, for messages.
     pub(crate) fn describe(&self) -> &'static str {
         match &self.value {

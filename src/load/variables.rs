@@ -45,4 +45,9 @@ impl Variables {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Variable)> {
         self.0.iter().map(|(name, variable)| (name.as_str(), variable))
     }
+
+    /// Sets a variable of nscompose's own.
+    pub(crate) fn set_built(&mut self, name: &str, value: &str) {
+        self.set(name, Variable { value: value.to_owned(), origin: Origin::Built });
+    }
 }

@@ -53,7 +53,7 @@ impl Format for TextOrNumber {
 pub struct HostPath(pub String);
 
 impl Format for HostPath {
-    fn paths(node: &mut Node, folder: &Folder<'_>) {
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
         if let Value::Scalar(scalar) = &mut node.value
             && let Some(path) = resolve_path(&scalar.text, folder)
         {

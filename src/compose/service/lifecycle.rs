@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use super::{
-    super::{
-        Deploy, Develop, Field, Flag, Folder, Format, Healthcheck, Hook, HostPath, Int, List, Map, Merger, Named,
-        Nullable, Reader, Schemas, Set, Span, StrictFlag, Text, TextOrNumber, Visited,
-        choice::choice,
-        mapping::{made_of, mapping},
-    },
-    program::{with_default, yes},
+use super::super::{
+    Deploy, Develop, Field, Flag, Folder, Format, Healthcheck, Hook, HostPath, Int, List, Map, Merger, Named, Nullable,
+    Reader, Schemas, Set, Span, StrictFlag, Text, TextOrNumber, Visited,
+    choice::choice,
+    mapping::{made_of, mapping},
 };
 use crate::load::tree::{Entry, Node, ScalarKind, Value};
 
@@ -66,8 +63,9 @@ mapping! {
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["condition"];
-        fn long(node: Node, _: &mut Reader<'_>) -> Node {
-            with_default(node, "required")
+        fn settle_whole(node: &mut Node, _: &Folder<'_>) {
+            let yes = node.flag(true);
+            node.put("required", yes);
         }
     }
 }
@@ -128,8 +126,7 @@ impl Format for DependsOn {
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         twice(&node, cx);
         let node = by_name(node, |item| {
-            let condition = Node { via: item.via.clone(), ..Node::string("service_started", item.span.clone()) };
-            made_of(item, vec![("condition", condition), ("required", yes(item))])
+            made_of(item, vec![("condition", item.text("service_started")), ("required", item.flag(true))])
         });
         Named::<Dependency>::canonical(node, cx)
     }
@@ -153,7 +150,9 @@ impl Format for DependsOn {
     fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
         Named::<Dependency>::visit(node, visitor);
     }
-    fn paths(_: &mut Node, _: &Folder<'_>) {}
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
+        Named::<Dependency>::settle(node, folder);
+    }
 }
 
 mapping! {

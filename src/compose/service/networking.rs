@@ -9,7 +9,7 @@ use super::{
     },
     lifecycle::{by_name, no_names, twice},
 };
-use crate::load::tree::{Node, Scalar, ScalarKind, Value};
+use crate::load::tree::Node;
 
 mapping! {
     /// Whom it can talk to, and whose namespaces it is in.
@@ -104,20 +104,14 @@ mapping! {
     }
 }
 
-fn nothing(item: &Node) -> Node {
-    let scalar = Scalar { text: "".into(), kind: ScalarKind::Null, interpolated: false };
-    Node { via: item.via.clone(), ..Node::new(item.span.clone(), Value::Scalar(scalar)) }
-}
-
 impl Format for NetworkAttachments {
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         twice(&node, cx);
-        Named::<Nullable<NetworkAttachment>>::canonical(by_name(node, nothing), cx)
+        Named::<Nullable<NetworkAttachment>>::canonical(by_name(node, Node::nothing), cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         Named::<Nullable<NetworkAttachment>>::merge(earlier, later, merger)
     }
-    fn paths(_: &mut Node, _: &Folder<'_>) {}
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         if node.entries().is_none() {
             no_names(node, cx);

@@ -79,9 +79,9 @@ impl Pattern for PullPolicy {
 pub struct RootfsPath(pub String);
 
 impl Format for RootfsPath {
-    fn paths(node: &mut Node, folder: &Folder<'_>) {
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
         if node.scalar().is_some_and(|scalar| scalar.text.starts_with(['.', '/', '~'])) {
-            HostPath::paths(node, folder);
+            HostPath::settle(node, folder);
         }
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
@@ -110,9 +110,13 @@ mapping! {
             match node.scalar() {
                 Some(scalar) if scalar.kind == ScalarKind::String => {
                     let path = Node { directive: None, ..node.clone() };
-                    made_of(&node, vec![("path", path), ("required", yes(&node))])
+                    made_of(&node, vec![("path", path), ("required", node.flag(true))])
                 }
-                _ => with_default(node, "required"),
+                _ => {
+                    let (mut node, yes) = (node.clone(), node.flag(true));
+                    node.put("required", yes);
+                    node
+                }
             }
         }
         fn short_schemas() -> Vec<Json> {
@@ -122,23 +126,6 @@ mapping! {
             node.entry("path")?.value.scalar().map(|scalar| scalar.text.to_string())
         }
     }
-}
-
-/// `true` at the place of `node`.
-pub(super) fn yes(node: &Node) -> Node {
-    let scalar = Scalar { text: "true".into(), kind: ScalarKind::Bool, interpolated: false };
-    Node { via: node.via.clone(), ..Node::new(node.span.clone(), Value::Scalar(scalar)) }
-}
-
-/// The mapping, in which `key` is true unless it says otherwise.
-pub(super) fn with_default(mut node: Node, key: &str) -> Node {
-    let default = yes(&node);
-    if let Value::Mapping(entries) = &mut node.value
-        && !entries.iter().any(|entry| &*entry.key == key)
-    {
-        entries.push(Entry { key: key.into(), key_span: default.span.clone(), value: default });
-    }
-    node
 }
 
 /// A list of files with variables, or one of them.
@@ -160,8 +147,8 @@ impl Format for EnvFiles {
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         Set::<EnvFile>::merge(earlier, later, merger)
     }
-    fn paths(node: &mut Node, folder: &Folder<'_>) {
-        Set::<EnvFile>::paths(node, folder);
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
+        Set::<EnvFile>::settle(node, folder);
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         match &node.value {

@@ -9,7 +9,7 @@ use super::{
     },
     lifecycle::{by_name, no_names, twice},
 };
-use crate::load::tree::{Node, Scalar, ScalarKind, Value};
+use crate::load::tree::Node;
 
 mapping! {
     /// What it is allowed, and what it is given by the platform.
@@ -61,10 +61,7 @@ mapping! {
 impl Format for ModelGrants {
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         twice(&node, cx);
-        let node = by_name(node, |item| {
-            let scalar = Scalar { text: "".into(), kind: ScalarKind::Null, interpolated: false };
-            Node { via: item.via.clone(), ..Node::new(item.span.clone(), Value::Scalar(scalar)) }
-        });
+        let node = by_name(node, Node::nothing);
         Named::<Nullable<ModelGrant>>::canonical(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {

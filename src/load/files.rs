@@ -1,0 +1,96 @@
+//! Files that are merged into one: those of the project, or those of one `include`.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    extends::Extender,
+    include,
+    interpolate::Interpolator,
+    sources::Sources,
+    tree::{Entry, Node},
+    variables::Variables,
+};
+use crate::{
+    compose::{Folder, Format, Merger, Project, Reader},
+    diagnostics::{Diagnostic, Diagnostics},
+};
+
+/// Files, and what they are read against.
+#[derive(Clone, Copy)]
+pub(super) struct Group<'a> {
+    /// Absolute; the later ones are merged over the earlier.
+    pub(super) files: &'a [PathBuf],
+    /// Folder that relative paths start from.
+    pub(super) directory: &'a Path,
+    pub(super) variables: &'a Variables,
+    pub(super) interpolate: bool,
+    /// Files that include this one, outermost first.
+    pub(super) above: &'a [PathBuf],
+}
+
+impl<'a> Group<'a> {
+    /// The tree of all files, in which no path is relative. Nothing if one of them cannot be read.
+    pub(super) fn load(&self, sources: &mut Sources, diagnostics: &mut Diagnostics) -> Option<Node> {
+        let mut merged: Option<Node> = None;
+        let mut missing = false;
+        for path in self.files {
+            let Some(documents) = sources.documents(path, None, diagnostics) else {
+                missing = true;
+                continue;
+            };
+            for document in documents {
+                let (mut tree, resets) = self.prepared(document, diagnostics);
+                Extender::new(self, path, sources, diagnostics).apply(&mut tree, &resets);
+                include::apply(self, path, &mut tree, sources, diagnostics);
+                merged = Some(match merged {
+                    None => tree,
+                    Some(mut earlier) => {
+                        super::reset::apply(&resets, &mut earlier);
+                        // Each file has to be right when it is merged, not only what counts in the end.
+                        let merged = Project::merge(earlier, tree, &mut Merger::new(diagnostics));
+                        Project::read(&merged, &mut Reader::new(diagnostics));
+                        merged
+                    }
+                });
+            }
+        }
+        if missing {
+            // What refers to the missing part would only look wrong.
+            return None;
+        }
+        let mut tree = merged?;
+        obsolete_version(&mut tree, diagnostics);
+        Project::settle(&mut tree, &self.folder());
+        if let Some(services) = tree.entry_mut("services") {
+            super::environment::inherit(&mut services.value, self.variables);
+        }
+        Some(tree)
+    }
+
+    pub(super) fn folder(&self) -> Folder<'_> {
+        Folder { directory: self.directory, home: self.variables.value("HOME").filter(|home| home.starts_with('/')) }
+    }
+
+    /// A document with its variables filled in, its `!reset` taken out, and everything in its long form.
+    pub(super) fn prepared(&self, mut tree: Node, diagnostics: &mut Diagnostics) -> (Node, Vec<super::reset::Path>) {
+        if self.interpolate {
+            Interpolator::new(self.variables).node(&mut tree, diagnostics);
+        }
+        let resets = super::reset::take(&mut tree);
+        (Project::canonical(tree, &mut Reader::new(diagnostics)), resets)
+    }
+}
+
+/// `version` means nothing, and is gone once that is said.
+fn obsolete_version(tree: &mut Node, diagnostics: &mut Diagnostics) {
+    let super::tree::Value::Mapping(entries) = &mut tree.value else { return };
+    let Some(at) = entries.iter().position(|entry| &*entry.key == "version") else { return };
+    let Entry { key_span, value, .. } = &entries[at];
+    if value.scalar().is_none_or(|scalar| scalar.kind != super::tree::ScalarKind::String) {
+        // It is read, and refused, like everything else.
+        return;
+    }
+    diagnostics
+        .push(Diagnostic::warning("`version` is obsolete and means nothing").at(key_span).hint("remove the line"));
+    entries.remove(at);
+}

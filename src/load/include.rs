@@ -1,0 +1,164 @@
+//! Phase 6: other projects become part of this one, each read against its own folder and its own variables.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    files::Group,
+    paths::absolute,
+    sources::Sources,
+    tree::{Entry, Node, Step, Value},
+};
+use crate::{
+    compose::fingerprint,
+    diagnostics::{Diagnostic, Diagnostics},
+};
+
+/// Files are included no deeper than this.
+const DEEPEST: usize = 100;
+
+/// What an included project gives to the one that includes it.
+const SECTIONS: [&str; 6] = ["services", "volumes", "networks", "secrets", "configs", "models"];
+
+/// Loads what `include` names and adds it to the tree.
+pub(super) fn apply(
+    group: &Group<'_>,
+    file: &Path,
+    tree: &mut Node,
+    sources: &mut Sources,
+    diagnostics: &mut Diagnostics,
+) {
+    let Value::Mapping(entries) = &mut tree.value else { return };
+    let Some(at) = entries.iter().position(|entry| &*entry.key == "include") else { return };
+    let Value::Sequence(items) = &entries[at].value.value else { return };
+    let items = items.clone();
+    let mut above = group.above.to_vec();
+    above.push(file.to_owned());
+    let mut done = true;
+    for item in &items {
+        let Some(entry) = Included::of(item) else {
+            // It is read, and refused, like everything else.
+            done = false;
+            continue;
+        };
+        if let Some(mut included) = entry.load(group, &above, item, sources, diagnostics) {
+            included.came(&Step::Include(item.span.clone()));
+            import(included, tree, diagnostics);
+        }
+    }
+    if let Value::Mapping(entries) = &mut tree.value
+        && done
+    {
+        entries.retain(|entry| &*entry.key != "include");
+    }
+}
+
+/// An item of `include`, in its long form.
+struct Included {
+    paths: Vec<(String, Node)>,
+    env_files: Vec<(String, Node)>,
+    project_directory: Option<String>,
+}
+
+impl Included {
+    fn of(item: &Node) -> Option<Self> {
+        let texts = |key: &str| -> Option<Vec<(String, Node)>> {
+            let Some(entry) = item.entry(key) else { return Some(Vec::new()) };
+            let Value::Sequence(nodes) = &entry.value.value else { return None };
+            nodes.iter().map(|node| Some((node.scalar()?.text.to_string(), node.clone()))).collect()
+        };
+        let project_directory = match item.entry("project_directory") {
+            None => None,
+            Some(entry) => Some(entry.value.scalar()?.text.to_string()),
+        };
+        let paths = texts("path")?;
+        (!paths.is_empty()).then_some(Self { paths, env_files: texts("env_file")?, project_directory })
+    }
+
+    fn load(
+        self,
+        group: &Group<'_>,
+        above: &[PathBuf],
+        item: &Node,
+        sources: &mut Sources,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Node> {
+        let files: Vec<PathBuf> =
+            self.paths.iter().map(|(path, _)| absolute(group.directory, Path::new(path))).collect();
+        let first = files.first()?;
+        if above.contains(first) || above.len() > DEEPEST {
+            let from = above.iter().position(|file| file == first).unwrap_or_default();
+            let names: Vec<String> =
+                above[from..].iter().chain([first]).take(20).map(|file| file.display().to_string()).collect();
+            diagnostics.push(
+                Diagnostic::error(format!("files include each other: `{}`", names.join("` -> `")))
+                    .at(&item.span)
+                    .hint("remove one of the includes"),
+            );
+            return None;
+        }
+        // Read here first, so that one that is missing is reported where it is named.
+        let mut missing = false;
+        for (file, (_, node)) in files.iter().zip(&self.paths) {
+            missing |= sources.documents(file, Some(&node.span), diagnostics).is_none();
+        }
+        if missing {
+            return None;
+        }
+        let directory = match &self.project_directory {
+            Some(directory) => absolute(group.directory, Path::new(directory)),
+            None => first.parent().unwrap_or(group.directory).to_owned(),
+        };
+        let env_files: Vec<(PathBuf, Option<&Node>)> = if self.env_files.is_empty() {
+            let default = directory.join(".env");
+            if default.is_file() { vec![(default, None)] } else { Vec::new() }
+        } else {
+            self.env_files.iter().map(|(path, node)| (absolute(group.directory, Path::new(path)), Some(node))).collect()
+        };
+        for (path, node) in &env_files {
+            if let Some(node) = node {
+                sources.optional(path, true, &node.span, diagnostics)?;
+            }
+        }
+        let mut variables = group.variables.clone();
+        let paths: Vec<PathBuf> = env_files.into_iter().map(|(path, _)| path).collect();
+        sources.variables(&paths, &mut variables, diagnostics);
+        let inner = Group {
+            files: &files,
+            directory: &directory,
+            variables: &variables,
+            interpolate: group.interpolate,
+            above,
+        };
+        inner.load(sources, diagnostics)
+    }
+}
+
+/// Adds the sections of an included project to those of the tree.
+fn import(included: Node, tree: &mut Node, diagnostics: &mut Diagnostics) {
+    let (Value::Mapping(sections), Value::Mapping(mine)) = (included.value, &mut tree.value) else { return };
+    for section in sections.into_iter().filter(|section| SECTIONS.contains(&&*section.key)) {
+        let Some(own) = mine.iter_mut().find(|entry| entry.key == section.key) else {
+            mine.push(section);
+            continue;
+        };
+        let (Value::Mapping(own), Value::Mapping(theirs)) = (&mut own.value.value, section.value.value) else {
+            continue;
+        };
+        for entry in theirs {
+            match own.iter().find(|mine| mine.key == entry.key) {
+                None => own.push(entry),
+                Some(mine) if fingerprint(&mine.value) == fingerprint(&entry.value) => {}
+                Some(mine) => conflict(&section.key, mine, &entry, diagnostics),
+            }
+        }
+    }
+}
+
+fn conflict(section: &str, mine: &Entry, theirs: &Entry, diagnostics: &mut Diagnostics) {
+    diagnostics.push(
+        Diagnostic::error(format!("`{}` of `{section}` is declared in an included file as well, and differs", mine.key))
+            .at(&mine.key_span)
+            .label(&theirs.key_span, "the included one")
+            .hint("rename one of them, or change the included one in a file of its own: `path: [included.yaml, changes.yaml]`"),
+    );
+}

@@ -1,0 +1,138 @@
+//! Phase 9: what is meant and not written.
+//!
+//! Services that name no network are on `default`; whoever shares something of another service depends on it; what has no
+//! name of its own is called after the project (Compose Specification, "networks", "depends_on", "name").
+
+use super::tree::{Entry, Node, Value};
+
+/// The network of services that name none.
+const DEFAULT: &str = "default";
+
+/// Writes it into the tree.
+pub(super) fn normalize(tree: &mut Node, project: &str) {
+    let mut uses_default = false;
+    if let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = tree.entry_mut("services") {
+        for service in services.iter_mut().filter(|service| service.value.entries().is_some()) {
+            uses_default |= default_network(&mut service.value);
+            dependencies(&mut service.value);
+            build(&mut service.value);
+            if let Some(policy) = service.value.entry_mut("pull_policy")
+                && policy.value.scalar().is_some_and(|scalar| &*scalar.text == "if_not_present")
+            {
+                policy.value = policy.value.text("missing");
+            }
+        }
+    }
+    if uses_default {
+        let empty = tree.beside(Value::Mapping(Vec::new()));
+        tree.put("networks", empty);
+        if let Some(networks) = tree.entry_mut("networks") {
+            let nothing = networks.value.nothing();
+            networks.value.put(DEFAULT, nothing);
+        }
+    }
+    for section in ["networks", "volumes", "configs", "secrets"] {
+        let Some(Entry { value: Node { value: Value::Mapping(all), .. }, .. }) = tree.entry_mut(section) else {
+            continue;
+        };
+        for entry in all {
+            name(entry, project);
+            if section == "networks" {
+                let empty = entry.value.beside(Value::Mapping(Vec::new()));
+                entry.value.put("ipam", empty);
+            }
+        }
+    }
+}
+
+/// True if the service is on the default network.
+fn default_network(service: &mut Node) -> bool {
+    if service.entry("provider").is_some() {
+        return false;
+    }
+    let missing = match service.entry("networks").map(|entry| &entry.value.value) {
+        None => true,
+        Some(Value::Mapping(networks)) => networks.is_empty(),
+        Some(_) => return false,
+    };
+    if missing && service.entry("network_mode").is_some() {
+        return false;
+    }
+    if missing {
+        let nothing = service.nothing();
+        let key_span = service.span.clone();
+        let networks = service.beside(Value::Mapping(vec![Entry { key: DEFAULT.into(), key_span, value: nothing }]));
+        match service.entry_mut("networks") {
+            Some(entry) => entry.value = networks,
+            None => service.put("networks", networks),
+        }
+        return true;
+    }
+    service.entry("networks").is_some_and(|networks| networks.value.entry(DEFAULT).is_some())
+}
+
+/// Who shares something of another service depends on it.
+fn dependencies(service: &mut Node) {
+    let mut implied: Vec<(String, Node, bool)> = Vec::new();
+    let text = |node: &Node| node.scalar().map(|scalar| scalar.text.to_string());
+    let list = |key: &str| match service.entry(key).map(|entry| &entry.value.value) {
+        Some(Value::Sequence(nodes)) => nodes.clone(),
+        _ => Vec::new(),
+    };
+    for node in list("links") {
+        if let Some(link) = text(&node) {
+            implied.push((link.split(':').next().unwrap_or_default().to_owned(), node, true));
+        }
+    }
+    for key in ["network_mode", "ipc", "pid", "uts", "cgroup"] {
+        let Some(entry) = service.entry(key) else { continue };
+        if let Some(name) = text(&entry.value).as_deref().and_then(|text| text.strip_prefix("service:")) {
+            implied.push((name.to_owned(), entry.value.clone(), true));
+        }
+    }
+    for node in list("volumes_from") {
+        if let Some(from) = text(&node).filter(|from| !from.starts_with("container:")) {
+            implied.push((from.split(':').next().unwrap_or_default().to_owned(), node, false));
+        }
+    }
+    if implied.is_empty() {
+        return;
+    }
+    let empty = service.beside(Value::Mapping(Vec::new()));
+    service.put("depends_on", empty);
+    let Some(depends_on) = service.entry_mut("depends_on") else { return };
+    for (name, node, restart) in implied {
+        let entry = |key: &str, value: Node| Entry { key: key.into(), key_span: node.span.clone(), value };
+        let mut entries = vec![entry("condition", node.text("service_started"))];
+        if restart {
+            entries.push(entry("restart", node.flag(true)));
+        }
+        entries.push(entry("required", node.flag(true)));
+        depends_on.value.put(&name, node.beside(Value::Mapping(entries)));
+    }
+}
+
+fn build(service: &mut Node) {
+    let Some(build) = service.entry_mut("build") else { return };
+    if build.value.entries().is_some() && build.value.entry("dockerfile_inline").is_none() {
+        let dockerfile = build.value.text("Dockerfile");
+        build.value.put("dockerfile", dockerfile);
+    }
+}
+
+/// What is external is called what it is called; anything else after the project.
+fn name(entry: &mut Entry, project: &str) {
+    if entry.value.is_null() {
+        entry.value = entry.value.beside(Value::Mapping(Vec::new()));
+    }
+    let external = entry.value.entry("external").map(|external| external.value.clone());
+    let name = match external {
+        Some(external) if external.entries().is_some() => {
+            let name = external.entry("name").map(|name| name.value.clone());
+            name.unwrap_or_else(|| external.text(&entry.key))
+        }
+        Some(external) if external.scalar().is_some_and(|scalar| &*scalar.text == "true") => external.text(&entry.key),
+        _ => entry.value.text(&format!("{project}_{}", entry.key)),
+    };
+    entry.value.put("name", name);
+}

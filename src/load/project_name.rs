@@ -1,0 +1,77 @@
+//! The name of a project: from the caller, `COMPOSE_PROJECT_NAME`, the last file with a `name:`, or the folder.
+
+use std::path::Path;
+
+use super::{
+    interpolate::Interpolator,
+    tree::{Node, Value},
+    variables::Variables,
+};
+use crate::{
+    diagnostics::{Diagnostic, Diagnostics},
+    model::ProjectName,
+};
+
+pub(super) fn of(
+    given: Option<&str>,
+    documents: &[Node],
+    variables: &Variables,
+    directory: &Path,
+    diagnostics: &mut Diagnostics,
+) -> Option<ProjectName> {
+    let given = given.map(|name| (name, "the project name"));
+    let variable = variables
+        .value("COMPOSE_PROJECT_NAME")
+        .filter(|name| !name.is_empty())
+        .map(|name| (name, "COMPOSE_PROJECT_NAME"));
+    if let Some((name, origin)) = given.or(variable) {
+        return match name.parse() {
+            Ok(name) => Some(name),
+            Err(error) => {
+                let diagnostic = Diagnostic::error(format!("{origin} cannot be used: {error}"));
+                diagnostics.push(with_normalized(diagnostic, name));
+                None
+            }
+        };
+    }
+    if let Some(entry) = documents.iter().rev().find_map(|tree| tree.entry("name")) {
+        let mut node = entry.value.clone();
+        // Its mistakes are found once more, and reported, when the whole tree is filled in.
+        Interpolator::new(variables).node(&mut node, &mut Diagnostics::new());
+        return match &node.value {
+            Value::Scalar(scalar) if !node.is_null() => match scalar.text.parse() {
+                Ok(name) => Some(name),
+                Err(error) => {
+                    let diagnostic = Diagnostic::error(format!("{error}")).at(&node.span);
+                    diagnostics.push(with_normalized(diagnostic, &scalar.text));
+                    None
+                }
+            },
+            // What it should have been is said when it is read.
+            _ => "unnamed".parse().ok(),
+        };
+    }
+    let folder = directory.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let name = normalize(&folder).parse().ok();
+    if name.is_none() {
+        diagnostics.push(
+            Diagnostic::error(format!("no project name can be made of the folder `{}`", directory.display()))
+                .hint("give one with `-p NAME`, or with `name:` in the file"),
+        );
+    }
+    name
+}
+
+fn with_normalized(diagnostic: Diagnostic, name: &str) -> Diagnostic {
+    match normalize(name).as_str() {
+        "" => diagnostic,
+        normalized => diagnostic.hint(format!("`{normalized}` would do")),
+    }
+}
+
+/// A name that follows the rules, as Compose makes it of a folder's.
+fn normalize(name: &str) -> String {
+    let name: String =
+        name.to_lowercase().chars().filter(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-')).take(100).collect();
+    name.trim_start_matches(['_', '-']).to_owned()
+}
