@@ -3,7 +3,7 @@
 //! ```text
 //! 1 discover     which files                                        discover.rs
 //! 2 parse        bytes -> text -> tree in which all has its place   read.rs, parse.rs (tree.rs, scalar.rs)
-//! 3 interpolate  variables, from the environment and `.env`         interpolate.rs (template.rs, dotenv.rs)
+//! 3 interpolate  variables, from the environment and `.env`         interpolate.rs (template.rs, project_variables.rs)
 //! 4 merge        several trees -> one                               merge.rs
 //! 5 resolve      tree -> Project: types, defaults, references       resolve/
 //! ```
@@ -16,11 +16,15 @@
 
 mod discover;
 mod dotenv;
+mod env_file;
 mod interpolate;
+mod label_file;
 mod merge;
 #[cfg(test)]
 mod oracle;
 mod parse;
+mod project_variables;
+mod raw_env;
 mod read;
 mod resolve;
 mod scalar;
@@ -40,7 +44,9 @@ use crate::{
     model::{Project, ProjectName},
 };
 use interpolate::Interpolator;
-use tree::{Node, Value};
+use project_variables::ProjectVariables;
+use tree::{Node, Origin, Value};
+use variables::{Variable, Variables};
 
 /// What to load, all of it settled by the caller.
 #[derive(Debug, Clone, Default)]
@@ -130,7 +136,8 @@ impl Loader<'_> {
         let name = self.name(&trees, &variables, diagnostics);
         if let Some(name) = &name {
             // The specification promises it to files.
-            variables.insert("COMPOSE_PROJECT_NAME".to_owned(), name.as_str().to_owned());
+            let value = name.as_str().to_owned();
+            variables.set("COMPOSE_PROJECT_NAME", Variable { value, origin: Origin::Built });
         }
         let mut interpolator = Interpolator::new(&variables);
         for tree in &mut trees {
@@ -141,7 +148,7 @@ impl Loader<'_> {
             return None;
         }
         let root = trees.into_iter().reduce(|earlier, later| merge::merge(earlier, later, diagnostics))?;
-        let surroundings = resolve::Surroundings { directory: self.directory, variables: &variables };
+        let surroundings = resolve::Surroundings { directory: self.directory, variables: &variables.values() };
         let parts = resolve::resolve(&root, &surroundings, diagnostics)?;
         Some(Project {
             name: name?,
@@ -182,32 +189,25 @@ impl Loader<'_> {
     }
 
     /// The environment of the caller over the `.env` file of the project's folder.
-    fn variables(&self, diagnostics: &mut Diagnostics) -> BTreeMap<String, String> {
-        let path = self.directory.join(".env");
-        let mut variables = BTreeMap::new();
-        if path.is_file() {
-            let display = display(&self.options.directory, &path);
-            match read::read(self.files.len(), &path, &display) {
-                Ok(file) => variables = dotenv::parse(&file, &self.options.environment, diagnostics),
-                Err(diagnostic) => diagnostics.push(diagnostic),
-            }
-        }
-        variables.extend(self.options.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
-        variables
+    fn variables(&self, diagnostics: &mut Diagnostics) -> Variables {
+        let LoadOptions { environment, directory, .. } = self.options;
+        let mut variables = ProjectVariables::new(environment, directory, &[], self.files.len(), diagnostics);
+        variables.folder(self.directory, diagnostics);
+        variables.into_variables()
     }
 
     /// The name of the project: from the caller, `COMPOSE_PROJECT_NAME`, the last file with a `name:`, or the folder.
     fn name(
         &self,
         trees: &[Node],
-        variables: &BTreeMap<String, String>,
+        variables: &Variables,
         diagnostics: &mut Diagnostics,
     ) -> Option<ProjectName> {
         let given = self.options.project_name.as_ref().map(|name| (name.as_str(), "the project name"));
         let variable = variables
-            .get("COMPOSE_PROJECT_NAME")
+            .value("COMPOSE_PROJECT_NAME")
             .filter(|name| !name.is_empty())
-            .map(|name| (name.as_str(), "COMPOSE_PROJECT_NAME"));
+            .map(|name| (name, "COMPOSE_PROJECT_NAME"));
         if let Some((name, origin)) = given.or(variable) {
             return match name.parse() {
                 Ok(name) => Some(name),
