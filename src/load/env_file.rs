@@ -132,13 +132,7 @@ impl<'a> EnvFiles<'a> {
         }));
     }
 
-    fn known(
-        &mut self,
-        path: &Path,
-        format: Format,
-        span: &Span,
-        diagnostics: &mut Diagnostics,
-    ) -> Option<Rc<Known>> {
+    fn known(&mut self, path: &Path, format: Format, span: &Span, diagnostics: &mut Diagnostics) -> Option<Rc<Known>> {
         let key = (path.to_owned(), format);
         if let Some(known) = self.read.get(&key) {
             return known.clone();
@@ -181,5 +175,148 @@ fn missing(path: &Path) -> bool {
     match std::fs::metadata(path) {
         Ok(_) => false,
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{diagnostics::SourceFile, load::tree::Origin};
+
+    struct Case {
+        folder: tempfile::TempDir,
+        compose: SourceFile,
+    }
+
+    impl Case {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            for (name, text) in files {
+                fs::write(folder.path().join(name), text).expect("a file");
+            }
+            Self { folder, compose: SourceFile::new(0, "compose.yaml", "env_file") }
+        }
+
+        fn file(&self, name: &str) -> EnvFile {
+            let path = self.folder.path().join(name);
+            EnvFile { path, span: self.compose.span(0..8), required: true, format: None }
+        }
+
+        fn raw(&self, name: &str, format: &str) -> EnvFile {
+            EnvFile { format: Some((format.to_owned(), self.compose.span(0..3))), ..self.file(name) }
+        }
+
+        fn optional(&self, name: &str) -> EnvFile {
+            EnvFile { required: false, ..self.file(name) }
+        }
+
+        fn read(&self, files: &[EnvFile], project: &[(&str, &str)], service: &[(&str, &str)]) -> (String, Diagnostics) {
+            let mut diagnostics = Diagnostics::new();
+            let mut read = EnvFiles::new(self.folder.path(), 1);
+            let found = read.variables(files, &variables(project), &variables(service), &mut diagnostics);
+            let found: Vec<String> =
+                found.iter().map(|(name, variable)| format!("{name}={}", variable.value)).collect();
+            (found.join(" "), diagnostics)
+        }
+    }
+
+    fn variables(list: &[(&str, &str)]) -> Variables {
+        let mut variables = Variables::default();
+        for (name, value) in list {
+            variables.set(*name, Variable { value: (*value).to_owned(), origin: Origin::Environment });
+        }
+        variables
+    }
+
+    /// The expectations are what Docker Compose 2.40.3 does, before `environment:` is laid over them.
+    #[test]
+    fn the_last_file_wins_and_sees_what_came_before() {
+        let case = Case::new(&[
+            ("a", "A=1\nB=1\nX=$A\nQ=1\n"),
+            ("b", "A=2\nC=$B$A\nD=$X\nQ\nHOST\n"),
+            ("own", "C=$A-$E\nA=x\nD=$A\nZ=$S\nS=f\nQ\nN\n"),
+            ("raw", "Q\nR=$Q\nS\nN\n"),
+        ]);
+        let read = |files: &[&str], project: &[(&str, &str)], service: &[(&str, &str)]| {
+            let files: Vec<EnvFile> = files.iter().map(|name| case.file(name)).collect();
+            case.read(&files, project, service).0
+        };
+        assert_eq!(read(&["a", "b"], &[("HOST", "h")], &[]), "A=2 B=1 C=12 D=1 HOST=h Q=1 X=1");
+        let service = [("A", "e"), ("E", "ee"), ("Q", "q"), ("S", "weaker")];
+        assert_eq!(read(&["own"], &[("S", "dot")], &service), "A=x C=e-ee D=e Q=q S=f Z=dot");
+        let (found, _) = case.read(&[case.raw("raw", "raw")], &[("S", "dot")], &service);
+        assert_eq!(found, "Q=q R=$Q S=dot");
+    }
+
+    #[test]
+    fn a_missing_file_is_a_mistake_unless_it_may_be_missing() {
+        let case = Case::new(&[("b", "B=1"), ("bad", "A+=1")]);
+        let (found, diagnostics) = case.read(&[case.optional("a"), case.file("b")], &[], &[]);
+        assert_eq!((found.as_str(), diagnostics.len()), ("B=1", 0));
+        let (_, diagnostics) = case.read(&[case.file("a")], &[], &[]);
+        let missing = diagnostics.iter().next().expect("a mistake");
+        assert_eq!(missing.message, "the file of variables `a` does not exist");
+        assert_eq!(missing.span.as_ref().map(Span::to_string).as_deref(), Some("compose.yaml:1:1"));
+        assert_eq!(missing.hints.len(), 2);
+        // What is there and wrong is a mistake all the same.
+        for file in ["bad", ".", "b/c"] {
+            assert!(case.read(&[case.optional(file)], &[], &[]).1.has_errors(), "{file}");
+        }
+        let empty = EnvFile { path: PathBuf::new(), ..case.file("a") };
+        assert!(case.read(&[empty], &[], &[]).1.has_errors());
+    }
+
+    #[test]
+    fn only_the_formats_of_compose_are_known() {
+        let case = Case::new(&[("a", "A='x'")]);
+        assert_eq!(case.read(&[case.raw("a", "raw")], &[], &[]).0, "A='x'");
+        assert_eq!(case.read(&[case.raw("a", "")], &[], &[]).0, "A=x");
+        for format in ["dotenv", "RAW", "default"] {
+            assert!(case.read(&[case.raw("a", format)], &[], &[]).1.has_errors(), "{format}");
+            let optional = EnvFile { required: false, ..case.raw("missing", format) };
+            assert!(case.read(&[optional], &[], &[]).1.is_empty(), "{format}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_once_and_filled_in_for_each_service() {
+        let case = Case::new(&[("a", "A=$S$U\nB=${\n")]);
+        let mut read = EnvFiles::new(case.folder.path(), 1);
+        let mut diagnostics = Diagnostics::new();
+        let mut of = |service: &[(&str, &str)]| {
+            let found = read.variables(&[case.file("a")], &Variables::default(), &variables(service), &mut diagnostics);
+            found.value("A").map(str::to_owned)
+        };
+        assert_eq!(of(&[("S", "1")]).as_deref(), Some("1"));
+        fs::remove_file(case.folder.path().join("a")).expect("removal");
+        assert_eq!(of(&[("S", "2")]).as_deref(), Some("2"));
+        // A mistake of the file and an unset variable, once each, with the place that names the file.
+        assert_eq!(diagnostics.len(), 2, "{diagnostics}");
+        assert!(diagnostics.iter().all(|found| found.labels.len() == 1), "{diagnostics}");
+    }
+
+    #[test]
+    fn labels_see_labels_alone() {
+        let case = Case::new(&[("a", "A=1\nB=x\nC=\"y\"\nHOST\n"), ("b", "B=2\nD=$C$A\n")]);
+        let mut diagnostics = Diagnostics::new();
+        let mut read = EnvFiles::new(case.folder.path(), 1);
+        let files = ["a", "b"].map(|name| (case.folder.path().join(name), case.compose.span(0..8)));
+        let labels = crate::load::label_file::labels(&files, &mut read, &mut diagnostics);
+        let labels: Vec<String> = labels.iter().map(|(name, variable)| format!("{name}={}", variable.value)).collect();
+        assert_eq!(labels, ["A=1", "B=2", "C=y", "D=y1"]);
+        assert!(diagnostics.is_empty(), "{diagnostics}");
+    }
+
+    #[test]
+    fn many_services_with_a_long_file_do_not_fill_the_memory() {
+        let case = Case::new(&[("a", &format!("A={}\n", "x".repeat(8 << 20)))]);
+        let mut read = EnvFiles::new(case.folder.path(), 1);
+        let mut diagnostics = Diagnostics::new();
+        for _ in 0..1000 {
+            read.variables(&[case.file("a")], &Variables::default(), &Variables::default(), &mut diagnostics);
+        }
+        assert_eq!(diagnostics.len(), 1, "{diagnostics}");
     }
 }

@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn values_are_filled_in_and_keys_are_not() {
-        let (tree, diagnostics) = filled("$A: $A\nlist: [$A=${N}, $$A, plain]\n");
+        let (tree, diagnostics) = filled("$A: $A\nlist: [\"$A=${N}\", $$A, plain]\n");
         assert!(diagnostics.is_empty(), "{diagnostics}");
         let text = |node: &Node| node.scalar().map(|scalar| (scalar.text.to_string(), scalar.interpolated));
         assert_eq!(text(&tree.entry("$A").expect("the key").value), Some(("a".to_owned(), true)));

@@ -9,10 +9,6 @@ use super::{env_file::EnvFiles, variables::Variables};
 use crate::diagnostics::{Diagnostics, Span};
 
 /// The labels of the files, each given by its absolute path and where the Compose file names it.
-pub(crate) fn labels(
-    files: &[(PathBuf, Span)],
-    read: &mut EnvFiles<'_>,
-    diagnostics: &mut Diagnostics,
-) -> Variables {
+pub(crate) fn labels(files: &[(PathBuf, Span)], read: &mut EnvFiles<'_>, diagnostics: &mut Diagnostics) -> Variables {
     read.labels(files, diagnostics)
 }

@@ -197,12 +197,7 @@ impl Loader<'_> {
     }
 
     /// The name of the project: from the caller, `COMPOSE_PROJECT_NAME`, the last file with a `name:`, or the folder.
-    fn name(
-        &self,
-        trees: &[Node],
-        variables: &Variables,
-        diagnostics: &mut Diagnostics,
-    ) -> Option<ProjectName> {
+    fn name(&self, trees: &[Node], variables: &Variables, diagnostics: &mut Diagnostics) -> Option<ProjectName> {
         let given = self.options.project_name.as_ref().map(|name| (name.as_str(), "the project name"));
         let variable = variables
             .value("COMPOSE_PROJECT_NAME")

@@ -74,7 +74,16 @@ pub(crate) fn evaluate<'v>(
 ) -> Result<String, Problem> {
     let mut text = String::new();
     fill(parts, lookup, notice, Some(&mut text))?;
+    bounded(&text)?;
     Ok(text)
+}
+
+fn bounded(text: &str) -> Result<(), Problem> {
+    if text.len() <= MOST_TEXT {
+        return Ok(());
+    }
+    let message = format!("variables make more than {} MiB of text", MOST_TEXT >> 20);
+    Err(Problem { message, range: 0..usize::MAX, hint: None })
 }
 
 /// Each variable that a text names, those of defaults and replacements after the one they belong to.
@@ -109,9 +118,8 @@ fn fill<'v>(
     mut out: Option<&mut String>,
 ) -> Result<(), Problem> {
     for part in parts {
-        if out.as_ref().is_some_and(|out| out.len() > MOST_TEXT) {
-            let message = format!("variables make more than {} MiB of text", MOST_TEXT >> 20);
-            return Err(Problem { message, range: 0..usize::MAX, hint: None });
+        if let Some(out) = &out {
+            bounded(out)?;
         }
         let (name, operator, range) = match part {
             Part::Text(text) => {
