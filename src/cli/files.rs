@@ -85,8 +85,8 @@ pub(super) fn check_roots(project: &Project, selected: &BTreeSet<ServiceName>) -
     Ok(())
 }
 
-fn options(words: &Words, settings: &Settings) -> Result<LoadOptions, Failure> {
-    if !words.files.is_empty() && !settings.files.is_empty() && !settings.environment.contains_key("COMPOSE_FILE") {
+pub(super) fn options(words: &Words, settings: &Settings) -> Result<LoadOptions, Failure> {
+    if !words.files.is_empty() && !settings.files.is_empty() {
         return Err(Failure::usage(format!("`{}` is a second file beside those of -f", words.files[0].display()))
             .hint("name all files with -f"));
     }
@@ -95,7 +95,11 @@ fn options(words: &Words, settings: &Settings) -> Result<LoadOptions, Failure> {
         files,
         project_name: settings.project_name.clone(),
         directory: settings.directory.clone(),
+        project_directory: settings.project_directory.clone(),
+        env_files: settings.env_files.clone(),
+        profiles: settings.profiles.clone(),
         environment: settings.environment.clone(),
+        ..LoadOptions::default()
     })
 }
 

@@ -4,6 +4,7 @@
 //! argv ──clap──▶ Cli ──settings──▶ Settings ──▶ verb::run ──▶ exit code
 //! ```
 
+mod config;
 mod down;
 mod exec;
 mod files;
@@ -44,6 +45,16 @@ struct Global {
     /// Name of the stack, instead of the file's `name:` or the folder's
     #[arg(short, long = "project-name", value_name = "NAME", global = true)]
     project_name: Option<String>,
+    /// Folder that relative paths start from, instead of that of the first file
+    #[arg(long, value_name = "FOLDER", global = true)]
+    project_directory: Option<PathBuf>,
+    /// File with variables, instead of `.env`; of several, the later ones count for more [env: COMPOSE_ENV_FILES,
+    /// several separated by `,`]
+    #[arg(long = "env-file", value_name = "FILE", global = true)]
+    env_files: Vec<PathBuf>,
+    /// Profile whose services are wanted too; `*` for all [env: COMPOSE_PROFILES, several separated by `,`]
+    #[arg(long = "profile", value_name = "NAME", global = true)]
+    profiles: Vec<String>,
     /// Folder for all that nscompose keeps, instead of the usual ones
     #[arg(long, value_name = "FOLDER", env = "NSCOMPOSE_HOME", global = true)]
     home: Option<PathBuf>,
@@ -68,16 +79,16 @@ enum Verb {
     Logs(logs::Args),
     Exec(exec::Args),
     Plan(plan::Args),
+    Config(config::Args),
     /// Anything else, to be told what it is.
     #[command(external_subcommand)]
     Other(Vec<String>),
 }
 
 /// Verbs of Docker Compose that are not here yet, each with what serves meanwhile.
-const NOT_YET: [(&str, &str); 24] = [
+const NOT_YET: [(&str, &str); 23] = [
     ("attach", "`logs -f` shows what services write"),
     ("build", "set `rootfs: host`, a folder or a tar file"),
-    ("config", "`plan` loads the file and shows what it comes to"),
     ("cp", "use a bind mount, or `exec SERVICE cat FILE`"),
     ("create", "`up -d` makes and starts"),
     ("events", "`ps` shows what is"),
@@ -107,7 +118,7 @@ fn other(words: &[String]) -> Failure {
         return Failure::usage(format!("`{verb}` is not supported yet")).hint(*instead);
     }
     let failure = Failure::usage(format!("there is no verb `{verb}`"));
-    match suggest(verb, ["up", "down", "ps", "logs", "exec", "plan"]) {
+    match suggest(verb, ["up", "down", "ps", "logs", "exec", "plan", "config"]) {
         Some(name) => failure.hint(format!("did you mean `{name}`?")),
         None => failure.hint("`nscompose --help` lists them"),
     }
@@ -120,6 +131,7 @@ impl Verb {
             Self::Down(args) => &args.more.files,
             Self::Ps(args) => &args.more.files,
             Self::Plan(args) => &args.more.files,
+            Self::Config(args) => &args.more.files,
             Self::Logs(_) | Self::Exec(_) | Self::Other(_) => &[],
         }
     }
@@ -150,6 +162,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Logs(args) => logs::run(&args, &settings),
         Verb::Exec(args) => exec::run(&args, &settings),
         Verb::Plan(args) => plan::run(&args, &settings),
+        Verb::Config(args) => config::run(&args, &settings),
         Verb::Other(words) => Err(other(&words)),
     }
 }

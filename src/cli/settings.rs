@@ -16,9 +16,12 @@ pub(super) struct Settings {
     pub(super) printer: Printer,
     pub(super) directory: PathBuf,
     pub(super) environment: BTreeMap<String, String>,
-    /// Files given with `-f`, else those of COMPOSE_FILE.
+    /// Files given with `-f`.
     pub(super) files: Vec<PathBuf>,
     pub(super) project_name: Option<String>,
+    pub(super) project_directory: Option<PathBuf>,
+    pub(super) env_files: Vec<PathBuf>,
+    pub(super) profiles: Vec<String>,
     pub(super) layout: Layout,
 }
 
@@ -30,15 +33,18 @@ impl Settings {
         let environment: BTreeMap<String, String> = env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let mut files = global.files.clone();
-        if files.is_empty()
-            && let Some(list) = environment.get("COMPOSE_FILE").filter(|list| !list.is_empty())
-        {
-            let separator = environment.get("COMPOSE_PATH_SEPARATOR").map_or(":", String::as_str);
-            files = list.split(separator).filter(|file| !file.is_empty()).map(PathBuf::from).collect();
-        }
         let layout = layout(global.home.as_deref(), &directory, &environment)?;
-        Ok(Self { printer, directory, environment, files, project_name: global.project_name.clone(), layout })
+        Ok(Self {
+            printer,
+            directory,
+            environment,
+            files: global.files.clone(),
+            project_name: global.project_name.clone(),
+            project_directory: global.project_directory.clone(),
+            env_files: global.env_files.clone(),
+            profiles: global.profiles.clone(),
+            layout,
+        })
     }
 }
 

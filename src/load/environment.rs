@@ -1,14 +1,17 @@
 //! Phase 11: variables of services that stand elsewhere.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{
-    dotenv,
-    sources::Sources,
-    tree::{Entry, Node, Step, Value},
+    env_file::{EnvFile, EnvFiles},
+    label_file,
+    tree::{Entry, Node, Origin, Step, Value},
     variables::{Variable, Variables},
 };
 use crate::diagnostics::Diagnostics;
+
+/// Files of services come after all others in messages.
+const LAST: usize = 1 << 20;
 
 /// Gives variables without a value that of the project's, if there is one.
 pub(super) fn inherit(services: &mut Node, variables: &Variables) {
@@ -34,65 +37,77 @@ fn filled(node: &Node, name: &str, variable: &Variable) -> Node {
 }
 
 /// Adds what `env_file` and `label_file` say under what is there.
-pub(super) fn fill(tree: &mut Node, variables: &Variables, sources: &mut Sources, diagnostics: &mut Diagnostics) {
+pub(super) fn fill(tree: &mut Node, variables: &Variables, directory: &Path, diagnostics: &mut Diagnostics) {
     let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = tree.entry_mut("services") else {
         return;
     };
+    let mut files = EnvFiles::new(directory, LAST);
     for service in services {
-        env_files(&mut service.value, variables, sources, diagnostics);
-        label_files(&mut service.value, sources, diagnostics);
+        env_files(&mut service.value, variables, &mut files, diagnostics);
+        label_files(&mut service.value, &mut files, diagnostics);
     }
 }
 
-fn taken(service: &mut Node, key: &str) -> Option<Entry> {
+/// Takes the items of a list of files out of a service.
+fn taken(service: &mut Node, key: &str) -> Option<(Node, Vec<Node>)> {
     let Value::Mapping(entries) = &mut service.value else { return None };
     let at = entries.iter().position(|entry| &*entry.key == key)?;
-    Some(entries.remove(at))
+    let node = entries.remove(at).value;
+    match &node.value {
+        Value::Sequence(items) => Some((node.clone(), items.clone())),
+        _ => None,
+    }
 }
 
-fn env_files(service: &mut Node, variables: &Variables, sources: &mut Sources, diagnostics: &mut Diagnostics) {
-    let Some(Entry { value: files, .. }) = taken(service, "env_file") else { return };
-    let Value::Sequence(items) = &files.value else { return };
-    let mut together = Variables::default();
-    for item in items {
-        let Some((path, required)) = item.entry("path").and_then(|entry| entry.value.scalar()).map(|scalar| {
+fn env_files(service: &mut Node, project: &Variables, read: &mut EnvFiles<'_>, diagnostics: &mut Diagnostics) {
+    let Some((node, items)) = taken(service, "env_file") else { return };
+    let files: Vec<EnvFile> = items
+        .iter()
+        .filter_map(|item| {
+            let path = &item.entry("path")?.value;
             let required = item.entry("required").and_then(|entry| entry.value.scalar());
-            (scalar.text.clone(), required.is_none_or(|scalar| &*scalar.text == "true"))
-        }) else {
-            continue;
-        };
-        let Some(file) = sources.optional(Path::new(&*path), required, &item.span, diagnostics) else { continue };
-        for (name, variable) in dotenv::parse(&file, variables, diagnostics).iter() {
-            together.set(name, variable.clone());
+            let format = item
+                .entry("format")
+                .and_then(|entry| Some((entry.value.scalar()?.text.to_string(), entry.value.span.clone())));
+            Some(EnvFile {
+                path: PathBuf::from(&*path.scalar()?.text),
+                span: path.span.clone(),
+                required: required.is_none_or(|scalar| &*scalar.text == "true"),
+                format,
+            })
+        })
+        .collect();
+    let mut own = Variables::default();
+    if let Some(Entry { value: Node { value: Value::Mapping(entries), .. }, .. }) = service.entry("environment") {
+        for entry in entries {
+            if let Some(scalar) = entry.value.scalar() {
+                let origin = Origin::File(entry.value.span.clone());
+                own.set(&*entry.key, Variable { value: scalar.text.to_string(), origin });
+            }
         }
     }
-    let empty = files.beside(Value::Mapping(Vec::new()));
-    service.put("environment", empty);
-    let Some(environment) = service.entry_mut("environment") else { return };
-    for (name, variable) in together.iter() {
-        let mut value = files.text(&variable.value);
-        if let super::tree::Origin::File(span) = &variable.origin {
+    let found = read.variables(&files, project, &own, diagnostics);
+    add(service, "environment", &node, &found);
+}
+
+fn label_files(service: &mut Node, read: &mut EnvFiles<'_>, diagnostics: &mut Diagnostics) {
+    let Some((node, items)) = taken(service, "label_file") else { return };
+    let files: Vec<_> =
+        items.iter().filter_map(|item| Some((PathBuf::from(&*item.scalar()?.text), item.span.clone()))).collect();
+    let found = label_file::labels(&files, read, diagnostics);
+    add(service, "labels", &node, &found);
+}
+
+/// Puts variables under a key, as far as they are not there.
+fn add(service: &mut Node, key: &str, node: &Node, variables: &Variables) {
+    let empty = node.beside(Value::Mapping(Vec::new()));
+    service.put(key, empty);
+    let Some(entry) = service.entry_mut(key) else { return };
+    for (name, variable) in variables.iter() {
+        let mut value = node.text(&variable.value);
+        if let Origin::File(span) = &variable.origin {
             value.span = span.clone();
         }
-        environment.value.put(name, value);
-    }
-}
-
-fn label_files(service: &mut Node, sources: &mut Sources, diagnostics: &mut Diagnostics) {
-    let Some(Entry { value: files, .. }) = taken(service, "label_file") else { return };
-    let Value::Sequence(items) = &files.value else { return };
-    let mut together = Variables::default();
-    for item in items {
-        let Some(path) = item.scalar().map(|scalar| scalar.text.clone()) else { continue };
-        let Some(file) = sources.optional(Path::new(&*path), true, &item.span, diagnostics) else { continue };
-        for (name, variable) in dotenv::parse(&file, &Variables::default(), diagnostics).iter() {
-            together.set(name, variable.clone());
-        }
-    }
-    let empty = files.beside(Value::Mapping(Vec::new()));
-    service.put("labels", empty);
-    let Some(labels) = service.entry_mut("labels") else { return };
-    for (name, variable) in together.iter() {
-        labels.value.put(name, files.text(&variable.value));
+        entry.value.put(name, value);
     }
 }

@@ -1,7 +1,7 @@
 //! Compose files become a [`Project`](model::Project).
 //!
 //! ```text
-//!  1 discover      which files                                              discover.rs
+//!  1 place         which files, and their variables                         place.rs (discover.rs, project_variables.rs)
 //!  2 parse         bytes -> text -> trees in which all has its place        read.rs, parse/ (tree.rs, scalar.rs)
 //!  3 interpolate   variables, from the environment and `.env`               interpolate.rs (template.rs, dotenv.rs)
 //!  4 canonical     short forms -> long ones                                 crate::compose
@@ -11,7 +11,7 @@
 //!  8 paths         relative paths of the host -> absolute ones              crate::compose
 //!  9 normalize     what is meant and not written: names, networks, order    normalize.rs
 //! 10 profiles      services that nobody asked for are left out              profiles.rs
-//! 11 environment   what `env_file` and `label_file` say                     environment.rs
+//! 11 environment   what `env_file` and `label_file` say                     environment.rs (env_file.rs, label_file.rs)
 //! 12 check         types, then references                                   crate::compose, consistency.rs
 //! 13 resolve       what can be run, and what has to be refused              resolve/
 //! ```
@@ -25,19 +25,24 @@
 mod consistency;
 mod discover;
 mod dotenv;
+mod env_file;
 mod environment;
 mod extends;
 mod files;
 mod include;
 mod interpolate;
+mod label_file;
 mod merge;
 mod normalize;
 #[cfg(test)]
 mod oracle;
 mod parse;
 mod paths;
+mod place;
 mod profiles;
 mod project_name;
+mod project_variables;
+mod raw_env;
 mod read;
 mod reset;
 mod resolve;
@@ -48,10 +53,7 @@ pub(crate) mod tree;
 mod variables;
 pub(crate) mod words;
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 pub use discover::discover;
 pub(crate) use paths::resolve_path;
@@ -62,7 +64,8 @@ use crate::{
     model::{self, ProjectName},
 };
 use files::Group;
-use paths::{absolute, is_stdin};
+use paths::display;
+use place::Place;
 use sources::Sources;
 use tree::Node;
 use variables::Variables;
@@ -125,7 +128,8 @@ pub struct Contents {
 pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
     let contents = contents(options)?;
     let mut diagnostics = contents.warnings;
-    let surroundings = resolve::Surroundings { directory: &contents.directory, variables: &contents.variables };
+    let variables = contents.variables.values();
+    let surroundings = resolve::Surroundings { directory: &contents.directory, variables: &variables };
     let parts = resolve::resolve(&contents.tree, &surroundings, &mut diagnostics);
     diagnostics.sort();
     match parts {
@@ -149,8 +153,8 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
 /// # Errors
 /// All mistakes of the files, in file order, the warnings between them.
 pub fn contents(options: &LoadOptions) -> Result<Contents, Diagnostics> {
-    let place = Place::of(options)?;
     let mut diagnostics = Diagnostics::new();
+    let place = Place::of(options, &mut diagnostics)?;
     let contents = place.contents(options, &mut diagnostics);
     diagnostics.sort();
     match contents {
@@ -164,12 +168,11 @@ pub fn contents(options: &LoadOptions) -> Result<Contents, Diagnostics> {
 /// # Errors
 /// When there are no files to take it from, or it is not a valid name.
 pub fn project_name(options: &LoadOptions) -> Result<ProjectName, Diagnostics> {
-    let place = Place::of(options)?;
     let mut diagnostics = Diagnostics::new();
+    let place = Place::of(options, &mut diagnostics)?;
     let mut sources = Sources::new(&options.directory);
-    let variables = place.variables(options, &mut sources, &mut diagnostics);
     let mut of_the_name = Diagnostics::new();
-    match place.name(options, &mut sources, &variables, &mut diagnostics, &mut of_the_name) {
+    match place.name(options, &mut sources, &mut diagnostics, &mut of_the_name) {
         Some(name) => Ok(name),
         None if of_the_name.has_errors() => Err(of_the_name),
         None => Err(diagnostics),
@@ -181,70 +184,35 @@ pub fn project_name(options: &LoadOptions) -> Result<ProjectName, Diagnostics> {
 /// # Errors
 /// When there are none to be found.
 pub fn project_files(options: &LoadOptions) -> Result<Vec<PathBuf>, Diagnostics> {
-    Ok(Place::of(options)?.files)
-}
-
-/// Which files, and from where their paths start.
-struct Place {
-    /// Absolute.
-    files: Vec<PathBuf>,
-    /// Folder that relative paths start from.
-    directory: PathBuf,
+    Ok(Place::of(options, &mut Diagnostics::new())?.files)
 }
 
 impl Place {
-    fn of(options: &LoadOptions) -> Result<Self, Diagnostics> {
-        let files = if options.files.is_empty() { discover(&options.directory)? } else { options.files.clone() };
-        let files: Vec<PathBuf> = files.iter().map(|file| absolute(&options.directory, file)).collect();
-        // As Compose does: relative paths start from the folder of the first file.
-        let directory = match (&options.project_directory, files.first()) {
-            (Some(directory), _) => absolute(&options.directory, directory),
-            (None, Some(file)) if !is_stdin(file) => file.parent().unwrap_or(&options.directory).to_owned(),
-            _ => options.directory.clone(),
-        };
-        Ok(Self { files, directory })
-    }
-
-    /// The environment of the caller over the files with variables.
-    fn variables(&self, options: &LoadOptions, sources: &mut Sources, diagnostics: &mut Diagnostics) -> Variables {
-        let mut variables = Variables::of_environment(&options.environment);
-        let default = self.directory.join(".env");
-        let files: Vec<PathBuf> = match options.env_files[..] {
-            [] if default.is_file() => vec![default],
-            [] => Vec::new(),
-            _ => options.env_files.iter().map(|file| absolute(&options.directory, file)).collect(),
-        };
-        sources.variables(&files, &mut variables, diagnostics);
-        variables
-    }
-
     fn name(
         &self,
         options: &LoadOptions,
         sources: &mut Sources,
-        variables: &Variables,
         diagnostics: &mut Diagnostics,
         of_the_name: &mut Diagnostics,
     ) -> Option<ProjectName> {
         let documents: Vec<Node> =
             self.files.iter().filter_map(|file| sources.documents(file, None, diagnostics)).flatten().collect();
-        project_name::of(options.project_name.as_deref(), &documents, variables, &self.directory, of_the_name)
+        project_name::of(options.project_name.as_deref(), &documents, &self.variables, &self.directory, of_the_name)
     }
 
-    fn contents(self, options: &LoadOptions, diagnostics: &mut Diagnostics) -> Option<Contents> {
+    fn contents(mut self, options: &LoadOptions, diagnostics: &mut Diagnostics) -> Option<Contents> {
         let mut sources = Sources::new(&options.directory);
-        let mut variables = self.variables(options, &mut sources, diagnostics);
         let mut of_the_name = Diagnostics::new();
-        let name = self.name(options, &mut sources, &variables, &mut Diagnostics::new(), &mut of_the_name);
-        of_the_name.into_iter().for_each(|diagnostic| diagnostics.push(diagnostic));
+        let name = self.name(options, &mut sources, diagnostics, &mut of_the_name);
+        of_the_name.iter().for_each(|diagnostic| diagnostics.push(diagnostic.clone()));
         if let Some(name) = &name {
             // The specification promises it to files.
-            variables.set_built("COMPOSE_PROJECT_NAME", name.as_str());
+            self.variables.set_built("COMPOSE_PROJECT_NAME", name.as_str());
         }
         let group = Group {
             files: &self.files,
             directory: &self.directory,
-            variables: &variables,
+            variables: &self.variables,
             interpolate: !options.no_interpolate,
             above: &[],
         };
@@ -256,9 +224,14 @@ impl Place {
         if !options.no_normalize {
             normalize::normalize(&mut tree, name.as_str());
         }
-        let profiles = profiles::Wanted { profiles: &options.profiles, services: &options.services };
+        let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
         profiles::select(&mut tree, &profiles, diagnostics);
-        environment::fill(&mut tree, &variables, &mut sources, diagnostics);
+        environment::fill(&mut tree, &self.variables, &options.directory, diagnostics);
+        let named = tree.text(name.as_str());
+        match tree.entry_mut("name") {
+            Some(entry) => entry.value = named,
+            None => tree.put("name", named),
+        }
         let project = compose::Project::read(&tree, &mut Reader::new(diagnostics))?;
         consistency::check(&tree, &project, diagnostics);
         Some(Contents {
@@ -268,7 +241,7 @@ impl Place {
             files: self.files,
             warnings: Diagnostics::new(),
             tree,
-            variables,
+            variables: self.variables,
         })
     }
 }

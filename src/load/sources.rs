@@ -1,7 +1,7 @@
 //! The files that a project is read from, each of them once.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
 };
 
@@ -16,11 +16,19 @@ pub(super) struct Sources {
     met: usize,
     documents: HashMap<PathBuf, Option<Vec<Node>>>,
     texts: HashMap<PathBuf, Option<SourceFile>>,
+    /// Variables without a value that were warned about.
+    warned: BTreeSet<String>,
 }
 
 impl Sources {
     pub(super) fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), met: 0, documents: HashMap::new(), texts: HashMap::new() }
+        Self {
+            directory: directory.to_owned(),
+            met: 100,
+            documents: HashMap::new(),
+            texts: HashMap::new(),
+            warned: BTreeSet::new(),
+        }
     }
 
     /// The text of a file; `named` is where it is asked for.
@@ -67,11 +75,12 @@ impl Sources {
         let mut together = Variables::default();
         for path in files {
             let Some(file) = self.text(path, None, diagnostics) else { continue };
-            let mut lookup = variables.clone();
-            lookup.under(together.clone());
-            for (name, variable) in dotenv::parse(&file, &lookup, diagnostics).iter() {
-                together.set(name, variable.clone());
-            }
+            dotenv::read(&file, diagnostics).fill(
+                &|name| variables.get(name),
+                &mut together,
+                &mut self.warned,
+                diagnostics,
+            );
         }
         variables.under(together);
     }
