@@ -227,11 +227,7 @@ impl Place {
         let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
         profiles::select(&mut tree, &profiles, diagnostics);
         environment::fill(&mut tree, &self.variables, &options.directory, diagnostics);
-        let named = tree.text(name.as_str());
-        match tree.entry_mut("name") {
-            Some(entry) => entry.value = named,
-            None => tree.put("name", named),
-        }
+        normalize::always(&mut tree, name.as_str());
         let project = compose::Project::read(&tree, &mut Reader::new(diagnostics))?;
         consistency::check(&tree, &project, diagnostics);
         Some(Contents {

@@ -45,6 +45,23 @@ pub(super) fn normalize(tree: &mut Node, project: &str) {
     }
 }
 
+/// Writes what is shown even if nothing else is added: the name of the project, and that a service says no command.
+pub(super) fn always(tree: &mut Node, project: &str) {
+    let name = tree.text(project);
+    match tree.entry_mut("name") {
+        Some(entry) => entry.value = name,
+        None => tree.put("name", name),
+    }
+    if let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = tree.entry_mut("services") {
+        for service in services {
+            for key in ["command", "entrypoint"] {
+                let nothing = service.value.nothing();
+                service.value.put(key, nothing);
+            }
+        }
+    }
+}
+
 /// True if the service is on the default network.
 fn default_network(service: &mut Node) -> bool {
     if service.entry("provider").is_some() {
