@@ -31,6 +31,7 @@ mod schemas;
 mod service;
 mod tree_text;
 mod untyped;
+mod values;
 mod visit;
 mod volume_mount;
 
@@ -51,10 +52,10 @@ pub use service::*;
 pub use untyped::{Extensions, Untyped};
 pub use volume_mount::*;
 
-pub(crate) use format::{Field, Folder, Format, Support};
+pub(crate) use format::{Field, Folder, Format, Group, Keys, Support};
 pub(crate) use mapping::Mapping;
 pub(crate) use merger::Merger;
-pub(crate) use reader::{Reader, located};
+pub(crate) use reader::{Reader, located, located_key};
 pub(crate) use schemas::Schemas;
 pub(crate) use tree_text::fingerprint;
-pub(crate) use visit::Visited;
+pub(crate) use visit::{Visited, Visitor};

@@ -28,7 +28,7 @@ pub(super) fn normalize(tree: &mut Node, project: &str) {
         tree.put("networks", empty);
         if let Some(networks) = tree.entry_mut("networks") {
             let nothing = networks.value.nothing();
-            networks.value.put(DEFAULT, nothing);
+            networks.value.put(DEFAULT, nothing.implied());
         }
     }
     for section in ["networks", "volumes", "configs", "secrets"] {
@@ -39,7 +39,7 @@ pub(super) fn normalize(tree: &mut Node, project: &str) {
             name(entry, project);
             if section == "networks" {
                 let empty = entry.value.beside(Value::Mapping(Vec::new()));
-                entry.value.put("ipam", empty);
+                entry.value.put("ipam", empty.implied());
             }
         }
     }
@@ -56,7 +56,7 @@ pub(super) fn always(tree: &mut Node, project: &str) {
         for service in services {
             for key in ["command", "entrypoint"] {
                 let nothing = service.value.nothing();
-                service.value.put(key, nothing);
+                service.value.put(key, nothing.implied());
             }
         }
     }
@@ -79,6 +79,7 @@ fn default_network(service: &mut Node) -> bool {
         let nothing = service.nothing();
         let key_span = service.span.clone();
         let networks = service.beside(Value::Mapping(vec![Entry { key: DEFAULT.into(), key_span, value: nothing }]));
+        let networks = networks.implied();
         match service.entry_mut("networks") {
             Some(entry) => entry.value = networks,
             None => service.put("networks", networks),
@@ -125,7 +126,7 @@ fn dependencies(service: &mut Node) {
             entries.push(entry("restart", node.flag(true)));
         }
         entries.push(entry("required", node.flag(true)));
-        depends_on.value.put(&name, node.beside(Value::Mapping(entries)));
+        depends_on.value.put(&name, node.beside(Value::Mapping(entries)).implied());
     }
 }
 
@@ -133,7 +134,7 @@ fn build(service: &mut Node) {
     let Some(build) = service.entry_mut("build") else { return };
     if build.value.entries().is_some() && build.value.entry("dockerfile_inline").is_none() {
         let dockerfile = build.value.text("Dockerfile");
-        build.value.put("dockerfile", dockerfile);
+        build.value.put("dockerfile", dockerfile.implied());
     }
 }
 
@@ -151,5 +152,5 @@ fn name(entry: &mut Entry, project: &str) {
         Some(external) if external.scalar().is_some_and(|scalar| &*scalar.text == "true") => external.text(&entry.key),
         _ => entry.value.text(&format!("{project}_{}", entry.key)),
     };
-    entry.value.put("name", name);
+    entry.value.put("name", name.implied());
 }

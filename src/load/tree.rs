@@ -36,6 +36,8 @@ pub(crate) enum Step {
     Extends(Span),
     /// `include:`, standing here.
     Include(Span),
+    /// It is nowhere written, and follows from what is.
+    Implied,
 }
 
 /// Where the value of a variable was set.
@@ -116,6 +118,23 @@ impl Node {
             Value::Mapping(entries) => entries.iter_mut().for_each(|entry| entry.value.came(step)),
             Value::Scalar(_) | Value::Broken => {}
         }
+    }
+
+    /// The same, and nowhere written: it follows from what is.
+    pub(crate) fn implied(mut self) -> Self {
+        self.came(&Step::Implied);
+        self
+    }
+
+    pub(crate) fn is_implied(&self) -> bool {
+        let mut via = self.via.as_deref();
+        while let Some(step) = via {
+            if matches!(step.step, Step::Implied) {
+                return true;
+            }
+            via = step.before.as_deref();
+        }
+        false
     }
 
     pub(crate) fn is_null(&self) -> bool {

@@ -4,8 +4,8 @@ use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        ByteSize, Distinct, Field, Flag, Format, Labels, List, Map, Merger, OneOrMany, Reader, Schemas, Set, Text,
-        TextOrNumber, Visited, VolumeMount,
+        ByteSize, Distinct, Flag, Format, Keys, Labels, List, Map, Merger, OneOrMany, Reader, Schemas, Set, Text,
+        TextOrNumber, Visitor, VolumeMount,
         deploy::{DeviceCount, exclusive},
         mapping::{made_of, mapping},
     },
@@ -144,10 +144,10 @@ impl Format for Gpus {
         let list = List::<GpuRequest>::schema(schemas);
         json!({"anyOf": [{"enum": ["all"]}, list]})
     }
-    fn keys() -> Vec<&'static Field> {
-        GpuRequest::keys()
+    fn keys() -> Keys {
+        List::<GpuRequest>::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         List::<GpuRequest>::visit(node, visitor);
     }
 }
