@@ -45,6 +45,7 @@ pub use healthcheck::{Healthcheck, Probe};
 pub use port::{Port, Ports};
 pub use project::{Include, Project, schema};
 pub use resources::{Config, External, ExternalName, Ipam, IpamConfig, Model, Network, Secret, Volume};
+pub(crate) use scalar::not_a_size;
 pub use scalar::{
     ByteSize, Decimal, Flag, HostPath, Int, Pattern, PatternText, Span, StrictFlag, Text, TextOrNumber, Words,
 };
@@ -58,4 +59,7 @@ pub(crate) use merger::Merger;
 pub(crate) use reader::{Reader, located, located_key};
 pub(crate) use schemas::Schemas;
 pub(crate) use tree_text::fingerprint;
-pub(crate) use visit::{Visited, Visitor};
+pub(crate) use values::{
+    PLATFORM as REFUSED_PLATFORMS, RefusedValue, TMPFS_OPTIONS as REFUSED_TMPFS_OPTIONS, harmless, refused,
+};
+pub(crate) use visit::{Path, Visited, Visitor};

@@ -35,15 +35,23 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
         values: &["npipe", "cluster", "image"],
         hint: "use `bind`, `volume` or `tmpfs`",
     },
-    RefusedValue {
-        path: TMPFS,
-        values: &["noexec", "exec", "suid", "dev", "uid=…", "gid=…", "nr_inodes=…", "nr_blocks=…"],
-        hint: "the options are `size`, `mode`, `ro` and `rw`",
-    },
+    PLATFORM,
+    TMPFS_OPTIONS,
 ];
 
-/// `PATH:OPTION,OPTION`, which is no value for [`refused`].
-pub(crate) const TMPFS: &str = "services.*.tmpfs[]";
+/// Which platform is refused depends on the machine.
+pub(crate) const PLATFORM: RefusedValue = RefusedValue {
+    path: "services.*.platform",
+    values: &["any but this machine's"],
+    hint: "remove the key: there are only programs of this machine's own platform",
+};
+
+/// Options of `PATH:OPTION,OPTION`, not whole values.
+pub(crate) const TMPFS_OPTIONS: RefusedValue = RefusedValue {
+    path: "services.*.tmpfs[]",
+    values: &["noexec", "exec", "suid", "dev", "uid=…", "gid=…", "nr_inodes=…", "nr_blocks=…"],
+    hint: "the options are `size`, `mode`, `ro` and `rw`",
+};
 
 const CONTAINER: &[Word] = &["container:…"];
 const SHARE: &str = "share with a service: `service:NAME`";
@@ -74,9 +82,16 @@ pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
 
 const NO: &[Word] = &["false"];
 
+impl RefusedValue {
+    /// True if it is of these.
+    pub(crate) fn takes(&self, text: &str) -> bool {
+        self.values.iter().any(|value| is(value, text))
+    }
+}
+
 /// What refuses this value of the key at `path`, if anything does.
 pub(crate) fn refused(path: &str, text: &str) -> Option<&'static RefusedValue> {
-    REFUSED.iter().find(|refused| refused.path == path && refused.values.iter().any(|value| is(value, text)))
+    REFUSED.iter().find(|refused| refused.path == path && refused.takes(text))
 }
 
 /// True if this value of the refused key at `path` says what is so anyway.

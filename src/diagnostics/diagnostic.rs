@@ -90,6 +90,8 @@ pub struct Diagnostics {
     list: Vec<Diagnostic>,
     /// How many were not kept.
     dropped: usize,
+    /// A way to mend them all.
+    hint: Option<&'static str>,
 }
 
 /// Rendering more than this helps nobody, and a hostile file has millions.
@@ -114,6 +116,11 @@ impl Diagnostics {
                 self.list.push(diagnostic);
             }
         }
+    }
+
+    /// Adds a way to mend them all, which is said once, after the last.
+    pub fn close(&mut self, hint: &'static str) {
+        self.hint = Some(hint);
     }
 
     /// Whether there is none.
@@ -155,13 +162,17 @@ impl Diagnostics {
         if self.len() > MOST_RENDERED {
             text.push_str(&format!("\n… and {} more\n", self.len() - MOST_RENDERED));
         }
+        if let Some(hint) = self.hint {
+            text.push('\n');
+            text.push_str(&render::labelled("hint", hint, render::HINT, color));
+        }
         text
     }
 }
 
 impl From<Diagnostic> for Diagnostics {
     fn from(diagnostic: Diagnostic) -> Self {
-        Self { list: vec![diagnostic], dropped: 0 }
+        Self { list: vec![diagnostic], ..Self::default() }
     }
 }
 
