@@ -30,6 +30,7 @@ fn outcome(case: &Path) -> String {
             ("HOME".to_owned(), "/home/me".to_owned()),
             ("GREETING".to_owned(), "hello".to_owned()),
         ]),
+        ..LoadOptions::default()
     };
     let text = match load(&options) {
         Ok(loaded) => {

@@ -7,7 +7,7 @@ use super::super::{
     Set, Text, TextOrNumber, Untyped, Visitor, Words,
     mapping::{made_of, mapping},
 };
-use crate::load::tree::{Entry, Node, Scalar, ScalarKind, Value};
+use crate::load::tree::{Node, ScalarKind, Value};
 
 mapping! {
     /// What runs.

@@ -11,7 +11,7 @@ use crate::{
 pub(super) fn lower(cx: &mut Context<'_>, name: &ServiceName, program: &Program, at: Cursor<'_>) -> Option<Rootfs> {
     let Some(rootfs) = &program.rootfs else {
         // Without an image it has been reported; with one, the refusal says what to do.
-        if cx.refusals.allowed() && (program.image.is_some() || program.build.is_some()) {
+        if cx.refusals.allowed() && at.get("rootfs").is_none() && (program.image.is_some() || program.build.is_some()) {
             let nothing = Diagnostic::error(format!("service `{name}` has no files to run on without its image"));
             cx.push(at.at_key(nothing).hint("set `rootfs:` to `host`, a folder or a tar file"));
         }
