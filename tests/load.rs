@@ -100,7 +100,7 @@ fn mistakes_of_several_files_come_in_the_order_of_the_files() {
         .named("b.yaml")
         .error();
     let places: Vec<&str> = error.lines().filter_map(|line| line.trim_start().strip_prefix("--> ")).collect();
-    assert_eq!(places, ["a.yaml:1:32", "b.yaml:1:18", "b.yaml:2:1"]);
+    assert_eq!(places, ["a.yaml:1:46", "b.yaml:1:18", "b.yaml:2:1"]);
 }
 
 #[test]
