@@ -107,6 +107,9 @@ fn schema(schemas: &mut Schemas) -> Json {
 }
 
 impl Format for Labels {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
         long(node)
     }
@@ -123,6 +126,9 @@ impl Format for Labels {
 }
 
 impl Format for Environment {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
         long(node)
     }
@@ -143,6 +149,9 @@ impl Format for Environment {
 pub struct Contexts(pub BTreeMap<String, String>);
 
 impl Format for Contexts {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
         long(node)
     }

@@ -36,7 +36,7 @@ mod volume_mount;
 
 pub use assignments::{Contexts, Environment, Labels};
 pub use build::{Build, Context, FlagText, Hook, Ssh};
-pub use collections::{Distinct, List, Map, Named, Nullable, OneOrMany, Set};
+pub use collections::{Distinct, Kept, List, Map, Named, Nullable, OneOrMany, Set};
 pub use deploy::*;
 pub use develop::*;
 pub use extra_hosts::ExtraHosts;
@@ -51,7 +51,7 @@ pub use service::*;
 pub use untyped::{Extensions, Untyped};
 pub use volume_mount::*;
 
-pub(crate) use format::{Field, Folder, Format, Support};
+pub(crate) use format::{Field, Folder, Format, Support, omitted};
 pub(crate) use mapping::Mapping;
 pub(crate) use merger::Merger;
 pub(crate) use reader::{Reader, located};

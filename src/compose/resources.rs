@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    Field, Flag, Folder, Format, HostPath, Int, Labels, List, Map, Reader, Schemas, Text, TextOrNumber, Visited,
+    Field, Flag, Folder, Format, HostPath, Int, Kept, Labels, List, Map, Reader, Schemas, Text, TextOrNumber, Visited,
     mapping::mapping,
 };
 use crate::{
@@ -34,14 +34,14 @@ mapping! {
         /// Labels for people and tools.
         refused labels: Labels,
         /// There are IPv4 addresses.
-        refused enable_ipv4: Flag,
+        refused enable_ipv4: Kept<Flag>,
         /// There are IPv6 addresses.
-        refused enable_ipv6: Flag,
+        refused enable_ipv6: Kept<Flag>,
     }
     rules {
         const NULLABLE: bool = true;
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            external(node, cx);
+            two_names(node, cx);
         }
     }
 }
@@ -89,12 +89,13 @@ mapping! {
     rules {
         const NULLABLE: bool = true;
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            two_names(node, cx);
             external(node, cx);
         }
         /// A local volume that is a bind mount has a path of the host.
         fn settle_whole(node: &mut Node, folder: &Folder<'_>) {
             let driver = node.entry("driver").and_then(|entry| entry.value.scalar()).map(|scalar| scalar.text.clone());
-            if driver.is_some_and(|driver| &*driver != "local") {
+            if driver.is_none_or(|driver| &*driver != "local") {
                 return;
             }
             let Value::Mapping(entries) = &mut node.value else { return };
@@ -137,7 +138,7 @@ mapping! {
     }
     rules {
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            external(node, cx);
+            two_names(node, cx);
             one_source(node, &["file", "environment", "content"], cx);
         }
     }
@@ -165,7 +166,7 @@ mapping! {
     }
     rules {
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            external(node, cx);
+            two_names(node, cx);
             one_source(node, &["file", "environment"], cx);
         }
     }
@@ -202,6 +203,9 @@ mapping! {
 }
 
 impl Format for External {
+    fn omitted(&self) -> bool {
+        !self.0
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         match &node.value {
             Value::Mapping(_) => ExternalName::read(node, cx).map(|_| Self(true)),
@@ -216,6 +220,20 @@ impl Format for External {
     }
     fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
         ExternalName::visit(node, visitor);
+    }
+}
+
+/// A name in the way it was once written, beside the one of today.
+fn two_names(node: &Node, cx: &mut Reader<'_>) {
+    let old = node.entry("external").and_then(|external| external.value.entry("name"));
+    if let (Some(old), Some(new)) = (old, node.entry("name")) {
+        let what = cx.what();
+        cx.report(
+            Diagnostic::error(format!("{what} has two names"))
+                .label(&new.key_span, "the other one")
+                .hint("write `name:` and `external: true`"),
+            &old.value,
+        );
     }
 }
 
@@ -243,7 +261,14 @@ fn external(node: &Node, cx: &mut Reader<'_>) {
 /// What it is comes from one place.
 fn one_source(node: &Node, sources: &[&str], cx: &mut Reader<'_>) {
     let mut found = sources.iter().filter_map(|source| node.entry(source));
-    if let (Some(first), Some(second)) = (found.next(), found.next()) {
+    let (first, second) = (found.next(), found.next());
+    let elsewhere = ["external", "driver"].iter().any(|key| node.entry(key).is_some());
+    if first.is_none() && !elsewhere {
+        let listed: Vec<String> = sources.iter().map(|source| format!("`{source}`")).collect();
+        let what = cx.what();
+        cx.report(Diagnostic::error(format!("{what} has none of {}, and needs one", listed.join(", "))), node);
+    }
+    if let (Some(first), Some(second)) = (first, second) {
         let what = cx.what();
         let place = Node::new(second.key_span.clone(), Value::Sequence(Vec::new()));
         cx.report(

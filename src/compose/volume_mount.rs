@@ -10,7 +10,7 @@ use super::{
 use crate::{
     diagnostics::{Diagnostic, suggest},
     load::{
-        resolve_path,
+        has_drive, resolve_path,
         tree::{Node, Scalar, ScalarKind, Value},
     },
 };
@@ -201,12 +201,6 @@ fn clean_text(path: &str) -> String {
         (false, true) => ".".to_owned(),
         (false, false) => parts.join("/"),
     }
-}
-
-/// A drive letter of Windows at the beginning, whose colon separates nothing.
-fn has_drive(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.len() > 2 && bytes[0].is_ascii_alphabetic() && bytes[1] == b':' && matches!(bytes[2], b'\\' | b'/')
 }
 
 /// The parts between colons.

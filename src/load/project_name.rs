@@ -41,11 +41,18 @@ pub(super) fn of(
         return match &node.value {
             Value::Scalar(scalar) if !node.is_null() => match scalar.text.parse() {
                 Ok(name) => Some(name),
-                Err(error) => {
-                    let diagnostic = Diagnostic::error(format!("{error}")).at(&node.span);
-                    diagnostics.push(with_normalized(diagnostic, &scalar.text));
-                    None
-                }
+                // As Compose does it, which people may not have meant.
+                Err(error) => match normalize(&scalar.text).parse::<ProjectName>() {
+                    Ok(name) => {
+                        let message = format!("`{}` is no name of a project: it is called `{name}`", scalar.text);
+                        diagnostics.push(Diagnostic::warning(message).at(&node.span));
+                        Some(name)
+                    }
+                    Err(_) => {
+                        diagnostics.push(Diagnostic::error(format!("{error}")).at(&node.span));
+                        None
+                    }
+                },
             },
             // What it should have been is said when it is read.
             _ => "unnamed".parse().ok(),

@@ -57,6 +57,9 @@ pub(crate) fn not_a_size(text: &str) -> Diagnostic {
 }
 
 impl Format for ByteSize {
+    fn omitted(&self) -> bool {
+        self.0 == 0
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let scalar = cx.string_or_number(node)?;
         let size = match scalar.kind {

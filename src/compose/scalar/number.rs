@@ -15,6 +15,9 @@ use crate::{
 pub struct Int<const MIN: i64 = { i64::MIN }, const MAX: i64 = { i64::MAX }>(pub i64);
 
 impl<const MIN: i64, const MAX: i64> Format for Int<MIN, MAX> {
+    fn omitted(&self) -> bool {
+        self.0 == 0
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let scalar = cx.string_or_number(node)?;
         let number = match scalar.kind {
@@ -71,6 +74,9 @@ impl<const MIN: i64, const MAX: i64> Format for Int<MIN, MAX> {
 pub struct Decimal(pub f32);
 
 impl Format for Decimal {
+    fn omitted(&self) -> bool {
+        self.0 == 0.0
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let scalar = cx.string_or_number(node)?;
         let number = match scalar.kind {

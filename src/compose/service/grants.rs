@@ -4,13 +4,13 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
 use super::super::{
-    Format, Reader, Schemas, Text,
+    Field, Folder, Format, Merger, Reader, Schemas, Set, Text, Visited,
     mapping::{made_of, mapping},
     untyped,
 };
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, ScalarKind},
+    load::tree::{Node, ScalarKind, Value},
 };
 
 mapping! {
@@ -45,6 +45,45 @@ mapping! {
             let text = |key: &str| Some(node.entry(key)?.value.scalar()?.text.to_string());
             text("target").or_else(|| text("source").map(|source| format!("\0{source}")))
         }
+    }
+}
+
+/// Secrets that a service may read: under `/run/secrets`, unless another place is named.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct SecretGrants(pub Set<FileGrant>);
+
+impl Format for SecretGrants {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        Set::<FileGrant>::canonical(node, cx)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        Set::<FileGrant>::merge(earlier, later, merger)
+    }
+    fn settle(node: &mut Node, _: &Folder<'_>) {
+        let Value::Sequence(grants) = &mut node.value else { return };
+        for grant in grants {
+            let source = grant.entry("source").and_then(|entry| entry.value.scalar()).map(|scalar| scalar.text.clone());
+            if let Some(source) = source {
+                let target = grant.text(&format!("/run/secrets/{source}"));
+                grant.put("target", target);
+            }
+        }
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        Set::read(node, cx).map(Self)
+    }
+    fn omitted(&self) -> bool {
+        self.0.omitted()
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        Set::<FileGrant>::schema(schemas)
+    }
+    fn keys() -> Vec<&'static Field> {
+        FileGrant::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        Set::<FileGrant>::visit(node, visitor);
     }
 }
 

@@ -159,8 +159,8 @@ pub(super) fn check(service: &Service, node: &Node, cx: &mut Reader<'_>) {
             "scale",
             "deploy.replicas",
             differ(
-                &service.lifecycle.scale,
-                deploy.and_then(|deploy| deploy.replicas.as_ref()).map(|n| Int(n.0)).as_ref(),
+                &service.lifecycle.scale.map(|n| n.0.0),
+                deploy.and_then(|deploy| deploy.replicas).map(|n| n.0.0).as_ref(),
             ),
         ),
         (

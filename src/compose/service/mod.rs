@@ -9,7 +9,7 @@ mod program;
 mod security;
 mod storage;
 
-pub use grants::{FileGrant, FileMode};
+pub use grants::{FileGrant, FileMode, SecretGrants};
 pub use lifecycle::{Condition, Dependency, DependsOn, Extends, Lifecycle, Logging};
 pub use limits::{BlkioConfig, BlkioLimit, BlkioWeight, LimitKeys, Ulimit, UlimitRange};
 pub use naming::{LabelFiles, Naming};

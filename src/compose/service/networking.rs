@@ -67,6 +67,9 @@ choice! {
 pub struct ExposedPort(pub String);
 
 impl Format for ExposedPort {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         TextOrNumber::read(node, cx).map(|text| Self(text.0))
     }
@@ -105,6 +108,9 @@ mapping! {
 }
 
 impl Format for NetworkAttachments {
+    fn omitted(&self) -> bool {
+        self.0.omitted()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         twice(&node, cx);
         Named::<Nullable<NetworkAttachment>>::canonical(by_name(node, Node::nothing), cx)
