@@ -74,7 +74,9 @@ fn deep_nesting() {
         .map(|level| format!("a{level}: &a{level} {}*a{}{}\n", "[".repeat(60), level - 1, "]".repeat(60)))
         .collect();
     says(format!("a0: &a0 x\n{aliased}"), "nested deeper");
-    says(format!("services: {{a: {{command: \"{}\"}}}}", "${A:-".repeat(10_000)), "variables are nested deeper");
+    let (open, close) = ("${A:-".repeat(10_000), "}".repeat(10_000));
+    says(format!("services: {{a: {{command: \"{open}{close}\"}}}}"), "variables are nested deeper");
+    says(format!("services: {{a: {{command: \"{open}\"}}}}"), "is not closed");
 }
 
 #[test]
@@ -174,7 +176,7 @@ fn a_hostile_env_file() {
     std::fs::write(folder.path().join("compose.yaml"), "services: {a: {command: x}}").expect("written");
     let doubling: String = (1..64).map(|n| format!("A{n}=$A{0}$A{0}\n", n - 1)).collect();
     let nested = "${A:-".repeat(50_000);
-    for text in [format!("A0=0123456789\n{doubling}"), format!("A=\"{nested}\""), "=\n".repeat(50_000), "\0".to_owned()]
+    for text in [format!("A0=0123456789\n{doubling}"), format!("A=\"{nested}\""), "+\n".repeat(50_000), "\0".to_owned()]
     {
         std::fs::write(folder.path().join(".env"), text).expect("written");
         load_in(folder.path()).expect_err("refused");
