@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! 1 discover     which files                                        discover.rs
-//! 2 parse        bytes -> text -> tree in which all has its place   read.rs, parse.rs (tree.rs, scalar.rs)
+//! 2 parse        bytes -> text -> tree in which all has its place   read.rs, parse/ (tree.rs, scalar.rs)
 //! 3 interpolate  variables, from the environment and `.env`         interpolate.rs (template.rs, dotenv.rs)
-//! 4 merge        several trees -> one                               merge.rs
+//! 4 merge        several trees -> one                               merge.rs, reset.rs
 //! 5 resolve      tree -> Project: types, defaults, references       resolve/
 //! ```
 //!
@@ -22,6 +22,7 @@ mod merge;
 mod oracle;
 mod parse;
 mod read;
+mod reset;
 mod resolve;
 mod scalar;
 mod template;
@@ -87,7 +88,7 @@ pub fn project_name(options: &LoadOptions) -> Result<ProjectName, Diagnostics> {
     let (files, directory) = files(options)?;
     let mut diagnostics = Diagnostics::new();
     let loader = Loader { options, files: &files, directory: &directory };
-    let trees = loader.parse(&mut diagnostics);
+    let (trees, _) = loader.parse(&mut diagnostics);
     let variables = loader.variables(&mut diagnostics);
     let mut of_the_name = Diagnostics::new();
     match loader.name(&trees, &variables, &mut of_the_name) {
@@ -125,7 +126,7 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn run(&self, diagnostics: &mut Diagnostics) -> Option<Project> {
-        let mut trees = self.parse(diagnostics);
+        let (mut trees, complete) = self.parse(diagnostics);
         let mut variables = self.variables(diagnostics);
         let name = self.name(&trees, &variables, diagnostics);
         if let Some(name) = &name {
@@ -136,11 +137,15 @@ impl Loader<'_> {
         for tree in &mut trees {
             interpolator.node(tree, diagnostics);
         }
-        if trees.len() < self.files.len() {
+        if !complete {
             // A file is missing from the whole, so what refers to it would only look wrong.
             return None;
         }
-        let root = trees.into_iter().reduce(|earlier, later| merge::merge(earlier, later, diagnostics))?;
+        let trees = trees.into_iter().map(|mut tree| (reset::take(&mut tree), tree));
+        let (_, root) = trees.reduce(|(_, mut earlier), (resets, later)| {
+            reset::apply(&resets, &mut earlier);
+            (Vec::new(), merge::merge(earlier, later, diagnostics))
+        })?;
         let surroundings = resolve::Surroundings { directory: self.directory, variables: &variables };
         let parts = resolve::resolve(&root, &surroundings, diagnostics)?;
         Some(Project {
@@ -153,32 +158,30 @@ impl Loader<'_> {
         })
     }
 
-    /// Phase 2 for each file. A file that cannot be read is left out, and its mistakes are in `diagnostics`.
-    fn parse(&self, diagnostics: &mut Diagnostics) -> Vec<Node> {
+    /// Phase 2 for each file: the documents of all, and whether none is missing. What cannot be read is left out, and its
+    /// mistakes are in `diagnostics`.
+    fn parse(&self, diagnostics: &mut Diagnostics) -> (Vec<Node>, bool) {
         let mut trees = Vec::new();
+        let mut complete = true;
         for (order, path) in self.files.iter().enumerate() {
             let display = display(&self.options.directory, path);
             let parsed = read::read(order, path, &display)
                 .and_then(|file| Ok((parse::parse(&file, diagnostics)?, file)))
-                .and_then(|(tree, file)| match tree {
-                    Some(tree) if tree.entries().is_some() => Ok(tree),
-                    None => Err(Diagnostic::error(format!("`{display}` is empty")).at(&file.span(0..0))),
-                    Some(tree) if tree.is_null() => {
-                        Err(Diagnostic::error(format!("`{display}` is empty")).at(&file.span(0..0)))
+                .and_then(|(documents, file)| {
+                    if documents.is_empty() {
+                        return Err(Diagnostic::error(format!("`{display}` is empty")).at(&file.span(0..0)));
                     }
-                    Some(tree) => {
-                        let found = tree.describe();
-                        Err(Diagnostic::error(format!("a Compose file is a mapping, and this is {found}"))
-                            .at(&tree.span)
-                            .hint("begin with `services:`"))
-                    }
+                    documents.into_iter().map(|tree| document(tree, &display)).collect::<Result<Vec<_>, _>>()
                 });
             match parsed {
-                Ok(tree) => trees.push(tree),
-                Err(diagnostic) => diagnostics.push(diagnostic),
+                Ok(documents) => trees.extend(documents),
+                Err(diagnostic) => {
+                    complete = false;
+                    diagnostics.push(diagnostic);
+                }
             }
         }
-        trees
+        (trees, complete)
     }
 
     /// The environment of the caller over the `.env` file of the project's folder.
@@ -249,6 +252,25 @@ impl Loader<'_> {
         }
         name
     }
+}
+
+/// A document that can be one of a Compose file.
+fn document(tree: Node, display: &str) -> Result<Node, Diagnostic> {
+    if tree.entries().is_some() {
+        return Ok(tree);
+    }
+    if tree.is_null() && tree.span.bytes().start == 0 {
+        return Err(Diagnostic::error(format!("`{display}` is empty")).at(&tree.span));
+    }
+    if tree.is_null() {
+        return Err(Diagnostic::error(format!("`{display}` has a document that is empty"))
+            .at(&tree.span)
+            .hint("remove the `---` that nothing follows"));
+    }
+    let found = tree.describe();
+    Err(Diagnostic::error(format!("a Compose file is a mapping, and this is {found}"))
+        .at(&tree.span)
+        .hint("begin with `services:`"))
 }
 
 fn with_normalized(diagnostic: Diagnostic, name: &str) -> Diagnostic {
