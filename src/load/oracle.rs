@@ -258,3 +258,61 @@ fn every_span_of_a_plain_scalar_covers_its_text() {
         check(&ours(&text).expect("YAML").expect("a document"));
     }
 }
+
+#[test]
+fn no_text_makes_the_parser_panic() {
+    const PIECES: [&str; 26] = [
+        "\n",
+        "\r\n",
+        "\t",
+        " ",
+        "  ",
+        "\"",
+        "'",
+        "\\",
+        "\\'",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ":",
+        ": ",
+        "#",
+        "- ",
+        "|\n",
+        ">-\n",
+        "*a",
+        "&a ",
+        "!reset ",
+        "!override ",
+        "<<: ",
+        "ü😀",
+    ];
+    let mut random = Random(3);
+    for _ in 0..3_000 {
+        let mut text = String::from("root:");
+        random.block(2, 3, &mut text);
+        for _ in 0..=random.below(4) {
+            let mut at = random.below(text.len() + 1);
+            while !text.is_char_boundary(at) {
+                at -= 1;
+            }
+            text.insert_str(at, PIECES[random.below(PIECES.len())]);
+        }
+        if random.below(4) == 0 {
+            let mut at = random.below(text.len() + 1);
+            while !text.is_char_boundary(at) {
+                at -= 1;
+            }
+            text.truncate(at);
+        }
+        let mut diagnostics = Diagnostics::new();
+        let file = read::text(0, "f", text.into_bytes()).expect("text");
+        match parse::parse(&file, &mut diagnostics) {
+            Ok(mut documents) => documents.iter_mut().for_each(|tree| drop(super::reset::take(tree))),
+            Err(diagnostic) => drop(diagnostic.render(false)),
+        }
+        diagnostics.render(false);
+    }
+}

@@ -5,12 +5,13 @@
 //! which Compose files use), a key that comes twice is not.
 //!
 //! ```text
-//! text ── problem.rs ──▶ events ── place.rs, tag.rs ──▶ nodes ── mapping.rs ──▶ a tree for each document
+//! text ── problem.rs ──▶ events ── leaf.rs, tag.rs ──▶ nodes ── mapping.rs ──▶ a tree for each document
 //!  ▲            │
 //!  └─ mend.rs ──┘
 //! ```
 
 mod intern;
+mod leaf;
 mod mapping;
 mod mend;
 mod place;
@@ -21,17 +22,13 @@ mod tests;
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
+use saphyr_parser::{Event, Parser, Tag};
 
-use super::{
-    scalar,
-    tree::{Directive, Node, Scalar, ScalarKind, Step, Value, Via},
-};
+use super::tree::{Directive, Node, Step, Value, Via};
 use crate::diagnostics::{Diagnostic, Diagnostics, SourceFile, Span};
 use intern::Interner;
 use mapping::Mapping;
 use place::Places;
-use tag::Meaning;
 
 /// Values nested deeper than this are refused.
 pub(crate) const DEEPEST: usize = 128;
@@ -190,86 +187,6 @@ impl<'a> Builder<'a> {
         Ok(self.documents)
     }
 
-    fn scalar(
-        &mut self,
-        text: Cow<'a, str>,
-        style: ScalarStyle,
-        anchor: usize,
-        tag: Tagged<'a>,
-        span: Span,
-    ) -> Result<Finished, Diagnostic> {
-        let written = trimmed(if anchor > 0 || tag.is_some() { without_properties(&span) } else { span.clone() });
-        let directive = self.directive(tag.as_deref(), &span);
-        let merge = text == "<<"
-            && style == ScalarStyle::Plain
-            && tag.as_deref().is_none_or(|tag| matches!(tag::meaning(tag), Meaning::Nothing | Meaning::Core("merge")));
-        let (text, kind) = match &tag {
-            // What would be taken away is not looked at.
-            Some(_) if directive == Some(Directive::Reset) => (Cow::Borrowed(""), ScalarKind::Null),
-            Some(tag) => tag::scalar(text, style, tag, &trimmed(span))?,
-            None if style == ScalarStyle::Plain => {
-                let kind = scalar::classify(&text);
-                (text, kind)
-            }
-            None => (text, ScalarKind::String),
-        };
-        if directive == Some(Directive::Override)
-            && style == ScalarStyle::Plain
-            && scalar::classify(&text) == ScalarKind::Null
-        {
-            self.diagnostics.push(
-                Diagnostic::warning(format!("`!override` makes this the text `{text}`, not nothing"))
-                    .at(&written)
-                    .hint("to take away what earlier files say, write `!reset null`"),
-            );
-        }
-        if text.contains('\0') {
-            return Err(Diagnostic::error("the value contains a NUL character, which no text has").at(&written));
-        }
-        self.text += text.len();
-        self.count(1, &written)?;
-        let scalar = Scalar { text: self.texts.get(&text), kind, interpolated: false };
-        let node = Node { directive, ..Node::new(written, Value::Scalar(scalar)) };
-        if anchor > 0 {
-            let node = node.clone();
-            self.anchors.insert(anchor, Some(Anchored { node, nodes: 1, text: text.len(), height: 0 }));
-        }
-        Ok(Finished { node, height: 0, merge })
-    }
-
-    /// The directive that a tag is, and what there is to say about the tag.
-    fn directive(&mut self, tag: Option<&Tag>, span: &Span) -> Option<Directive> {
-        let tag = tag?;
-        let span = trimmed(span.clone());
-        let Meaning::Directive(directive) = tag::meaning(tag) else {
-            tag::warn_unknown(tag, &span, self.diagnostics);
-            return None;
-        };
-        let key = matches!(
-            self.stack.last(),
-            Some(Frame { kind: FrameKind::Mapping(mapping), .. }) if !mapping.expects_value()
-        );
-        let shown = tag::shown(tag);
-        let nothing = if key {
-            Some(("on a key", "put it in front of the value"))
-        } else if self.overriding > 0 && directive == Directive::Reset {
-            Some(("below `!override`", "leave the key out: nothing of what earlier files say is kept here"))
-        } else if self.stack.is_empty() && directive == Directive::Override {
-            Some(("on a whole file", "put it in front of the values that are to be replaced"))
-        } else {
-            None
-        };
-        if let Some((place, hint)) = nothing {
-            let message = format!("`{shown}` does nothing {place}");
-            self.diagnostics.push(Diagnostic::warning(message).at(&span).hint(hint));
-        }
-        if nothing.is_some() || self.overriding > 0 {
-            return None;
-        }
-        self.resets += usize::from(directive == Directive::Reset);
-        Some(directive)
-    }
-
     fn count(&mut self, nodes: usize, span: &Span) -> Result<(), Diagnostic> {
         self.nodes += nodes;
         if self.nodes + self.copied > MOST_NODES || self.text > MOST_TEXT {
@@ -378,15 +295,4 @@ fn trimmed(span: Span) -> Span {
     let text = span.text();
     let length = text.trim_end().len();
     if length == text.len() { span } else { span.part(0..length) }
-}
-
-/// The span of a scalar without the tag and the anchor in front of it.
-fn without_properties(span: &Span) -> Span {
-    let text = span.text();
-    let mut rest = text;
-    while rest.starts_with(['&', '!']) {
-        rest = rest.find(char::is_whitespace).map_or("", |end| rest[end..].trim_start());
-    }
-    // A value of nothing stands where its properties do.
-    if rest.is_empty() { span.clone() } else { span.part(text.len() - rest.len()..text.len()) }
 }

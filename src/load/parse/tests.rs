@@ -1,5 +1,5 @@
 use super::*;
-use crate::load::read;
+use crate::load::{read, scalar};
 
 /// The documents in a short form, `!reset` and `!override` as `-` and `=` in front of a value, and what was said.
 fn parsed(text: &str) -> (String, String) {
