@@ -207,6 +207,7 @@ fn a_value_knows_its_way() {
 fn what_the_specification_refuses_and_people_write() {
     trees(&[
         ("a:\n  b: [\n    c,\n    d\n]\ne: {\nf: g\n}\n", "{a:{b:['c' 'd']} e:{f:'g'}}"),
+        ("a:\n  b: [\n    c\n  ]\n  d: {\n    e: f\n  }\n", "{a:{b:['c'] d:{e:'f'}}}"),
         ("a:\n  b: \"c\n d\n\n  e\\\n  f\"\n", "{a:{b:'c d\nef'}}"),
         ("a:\tb\nc: \"d\"#e\nf: [g,#h\n  i]\n", "{a:'b' c:'d' f:['g' 'i']}"),
         ("a: [cat, -]\nb: \"it\\'s\"\n", "{a:['cat' '-'] b:'it's'}"),
