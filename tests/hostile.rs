@@ -88,7 +88,9 @@ fn bytes_that_are_no_text() {
     says("a: \"\\uD83D\\uDE00\"\n", "this is not YAML");
     says("\u{feff}a: 1\n", "no key `a`");
     says("a\x1b[31m: 1\n", "compose.yaml:1:");
-    says(b"\xff\xfea\0:\0", "not UTF-8");
+    says(b"\xff\xfea\0:\0", "no key `a`");
+    says(b"\xff\xfea\0:", "not UTF-16");
+    says(b"\xff\xfe\0\xd8", "not UTF-16");
     refused("\r\r\r: \r\x0b\x0c\u{85}\u{2028}");
 }
 

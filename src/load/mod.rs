@@ -33,7 +33,6 @@ mod include;
 mod interpolate;
 mod json_form;
 mod label_file;
-mod merge;
 mod normalize;
 #[cfg(test)]
 mod oracle;

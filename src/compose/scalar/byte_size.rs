@@ -63,10 +63,9 @@ impl Format for ByteSize {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let scalar = cx.string_or_number(node)?;
         let size = match scalar.kind {
-            ScalarKind::Int => untyped::integer(&scalar.text)
-                .and_then(|size| i64::try_from(size).ok())
-                .filter(|size| *size >= -1)
-                .map(Self),
+            ScalarKind::Int => {
+                untyped::integer(scalar).and_then(|size| i64::try_from(size).ok()).filter(|size| *size >= -1).map(Self)
+            }
             _ => Self::parse(&scalar.text),
         };
         if size.is_none() {

@@ -21,7 +21,7 @@ impl<const MIN: i64, const MAX: i64> Format for Int<MIN, MAX> {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let scalar = cx.string_or_number(node)?;
         let number = match scalar.kind {
-            ScalarKind::Int => untyped::integer(&scalar.text),
+            ScalarKind::Int => untyped::integer(scalar),
             ScalarKind::Float => match scalar.text.parse::<f64>() {
                 Ok(number) if number.is_finite() && number.abs() < 1e18 => {
                     if number.fract() != 0.0 {
@@ -80,7 +80,7 @@ impl Format for Decimal {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let scalar = cx.string_or_number(node)?;
         let number = match scalar.kind {
-            ScalarKind::Int => untyped::integer(&scalar.text).map(|number| number as f32),
+            ScalarKind::Int => untyped::integer(scalar).map(|number| number as f32),
             _ => scalar.text.parse::<f32>().ok(),
         };
         if number.is_none_or(|number| !number.is_finite()) {

@@ -102,7 +102,7 @@ impl Format for FileMode {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let scalar = cx.string_or_number(node)?;
         let mode = match scalar.kind {
-            ScalarKind::Int => untyped::integer(&scalar.text).and_then(|mode| u32::try_from(mode).ok()),
+            ScalarKind::Int => untyped::integer(scalar).and_then(|mode| u32::try_from(mode).ok()),
             _ => u32::from_str_radix(scalar.text.strip_prefix("0o").unwrap_or(&scalar.text), 8).ok(),
         };
         if mode.is_none() {
