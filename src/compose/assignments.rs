@@ -152,7 +152,14 @@ impl Format for Contexts {
     fn omitted(&self) -> bool {
         self.0.is_empty()
     }
-    fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        if let Value::Sequence(items) = &node.value {
+            for item in items {
+                if item.scalar().is_some_and(|scalar| !scalar.text.contains('=')) {
+                    cx.report(Diagnostic::error("a context in a list is written `NAME=WHERE`"), item);
+                }
+            }
+        }
         long(node)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {

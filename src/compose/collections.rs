@@ -195,12 +195,7 @@ impl<T: Format> Format for OneOrMany<T> {
             }
             _ => node,
         };
-        let mut node = T::canonical(node, cx);
-        if let Value::Sequence(nodes) = &mut node.value {
-            // What a variable made of nothing.
-            nodes.retain(|node| node.scalar().is_none_or(|scalar| !scalar.text.is_empty()));
-        }
-        node
+        T::canonical(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         T::merge(earlier, later, merger)

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Flag, Format, Int, Kept, Reader, Schemas, Span, mapping::mapping};
+use super::{Flag, Format, Kept, Reader, Schemas, Span, Truncated, mapping::mapping};
 use crate::{
     diagnostics::Diagnostic,
     load::tree::{Node, ScalarKind, Value},
@@ -18,7 +18,7 @@ mapping! {
         /// Time between two probes.
         refused interval: Span,
         /// How many probes fail before the service counts as unhealthy.
-        refused retries: Kept<Int<0>>,
+        refused retries: Kept<Truncated>,
         /// Time at the start in which a failure does not count.
         refused start_period: Span,
         /// Time between two probes during that time.

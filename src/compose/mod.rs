@@ -45,7 +45,8 @@ pub use port::{Port, Ports};
 pub use project::{Include, Project, schema};
 pub use resources::{Config, External, ExternalName, Ipam, IpamConfig, Model, Network, Secret, Volume};
 pub use scalar::{
-    ByteSize, Decimal, Flag, HostPath, Int, Pattern, PatternText, Span, StrictFlag, Text, TextOrNumber, Words,
+    ByteSize, Decimal, Flag, HostPath, Int, Pattern, PatternText, Span, StrictFlag, Text, TextOrNumber, Truncated,
+    Words,
 };
 pub use service::*;
 pub use untyped::{Extensions, Untyped};

@@ -40,8 +40,8 @@ mapping! {
     }
     rules {
         const NULLABLE: bool = true;
-        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            two_names(node, cx);
+        fn long(node: Node, cx: &mut Reader<'_>) -> Node {
+            renamed(node, cx)
         }
     }
 }
@@ -88,8 +88,10 @@ mapping! {
     }
     rules {
         const NULLABLE: bool = true;
+        fn long(node: Node, cx: &mut Reader<'_>) -> Node {
+            renamed(node, cx)
+        }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            two_names(node, cx);
             external(node, cx);
         }
         /// A local volume that is a bind mount has a path of the host.
@@ -137,8 +139,10 @@ mapping! {
         refused template_driver: Text,
     }
     rules {
+        fn long(node: Node, cx: &mut Reader<'_>) -> Node {
+            renamed(node, cx)
+        }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            two_names(node, cx);
             one_source(node, &["file", "environment", "content"], cx);
         }
     }
@@ -165,8 +169,10 @@ mapping! {
         refused template_driver: Text,
     }
     rules {
+        fn long(node: Node, cx: &mut Reader<'_>) -> Node {
+            renamed(node, cx)
+        }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            two_names(node, cx);
             one_source(node, &["file", "environment"], cx);
         }
     }
@@ -223,18 +229,34 @@ impl Format for External {
     }
 }
 
-/// A name in the way it was once written, beside the one of today.
-fn two_names(node: &Node, cx: &mut Reader<'_>) {
-    let old = node.entry("external").and_then(|external| external.value.entry("name"));
-    if let (Some(old), Some(new)) = (old, node.entry("name")) {
-        let what = cx.what();
-        cx.report(
-            Diagnostic::error(format!("{what} has two names"))
-                .label(&new.key_span, "the other one")
-                .hint("write `name:` and `external: true`"),
-            &old.value,
-        );
+/// A mapping in which the name of what is external stood below `external`, as it was once written.
+fn renamed(mut node: Node, cx: &mut Reader<'_>) -> Node {
+    let Some(external) = node.entry("external").map(|entry| entry.value.clone()) else { return node };
+    if external.entries().is_none() {
+        return node;
     }
+    if let Some(old) = external.entry("name") {
+        let what = cx.what();
+        let said = |node: &Node| node.scalar().is_some_and(|scalar| !scalar.text.is_empty());
+        match node.entry("name") {
+            Some(new) if said(&new.value) && said(&old.value) => cx.report(
+                Diagnostic::error(format!("{what} has two names"))
+                    .label(&new.key_span, "the other one")
+                    .hint("write `name:` and `external: true`"),
+                &old.value,
+            ),
+            Some(_) => {}
+            None => {
+                let obsolete = Diagnostic::warning(format!("{what} has its name in an obsolete place"));
+                cx.report(obsolete.hint("write `name:` and `external: true`"), &old.value);
+                node.put("name", old.value.clone());
+            }
+        }
+    }
+    if let Some(entry) = node.entry_mut("external") {
+        entry.value = external.flag(true);
+    }
+    node
 }
 
 /// What is not the project's cannot be described by it.

@@ -66,6 +66,15 @@ pub(crate) fn integer(scalar: &Scalar) -> Option<i128> {
     }
 }
 
+/// A number as YAML writes it, whole or not.
+pub(crate) fn float(scalar: &Scalar) -> Option<f64> {
+    match scalar::value(&scalar.text, scalar.kind) {
+        Typed::Int(number) => Some(number as f64),
+        Typed::Float(number) => Some(number),
+        _ => None,
+    }
+}
+
 /// A scalar where a text is wanted, as Compose puts it there.
 pub(crate) fn text(scalar: &Scalar) -> String {
     scalar::go_string(&scalar::value(&scalar.text, scalar.kind))

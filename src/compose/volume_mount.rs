@@ -118,6 +118,10 @@ mapping! {
             if node.entry("target").is_none() {
                 cx.report(Diagnostic::error("the volume has no `target`").hint("name the path in the container"), node);
             }
+            if self.r#type == Some(MountType::Bind) && self.source.as_ref().is_none_or(|source| source.0.is_empty()) {
+                let diagnostic = Diagnostic::error("a bind mount needs a `source`");
+                cx.report(diagnostic.hint("name the path on the host"), node);
+            }
         }
     }
 }
@@ -155,6 +159,18 @@ mapping! {
         works size: ByteSize,
         /// Permission bits of its root, in octal.
         works mode: TextOrNumber,
+    }
+    rules {
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            let Some(size) = node.entry("size").map(|entry| &entry.value) else { return };
+            let whole = |scalar: &Scalar| match scalar.kind {
+                ScalarKind::Int => !scalar.text.starts_with('-'),
+                kind => kind != ScalarKind::Float,
+            };
+            if !size.scalar().is_some_and(whole) && self.size.is_some() {
+                cx.report(Diagnostic::error("`size` is a whole number of bytes, or a text such as `64m`"), size);
+            }
+        }
     }
 }
 

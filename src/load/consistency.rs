@@ -1,6 +1,6 @@
 //! Phase 12, second half: every name that something refers to by is looked up, and what excludes each other is found.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::tree::{Node, Value};
 use crate::{
@@ -9,8 +9,10 @@ use crate::{
 };
 
 /// Looks up all names of the services that are wanted.
-pub(super) fn check(tree: &Node, project: &Project, diagnostics: &mut Diagnostics) {
-    let mut checker = Checker { tree, project, diagnostics };
+///
+/// `declared` has the names of all services, wanted or not.
+pub(super) fn check(tree: &Node, project: &Project, declared: &BTreeSet<String>, diagnostics: &mut Diagnostics) {
+    let mut checker = Checker { tree, project, declared, diagnostics };
     for (name, service) in services(project) {
         checker.service(name, service);
     }
@@ -41,6 +43,7 @@ fn find<'n>(tree: &'n Node, way: &[&str]) -> &'n Node {
 struct Checker<'a> {
     tree: &'a Node,
     project: &'a Project,
+    declared: &'a BTreeSet<String>,
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -164,7 +167,16 @@ impl<'a> Checker<'a> {
             }
             let optional = dependency.required.is_some_and(|required| !required.0.0);
             let way = ["services", name, "depends_on", other];
-            if optional {
+            if self.declared.contains(other) {
+                if !optional {
+                    self.push(
+                        Diagnostic::error(format!(
+                            "service `{name}` depends on `{other}`, whose profiles are not asked for"
+                        ))
+                        .hint(format!("ask for one of them with `--profile`, or set `required: false` for `{other}`")),
+                        &way,
+                    );
+                }
                 continue;
             }
             let message = format!("service `{name}` depends on `{other}`, which is not declared");

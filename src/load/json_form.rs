@@ -7,6 +7,10 @@ use serde_json::{Map, Value as Json, json};
 
 /// Adds what Docker Compose's own types print whether it is there or not.
 pub(super) fn complete(project: &mut Json) {
+    if let Json::Object(project) = project {
+        // Its JSON knows no models.
+        project.remove("models");
+    }
     each(project.get_mut("networks"), |network| {
         network.entry("ipam").or_insert_with(|| json!({}));
     });
@@ -26,17 +30,38 @@ pub(super) fn complete(project: &mut Json) {
             }
         }
         // Go's names of the fields, which its types give no others.
-        for list in service.get_mut("blkio_config").and_then(Json::as_object_mut).into_iter().flat_map(Map::values_mut)
-        {
+        let lists = service.get_mut("blkio_config").and_then(Json::as_object_mut).into_iter().flatten();
+        for (list_name, list) in lists {
             for device in list.as_array_mut().into_iter().flatten().filter_map(Json::as_object_mut) {
-                for (key, name) in [("path", "Path"), ("weight", "Weight"), ("rate", "Rate")] {
-                    if let Some(value) = device.remove(key) {
-                        device.insert(name.to_owned(), value);
-                    }
+                device.retain(|key, _| matches!(key.as_str(), "path" | "weight" | "rate"));
+                let number = if list_name.starts_with("weight") {
+                    ("weight", "Weight", json!(0))
+                } else {
+                    ("rate", "Rate", json!("0"))
+                };
+                for (key, name, none) in [("path", "Path", json!("")), number] {
+                    let value = device.remove(key).unwrap_or(none);
+                    device.insert(name.to_owned(), value);
                 }
             }
         }
     });
+}
+
+/// Doubles each `$`, so that what is printed says the same when it is read again.
+pub(super) fn escape(json: &mut Json) {
+    match json {
+        Json::String(text) if text.contains('$') => *text = text.replace('$', "$$"),
+        Json::Array(items) => items.iter_mut().for_each(escape),
+        Json::Object(entries) => {
+            entries.values_mut().for_each(escape);
+            if entries.keys().any(|key| key.contains('$')) {
+                *entries =
+                    std::mem::take(entries).into_iter().map(|(key, value)| (key.replace('$', "$$"), value)).collect();
+            }
+        }
+        _ => {}
+    }
 }
 
 fn each(all: Option<&mut Json>, mut change: impl FnMut(&mut Map<String, Json>)) {

@@ -131,6 +131,7 @@ impl Contents {
         let project = compose::Project::read(&self.tree, &mut Reader::new(&mut known).without_extensions());
         let mut json = serde_json::to_value(project)?;
         json_form::complete(&mut json);
+        json_form::escape(&mut json);
         Ok(json)
     }
 }
@@ -244,11 +245,12 @@ impl Place {
             return None;
         }
         consistency::cycles(&tree, &project, diagnostics);
+        let declared = project.services.iter().flat_map(|services| services.0.0.keys()).cloned().collect();
         let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
         if profiles::select(&mut tree, &profiles) {
             project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
         }
-        consistency::check(&tree, &project, diagnostics);
+        consistency::check(&tree, &project, &declared, diagnostics);
         if profiles::drop_unused(&mut tree, &project)
             | environment::fill(&mut tree, &self.variables, &options.directory, diagnostics)
         {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     interpolate::Interpolator,
-    tree::{Node, Value},
+    tree::{Node, ScalarKind, Value},
     variables::Variables,
 };
 use crate::{
@@ -39,7 +39,7 @@ pub(super) fn of(
         // Its mistakes are found once more, and reported, when the whole tree is filled in.
         Interpolator::new(variables).node(&mut node, &mut Diagnostics::new());
         return match &node.value {
-            Value::Scalar(scalar) if !node.is_null() => match scalar.text.parse() {
+            Value::Scalar(scalar) if scalar.kind == ScalarKind::String => match scalar.text.parse() {
                 Ok(name) => Some(name),
                 // As Compose does it, which people may not have meant.
                 Err(error) => match normalize(&scalar.text).parse::<ProjectName>() {
@@ -54,8 +54,12 @@ pub(super) fn of(
                     }
                 },
             },
-            // What it should have been is said when it is read.
-            _ => "unnamed".parse().ok(),
+            Value::Broken => None,
+            _ => {
+                let found = node.describe();
+                diagnostics.push(Diagnostic::error(format!("`name` takes a string, not {found}")).at(&node.span));
+                None
+            }
         };
     }
     let folder = directory.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();

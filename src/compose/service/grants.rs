@@ -41,6 +41,12 @@ mapping! {
         fn short_schemas() -> Vec<Json> {
             vec![json!({"type": "string"})]
         }
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            if self.source.as_ref().is_none_or(|source| source.0.is_empty()) && node.entries().is_some() {
+                let what = cx.what();
+                cx.report(Diagnostic::error(format!("an item of {what} has no `source`, which it needs")), node);
+            }
+        }
         fn identity(node: &Node) -> Option<String> {
             let text = |key: &str| Some(node.entry(key)?.value.scalar()?.text.to_string());
             text("target").or_else(|| text("source").map(|source| format!("\0{source}")))

@@ -137,6 +137,9 @@ impl Format for Gpus {
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         List::<GpuRequest>::merge(earlier, later, merger)
     }
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
+        List::<GpuRequest>::settle(node, folder);
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         match &node.value {
             Value::Sequence(_) => List::read(node, cx).map(Self),
