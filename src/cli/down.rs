@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     diagnostics::Failure,
-    load,
+    load::{self, LoadOptions},
     model::ContainerState,
     supervisor::{Event, Request},
 };
@@ -35,7 +35,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     }
     let (name, volumes) = if args.volumes {
         // Whether all of the file could be run is of no interest any more.
-        let contents = load::contents(&options(&words, settings)?)?;
+        let all = LoadOptions { profiles: vec!["*".to_owned()], ..options(&words, settings)? };
+        let contents = load::contents(&all)?;
         settings.printer.diagnostics(&contents.warnings);
         let declared = contents.project.volumes.into_iter().flat_map(|volumes| volumes.0.into_keys());
         (contents.name, declared.filter_map(|name| name.parse().ok()).collect())

@@ -105,7 +105,9 @@ pub(crate) fn read<T: Mapping>(node: &Node, cx: &mut Reader<'_>) -> Option<T> {
                     continue;
                 }
                 if T::EXTENSIBLE && entry.key.starts_with("x-") {
-                    value.extend(&entry.key, &entry.value);
+                    if cx.at_top() || !cx.without_extensions {
+                        value.extend(&entry.key, &entry.value);
+                    }
                 } else {
                     unknown::<T>(entry, cx);
                 }
@@ -209,7 +211,7 @@ macro_rules! mapping {
         pub struct $name {
             $(
                 $(#[doc = $field_doc])*
-                #[serde(skip_serializing_if = "Option::is_none")]
+                #[serde(skip_serializing_if = "crate::compose::omitted")]
                 pub $field: Option<$type>,
             )*
             $(

@@ -37,7 +37,7 @@ mod volume_mount;
 
 pub use assignments::{Contexts, Environment, Labels};
 pub use build::{Build, Context, FlagText, Hook, Ssh};
-pub use collections::{Distinct, List, Map, Named, Nullable, OneOrMany, Set};
+pub use collections::{Distinct, Kept, List, Map, Named, Nullable, OneOrMany, Set};
 pub use deploy::*;
 pub use develop::*;
 pub use extra_hosts::ExtraHosts;
@@ -47,13 +47,14 @@ pub use project::{Include, Project, schema};
 pub use resources::{Config, External, ExternalName, Ipam, IpamConfig, Model, Network, Secret, Volume};
 pub(crate) use scalar::not_a_size;
 pub use scalar::{
-    ByteSize, Decimal, Flag, HostPath, Int, Pattern, PatternText, Span, StrictFlag, Text, TextOrNumber, Words,
+    ByteSize, Decimal, Flag, HostPath, Int, Pattern, PatternText, Span, StrictFlag, Text, TextOrNumber, Truncated,
+    Words,
 };
 pub use service::*;
 pub use untyped::{Extensions, Untyped};
 pub use volume_mount::*;
 
-pub(crate) use format::{Field, Folder, Format, Group, Keys, Support};
+pub(crate) use format::{Field, Folder, Format, Group, Keys, Support, omitted};
 pub(crate) use mapping::Mapping;
 pub(crate) use merger::Merger;
 pub(crate) use reader::{Reader, located, located_key};

@@ -12,11 +12,23 @@ pub(crate) struct Reader<'a> {
     diagnostics: &'a mut Diagnostics,
     /// Keys from the root to the value that is being read.
     path: Vec<Arc<str>>,
+    /// Keys that begin with `x-` are left out, but at the top level.
+    pub(super) without_extensions: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(diagnostics: &'a mut Diagnostics) -> Self {
-        Self { diagnostics, path: Vec::new() }
+        Self { diagnostics, path: Vec::new(), without_extensions: false }
+    }
+
+    /// Leaves out keys that begin with `x-`, but at the top level.
+    pub(crate) fn without_extensions(self) -> Self {
+        Self { without_extensions: true, ..self }
+    }
+
+    /// True at the top level.
+    pub(crate) fn at_top(&self) -> bool {
+        self.path.is_empty()
     }
 
     /// Does something to the value of a key.

@@ -31,6 +31,7 @@ mod extends;
 mod files;
 mod include;
 mod interpolate;
+mod json_form;
 mod label_file;
 mod normalize;
 #[cfg(test)]
@@ -55,7 +56,7 @@ pub(crate) mod words;
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub use discover::discover;
-pub(crate) use paths::resolve_path;
+pub(crate) use paths::{has_drive, resolve_path};
 
 use crate::{
     compose::{self, Format, Reader},
@@ -118,6 +119,21 @@ pub struct Contents {
     /// Warnings, in file order.
     pub warnings: Diagnostics,
     tree: Node,
+}
+
+impl Contents {
+    /// The project as Docker Compose prints it in JSON.
+    ///
+    /// # Errors
+    /// When a value cannot be said in JSON, such as a number that is none.
+    pub fn json(&self) -> Result<serde_json::Value, serde_json::Error> {
+        let mut known = Diagnostics::new();
+        let project = compose::Project::read(&self.tree, &mut Reader::new(&mut known).without_extensions());
+        let mut json = serde_json::to_value(project)?;
+        json_form::complete(&mut json);
+        json_form::escape(&mut json);
+        Ok(json)
+    }
 }
 
 /// Reads the files of a stack that is to be run.
@@ -223,14 +239,25 @@ impl Place {
             return None;
         }
         if !options.no_normalize {
-            normalize::normalize(&mut tree, name.as_str());
+            normalize::normalize(&mut tree, name.as_str(), &self.variables);
         }
-        let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
-        profiles::select(&mut tree, &profiles, diagnostics);
-        environment::fill(&mut tree, &self.variables, &options.directory, diagnostics);
         normalize::always(&mut tree, name.as_str());
-        let project = compose::Project::read(&tree, &mut Reader::new(diagnostics))?;
-        consistency::check(&tree, &project, diagnostics);
+        let mut project = compose::Project::read(&tree, &mut Reader::new(diagnostics))?;
+        if diagnostics.has_errors() {
+            return None;
+        }
+        consistency::cycles(&tree, &project, diagnostics);
+        let declared = project.services.iter().flat_map(|services| services.0.0.keys()).cloned().collect();
+        let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
+        if profiles::select(&mut tree, &profiles) {
+            project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
+        }
+        consistency::check(&tree, &project, &declared, diagnostics);
+        if profiles::drop_unused(&mut tree, &project)
+            | environment::fill(&mut tree, &self.variables, &options.directory, diagnostics)
+        {
+            project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
+        }
         Some(Contents {
             project,
             name,

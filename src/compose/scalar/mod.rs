@@ -11,6 +11,6 @@ pub use byte_size::ByteSize;
 pub(crate) use byte_size::not_a_size;
 pub use duration::Span;
 pub use flag::{Flag, StrictFlag};
-pub use number::{Decimal, Int};
+pub use number::{Decimal, Int, Truncated};
 pub use text::{HostPath, Pattern, PatternText, Text, TextOrNumber};
 pub use words::Words;

@@ -11,16 +11,9 @@ pub(super) fn check(cx: &mut Context<'_>, name: &ServiceName, service: &Service,
     names_of_the_host(cx, service, at);
 }
 
-/// Networks and ports want a network namespace of the service's own.
+/// Ports want a network namespace of the service's own.
 fn network(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at: Cursor<'_>) {
     let Some(mode) = at.get("network_mode") else { return };
-    if let Some(networks) = at.get("networks").filter(|networks| !networks.is_implied())
-        && networks.entries().next().is_some()
-    {
-        let both = Diagnostic::error(format!("service `{name}` has both `network_mode` and `networks`"));
-        let both = networks.at_key(both).label(mode.key_span(), "with its network chosen here");
-        cx.push(both.hint("remove one of the two"));
-    }
     let hint = match &service.network_mode {
         NamespaceMode::Private => return,
         NamespaceMode::Host => "remove `ports`: on the network of the host every port is reachable".to_owned(),

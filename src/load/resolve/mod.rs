@@ -58,7 +58,7 @@ impl Context<'_> {
 
     /// The service of that name, if it is one that can be run.
     fn service(&self, name: &str) -> Option<ServiceName> {
-        let service = self.project.services.as_ref()?.0.get(name)?;
+        let service = self.project.services.as_ref()?.0.0.get(name)?;
         if service.program.provider.is_some() { None } else { name.parse().ok() }
     }
 
@@ -84,7 +84,7 @@ pub(super) fn resolve(
 ) -> Option<Parts> {
     let root = Cursor::root(tree);
     let services = root.get("services");
-    if project.services.as_ref().is_none_or(|services| services.0.is_empty()) {
+    if project.services.as_ref().is_none_or(|services| services.0.0.is_empty()) {
         if !diagnostics.has_errors() {
             let missing = Diagnostic::error("no service is declared").hint("declare at least one under `services:`");
             diagnostics.push(match services {
@@ -103,7 +103,7 @@ pub(super) fn resolve(
         volumes: names(&mut cx, root.get("volumes")),
     };
     for (name, at) in services.iter().flat_map(|services| services.entries()) {
-        let Some(service) = project.services.as_ref().and_then(|services| services.0.get(name)) else { continue };
+        let Some(service) = project.services.as_ref().and_then(|services| services.0.0.get(name)) else { continue };
         let Some(name) = valid(&mut cx, name, at) else { continue };
         if let Some(service) = service::lower(&mut cx, &name, service, at) {
             parts.services.insert(name, service);

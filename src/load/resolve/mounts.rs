@@ -19,28 +19,36 @@ use crate::{
 
 /// All mounts of a service, in file order; no two at one target.
 pub(super) fn lower(cx: &mut Context<'_>, name: &ServiceName, storage: &Storage, at: Cursor<'_>) -> Vec<Mount> {
-    let mut found: Vec<(Mount, Cursor<'_>)> = Vec::new();
+    // Each with its target as it is spelt.
+    let mut found: Vec<(Mount, &str, Cursor<'_>)> = Vec::new();
     for (key, at) in at.entries() {
         match (key, &storage.volumes, &storage.tmpfs) {
-            ("volumes", Some(volumes), _) => {
-                found.extend(at.items(&volumes.0).filter_map(|(volume, at)| Some((one(cx, volume, at)?, at))));
-            }
-            ("tmpfs", _, Some(tmpfs)) => {
-                found.extend(at.items(&tmpfs.0.0).filter_map(|(text, at)| Some((tmpfs::lower(cx, &text.0, at)?, at))));
-            }
+            ("volumes", Some(volumes), _) => found.extend(at.items(&volumes.0).filter_map(|(volume, at)| {
+                let target = volume.target.as_ref()?;
+                Some((one(cx, volume, &target.0, at)?, target.0.as_str(), at))
+            })),
+            ("tmpfs", _, Some(tmpfs)) => found.extend(at.items(&tmpfs.0.0).filter_map(|(text, at)| {
+                let target = text.0.split(':').next().unwrap_or_default();
+                Some((tmpfs::lower(cx, &text.0, at)?, target, at))
+            })),
             _ => {}
         }
     }
-    let mut targets: HashMap<PathBuf, &Span> = HashMap::new();
+    let mut targets: HashMap<PathBuf, (&str, &Span)> = HashMap::new();
     let mut mounts = Vec::with_capacity(found.len());
-    for (mount, at) in found {
-        if let Some(first) = targets.get(&mount.target) {
-            let twice = format!("service `{name}` mounts two things at `{}`", mount.target.display());
-            cx.push(at.here(Diagnostic::error(twice)).label(first, "the first one"));
-            continue;
+    for (mount, spelt, at) in found {
+        match targets.get(&mount.target) {
+            None => {
+                targets.insert(mount.target.clone(), (spelt, at.span()));
+                mounts.push(mount);
+            }
+            // It has been reported.
+            Some((same, _)) if *same == spelt => {}
+            Some((_, first)) => {
+                let twice = format!("service `{name}` mounts two things at `{}`", mount.target.display());
+                cx.push(at.here(Diagnostic::error(twice)).label(first, "the first one"));
+            }
         }
-        targets.insert(mount.target.clone(), at.span());
-        mounts.push(mount);
     }
     mounts
 }
@@ -73,8 +81,8 @@ pub(super) fn host_path(cx: &mut Context<'_>, text: &str, at: Cursor<'_>) -> Opt
     None
 }
 
-fn one(cx: &mut Context<'_>, volume: &VolumeMount, at: Cursor<'_>) -> Option<Mount> {
-    let target = target(cx, &volume.target.as_ref()?.0, at.at("target"))?;
+fn one(cx: &mut Context<'_>, volume: &VolumeMount, target: &str, at: Cursor<'_>) -> Option<Mount> {
+    let target = self::target(cx, target, at.at("target"))?;
     let read_only = volume.read_only.is_some_and(|read_only| read_only.0);
     let path = volume.source.as_ref().map(|source| source.0.as_str());
     let wrong = |cx: &mut Context<'_>, diagnostic: Diagnostic| {

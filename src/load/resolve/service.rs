@@ -40,7 +40,7 @@ pub(super) fn lower(
         ipc: modes.ipc,
         pid: modes.pid,
         uts: modes.uts,
-        init: program.init.is_some_and(|init| init.0),
+        init: program.init.is_some_and(|init| init.0.0),
         read_only: storage.read_only.is_some_and(|read_only| read_only.0),
         stop_signal: stop_signal(cx, lifecycle, at).unwrap_or_default(),
         stop_grace_period: lifecycle.stop_grace_period.map_or(Service::DEFAULT_STOP_GRACE_PERIOD, |span| span.0),
