@@ -106,10 +106,8 @@ fn one(cx: &mut Context<'_>, volume: &VolumeMount, target: &str, at: Cursor<'_>)
             // The long form makes folders as the short one does since Compose 2.
             create_host_path: volume.bind.as_ref().and_then(|bind| bind.create_host_path).is_none_or(|create| create.0),
         }),
-        (MountType::Bind, None) => {
-            let missing = at.here(Diagnostic::error("a bind mount needs a `source`"));
-            return wrong(cx, missing.hint("name the path on the host"));
-        }
+        // It has been reported.
+        (MountType::Bind, None) => return None,
         (MountType::Volume, None) => MountSource::Volume(model::VolumeMount { volume: None, read_only }),
         (MountType::Volume, Some("")) => {
             return wrong(cx, at.at("source").here(Diagnostic::error("the source of the volume is empty")));

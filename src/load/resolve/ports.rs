@@ -51,10 +51,7 @@ fn one(cx: &mut Context<'_>, port: &compose::Port, at: Cursor<'_>) -> Option<Por
     };
     let host_ip = match port.host_ip.as_ref().map(|ip| ip.0.as_str()) {
         None | Some("") => None,
-        Some(ip) => match ip.parse::<IpAddr>() {
-            Ok(ip) => Some(ip),
-            Err(_) => return wrong(cx, "host_ip", format!("`{ip}` is not an IP address"), ""),
-        },
+        Some(ip) => Some(ip.parse::<IpAddr>().ok()?),
     };
     let published = match port.published.as_ref().map(|published| published.0.as_str()) {
         // Which of a range is taken cannot be chosen yet, which has been said.

@@ -66,7 +66,8 @@ pub(super) fn has_command(cx: &mut Context<'_>, name: &ServiceName, program: &Pr
     let misspelt = at.entries().any(|(key, _)| {
         !key.starts_with("x-") && suggest(key, ["command", "entrypoint"]).is_some_and(|meant| meant != key)
     });
-    if misread || misspelt || (image && !cx.refusals.allowed()) {
+    let wanting = image && (!cx.refusals.allowed() || program.rootfs.is_none());
+    if misread || misspelt || wanting {
         return;
     }
     let nothing = Diagnostic::error(format!("service `{name}` has no command"));
