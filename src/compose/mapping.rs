@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use super::{Field, Folder, Format, Merger, Reader, Schemas, Support, Visited};
+use super::{Field, Folder, Merger, Reader, Schemas, Support, Visited};
 use crate::{
     diagnostics::Diagnostic,
     load::tree::{Entry, Node, Value},

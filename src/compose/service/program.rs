@@ -7,7 +7,7 @@ use super::super::{
     Schemas, Set, Text, TextOrNumber, Untyped, Visited, Words,
     mapping::{made_of, mapping},
 };
-use crate::load::tree::{Entry, Node, Scalar, ScalarKind, Value};
+use crate::load::tree::{Node, ScalarKind, Value};
 
 mapping! {
     /// What runs.
