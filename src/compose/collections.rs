@@ -239,12 +239,11 @@ fn settle_values(node: &mut Node, folder: &Folder<'_>, change: fn(&mut Node, &Fo
     }
 }
 
-impl<T: Format> Named<T> {
-    const PATTERN: &'static str = "^[a-zA-Z0-9._-]+$";
+/// What a name looks like.
+const NAME_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
 
-    fn is_name(text: &str) -> bool {
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-    }
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 impl<T: Format> Format for Named<T> {
@@ -267,7 +266,7 @@ impl<T: Format> Format for Named<T> {
         };
         let mut named = BTreeMap::new();
         for entry in entries {
-            if !Self::is_name(&entry.key) {
+            if !is_name(&entry.key) {
                 let place = Node::new(entry.key_span.clone(), Value::Sequence(Vec::new()));
                 let what = cx.what();
                 cx.report(
@@ -285,7 +284,7 @@ impl<T: Format> Format for Named<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({
             "type": "object",
-            "patternProperties": {Self::PATTERN: T::schema(schemas)},
+            "patternProperties": {NAME_PATTERN: T::schema(schemas)},
             "additionalProperties": false,
         })
     }

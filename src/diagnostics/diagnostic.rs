@@ -123,6 +123,11 @@ impl Diagnostics {
         self.hint = Some(hint);
     }
 
+    /// Whether there are so many that those to come are only counted: where they are need not be looked up.
+    pub fn is_full(&self) -> bool {
+        self.list.len() >= MOST_KEPT
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

@@ -234,25 +234,20 @@ impl Place {
             above: &[],
         };
         let mut tree = group.load(&mut sources, diagnostics)?;
-        let name = name?;
-        if diagnostics.has_errors() {
-            return None;
-        }
+        // A project without a name is read to the end all the same, for its other mistakes.
+        let shown = name.as_ref().map_or("unnamed", ProjectName::as_str);
         if !options.no_normalize {
-            normalize::normalize(&mut tree, name.as_str(), &self.variables);
+            normalize::normalize(&mut tree, shown, &self.variables);
         }
-        normalize::always(&mut tree, name.as_str());
+        normalize::always(&mut tree, shown);
         let mut project = compose::Project::read(&tree, &mut Reader::new(diagnostics))?;
-        if diagnostics.has_errors() {
-            return None;
-        }
         consistency::cycles(&tree, &project, diagnostics);
-        let declared = project.services.iter().flat_map(|services| services.0.0.keys()).cloned().collect();
+        let all_services = consistency::names(&tree, "services");
         let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
         if profiles::select(&mut tree, &profiles) {
             project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
         }
-        consistency::check(&tree, &project, &declared, diagnostics);
+        consistency::check(&tree, &project, &all_services, diagnostics);
         if profiles::drop_unused(&mut tree, &project)
             | environment::fill(&mut tree, &self.variables, &options.directory, diagnostics)
         {
@@ -260,7 +255,7 @@ impl Place {
         }
         Some(Contents {
             project,
-            name,
+            name: name?,
             directory: self.directory,
             files: self.files,
             warnings: Diagnostics::new(),

@@ -4,8 +4,8 @@ use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        Distinct, ExtraHosts, Folder, Format, Keys, Map, Merger, Named, Nullable, OneOrMany, Ports, Reader, Schemas,
-        Set, Text, TextOrNumber, Truncated, Visitor, choice::choice, mapping::mapping,
+        Distinct, ExtraHosts, Format, Keys, Map, Merger, Named, Nullable, OneOrMany, Ports, Reader, Schemas, Set, Text,
+        TextOrNumber, Truncated, Visitor, choice::choice, mapping::mapping,
     },
     lifecycle::{by_name, no_names, twice},
 };

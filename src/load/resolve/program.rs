@@ -21,12 +21,12 @@ pub(super) fn words(words: Option<&Words>) -> Option<Vec<String>> {
 /// Variables that have a value.
 pub(super) fn environment(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> BTreeMap<String, String> {
     let mut environment = BTreeMap::new();
-    for (name, value) in program.environment.iter().flat_map(|environment| &environment.0) {
+    for (name, at) in at.get("environment").into_iter().flat_map(Cursor::entries) {
+        let value = program.environment.as_ref().and_then(|environment| environment.0.get(name)?.as_deref());
         if name.is_empty() || name.contains('=') {
-            let wrong = Diagnostic::error(format!("`{name}` is not the name of a variable"));
-            cx.push(at.at("environment").at(name).at_key(wrong));
+            cx.push(at.at_key(Diagnostic::error(format!("`{name}` is not the name of a variable"))));
         } else if let Some(value) = value {
-            environment.insert(name.clone(), value.clone());
+            environment.insert(name.to_owned(), value.to_owned());
         }
     }
     environment
