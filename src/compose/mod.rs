@@ -25,6 +25,7 @@ mod merger;
 mod port;
 mod project;
 mod reader;
+mod reference;
 mod resources;
 mod scalar;
 mod schemas;
@@ -44,6 +45,7 @@ pub use extra_hosts::ExtraHosts;
 pub use healthcheck::{Healthcheck, Probe};
 pub use port::{Port, Ports};
 pub use project::{Include, Project, schema};
+pub use reference::reference;
 pub use resources::{Config, External, ExternalName, Ipam, IpamConfig, Model, Network, Secret, Volume};
 pub(crate) use scalar::not_a_size;
 pub use scalar::{
