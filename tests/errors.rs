@@ -24,7 +24,7 @@ fn an_unknown_dependency_is_shown_where_it_stands() {
     assert_eq!(
         output.stderr,
         "error: service `web` depends on `databse`, which is not declared\n \
-         --> stack.yaml:5:18\n  |\n5 |     depends_on: [databse]\n  |                  ^^^^^^^\nhint: did you mean `database`?\n"
+         --> stack.yaml:6:18\n  |\n6 |     depends_on: [databse]\n  |                  ^^^^^^^\nhint: did you mean `database`?\n"
     );
 }
 
@@ -41,7 +41,7 @@ fn a_cycle_is_shown_as_its_path() {
 fn an_unknown_key_is_an_error_with_file_line_and_column() {
     needs!(Need::Namespaces);
     let output = wrong("services:\n  web:\n    rootfs: host\n    command: x\n    enviroment: {}\n").code(3);
-    let _ = output.stderr_has("`enviroment`").stderr_has("stack.yaml:5:5").stderr_has("did you mean `environment`?");
+    let _ = output.stderr_has("`enviroment`").stderr_has("stack.yaml:6:5").stderr_has("did you mean `environment`?");
 }
 
 #[test]

@@ -205,7 +205,7 @@ fn the_end_of_a_replaced_container_says_nothing_of_its_successor() {
     // What the first process leaves behind has the host's pids and a session of its own, and keeps the log pipe open.
     let yaml = |value: &str| {
         format!(
-            r#"services: {{web: {{pid: host, environment: {{A: '{value}'}}, command: [sh, -c, "setsid sh -c 'echo orphan $$$$; exec sleep 100000' & exec sleep infinity"]}}}}"#
+            r#"services: {{web: {{rootfs: host, pid: host, environment: {{A: '{value}'}}, command: [sh, -c, "setsid sh -c 'echo orphan $$$$; exec sleep 100000' & exec sleep infinity"]}}}}"#
         )
     };
     let orphan = |stack: &Stack| -> i32 {

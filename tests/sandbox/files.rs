@@ -287,7 +287,7 @@ fn set_user_id_programs_gain_nothing_outside() {
 fn a_new_volume_belongs_to_whoever_the_service_runs_as() {
     needs!(Need::Ids);
     let stack = Stack::new(
-        "services: {web: {user: nobody, command: [sleep, infinity], volumes: ['data:/data', '/anonymous']}}\nvolumes: {data: {}}",
+        "services: {web: {rootfs: host, user: nobody, command: [sleep, infinity], volumes: ['data:/data', '/anonymous']}}\nvolumes: {data: {}}",
     );
     stack.up();
     stack.sh("web", "touch /data/kept /anonymous/x");

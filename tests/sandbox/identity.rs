@@ -68,9 +68,9 @@ fn entrypoint_and_command_are_one_command_line() {
     let stack = Stack::new(
         r#"
 services:
-  both: {entrypoint: [printf, "%s|"], command: ["a b", c, ""]}
+  both: {rootfs: host, entrypoint: [printf, "%s|"], command: ["a b", c, ""]}
   string: {rootfs: host, command: echo "a b"  'c  d'}
-  alone: {entrypoint: [echo, just this]}
+  alone: {rootfs: host, entrypoint: [echo, just this]}
 "#,
     );
     stack.up();

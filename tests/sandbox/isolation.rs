@@ -40,7 +40,7 @@ fn the_program_is_pid_1_and_sees_only_its_own_processes() {
 fn init_is_pid_1_and_collects_orphans() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        r#"services: {web: {init: true, command: [sh, -c, "echo $$$$; (sleep 0.01 & sleep 0.01 & sleep 0.01 &); exec sleep infinity"]}}"#,
+        r#"services: {web: {rootfs: host, init: true, command: [sh, -c, "echo $$$$; (sleep 0.01 & sleep 0.01 & sleep 0.01 &); exec sleep infinity"]}}"#,
     );
     stack.up();
     let own: u32 = stack.log_with("web", "\n").trim().parse().expect("a pid");
