@@ -149,10 +149,19 @@ impl Diagnostics {
     }
 
     /// Puts them in file order: those without a place first, else by file, place and the order in which they were found.
+    /// What was found twice, as in a file that is read alone and again with others, is said once.
     pub fn sort(&mut self) {
         self.list.sort_by_key(|diagnostic| {
             diagnostic.span.as_ref().map(|span| (span.file().order(), span.bytes().start, span.bytes().end))
         });
+        let mut kept: Vec<Diagnostic> = Vec::with_capacity(self.list.len());
+        for diagnostic in self.list.drain(..) {
+            let same_place = kept.iter().rev().take_while(|other| other.span == diagnostic.span);
+            if !same_place.into_iter().any(|other| *other == diagnostic) {
+                kept.push(diagnostic);
+            }
+        }
+        self.list = kept;
     }
 
     /// The text of all of them for people, an empty line between two.
