@@ -13,7 +13,7 @@ use crate::{
     load::tree::{Node, Scalar, ScalarKind, Value},
 };
 
-/// Ports of one list, ranges expanded.
+/// Ports of a whole file, ranges expanded.
 const MOST_PORTS: usize = 1 << 17;
 
 mapping! {
@@ -76,11 +76,14 @@ impl Format for Ports {
             for item in std::mem::take(items) {
                 match item.scalar() {
                     Some(scalar) if scalar.kind != ScalarKind::Bool => match short(scalar, &item) {
-                        Ok(more) if ports.len() + more.len() > MOST_PORTS => {
+                        Ok(more) if cx.ports + more.len() > MOST_PORTS => {
                             cx.report(Diagnostic::error(format!("more than {MOST_PORTS} ports are listed")), &item);
                             break;
                         }
-                        Ok(more) => ports.extend(more),
+                        Ok(more) => {
+                            cx.ports += more.len();
+                            ports.extend(more);
+                        }
                         Err(problem) => {
                             cx.report(
                                 Diagnostic::error(format!("`{}` is not a port mapping: {problem}", scalar.text)),

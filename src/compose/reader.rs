@@ -14,11 +14,13 @@ pub(crate) struct Reader<'a> {
     path: Vec<Arc<str>>,
     /// Keys that begin with `x-` are left out, but at the top level.
     pub(super) without_extensions: bool,
+    /// Ports that short forms have been short for.
+    pub(super) ports: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(diagnostics: &'a mut Diagnostics) -> Self {
-        Self { diagnostics, path: Vec::new(), without_extensions: false }
+        Self { diagnostics, path: Vec::new(), without_extensions: false, ports: 0 }
     }
 
     /// Leaves out keys that begin with `x-`, but at the top level.
