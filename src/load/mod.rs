@@ -37,7 +37,7 @@ mod normalize;
 #[cfg(test)]
 mod oracle;
 mod parse;
-mod paths;
+pub(crate) mod paths;
 mod place;
 mod profiles;
 mod project_name;
@@ -68,7 +68,6 @@ use paths::display;
 use place::Place;
 use sources::Sources;
 use tree::Node;
-use variables::Variables;
 
 /// What to load, all of it settled by the caller.
 #[derive(Debug, Clone, Default)]
@@ -91,6 +90,8 @@ pub struct LoadOptions {
     pub no_interpolate: bool,
     /// Nothing is added that is not written.
     pub no_normalize: bool,
+    /// What cannot be done yet is left out, with a warning, when the project is to be run.
+    pub allow_unsupported: bool,
     /// The environment of the caller: variables of the file and of services come from here.
     pub environment: BTreeMap<String, String>,
 }
@@ -118,7 +119,6 @@ pub struct Contents {
     /// Warnings, in file order.
     pub warnings: Diagnostics,
     tree: Node,
-    variables: Variables,
 }
 
 impl Contents {
@@ -141,14 +141,16 @@ impl Contents {
 /// # Errors
 /// All mistakes of the files, in file order, the warnings between them.
 pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
-    let contents = contents(options)?;
-    let mut diagnostics = contents.warnings;
-    let variables = contents.variables.values();
-    let surroundings = resolve::Surroundings { directory: &contents.directory, variables: &variables };
-    let parts = resolve::resolve(&contents.tree, &surroundings, &mut diagnostics);
+    let mut diagnostics = Diagnostics::new();
+    let place = Place::of(options, &mut diagnostics)?;
+    let resolved = place.contents(options, &mut diagnostics).and_then(|contents| {
+        let (project, tree) = (&contents.project, &contents.tree);
+        let parts = resolve::resolve(project, tree, options.allow_unsupported, &mut diagnostics)?;
+        Some((contents, parts))
+    });
     diagnostics.sort();
-    match parts {
-        Some(parts) if !diagnostics.has_errors() => Ok(Loaded {
+    match resolved {
+        Some((contents, parts)) if !diagnostics.has_errors() => Ok(Loaded {
             project: model::Project {
                 name: contents.name,
                 directory: contents.directory,
@@ -258,7 +260,6 @@ impl Place {
             files: self.files,
             warnings: Diagnostics::new(),
             tree,
-            variables: self.variables,
         })
     }
 }

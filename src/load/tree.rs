@@ -35,6 +35,8 @@ pub(crate) enum Step {
     Extends(Span),
     /// `include:`, standing here.
     Include(Span),
+    /// It is nowhere written, and follows from what is.
+    Implied,
 }
 
 /// Where the value of a variable was set.
@@ -139,6 +141,23 @@ impl Node {
         }
     }
 
+    /// The same, and nowhere written: it follows from what is.
+    pub(crate) fn implied(mut self) -> Self {
+        self.came(&Step::Implied);
+        self
+    }
+
+    pub(crate) fn is_implied(&self) -> bool {
+        let mut via = self.via.as_deref();
+        while let Some(step) = via {
+            if matches!(step.step, Step::Implied) {
+                return true;
+            }
+            via = step.before.as_deref();
+        }
+        false
+    }
+
     /// Says in a diagnostic where this value was written, and which aliases and merge keys of the file brought it to where
     /// it counts.
     pub(crate) fn locate(&self, diagnostic: Diagnostic) -> Diagnostic {
@@ -148,7 +167,7 @@ impl Node {
             diagnostic = match step {
                 Step::Alias(at) => diagnostic.label(at, "used here by the alias"),
                 Step::MergeKey(at) => diagnostic.label(at, "merged in here"),
-                Step::Variable(..) | Step::Extends(_) | Step::Include(_) => diagnostic,
+                Step::Variable(..) | Step::Extends(_) | Step::Include(_) | Step::Implied => diagnostic,
             };
             via = before.as_deref();
         }
