@@ -71,6 +71,10 @@ impl Format for Ports {
         self.0.omitted()
     }
     fn canonical(mut node: Node, cx: &mut Reader<'_>) -> Node {
+        if cx.ports > MOST_PORTS {
+            // Said once; expanding further ranges would only cost time.
+            return node.with_value(Value::Broken);
+        }
         if let Value::Sequence(items) = &mut node.value {
             let mut ports = Vec::with_capacity(items.len());
             for item in std::mem::take(items) {
@@ -78,6 +82,7 @@ impl Format for Ports {
                     Some(scalar) if scalar.kind != ScalarKind::Bool => match short(scalar, &item) {
                         Ok(more) if cx.ports + more.len() > MOST_PORTS => {
                             cx.report(Diagnostic::error(format!("more than {MOST_PORTS} ports are listed")), &item);
+                            cx.ports += more.len();
                             break;
                         }
                         Ok(more) => {
