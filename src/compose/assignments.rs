@@ -22,9 +22,16 @@ pub struct Labels(pub BTreeMap<String, String>);
 pub struct Environment(pub BTreeMap<String, Option<String>>);
 
 /// The mapping that a list is short for; left alone if an item cannot be read, so that reading says so.
-fn long(node: Node) -> Node {
+fn long(node: Node, cx: &Reader<'_>) -> Node {
     let Value::Sequence(items) = &node.value else { return node };
     if !items.iter().all(|item| item.scalar().is_some_and(|scalar| scalar.kind == ScalarKind::String)) {
+        return node;
+    }
+    let unnamed = |item: &Node| {
+        cx.undecided(item) && item.scalar().is_some_and(|scalar| scalar.text.split('=').next().unwrap_or("").contains('$'))
+    };
+    if items.iter().any(unnamed) {
+        // Variables are filled in in items and not in keys.
         return node;
     }
     // The last of several with one name counts.
@@ -107,8 +114,8 @@ fn schema(schemas: &mut Schemas) -> Json {
 }
 
 impl Format for Labels {
-    fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
-        long(node)
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        long(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merge(earlier, later, merger)
@@ -123,8 +130,8 @@ impl Format for Labels {
 }
 
 impl Format for Environment {
-    fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
-        long(node)
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        long(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merge(earlier, later, merger)
@@ -143,8 +150,8 @@ impl Format for Environment {
 pub struct Contexts(pub BTreeMap<String, String>);
 
 impl Format for Contexts {
-    fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
-        long(node)
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        long(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merge(earlier, later, merger)

@@ -61,6 +61,9 @@ pub struct Ports(pub Set<Port>);
 
 impl Format for Ports {
     fn canonical(mut node: Node, cx: &mut Reader<'_>) -> Node {
+        if cx.undecided(&node) {
+            return node;
+        }
         if let Value::Sequence(items) = &mut node.value {
             let mut ports = Vec::with_capacity(items.len());
             for item in std::mem::take(items) {
@@ -116,14 +119,14 @@ fn number(item: &Node, number: u16) -> Node {
 
 /// What a mapping leaves out.
 fn with_defaults(mut item: Node) -> Node {
-    let place = text(&item, "");
+    let place = Node { directive: None, ..item.with_value(Value::Sequence(Vec::new())) };
     if let Value::Mapping(entries) = &mut item.value {
         for (key, value) in [("mode", "ingress"), ("protocol", "tcp")] {
             if !entries.iter().any(|entry| &*entry.key == key) {
                 entries.push(crate::load::tree::Entry {
                     key: key.into(),
                     key_span: place.span.clone(),
-                    value: text(&place, value),
+                    value: place.text(value),
                 });
             }
         }
@@ -176,13 +179,14 @@ fn short(scalar: &Scalar, item: &Node) -> Result<Vec<Node>, String> {
         .into_iter()
         .zip(published)
         .map(|(target, published)| {
-            let mut entries = vec![("mode", text(item, "ingress"))];
+            let mut entries = vec![("mode", item.text("ingress"))];
             entries.extend(ip.map(|ip| ("host_ip", text(item, ip))));
             entries.push(("target", number(item, target)));
             if !published.is_empty() {
                 entries.push(("published", text(item, &published)));
             }
-            entries.push(("protocol", text(item, &protocol)));
+            let named = written.contains('/');
+            entries.push(("protocol", if named { text(item, &protocol) } else { item.text(&protocol) }));
             made_of(item, entries)
         })
         .collect())

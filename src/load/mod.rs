@@ -27,6 +27,7 @@ mod discover;
 mod dotenv;
 mod env_file;
 mod environment;
+mod explain;
 mod extends;
 mod files;
 mod include;
@@ -56,6 +57,8 @@ pub(crate) mod words;
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub use discover::discover;
+pub use explain::{Explained, PathError, Place as WrittenAt, Stop};
+pub use interpolate::UsedVariable;
 pub(crate) use paths::resolve_path;
 
 use crate::{
@@ -91,6 +94,12 @@ pub struct LoadOptions {
     pub no_interpolate: bool,
     /// Nothing is added that is not written.
     pub no_normalize: bool,
+    /// Relative paths stay relative.
+    pub no_path_resolution: bool,
+    /// Files of variables and of labels stay named, and are not read.
+    pub no_env_resolution: bool,
+    /// What services refer to need not be there.
+    pub no_consistency: bool,
     /// The environment of the caller: variables of the file and of services come from here.
     pub environment: BTreeMap<String, String>,
 }
@@ -119,6 +128,34 @@ pub struct Contents {
     pub warnings: Diagnostics,
     tree: Node,
     variables: Variables,
+}
+
+impl Contents {
+    /// The variables that the files may name, with their values.
+    #[must_use]
+    pub fn variables(&self) -> BTreeMap<String, String> {
+        self.variables.values()
+    }
+
+    /// The variables that the values of the files name. Only what was loaded with `no_interpolate` has them still.
+    #[must_use]
+    pub fn used_variables(&self) -> Vec<UsedVariable> {
+        interpolate::used_variables(&self.tree, &mut Diagnostics::new())
+    }
+
+    /// All that is written, in its long form, whatever its types.
+    #[must_use]
+    pub fn untyped(&self) -> compose::Untyped {
+        compose::Untyped::of(&self.tree)
+    }
+
+    /// Where the value at a path comes from, part by part.
+    ///
+    /// # Errors
+    /// When the path is none, or leads nowhere.
+    pub fn explain(&self, path: &str) -> Result<Vec<Explained>, PathError> {
+        explain::explain(&self.tree, path)
+    }
 }
 
 /// Reads the files of a stack that is to be run.
@@ -214,6 +251,7 @@ impl Place {
             directory: &self.directory,
             variables: &self.variables,
             interpolate: !options.no_interpolate,
+            paths: !options.no_path_resolution,
             above: &[],
         };
         let mut tree = group.load(&mut sources, diagnostics)?;
@@ -224,12 +262,20 @@ impl Place {
         if !options.no_normalize {
             normalize::normalize(&mut tree, name.as_str());
         }
-        let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
-        profiles::select(&mut tree, &profiles, diagnostics);
-        environment::fill(&mut tree, &self.variables, &options.directory, diagnostics);
+        let as_written = options.no_interpolate;
+        if !as_written {
+            // Which services are wanted, and what they need, may be up to variables.
+            let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
+            profiles::select(&mut tree, &profiles, diagnostics);
+        }
+        if !as_written && !options.no_env_resolution {
+            environment::fill(&mut tree, &self.variables, (&self.directory, &options.directory), diagnostics);
+        }
         normalize::always(&mut tree, name.as_str());
-        let project = compose::Project::read(&tree, &mut Reader::new(diagnostics))?;
-        consistency::check(&tree, &project, diagnostics);
+        let project = compose::Project::read(&tree, &mut Reader::new(diagnostics).as_written(as_written))?;
+        if !as_written && !options.no_consistency {
+            consistency::check(&tree, &project, diagnostics);
+        }
         Some(Contents {
             project,
             name,

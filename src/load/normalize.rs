@@ -49,6 +49,7 @@ pub(super) fn normalize(tree: &mut Node, project: &str) {
 pub(super) fn always(tree: &mut Node, project: &str) {
     let name = tree.text(project);
     match tree.entry_mut("name") {
+        Some(entry) if entry.value.scalar().is_some_and(|scalar| &*scalar.text == project) => {}
         Some(entry) => entry.value = name,
         None => tree.put("name", name),
     }

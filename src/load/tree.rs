@@ -36,6 +36,10 @@ pub(crate) enum Step {
     Extends(Span),
     /// `include:`, standing here.
     Include(Span),
+    /// It stands for what an earlier file, or the service that is extended, said here.
+    Replaced(Span),
+    /// It is not written, but follows from what stands at its place.
+    Implied,
 }
 
 /// Where the value of a variable was set.
@@ -118,6 +122,12 @@ impl Node {
         }
     }
 
+    /// This value, noting that it stands where `earlier` stood.
+    pub(crate) fn instead_of(mut self, earlier: &Self) -> Self {
+        self.came(&Step::Replaced(earlier.span.clone()));
+        self
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(scalar) if scalar.kind == ScalarKind::Null)
     }
@@ -148,6 +158,11 @@ impl Node {
         }
     }
 
+    /// A text that is written there, in its long form.
+    pub(crate) fn written(&self, text: &str) -> Self {
+        Self { via: self.via.clone(), ..Self::string(text, self.span.clone()) }
+    }
+
     /// Puts a value under a key that is not there yet.
     pub(crate) fn put(&mut self, key: &str, value: Node) {
         if let Value::Mapping(entries) = &mut self.value
@@ -157,12 +172,13 @@ impl Node {
         }
     }
 
-    /// Another value at the same place.
+    /// Another value at the same place, which is not written there.
     pub(crate) fn beside(&self, value: Value) -> Self {
-        Self { span: self.span.clone(), value, via: self.via.clone(), directive: None }
+        let via = Some(Arc::new(Via { step: Step::Implied, before: self.via.clone() }));
+        Self { span: self.span.clone(), value, via, directive: None }
     }
 
-    /// A text at the same place.
+    /// A text at the same place that is not written there.
     pub(crate) fn text(&self, text: &str) -> Self {
         self.beside(Value::Scalar(Scalar { text: text.into(), kind: ScalarKind::String, interpolated: false }))
     }

@@ -35,6 +35,11 @@ impl Printer {
         Self { color: io::stderr().is_terminal() && choice != anstream::ColorChoice::Never, quiet }
     }
 
+    /// Whether nothing but data, warnings and errors is wanted.
+    pub fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
     /// Whether messages have colours.
     pub fn color(self) -> bool {
         self.color
