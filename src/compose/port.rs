@@ -61,13 +61,11 @@ pub struct Ports(pub Set<Port>);
 
 impl Format for Ports {
     fn canonical(mut node: Node, cx: &mut Reader<'_>) -> Node {
-        if cx.undecided(&node) {
-            return node;
-        }
         if let Value::Sequence(items) = &mut node.value {
             let mut ports = Vec::with_capacity(items.len());
             for item in std::mem::take(items) {
                 match item.scalar() {
+                    Some(_) if cx.undecided(&item) => ports.push(item),
                     Some(scalar) if scalar.kind != ScalarKind::Bool => match short(scalar, &item) {
                         Ok(more) if ports.len() + more.len() > MOST_PORTS => {
                             cx.report(Diagnostic::error(format!("more than {MOST_PORTS} ports are listed")), &item);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Span, render};
+use super::{Span, json, render};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +141,11 @@ impl Diagnostics {
         self.list.sort_by_key(|diagnostic| {
             diagnostic.span.as_ref().map(|span| (span.file().order(), span.bytes().start, span.bytes().end))
         });
+    }
+
+    /// The text of all of them for programs: a JSON object a line.
+    pub fn render_json(&self) -> String {
+        json::diagnostics(self)
     }
 
     /// The text of all of them for people, an empty line between two.

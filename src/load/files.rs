@@ -63,7 +63,7 @@ impl<'a> Group<'a> {
         let mut tree = merged?;
         obsolete_version(&mut tree, diagnostics);
         Project::settle(&mut tree, &self.folder());
-        if let Some(services) = tree.entry_mut("services") {
+        if let Some(services) = tree.entry_mut("services").filter(|_| self.interpolate) {
             super::environment::inherit(&mut services.value, self.variables);
         }
         Some(tree)

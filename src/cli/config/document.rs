@@ -26,21 +26,25 @@ pub(super) enum Document {
 }
 
 impl Document {
-    /// A project, its sections and the keys of services in the order that Docker Compose has.
-    pub(super) fn of(project: &impl Serialize) -> Result<Self, Failure> {
-        // By way of a text, which keeps the order of fields.
-        let mut document: Self = serde_json::to_string(project)
+    /// Anything, in the order of its fields.
+    pub(super) fn of(value: &impl Serialize) -> Result<Self, Failure> {
+        // By way of a text, which keeps that order.
+        serde_json::to_string(value)
             .and_then(|text| serde_json::from_str(&text))
-            .map_err(|e| Failure::internal("cannot write the project").caused_by(&e))?;
-        if let Self::Map(sections) = &mut document {
+            .map_err(|e| Failure::internal("cannot write the project").caused_by(&e))
+    }
+
+    /// The sections of a project and the keys of its services in the order that Docker Compose has.
+    pub(super) fn in_order(mut self) -> Self {
+        if let Self::Map(sections) = &mut self {
             sections.sort_by_key(|(key, _)| SECTIONS.iter().position(|section| section == key).unwrap_or(usize::MAX));
         }
-        for service in document.section("services") {
+        for service in self.section("services") {
             if let Self::Map(keys) = service {
                 keys.sort_by(|(a, _), (b, _)| (a != "profiles", a).cmp(&(b != "profiles", b)));
             }
         }
-        Ok(document)
+        self
     }
 
     /// Leaves out what says nothing: that a service has no command of its own, and that a network has no addresses.

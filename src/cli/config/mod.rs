@@ -64,7 +64,7 @@ struct Instead {
     #[arg(long)]
     models: bool,
     /// Print all profiles
-    #[arg(long)]
+    #[arg(id = "all_profiles", long = "profiles")]
     profiles: bool,
     /// Print the variables that the files may name, with their values
     #[arg(long)]
@@ -171,7 +171,7 @@ fn whole(args: &Args, words: &Words, contents: &Contents) -> Result<String, Fail
         let document = Document::of(&contents.untyped())?.brief();
         return if args.format == Format::Json { document.json() } else { document.yaml() };
     }
-    let document = Document::of(&selected(args, words, contents)?)?;
+    let document = Document::of(&selected(args, words, contents)?)?.in_order();
     Ok(escaped(&if args.format == Format::Json { document.json()? } else { document.brief().yaml()? }))
 }
 
