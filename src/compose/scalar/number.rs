@@ -53,15 +53,16 @@ impl<const MIN: i64, const MAX: i64> Format for Int<MIN, MAX> {
             }
         }
     }
-    fn schema(_: &mut Schemas) -> Json {
-        let mut number = json!({"type": "integer"});
+    fn schema(schemas: &mut Schemas) -> Json {
+        // A fraction is dropped.
+        let mut number = json!({"type": "number"});
         if MIN != i64::MIN {
             number["minimum"] = json!(MIN);
         }
         if MAX != i64::MAX {
             number["maximum"] = json!(MAX);
         }
-        json!({"anyOf": [number, {"type": "string"}]})
+        schemas.or_text(number, "^[+-]?[0-9]+$")
     }
 }
 
@@ -84,7 +85,7 @@ impl Format for Decimal {
         }
         number.map(Self)
     }
-    fn schema(_: &mut Schemas) -> Json {
-        json!({"type": ["number", "string"]})
+    fn schema(schemas: &mut Schemas) -> Json {
+        schemas.or_text(json!({"type": "number"}), "^[+-]?([0-9]+\\.?[0-9]*|\\.[0-9]+)([eE][+-]?[0-9]+)?$")
     }
 }
