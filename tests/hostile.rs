@@ -74,7 +74,9 @@ fn deep_nesting() {
         .map(|level| format!("a{level}: &a{level} {}*a{}{}\n", "[".repeat(60), level - 1, "]".repeat(60)))
         .collect();
     says(format!("a0: &a0 x\n{aliased}"), "nested deeper");
-    says(format!("services: {{a: {{command: \"{}\"}}}}", "${A:-".repeat(10_000)), "variables are nested deeper");
+    let (open, close) = ("${A:-".repeat(10_000), "}".repeat(10_000));
+    says(format!("services: {{a: {{command: \"{open}{close}\"}}}}"), "variables are nested deeper");
+    says(format!("services: {{a: {{command: \"{open}\"}}}}"), "is not closed");
 }
 
 #[test]
@@ -86,7 +88,9 @@ fn bytes_that_are_no_text() {
     says("a: \"\\uD83D\\uDE00\"\n", "this is not YAML");
     says("\u{feff}a: 1\n", "no key `a`");
     says("a\x1b[31m: 1\n", "compose.yaml:1:");
-    says(b"\xff\xfea\0:\0", "not UTF-8");
+    says(b"\xff\xfea\0:\0", "no key `a`");
+    says(b"\xff\xfea\0:", "not UTF-16");
+    says(b"\xff\xfe\0\xd8", "not UTF-16");
     refused("\r\r\r: \r\x0b\x0c\u{85}\u{2028}");
 }
 
@@ -174,7 +178,7 @@ fn a_hostile_env_file() {
     std::fs::write(folder.path().join("compose.yaml"), "services: {a: {command: x}}").expect("written");
     let doubling: String = (1..64).map(|n| format!("A{n}=$A{0}$A{0}\n", n - 1)).collect();
     let nested = "${A:-".repeat(50_000);
-    for text in [format!("A0=0123456789\n{doubling}"), format!("A=\"{nested}\""), "=\n".repeat(50_000), "\0".to_owned()]
+    for text in [format!("A0=0123456789\n{doubling}"), format!("A=\"{nested}\""), "+\n".repeat(50_000), "\0".to_owned()]
     {
         std::fs::write(folder.path().join(".env"), text).expect("written");
         load_in(folder.path()).expect_err("refused");

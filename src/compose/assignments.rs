@@ -114,6 +114,9 @@ fn schema(schemas: &mut Schemas) -> Json {
 }
 
 impl Format for Labels {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         long(node, cx)
     }
@@ -130,6 +133,9 @@ impl Format for Labels {
 }
 
 impl Format for Environment {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         long(node, cx)
     }
@@ -150,7 +156,17 @@ impl Format for Environment {
 pub struct Contexts(pub BTreeMap<String, String>);
 
 impl Format for Contexts {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        if let Value::Sequence(items) = &node.value {
+            for item in items {
+                if item.scalar().is_some_and(|scalar| !scalar.text.contains('=')) {
+                    cx.report(Diagnostic::error("a context in a list is written `NAME=WHERE`"), item);
+                }
+            }
+        }
         long(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {

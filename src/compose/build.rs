@@ -91,6 +91,9 @@ mapping! {
 pub struct Context(pub String);
 
 impl Format for Context {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn settle(node: &mut Node, folder: &Folder<'_>) {
         context_path(node, folder);
     }
@@ -130,6 +133,9 @@ pub(super) fn context_path(node: &mut Node, folder: &Folder<'_>) {
 pub struct FlagText(pub String);
 
 impl Format for FlagText {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         match node.scalar() {
             Some(scalar) if matches!(scalar.kind, ScalarKind::Bool | ScalarKind::String) => {
@@ -161,6 +167,9 @@ impl serde::Serialize for Ssh {
 }
 
 impl Format for Ssh {
+    fn omitted(&self) -> bool {
+        self.0.omitted()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         Environment::canonical(node, cx)
     }

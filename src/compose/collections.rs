@@ -46,6 +46,11 @@ pub struct Map<T>(pub BTreeMap<String, T>);
 #[serde(transparent)]
 pub struct Nullable<T>(pub Option<T>);
 
+/// A value that is printed whatever it is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Kept<T>(pub T);
+
 fn items(mut node: Node, change: &mut dyn FnMut(Node) -> Node) -> Node {
     if let Value::Sequence(nodes) = &mut node.value {
         *nodes = std::mem::take(nodes).into_iter().map(change).collect();
@@ -76,6 +81,9 @@ fn visit_items<T: Format>(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
 }
 
 impl<T: Format> Format for List<T> {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         items(node, &mut |node| T::canonical(node, cx))
     }
@@ -100,6 +108,9 @@ impl<T: Format> Format for List<T> {
 }
 
 impl<T: Format> Format for Set<T> {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         let mut node = items(node, &mut |node| T::canonical(node, cx));
         if let Value::Sequence(nodes) = &mut node.value {
@@ -132,6 +143,9 @@ impl<T: Format> Format for Set<T> {
 }
 
 impl<T: Format> Format for Distinct<T> {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         items(node, &mut |node| T::canonical(node, cx))
     }
@@ -170,6 +184,9 @@ impl<T: Format> Format for Distinct<T> {
 }
 
 impl<T: Format> Format for OneOrMany<T> {
+    fn omitted(&self) -> bool {
+        self.0.omitted()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         let node = match &node.value {
             Value::Scalar(_) if !node.is_null() => {
@@ -222,15 +239,17 @@ fn settle_values(node: &mut Node, folder: &Folder<'_>, change: fn(&mut Node, &Fo
     }
 }
 
-impl<T: Format> Named<T> {
-    const PATTERN: &'static str = "^[a-zA-Z0-9._-]+$";
+/// What a name looks like.
+const NAME_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
 
-    fn is_name(text: &str) -> bool {
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-    }
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 impl<T: Format> Format for Named<T> {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         values(node, cx, T::canonical)
     }
@@ -247,7 +266,7 @@ impl<T: Format> Format for Named<T> {
         };
         let mut named = BTreeMap::new();
         for entry in entries {
-            if !Self::is_name(&entry.key) {
+            if !is_name(&entry.key) {
                 let place = Node::new(entry.key_span.clone(), Value::Sequence(Vec::new()));
                 let what = cx.what();
                 cx.report(
@@ -265,7 +284,7 @@ impl<T: Format> Format for Named<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({
             "type": "object",
-            "patternProperties": {Self::PATTERN: T::schema(schemas)},
+            "patternProperties": {NAME_PATTERN: T::schema(schemas)},
             "additionalProperties": false,
         })
     }
@@ -278,6 +297,9 @@ impl<T: Format> Format for Named<T> {
 }
 
 impl<T: Format> Format for Map<T> {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         values(node, cx, T::canonical)
     }
@@ -326,6 +348,30 @@ impl<T: Format> Format for Nullable<T> {
     }
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"anyOf": [{"type": "null"}, T::schema(schemas)]})
+    }
+    fn keys() -> Vec<&'static Field> {
+        T::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        T::visit(node, visitor);
+    }
+}
+
+impl<T: Format> Format for Kept<T> {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        T::canonical(node, cx)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        T::merge(earlier, later, merger)
+    }
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
+        T::settle(node, folder);
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        T::read(node, cx).map(Self)
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        T::schema(schemas)
     }
     fn keys() -> Vec<&'static Field> {
         T::keys()

@@ -2,8 +2,13 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{ByteSize, Decimal, Int, Labels, List, Reader, Set, Span, Text, choice::choice, mapping::mapping};
-use crate::{diagnostics::Diagnostic, load::tree::Node};
+use super::{
+    ByteSize, Decimal, Folder, Int, Kept, Labels, List, Reader, Set, Span, Text, choice::choice, mapping::mapping,
+};
+use crate::{
+    diagnostics::Diagnostic,
+    load::tree::{Node, Scalar, ScalarKind, Value},
+};
 
 mapping! {
     /// How a service is run as a whole.
@@ -11,7 +16,7 @@ mapping! {
         /// `replicated` or `global`.
         refused mode: Text,
         /// How many containers there are.
-        refused replicas: Int,
+        refused replicas: Kept<Int>,
         /// Labels of the service, not of its containers.
         refused labels: Labels,
         /// How containers are replaced by new ones.
@@ -36,7 +41,7 @@ mapping! {
     /// How containers are replaced.
     pub struct UpdateConfig {
         /// How many at a time.
-        refused parallelism: Int,
+        refused parallelism: Kept<Int>,
         /// Time between two of them.
         refused delay: Span,
         /// What happens when one fails.
@@ -147,9 +152,21 @@ mapping! {
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["capabilities"];
+        fn settle_whole(node: &mut Node, _: &Folder<'_>) {
+            all_of_them(node);
+        }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
             exclusive(node, cx);
         }
+    }
+}
+
+/// Where neither a number nor names are given, all are meant.
+pub(super) fn all_of_them(node: &mut Node) {
+    if node.entry("device_ids").is_none() {
+        let scalar = Scalar { text: "-1".into(), kind: ScalarKind::Int, interpolated: false };
+        let all = node.beside(Value::Scalar(scalar));
+        node.put("count", all);
     }
 }
 
@@ -173,7 +190,7 @@ mapping! {
         /// Time before it is started again.
         refused delay: Span,
         /// How often it is tried.
-        refused max_attempts: Int,
+        refused max_attempts: Kept<Int>,
         /// How long it has to run to count as started.
         refused window: Span,
     }

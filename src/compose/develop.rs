@@ -1,6 +1,7 @@
 //! `develop:`: what happens when source files change.
 
-use super::{Hook, HostPath, List, OneOrMany, StrictFlag, Text, choice::choice, mapping::mapping};
+use super::{Hook, HostPath, List, OneOrMany, Reader, StrictFlag, Text, choice::choice, mapping::mapping};
+use crate::{diagnostics::Diagnostic, load::tree::Node};
 
 mapping! {
     /// What happens when source files change.
@@ -33,6 +34,14 @@ mapping! {
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["path", "action"];
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            let copies = !matches!(self.action, None | Some(WatchAction::Rebuild | WatchAction::Restart));
+            let target = self.target.as_ref().is_some_and(|target| !target.0.is_empty());
+            if copies && !target {
+                let diagnostic = Diagnostic::error("the rule copies files, and does not say where to");
+                cx.report(diagnostic.hint("name the path in the container with `target:`"), node);
+            }
+        }
     }
 }
 

@@ -34,6 +34,9 @@ fn bare(address: &str) -> &str {
 }
 
 impl Format for ExtraHosts {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         if cx.undecided(&node) && node.entries().is_none() {
             return node;
@@ -61,7 +64,7 @@ impl Format for ExtraHosts {
                         );
                         continue;
                     };
-                    add(name, item, Node { via: item.via.clone(), ..Node::string(address, item.span.clone()) });
+                    address.split(',').for_each(|address| add(name, item, item.text(bare(address))));
                 }
             }
             Value::Mapping(all) => {
@@ -71,8 +74,8 @@ impl Format for ExtraHosts {
                             addresses.iter().for_each(|address| add(&entry.key, &entry.value, address.clone()));
                         }
                         Value::Scalar(scalar) if scalar.kind == ScalarKind::String => {
-                            let address = Node::string(bare(&scalar.text), entry.value.span.clone());
-                            add(&entry.key, &entry.value, Node { via: entry.value.via.clone(), ..address });
+                            let node = &entry.value;
+                            scalar.text.split(',').for_each(|one| add(&entry.key, node, node.text(bare(one))));
                         }
                         _ => return node,
                     }

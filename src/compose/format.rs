@@ -33,6 +33,11 @@ pub(crate) trait Format: Sized {
     /// Reads a canonical value; what is wrong with it is reported, and nothing comes back.
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self>;
 
+    /// True for what Compose does not print: an empty text, an empty list, zero, `false`.
+    fn omitted(&self) -> bool {
+        false
+    }
+
     /// The JSON Schema of all that may be written, short forms included.
     fn schema(schemas: &mut Schemas) -> Json;
 
@@ -98,4 +103,9 @@ impl Field {
             visit: T::visit,
         }
     }
+}
+
+/// For serde: nothing is there, or nothing that is printed.
+pub(crate) fn omitted<T: Format>(value: &Option<T>) -> bool {
+    value.as_ref().is_none_or(T::omitted)
 }

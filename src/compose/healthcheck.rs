@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Flag, Format, Int, Reader, Schemas, Span, mapping::mapping};
+use super::{Flag, Format, Kept, Reader, Schemas, Span, Truncated, mapping::mapping};
 use crate::{
     diagnostics::Diagnostic,
     load::tree::{Node, ScalarKind, Value},
@@ -18,25 +18,13 @@ mapping! {
         /// Time between two probes.
         refused interval: Span,
         /// How many probes fail before the service counts as unhealthy.
-        refused retries: Int<0>,
+        refused retries: Kept<Truncated>,
         /// Time at the start in which a failure does not count.
         refused start_period: Span,
         /// Time between two probes during that time.
         refused start_interval: Span,
         /// There is no probe, even if the image has one.
         refused disable: Flag,
-    }
-    rules {
-        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            if let (Some(_), None) = (&self.start_interval, node.entry("start_period")) {
-                let place = node.entry("start_interval").map_or(node, |entry| &entry.value);
-                cx.report(
-                    Diagnostic::error("`start_interval` means nothing without a `start_period`")
-                        .hint("say how long the start may take with `start_period:`"),
-                    place,
-                );
-            }
-        }
     }
 }
 

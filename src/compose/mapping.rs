@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use super::{Field, Folder, Format, Merger, Reader, Schemas, Support, Visited};
+use super::{Field, Folder, Merger, Reader, Schemas, Support, Visited};
 use crate::{
     diagnostics::Diagnostic,
     load::tree::{Entry, Node, Value},
@@ -104,7 +104,9 @@ pub(crate) fn read<T: Mapping>(node: &Node, cx: &mut Reader<'_>) -> Option<T> {
                     continue;
                 }
                 if T::EXTENSIBLE && entry.key.starts_with("x-") {
-                    value.extend(&entry.key, &entry.value);
+                    if cx.at_top() || !cx.without_extensions {
+                        value.extend(&entry.key, &entry.value);
+                    }
                 } else {
                     unknown::<T>(entry, cx);
                 }
@@ -210,7 +212,7 @@ macro_rules! mapping {
         pub struct $name {
             $(
                 $(#[doc = $field_doc])*
-                #[serde(skip_serializing_if = "Option::is_none")]
+                #[serde(skip_serializing_if = "crate::compose::omitted")]
                 pub $field: Option<$type>,
             )*
             $(

@@ -28,7 +28,6 @@ mod reader;
 mod resources;
 mod scalar;
 mod schemas;
-mod select;
 mod service;
 mod tree_text;
 mod untyped;
@@ -37,7 +36,7 @@ mod volume_mount;
 
 pub use assignments::{Contexts, Environment, Labels};
 pub use build::{Build, Context, FlagText, Hook, Ssh};
-pub use collections::{Distinct, List, Map, Named, Nullable, OneOrMany, Set};
+pub use collections::{Distinct, Kept, List, Map, Named, Nullable, OneOrMany, Set};
 pub use deploy::*;
 pub use develop::*;
 pub use extra_hosts::ExtraHosts;
@@ -46,13 +45,14 @@ pub use port::{Port, Ports};
 pub use project::{Include, Project, schema};
 pub use resources::{Config, External, ExternalName, Ipam, IpamConfig, Model, Network, Secret, Volume};
 pub use scalar::{
-    ByteSize, Decimal, Flag, HostPath, Int, Pattern, PatternText, Span, StrictFlag, Text, TextOrNumber, Words,
+    ByteSize, Decimal, Flag, HostPath, Int, Pattern, PatternText, Span, StrictFlag, Text, TextOrNumber, Truncated,
+    Words,
 };
 pub use service::*;
 pub use untyped::{Extensions, Untyped};
 pub use volume_mount::*;
 
-pub(crate) use format::{Field, Folder, Format, Support};
+pub(crate) use format::{Field, Folder, Format, Support, omitted};
 pub(crate) use mapping::Mapping;
 pub(crate) use merger::Merger;
 pub(crate) use reader::{Reader, has_variable, located};

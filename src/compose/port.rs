@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Value as Json, json};
 
 use super::{
-    Field, Folder, Format, Int, Merger, Reader, Schemas, Set, Text, TextOrNumber, Visited,
+    Field, Folder, Format, Int, Kept, Merger, Reader, Schemas, Set, Text, TextOrNumber, Visited,
     mapping::{made_of, mapping},
 };
 use crate::{
@@ -26,7 +26,7 @@ mapping! {
         /// Address of the host to listen at; all of them unless it is given.
         works host_ip: Text,
         /// Port of the container.
-        works target: Int<0, 65535>,
+        works target: Kept<Int<0, 65535>>,
         /// Port of the host, or a range of which one is taken; any free one unless it is given.
         works published: TextOrNumber,
         /// `tcp` or `udp`.
@@ -50,6 +50,13 @@ mapping! {
             if node.entry("target").is_none() {
                 cx.report(Diagnostic::error("the port has no `target`").hint("name the port of the container"), node);
             }
+            if let (Some(ip), Some(entry)) = (&self.host_ip, node.entry("host_ip"))
+                && !ip.0.is_empty()
+                && ip.0.parse::<IpAddr>().is_err()
+            {
+                let diagnostic = Diagnostic::error(format!("`{}` is not an IP address", ip.0));
+                cx.report(diagnostic.hint("write the address of the host, such as `127.0.0.1`"), &entry.value);
+            }
         }
     }
 }
@@ -60,6 +67,9 @@ mapping! {
 pub struct Ports(pub Set<Port>);
 
 impl Format for Ports {
+    fn omitted(&self) -> bool {
+        self.0.omitted()
+    }
     fn canonical(mut node: Node, cx: &mut Reader<'_>) -> Node {
         if let Value::Sequence(items) = &mut node.value {
             let mut ports = Vec::with_capacity(items.len());

@@ -3,7 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    Config, Format, HostPath, List, Model, Named, Network, OneOrMany, Reader, Schemas, Secret, Service, Text, Volume,
+    Config, Format, HostPath, Kept, List, Model, Named, Network, OneOrMany, Reader, Schemas, Secret, Service, Text,
+    Volume,
     mapping::{made_of, mapping},
 };
 use crate::load::tree::{Node, ScalarKind};
@@ -18,7 +19,7 @@ mapping! {
         /// Other Compose files, whose services and the rest become part of this one.
         loaded include: List<Include>,
         /// What runs.
-        works services: Named<Service>,
+        works services: Kept<Named<Service>>,
         /// Networks that services join.
         works networks: Named<Network>,
         /// Places for files that outlive containers.

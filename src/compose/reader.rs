@@ -14,22 +14,33 @@ pub(crate) struct Reader<'a> {
     path: Vec<Arc<str>>,
     /// Variables stand as they are written, and any value may turn out to be what it should be.
     as_written: bool,
+    /// Keys that begin with `x-` are left out, but at the top level.
+    pub(super) without_extensions: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(diagnostics: &'a mut Diagnostics) -> Self {
-        Self { diagnostics, path: Vec::new(), as_written: false }
+        Self { diagnostics, path: Vec::new(), as_written: false, without_extensions: false }
     }
 
     /// Reads what has variables in it: nothing is said about a value that has one.
-    pub(crate) fn as_written(mut self, as_written: bool) -> Self {
-        self.as_written = as_written;
-        self
+    pub(crate) fn as_written(self, as_written: bool) -> Self {
+        Self { as_written, ..self }
     }
 
     /// Whether the value is up to a variable, so that nobody can say yet what it means.
     pub(crate) fn undecided(&self, node: &Node) -> bool {
         self.as_written && has_variable(node)
+    }
+
+    /// Leaves out keys that begin with `x-`, but at the top level.
+    pub(crate) fn without_extensions(self) -> Self {
+        Self { without_extensions: true, ..self }
+    }
+
+    /// True at the top level.
+    pub(crate) fn at_top(&self) -> bool {
+        self.path.is_empty()
     }
 
     /// Does something to the value of a key.

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    Field, Flag, Folder, Format, HostPath, Int, Labels, List, Map, Reader, Schemas, Text, TextOrNumber, Visited,
+    Field, Flag, Folder, Format, HostPath, Int, Kept, Labels, List, Map, Reader, Schemas, Text, TextOrNumber, Visited,
     mapping::mapping,
 };
 use crate::{
@@ -34,14 +34,14 @@ mapping! {
         /// Labels for people and tools.
         refused labels: Labels,
         /// There are IPv4 addresses.
-        refused enable_ipv4: Flag,
+        refused enable_ipv4: Kept<Flag>,
         /// There are IPv6 addresses.
-        refused enable_ipv6: Flag,
+        refused enable_ipv6: Kept<Flag>,
     }
     rules {
         const NULLABLE: bool = true;
-        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            external(node, cx);
+        fn long(node: Node, cx: &mut Reader<'_>) -> Node {
+            renamed(node, cx)
         }
     }
 }
@@ -88,13 +88,16 @@ mapping! {
     }
     rules {
         const NULLABLE: bool = true;
+        fn long(node: Node, cx: &mut Reader<'_>) -> Node {
+            renamed(node, cx)
+        }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
             external(node, cx);
         }
         /// A local volume that is a bind mount has a path of the host.
         fn settle_whole(node: &mut Node, folder: &Folder<'_>) {
             let driver = node.entry("driver").and_then(|entry| entry.value.scalar()).map(|scalar| scalar.text.clone());
-            if driver.is_some_and(|driver| &*driver != "local") {
+            if driver.is_none_or(|driver| &*driver != "local") {
                 return;
             }
             let Value::Mapping(entries) = &mut node.value else { return };
@@ -136,8 +139,10 @@ mapping! {
         refused template_driver: Text,
     }
     rules {
+        fn long(node: Node, cx: &mut Reader<'_>) -> Node {
+            renamed(node, cx)
+        }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            external(node, cx);
             one_source(node, &["file", "environment", "content"], cx);
         }
     }
@@ -164,8 +169,10 @@ mapping! {
         refused template_driver: Text,
     }
     rules {
+        fn long(node: Node, cx: &mut Reader<'_>) -> Node {
+            renamed(node, cx)
+        }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            external(node, cx);
             one_source(node, &["file", "environment"], cx);
         }
     }
@@ -202,6 +209,9 @@ mapping! {
 }
 
 impl Format for External {
+    fn omitted(&self) -> bool {
+        !self.0
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         match &node.value {
             Value::Mapping(_) => ExternalName::read(node, cx).map(|_| Self(true)),
@@ -217,6 +227,36 @@ impl Format for External {
     fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
         ExternalName::visit(node, visitor);
     }
+}
+
+/// A mapping in which the name of what is external stood below `external`, as it was once written.
+fn renamed(mut node: Node, cx: &mut Reader<'_>) -> Node {
+    let Some(external) = node.entry("external").map(|entry| entry.value.clone()) else { return node };
+    if external.entries().is_none() {
+        return node;
+    }
+    if let Some(old) = external.entry("name") {
+        let what = cx.what();
+        let said = |node: &Node| node.scalar().is_some_and(|scalar| !scalar.text.is_empty());
+        match node.entry("name") {
+            Some(new) if said(&new.value) && said(&old.value) => cx.report(
+                Diagnostic::error(format!("{what} has two names"))
+                    .label(&new.key_span, "the other one")
+                    .hint("write `name:` and `external: true`"),
+                &old.value,
+            ),
+            Some(_) => {}
+            None => {
+                let obsolete = Diagnostic::warning(format!("{what} has its name in an obsolete place"));
+                cx.report(obsolete.hint("write `name:` and `external: true`"), &old.value);
+                node.put("name", old.value.clone());
+            }
+        }
+    }
+    if let Some(entry) = node.entry_mut("external") {
+        entry.value = external.flag(true);
+    }
+    node
 }
 
 /// What is not the project's cannot be described by it.
@@ -245,7 +285,14 @@ fn external(node: &Node, cx: &mut Reader<'_>) {
 /// What it is comes from one place.
 fn one_source(node: &Node, sources: &[&str], cx: &mut Reader<'_>) {
     let mut found = sources.iter().filter_map(|source| node.entry(source));
-    if let (Some(first), Some(second)) = (found.next(), found.next()) {
+    let (first, second) = (found.next(), found.next());
+    let elsewhere = ["external", "driver"].iter().any(|key| node.entry(key).is_some());
+    if first.is_none() && !elsewhere {
+        let listed: Vec<String> = sources.iter().map(|source| format!("`{source}`")).collect();
+        let what = cx.what();
+        cx.report(Diagnostic::error(format!("{what} has none of {}, and needs one", listed.join(", "))), node);
+    }
+    if let (Some(first), Some(second)) = (first, second) {
         let what = cx.what();
         let place = Node::new(second.key_span.clone(), Value::Sequence(Vec::new()));
         cx.report(

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::load::tree::{Node, ScalarKind, Value};
+use crate::load::{
+    scalar::{self, Typed},
+    tree::{Node, Scalar, ScalarKind, Value},
+};
 
 /// Keys that begin with `x-`, with their values.
 pub type Extensions = BTreeMap<String, Untyped>;
@@ -43,38 +46,36 @@ impl Untyped {
 
     /// What a scalar of that kind means.
     pub(crate) fn scalar(text: &str, kind: ScalarKind) -> Self {
-        match kind {
-            ScalarKind::Null => Self::Null,
-            ScalarKind::Bool => Self::Bool(text.eq_ignore_ascii_case("true")),
-            ScalarKind::Int => integer(text).map_or_else(|| Self::Text(text.to_owned()), Self::Int),
-            ScalarKind::Float => text.parse().map_or_else(|_| Self::Text(text.to_owned()), Self::Float),
-            ScalarKind::String => Self::Text(text.to_owned()),
+        match scalar::value(text, kind) {
+            Typed::Null => Self::Null,
+            Typed::Bool(value) => Self::Bool(value),
+            Typed::Int(number) => Self::Int(number),
+            // As Go's JSON has it.
+            Typed::Float(number) if number.fract() == 0.0 && number.abs() < 1e21 => Self::Int(number as i128),
+            Typed::Float(number) => Self::Float(number),
+            Typed::String(text) => Self::Text(text.into_owned()),
         }
     }
 }
 
 /// A whole number as YAML writes it.
-pub(crate) fn integer(text: &str) -> Option<i128> {
-    let (sign, digits) = match text.strip_prefix('-') {
-        Some(digits) => (-1, digits),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let (radix, digits) = match digits.get(..2) {
-        Some("0x") => (16, &digits[2..]),
-        Some("0o") => (8, &digits[2..]),
-        _ if digits.len() > 1 && digits.starts_with('0') => (8, &digits[1..]),
-        _ => (10, digits),
-    };
-    Some(sign * i128::from_str_radix(digits, radix).ok()?)
+pub(crate) fn integer(scalar: &Scalar) -> Option<i128> {
+    match scalar::value(&scalar.text, scalar.kind) {
+        Typed::Int(number) => Some(number),
+        _ => None,
+    }
+}
+
+/// A number as YAML writes it, whole or not.
+pub(crate) fn float(scalar: &Scalar) -> Option<f64> {
+    match scalar::value(&scalar.text, scalar.kind) {
+        Typed::Int(number) => Some(number as f64),
+        Typed::Float(number) => Some(number),
+        _ => None,
+    }
 }
 
 /// A scalar where a text is wanted, as Compose puts it there.
-pub(crate) fn text(scalar: &crate::load::tree::Scalar) -> String {
-    match Untyped::scalar(&scalar.text, scalar.kind) {
-        Untyped::Bool(value) => value.to_string(),
-        Untyped::Int(number) => number.to_string(),
-        Untyped::Float(number) => number.to_string(),
-        Untyped::Text(text) => text,
-        Untyped::Null | Untyped::List(_) | Untyped::Map(_) => String::new(),
-    }
+pub(crate) fn text(scalar: &Scalar) -> String {
+    scalar::go_string(&scalar::value(&scalar.text, scalar.kind))
 }

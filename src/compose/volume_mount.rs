@@ -10,7 +10,7 @@ use super::{
 use crate::{
     diagnostics::{Diagnostic, suggest},
     load::{
-        resolve_path,
+        has_drive, resolve_path,
         tree::{Node, Scalar, ScalarKind, Value},
     },
 };
@@ -118,6 +118,10 @@ mapping! {
             if node.entry("target").is_none() {
                 cx.report(Diagnostic::error("the volume has no `target`").hint("name the path in the container"), node);
             }
+            if self.r#type == Some(MountType::Bind) && self.source.as_ref().is_none_or(|source| source.0.is_empty()) {
+                let diagnostic = Diagnostic::error("a bind mount needs a `source`");
+                cx.report(diagnostic.hint("name the path on the host"), node);
+            }
         }
     }
 }
@@ -155,6 +159,18 @@ mapping! {
         works size: ByteSize,
         /// Permission bits of its root, in octal.
         works mode: TextOrNumber,
+    }
+    rules {
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            let Some(size) = node.entry("size").map(|entry| &entry.value) else { return };
+            let whole = |scalar: &Scalar| match scalar.kind {
+                ScalarKind::Int => !scalar.text.starts_with('-'),
+                kind => kind != ScalarKind::Float,
+            };
+            if !size.scalar().is_some_and(whole) && self.size.is_some() {
+                cx.report(Diagnostic::error("`size` is a whole number of bytes, or a text such as `64m`"), size);
+            }
+        }
     }
 }
 
@@ -201,12 +217,6 @@ fn clean_text(path: &str) -> String {
         (false, true) => ".".to_owned(),
         (false, false) => parts.join("/"),
     }
-}
-
-/// A drive letter of Windows at the beginning, whose colon separates nothing.
-fn has_drive(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.len() > 2 && bytes[0].is_ascii_alphabetic() && bytes[1] == b':' && matches!(bytes[2], b'\\' | b'/')
 }
 
 /// The parts between colons.

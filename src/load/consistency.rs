@@ -1,98 +1,399 @@
-//! Phase 12, second half: every name that something refers to by is looked up.
+//! Phase 12, second half: every name that something refers to by is looked up, and what excludes each other is found.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
-use super::tree::Node;
+use super::tree::{Node, Value};
 use crate::{
-    compose::{Project, Service},
+    compose::{FileGrant, MountType, Project, Service, located},
     diagnostics::{Diagnostic, Diagnostics, suggest},
 };
 
-/// Looks up all names.
-pub(super) fn check(tree: &Node, project: &Project, diagnostics: &mut Diagnostics) {
-    let mut checker = Checker { tree, project, diagnostics };
-    for (name, service) in project.services.iter().flat_map(|services| &services.0) {
+/// Looks up all names of the services that are wanted.
+///
+/// `all_services` are declared, wanted or not.
+pub(super) fn check(tree: &Node, project: &Project, all_services: &Names, diagnostics: &mut Diagnostics) {
+    let sections = SECTIONS.map(|section| (section, names(tree, section)));
+    let mut checker = Checker { tree, project, all_services, sections: sections.into(), diagnostics };
+    for (name, service) in services(project) {
         checker.service(name, service);
     }
-    checker.cycles();
+    checker.container_names();
+    checker.secrets();
 }
 
-struct Checker<'a> {
-    tree: &'a Node,
-    project: &'a Project,
-    diagnostics: &'a mut Diagnostics,
+/// What may be referred to.
+const SECTIONS: [&str; 6] = ["services", "networks", "volumes", "configs", "secrets", "models"];
+
+/// Names of a section. They come from the tree: something with a mistake in it is declared all the same.
+pub(super) type Names = HashSet<Arc<str>>;
+
+/// What a section declares.
+pub(super) fn names(tree: &Node, section: &str) -> Names {
+    find(tree, &[section]).entries().unwrap_or_default().iter().map(|entry| entry.key.clone()).collect()
 }
 
-/// The value at the end of the keys, or the last one there is.
-fn find<'n>(tree: &'n Node, path: &[&str]) -> &'n Node {
+fn services(project: &Project) -> impl Iterator<Item = (&String, &Service)> {
+    project.services.iter().flat_map(|services| &services.0.0)
+}
+
+/// What stands at the end of the way, or as near to it as there is something. `#N` is the Nth item of a list.
+fn find<'n>(tree: &'n Node, way: &[&str]) -> &'n Node {
     let mut node = tree;
-    for key in path {
-        match node.entry(key) {
-            Some(entry) => node = &entry.value,
+    for step in way {
+        let next = match (&node.value, step.strip_prefix('#').and_then(|index| index.parse::<usize>().ok())) {
+            (Value::Sequence(nodes), Some(index)) => nodes.get(index),
+            _ => node.entry(step).map(|entry| &entry.value),
+        };
+        match next {
+            Some(next) => node = next,
             None => break,
         }
     }
     node
 }
 
-impl Checker<'_> {
-    fn declares<T>(all: Option<&crate::compose::Named<T>>, name: &str) -> bool {
-        all.is_some_and(|all| all.0.contains_key(name))
+struct Checker<'a> {
+    tree: &'a Node,
+    project: &'a Project,
+    all_services: &'a Names,
+    sections: HashMap<&'static str, Names>,
+    diagnostics: &'a mut Diagnostics,
+}
+
+impl<'a> Checker<'a> {
+    fn push(&mut self, diagnostic: Diagnostic, way: &[&str]) {
+        let located = located(diagnostic, find(self.tree, way));
+        self.diagnostics.push(located);
     }
 
-    fn report(&mut self, message: String, path: &[&str], meant: Option<String>, hint: Option<String>) {
-        let node = find(self.tree, path);
-        let mut diagnostic = crate::compose::located(Diagnostic::error(message), node);
-        diagnostic = diagnostic.did_you_mean(meant.as_deref());
-        if let Some(hint) = hint {
-            diagnostic = diagnostic.hint(hint);
+    /// The place of a key, where what is wrong is that it is there at all.
+    fn push_at_key(&mut self, diagnostic: Diagnostic, way: &[&str]) {
+        let Some((key, before)) = way.split_last() else { return };
+        let span = find(self.tree, before).entry(key).map(|entry| entry.key_span.clone());
+        match span {
+            Some(span) => self.diagnostics.push(diagnostic.at(&span)),
+            None => self.push(diagnostic, before),
         }
-        self.diagnostics.push(diagnostic);
     }
 
-    fn meant<T>(all: Option<&crate::compose::Named<T>>, name: &str) -> Option<String> {
-        let names: Vec<&str> = all.into_iter().flat_map(|all| all.0.keys()).map(String::as_str).take(2_000).collect();
-        suggest(name, names).map(str::to_owned)
+    /// Reports that a name is not declared in its section.
+    fn undeclared(&mut self, message: String, name: &str, section: &str, way: &[&str]) {
+        let meant = if self.diagnostics.len() > 100 {
+            None
+        } else {
+            let mut others: Vec<&str> = self.sections[section].iter().map(|name| &**name).take(2_000).collect();
+            others.sort_unstable();
+            suggest(name, others)
+        };
+        let diagnostic = Diagnostic::error(message).did_you_mean(meant);
+        let diagnostic = match section {
+            "services" => diagnostic,
+            "volumes" => {
+                diagnostic.hint(format!("declare it under the top-level `volumes:`, or write `./{name}` for a folder"))
+            }
+            section => diagnostic.hint(format!("declare it under the top-level `{section}:`")),
+        };
+        self.push(diagnostic, way);
+    }
+
+    fn declares(&self, section: &str, name: &str) -> bool {
+        self.sections[section].contains(name)
     }
 
     fn service(&mut self, name: &str, service: &Service) {
-        let project = self.project;
+        self.origin(name, service);
+        self.build(name, service);
+        self.networks(name, service);
+        self.dependencies(name, service);
+        self.mounts(name, service);
+        self.grants(name, service);
+        self.number(name, service);
+    }
+
+    /// What its files come from.
+    fn origin(&mut self, name: &str, service: &Service) {
         let program = &service.program;
-        if program.image.is_none() && program.build.is_none() && program.rootfs.is_none() && program.provider.is_none()
-        {
-            self.report(
-                format!("service `{name}` has neither an image nor a build nor a root file system"),
+        let image = program.image.as_ref().is_some_and(|image| !image.0.is_empty());
+        if !image && program.build.is_none() && program.rootfs.is_none() && program.provider.is_none() {
+            self.push_at_key(
+                Diagnostic::error(format!("service `{name}` has neither an image nor a build nor a root file system"))
+                    .hint("say what it runs on with `image:`, `build:` or `rootfs:`"),
                 &["services", name],
-                None,
-                Some("say what it runs on with `image:`, `build:` or `rootfs:`".to_owned()),
             );
         }
-        if let Some(networks) = &service.networking.networks {
-            for network in networks.0.0.keys() {
-                if !Self::declares(project.networks.as_ref(), network) && network != "default" {
-                    self.report(
-                        format!("service `{name}` uses network `{network}`, which is not declared"),
-                        &["services", name, "networks", network],
-                        Self::meant(project.networks.as_ref(), network),
-                        Some("declare it under the top-level `networks:`".to_owned()),
-                    );
+    }
+
+    fn build(&mut self, name: &str, service: &Service) {
+        let Some(build) = &service.program.build else { return };
+        let given = |text: &Option<crate::compose::Text>| text.as_ref().is_some_and(|text| !text.0.is_empty());
+        if given(&build.dockerfile) && given(&build.dockerfile_inline) {
+            let diagnostic = Diagnostic::error("`dockerfile` and `dockerfile_inline` exclude each other");
+            let way = ["services", name, "build", "dockerfile_inline"];
+            self.push_at_key(diagnostic.hint("remove one of the two"), &way);
+        }
+        for (context, source) in build.additional_contexts.iter().flat_map(|contexts| &contexts.0) {
+            let Some(other) = source.strip_prefix("service:") else { continue };
+            let way = ["services", name, "build", "additional_contexts", context];
+            match self.project.services.as_ref().and_then(|services| services.0.0.get(other)) {
+                None if self.declares("services", other) => {}
+                None => {
+                    let message = format!("service `{name}` builds with service `{other}`, which is not declared");
+                    self.undeclared(message, other, "services", &way);
                 }
+                Some(other_service) if other_service.program.build.is_none() => {
+                    let message = format!("service `{name}` builds with service `{other}`, which is not built itself");
+                    self.push(Diagnostic::error(message), &way);
+                }
+                Some(_) => {}
             }
         }
-        if let Some(depends_on) = &service.lifecycle.depends_on {
-            for (other, dependency) in &depends_on.0.0 {
-                let required = dependency.required.is_none_or(|required| required.0);
-                if required && !Self::declares(project.services.as_ref(), other) {
-                    self.report(
-                        format!("service `{name}` depends on `{other}`, which is not declared"),
-                        &["services", name, "depends_on", other],
-                        Self::meant(project.services.as_ref(), other),
-                        None,
-                    );
-                }
+        if let (Some(platforms), Some(platform)) = (&build.platforms, &service.program.platform)
+            && !platforms.0.is_empty()
+            && !platforms.0.iter().any(|other| other == platform)
+        {
+            let message = format!("`{}` is not among the platforms that the image is built for", platform.0);
+            self.push(Diagnostic::error(message), &["services", name, "platform"]);
+        }
+    }
+
+    fn networks(&mut self, name: &str, service: &Service) {
+        let Some(networks) = &service.networking.networks else { return };
+        if networks.0.0.is_empty() {
+            return;
+        }
+        if service.networking.network_mode.as_ref().is_some_and(|mode| !mode.0.is_empty()) {
+            let mode = find(self.tree, &["services", name, "network_mode"]).span.clone();
+            self.push_at_key(
+                Diagnostic::error(format!("service `{name}` has both `network_mode` and `networks`"))
+                    .label(&mode, "with its network chosen here")
+                    .hint("remove one of the two"),
+                &["services", name, "networks"],
+            );
+        }
+        for network in networks.0.0.keys() {
+            if network != "default" && !self.declares("networks", network) {
+                let message = format!("service `{name}` uses network `{network}`, which is not declared");
+                self.undeclared(message, network, "networks", &["services", name, "networks", network]);
             }
         }
     }
 
-    fn cycles(&mut self) {}
+    fn dependencies(&mut self, name: &str, service: &Service) {
+        for (other, dependency) in service.lifecycle.depends_on.iter().flat_map(|all| &all.0.0) {
+            if self.declares("services", other) {
+                continue;
+            }
+            let optional = dependency.required.is_some_and(|required| !required.0.0);
+            let way = ["services", name, "depends_on", other];
+            if self.all_services.contains(&**other) {
+                if !optional {
+                    self.push(
+                        Diagnostic::error(format!(
+                            "service `{name}` depends on `{other}`, whose profiles are not asked for"
+                        ))
+                        .hint(format!("ask for one of them with `--profile`, or set `required: false` for `{other}`")),
+                        &way,
+                    );
+                }
+                continue;
+            }
+            let message = format!("service `{name}` depends on `{other}`, which is not declared");
+            self.undeclared(message, other, "services", &way);
+        }
+    }
+
+    fn mounts(&mut self, name: &str, service: &Service) {
+        let mut targets: HashMap<&str, [String; 2]> = HashMap::new();
+        let tmpfs = service.storage.tmpfs.iter().flat_map(|tmpfs| &tmpfs.0.0);
+        for (index, mount) in tmpfs.enumerate() {
+            let target = mount.0.split(':').next().unwrap_or_default();
+            self.mounted(name, target, ["tmpfs".to_owned(), format!("#{index}")], &mut targets);
+        }
+        for (index, mount) in service.storage.volumes.iter().flat_map(|volumes| &volumes.0).enumerate() {
+            if let Some(target) = &mount.target {
+                self.mounted(name, &target.0, ["volumes".to_owned(), format!("#{index}")], &mut targets);
+            }
+            let (Some(MountType::Volume), Some(source)) = (mount.r#type, &mount.source) else { continue };
+            if !source.0.is_empty() && !self.declares("volumes", &source.0) {
+                let message = format!("service `{name}` mounts volume `{}`, which is not declared", source.0);
+                let way = ["services", name, "volumes", &format!("#{index}"), "source"];
+                self.undeclared(message, &source.0, "volumes", &way);
+            }
+        }
+    }
+
+    fn mounted<'t>(
+        &mut self,
+        name: &str,
+        target: &'t str,
+        way: [String; 2],
+        targets: &mut HashMap<&'t str, [String; 2]>,
+    ) {
+        if let Some(first) = targets.get(target) {
+            let first = find(self.tree, &["services", name, &first[0], &first[1]]).span.clone();
+            let diagnostic = Diagnostic::error(format!("service `{name}` mounts two things at `{target}`"));
+            self.push(diagnostic.label(&first, "the first one"), &["services", name, &way[0], &way[1]]);
+        } else {
+            targets.insert(target, way);
+        }
+    }
+
+    /// Configs, secrets and models.
+    fn grants(&mut self, name: &str, service: &Service) {
+        let configs = service.storage.configs.as_ref().map_or(&[][..], |configs| &configs.0);
+        self.granted(configs, "config", "configs", &["services", name, "configs"]);
+        let secrets = service.storage.secrets.as_ref().map_or(&[][..], |secrets| &secrets.0.0);
+        self.granted(secrets, "secret", "secrets", &["services", name, "secrets"]);
+        let build = service.program.build.as_ref().and_then(|build| build.secrets.as_ref());
+        let way = ["services", name, "build", "secrets"];
+        self.granted(build.map_or(&[][..], |list| &list.0), "secret", "secrets", &way);
+        for model in service.security.models.iter().flat_map(|models| models.0.0.keys()) {
+            if !self.declares("models", model) {
+                let message = format!("service `{name}` uses model `{model}`, which is not declared");
+                let way = ["services", name, "models", model];
+                self.undeclared(message, model, "models", &way);
+            }
+        }
+    }
+
+    fn granted(&mut self, grants: &[FileGrant], what: &str, section: &str, way: &[&str]) {
+        for (index, grant) in grants.iter().enumerate() {
+            let Some(source) = &grant.source else { continue };
+            if !self.declares(section, &source.0) {
+                let item = format!("#{index}");
+                let mut way = way.to_vec();
+                way.extend([item.as_str(), "source"]);
+                let service = way.get(1).copied().unwrap_or_default().to_owned();
+                let message = format!("service `{service}` reads {what} `{}`, which is not declared", source.0);
+                self.undeclared(message, &source.0, section, &way);
+            }
+        }
+    }
+
+    /// Several containers cannot have one name.
+    fn number(&mut self, name: &str, service: &Service) {
+        let replicas = service.lifecycle.deploy.as_ref().and_then(|deploy| deploy.replicas).map(|number| number.0.0);
+        let number = service.lifecycle.scale.map(|number| number.0.0).or(replicas).unwrap_or(1);
+        if number > 1 && service.naming.container_name.is_some() {
+            self.push_at_key(
+                Diagnostic::error(format!("service `{name}` has {number} containers, which cannot have one name"))
+                    .hint("remove `container_name`"),
+                &["services", name, "container_name"],
+            );
+        }
+    }
+
+    fn container_names(&mut self) {
+        let project = self.project;
+        let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
+        for (name, service) in services(project) {
+            let Some(own) = &service.naming.container_name else { continue };
+            if let Some(first) = taken.insert(&own.0, name) {
+                let first_span = find(self.tree, &["services", first, "container_name"]).span.clone();
+                let diagnostic =
+                    Diagnostic::error(format!("services `{first}` and `{name}` have one `container_name`"));
+                self.push(diagnostic.label(&first_span, "the first one"), &["services", name, "container_name"]);
+            }
+        }
+    }
+
+    fn secrets(&mut self) {
+        let project = self.project;
+        for (name, secret) in project.secrets.iter().flat_map(|secrets| &secrets.0) {
+            let external = secret.external.is_some_and(|external| external.0);
+            if !external && secret.file.is_none() && secret.environment.is_none() {
+                self.push_at_key(
+                    Diagnostic::error(format!("secret `{name}` has neither `file` nor `environment`, and needs one")),
+                    &["secrets", name],
+                );
+            }
+        }
+    }
+}
+
+/// More than this of one cycle, or cycles, are not shown.
+const MOST_SHOWN: usize = 20;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mark {
+    New,
+    Open,
+    Done,
+}
+
+/// Finds services that wait for each other: they would wait forever. All services count, wanted or not.
+///
+/// It goes depth first, on a stack of its own: a file may hold a very long chain.
+pub(super) fn cycles(tree: &Node, project: &Project, diagnostics: &mut Diagnostics) {
+    let names: Vec<&str> = services(project).map(|(name, _)| name.as_str()).collect();
+    let index: HashMap<&str, usize> = names.iter().enumerate().map(|(at, name)| (*name, at)).collect();
+    let links: Vec<Vec<usize>> = services(project)
+        .map(|(_, service)| {
+            let all = service.lifecycle.depends_on.iter().flat_map(|all| all.0.0.keys());
+            all.filter_map(|other| index.get(other.as_str()).copied()).collect()
+        })
+        .collect();
+    let mut marks = vec![Mark::New; names.len()];
+    let mut reported = vec![false; names.len()];
+    let mut shown = 0;
+    for start in 0..names.len() {
+        if marks[start] != Mark::New {
+            continue;
+        }
+        marks[start] = Mark::Open;
+        // Each service on the way with the number of its links that have been followed.
+        let mut way = vec![(start, 0)];
+        while let Some((at, next)) = way.last_mut() {
+            let at = *at;
+            let Some(&to) = links[at].get(*next) else {
+                marks[at] = Mark::Done;
+                way.pop();
+                continue;
+            };
+            *next += 1;
+            match marks[to] {
+                Mark::Done => {}
+                Mark::New => {
+                    marks[to] = Mark::Open;
+                    way.push((to, 0));
+                }
+                Mark::Open if reported[to] || reported[at] || shown >= MOST_SHOWN => {}
+                Mark::Open => {
+                    let from = way.iter().position(|(service, _)| *service == to).unwrap_or_default();
+                    let cycle: Vec<&str> = way[from..].iter().map(|(service, _)| names[*service]).collect();
+                    way[from..].iter().for_each(|(service, _)| reported[*service] = true);
+                    shown += 1;
+                    diagnostics.push(cycle_of(tree, &cycle));
+                }
+            }
+        }
+    }
+}
+
+fn cycle_of(tree: &Node, cycle: &[&str]) -> Diagnostic {
+    let link = |from: &str, to: &str| {
+        let depends_on = find(tree, &["services", from, "depends_on"]);
+        depends_on.entry(to).map_or_else(|| depends_on.span.clone(), |entry| entry.key_span.clone())
+    };
+    let first = cycle.first().copied().unwrap_or_default();
+    if cycle.len() == 1 {
+        return Diagnostic::error(format!("service `{first}` depends on itself")).at(&link(first, first));
+    }
+    let mut shown: Vec<&str> = cycle.iter().copied().take(MOST_SHOWN).collect();
+    if cycle.len() > MOST_SHOWN {
+        shown.push("…");
+    }
+    shown.push(first);
+    let diagnostic = Diagnostic::error(format!("services wait for each other: `{}`", shown.join(" -> ")));
+    let pairs = cycle.iter().zip(cycle.iter().skip(1).chain([&first])).take(MOST_SHOWN);
+    pairs.enumerate().fold(diagnostic, |diagnostic, (position, (from, to))| {
+        let span = link(from, to);
+        match position {
+            0 => diagnostic.at(&span),
+            _ => diagnostic.label(&span, format!("`{from}` depends on `{to}`")),
+        }
+    })
 }

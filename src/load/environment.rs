@@ -22,10 +22,22 @@ pub(super) fn inherit(services: &mut Node, variables: &Variables) {
         else {
             continue;
         };
-        for entry in environment.iter_mut().filter(|entry| entry.value.is_null()) {
-            if let Some(variable) = variables.get(&entry.key) {
-                entry.value = filled(&entry.value, &entry.key, variable);
-            }
+        fill_in(environment, variables);
+    }
+}
+
+/// Gives arguments of builds without a value that of the project's; without one there is nothing to say.
+pub(super) fn build_arguments(build: &mut Node, variables: &Variables) {
+    if let Some(Entry { value: Node { value: Value::Mapping(arguments), .. }, .. }) = build.entry_mut("args") {
+        fill_in(arguments, variables);
+        arguments.retain(|argument| !argument.value.is_null());
+    }
+}
+
+fn fill_in(entries: &mut [Entry], variables: &Variables) {
+    for entry in entries.iter_mut().filter(|entry| entry.value.is_null()) {
+        if let Some(variable) = variables.get(&entry.key) {
+            entry.value = filled(&entry.value, &entry.key, variable);
         }
     }
 }
@@ -36,7 +48,7 @@ fn filled(node: &Node, name: &str, variable: &Variable) -> Node {
     node
 }
 
-/// Adds what `env_file` and `label_file` say under what is there.
+/// Adds what `env_file` and `label_file` say under what is there; true if there was any.
 ///
 /// Files have absolute paths, or such as start from `directory`; they are shown from `here`.
 pub(super) fn fill(
@@ -44,15 +56,18 @@ pub(super) fn fill(
     variables: &Variables,
     (directory, here): (&Path, &Path),
     diagnostics: &mut Diagnostics,
-) {
+) -> bool {
     let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = tree.entry_mut("services") else {
-        return;
+        return false;
     };
+    let mut filled = false;
     let mut files = EnvFiles::new(here, LAST);
     for service in services {
+        filled |= ["env_file", "label_file"].iter().any(|key| service.value.entry(key).is_some());
         env_files(&mut service.value, variables, directory, &mut files, diagnostics);
         label_files(&mut service.value, directory, &mut files, diagnostics);
     }
+    filled
 }
 
 /// Takes the items of a list of files out of a service.

@@ -60,7 +60,15 @@ impl<'a> Group<'a> {
             // What refers to the missing part would only look wrong.
             return None;
         }
-        let mut tree = merged?;
+        let Some(mut tree) = merged else {
+            let named = self.files.first().map(|path| sources.display(path)).unwrap_or_default();
+            let empty = Diagnostic::error(format!("`{named}` is empty"));
+            diagnostics.push(match self.files.first().and_then(|path| sources.start(path)) {
+                Some(span) => empty.at(&span),
+                None => empty,
+            });
+            return None;
+        };
         obsolete_version(&mut tree, diagnostics);
         Project::settle(&mut tree, &self.folder());
         if let Some(services) = tree.entry_mut("services").filter(|_| self.interpolate) {

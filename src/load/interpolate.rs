@@ -21,11 +21,12 @@ pub(crate) struct Interpolator<'a> {
     /// Variables without a value that were warned about.
     warned: BTreeSet<String>,
     text: usize,
+    full: bool,
 }
 
 impl<'a> Interpolator<'a> {
     pub(crate) fn new(variables: &'a Variables) -> Self {
-        Self { variables, warned: BTreeSet::new(), text: 0 }
+        Self { variables, warned: BTreeSet::new(), text: 0, full: false }
     }
 
     /// Fills in every value below `node`. A value that cannot be filled in is broken afterwards.
@@ -39,7 +40,11 @@ impl<'a> Interpolator<'a> {
                     steps.iter().for_each(|step| node.came(step));
                 }
                 Err(diagnostic) => {
-                    diagnostics.push(diagnostic);
+                    // Once there is too much, there is no use in saying so for each value.
+                    if !self.full {
+                        diagnostics.push(diagnostic);
+                    }
+                    self.full = self.text > MOST_TEXT;
                     node.value = Value::Broken;
                 }
             },
@@ -48,6 +53,9 @@ impl<'a> Interpolator<'a> {
     }
 
     fn scalar(&mut self, node: &Node, diagnostics: &mut Diagnostics) -> Result<(Scalar, Vec<Step>), Diagnostic> {
+        if self.full {
+            return Err(too_much(node));
+        }
         let text = node.scalar().map_or("", |scalar| &scalar.text);
         let parts = template::parse(text).map_err(|problem| located(node, problem))?;
         let (variables, warned) = (self.variables, &mut self.warned);
@@ -71,9 +79,7 @@ impl<'a> Interpolator<'a> {
         .map_err(|problem| located(node, problem))?;
         self.text += filled.len();
         if self.text > MOST_TEXT {
-            return Err(
-                Diagnostic::error(format!("variables make more than {} MiB of text", MOST_TEXT >> 20)).at(&node.span)
-            );
+            return Err(too_much(node));
         }
         let step = |name: String| {
             let origin = variables.get(&name)?.origin.clone();
@@ -84,6 +90,10 @@ impl<'a> Interpolator<'a> {
         let interpolated = parts.iter().any(|part| matches!(part, template::Part::Variable { .. }));
         Ok((Scalar { text: filled.into(), kind: ScalarKind::String, interpolated }, steps))
     }
+}
+
+fn too_much(node: &Node) -> Diagnostic {
+    Diagnostic::error(format!("variables make more than {} MiB of text", MOST_TEXT >> 20)).at(&node.span)
 }
 
 fn located(node: &Node, problem: template::Problem) -> Diagnostic {
@@ -160,7 +170,7 @@ mod tests {
     };
 
     fn tree(text: &str) -> Node {
-        parse(&SourceFile::new(0, "compose.yaml", text), &mut Diagnostics::new()).expect("YAML").expect("a tree")
+        parse(&SourceFile::new(0, "compose.yaml", text), &mut Diagnostics::new()).expect("YAML").remove(0)
     }
 
     fn filled(text: &str) -> (Node, Diagnostics) {

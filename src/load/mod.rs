@@ -32,8 +32,8 @@ mod extends;
 mod files;
 mod include;
 mod interpolate;
+mod json_form;
 mod label_file;
-mod merge;
 mod normalize;
 #[cfg(test)]
 mod oracle;
@@ -48,6 +48,7 @@ mod read;
 mod reset;
 mod resolve;
 pub(crate) mod scalar;
+mod select;
 mod sources;
 mod template;
 pub(crate) mod tree;
@@ -59,7 +60,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 pub use discover::discover;
 pub use explain::{Explained, PathError, Place as WrittenAt, Stop};
 pub use interpolate::UsedVariable;
-pub(crate) use paths::resolve_path;
+pub(crate) use paths::{has_drive, resolve_path};
 
 use crate::{
     compose::{self, Format, Reader},
@@ -88,7 +89,8 @@ pub struct LoadOptions {
     pub env_files: Vec<PathBuf>,
     /// Profiles that are asked for; `*` for all.
     pub profiles: Vec<String>,
-    /// Services that are asked for, whose profiles are then asked for too.
+    /// Services that are asked for: these alone are kept, with those that they depend on, and their profiles are asked for
+    /// too. None: all.
     pub services: Vec<String>,
     /// Variables stay as they are written.
     pub no_interpolate: bool,
@@ -118,6 +120,8 @@ pub struct Loaded {
 pub struct Contents {
     /// All that is written, in its long form.
     pub project: compose::Project,
+    /// Names of all services that are written, whether they are wanted or not.
+    pub all_services: Vec<String>,
     /// Name of the project.
     pub name: ProjectName,
     /// Folder that relative paths start from.
@@ -155,6 +159,19 @@ impl Contents {
     /// When the path is none, or leads nowhere.
     pub fn explain(&self, path: &str) -> Result<Vec<Explained>, PathError> {
         explain::explain(&self.tree, path)
+    }
+
+    /// The project as Docker Compose prints it in JSON.
+    ///
+    /// # Errors
+    /// When a value cannot be said in JSON, such as a number that is none.
+    pub fn json(&self) -> Result<serde_json::Value, serde_json::Error> {
+        let mut known = Diagnostics::new();
+        let project = compose::Project::read(&self.tree, &mut Reader::new(&mut known).without_extensions());
+        let mut json = serde_json::to_value(project)?;
+        json_form::complete(&mut json);
+        json_form::escape(&mut json);
+        Ok(json)
     }
 }
 
@@ -255,30 +272,45 @@ impl Place {
             above: &[],
         };
         let mut tree = group.load(&mut sources, diagnostics)?;
-        let name = name?;
-        if diagnostics.has_errors() {
-            return None;
-        }
+        // A project without a name is read to the end all the same, for its other mistakes.
+        let shown = name.as_ref().map_or("unnamed", ProjectName::as_str);
         if !options.no_normalize {
-            normalize::normalize(&mut tree, name.as_str());
+            normalize::normalize(&mut tree, shown, &self.variables);
         }
+        normalize::always(&mut tree, shown);
+        let all_services = consistency::names(&tree, "services");
         let as_written = options.no_interpolate;
+        let mut project = compose::Project::read(&tree, &mut Reader::new(diagnostics).as_written(as_written))?;
         if !as_written {
             // Which services are wanted, and what they need, may be up to variables.
+            consistency::cycles(&tree, &project, diagnostics);
             let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
-            profiles::select(&mut tree, &profiles, diagnostics);
+            if profiles::select(&mut tree, &profiles) {
+                project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
+            }
+            if !options.no_consistency {
+                consistency::check(&tree, &project, &all_services, diagnostics);
+            }
+            let wanted = &options.services;
+            let selected = !wanted.is_empty() && select::keep_only(&mut tree, &project, wanted);
+            if selected {
+                project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
+            }
+            let dropped = profiles::drop_unused(&mut tree, &project);
+            let filled = !options.no_env_resolution && {
+                let directories = (&*self.directory, &*options.directory);
+                environment::fill(&mut tree, &self.variables, directories, diagnostics)
+            };
+            if dropped || filled {
+                project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
+            }
         }
-        if !as_written && !options.no_env_resolution {
-            environment::fill(&mut tree, &self.variables, (&self.directory, &options.directory), diagnostics);
-        }
-        normalize::always(&mut tree, name.as_str());
-        let project = compose::Project::read(&tree, &mut Reader::new(diagnostics).as_written(as_written))?;
-        if !as_written && !options.no_consistency {
-            consistency::check(&tree, &project, diagnostics);
-        }
+        let mut all_services: Vec<String> = all_services.iter().map(ToString::to_string).collect();
+        all_services.sort();
         Some(Contents {
             project,
-            name,
+            all_services,
+            name: name?,
             directory: self.directory,
             files: self.files,
             warnings: Diagnostics::new(),

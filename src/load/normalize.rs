@@ -3,19 +3,22 @@
 //! Services that name no network are on `default`; whoever shares something of another service depends on it; what has no
 //! name of its own is called after the project (Compose Specification, "networks", "depends_on", "name").
 
-use super::tree::{Entry, Node, Value};
+use super::{
+    tree::{Entry, Node, Value},
+    variables::Variables,
+};
 
 /// The network of services that name none.
 const DEFAULT: &str = "default";
 
 /// Writes it into the tree.
-pub(super) fn normalize(tree: &mut Node, project: &str) {
+pub(super) fn normalize(tree: &mut Node, project: &str, variables: &Variables) {
     let mut uses_default = false;
     if let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = tree.entry_mut("services") {
         for service in services.iter_mut().filter(|service| service.value.entries().is_some()) {
             uses_default |= default_network(&mut service.value);
             dependencies(&mut service.value);
-            build(&mut service.value);
+            build(&mut service.value, variables);
             if let Some(policy) = service.value.entry_mut("pull_policy")
                 && policy.value.scalar().is_some_and(|scalar| &*scalar.text == "if_not_present")
             {
@@ -37,15 +40,11 @@ pub(super) fn normalize(tree: &mut Node, project: &str) {
         };
         for entry in all {
             name(entry, project);
-            if section == "networks" {
-                let empty = entry.value.beside(Value::Mapping(Vec::new()));
-                entry.value.put("ipam", empty);
-            }
         }
     }
 }
 
-/// Writes what is shown even if nothing else is added: the name of the project, and that a service says no command.
+/// Writes what is there even if nothing else is added.
 pub(super) fn always(tree: &mut Node, project: &str) {
     let name = tree.text(project);
     match tree.entry_mut("name") {
@@ -53,14 +52,8 @@ pub(super) fn always(tree: &mut Node, project: &str) {
         Some(entry) => entry.value = name,
         None => tree.put("name", name),
     }
-    if let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = tree.entry_mut("services") {
-        for service in services {
-            for key in ["command", "entrypoint"] {
-                let nothing = service.value.nothing();
-                service.value.put(key, nothing);
-            }
-        }
-    }
+    let none = tree.beside(Value::Mapping(Vec::new()));
+    tree.put("services", none);
 }
 
 /// True if the service is on the default network.
@@ -130,8 +123,9 @@ fn dependencies(service: &mut Node) {
     }
 }
 
-fn build(service: &mut Node) {
+fn build(service: &mut Node, variables: &Variables) {
     let Some(build) = service.entry_mut("build") else { return };
+    super::environment::build_arguments(&mut build.value, variables);
     if build.value.entries().is_some() && build.value.entry("dockerfile_inline").is_none() {
         let dockerfile = build.value.text("Dockerfile");
         build.value.put("dockerfile", dockerfile);

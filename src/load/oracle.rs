@@ -12,7 +12,7 @@ fn ours(text: &str) -> Result<Option<Node>, String> {
     let mut diagnostics = Diagnostics::new();
     let file = read::text(0, "f", text.as_bytes().to_vec()).map_err(|d| d.render(false))?;
     let node = parse::parse(&file, &mut diagnostics).map_err(|d| d.render(false))?;
-    if diagnostics.is_empty() { Ok(node) } else { Err(diagnostics.render(false)) }
+    if diagnostics.is_empty() { Ok(node.into_iter().next()) } else { Err(diagnostics.render(false)) }
 }
 
 fn theirs(text: &str) -> Result<Theirs, String> {
@@ -52,8 +52,11 @@ fn same(ours: &Node, theirs: &Theirs) -> Result<(), String> {
                 (ScalarKind::Null, Theirs::Null) => true,
                 (ScalarKind::Bool, Theirs::Bool(value)) => text.eq_ignore_ascii_case(&value.to_string()),
                 (ScalarKind::String, Theirs::String(other)) => text == other,
-                // They take a number with a leading zero for a string, against 10.3.2 of the specification.
-                (ScalarKind::Int, Theirs::String(other)) => text == other && text.starts_with('0'),
+                // They know no numbers of YAML 1.1 but some of 1.2, and no dates.
+                (ScalarKind::Int, Theirs::String(other)) => {
+                    text == other && (text.starts_with('0') || text.contains('_'))
+                }
+                (ScalarKind::Timestamp, Theirs::String(other)) => text == other,
                 (ScalarKind::Int | ScalarKind::Float, Theirs::Number(number)) => {
                     text.parse::<f64>().is_ok_and(|value| Some(value) == number.as_f64())
                         || text.contains(['x', 'o', 'n'])
@@ -253,5 +256,63 @@ fn every_span_of_a_plain_scalar_covers_its_text() {
         let mut text = String::from("# ü😀\t\r\n#\r\nroot:");
         random.block(2, 4, &mut text);
         check(&ours(&text).expect("YAML").expect("a document"));
+    }
+}
+
+#[test]
+fn no_text_makes_the_parser_panic() {
+    const PIECES: [&str; 26] = [
+        "\n",
+        "\r\n",
+        "\t",
+        " ",
+        "  ",
+        "\"",
+        "'",
+        "\\",
+        "\\'",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ":",
+        ": ",
+        "#",
+        "- ",
+        "|\n",
+        ">-\n",
+        "*a",
+        "&a ",
+        "!reset ",
+        "!override ",
+        "<<: ",
+        "ü😀",
+    ];
+    let mut random = Random(3);
+    for _ in 0..3_000 {
+        let mut text = String::from("root:");
+        random.block(2, 3, &mut text);
+        for _ in 0..=random.below(4) {
+            let mut at = random.below(text.len() + 1);
+            while !text.is_char_boundary(at) {
+                at -= 1;
+            }
+            text.insert_str(at, PIECES[random.below(PIECES.len())]);
+        }
+        if random.below(4) == 0 {
+            let mut at = random.below(text.len() + 1);
+            while !text.is_char_boundary(at) {
+                at -= 1;
+            }
+            text.truncate(at);
+        }
+        let mut diagnostics = Diagnostics::new();
+        let file = read::text(0, "f", text.into_bytes()).expect("text");
+        match parse::parse(&file, &mut diagnostics) {
+            Ok(mut documents) => documents.iter_mut().for_each(|tree| drop(super::reset::take(tree))),
+            Err(diagnostic) => drop(diagnostic.render(false)),
+        }
+        diagnostics.render(false);
     }
 }

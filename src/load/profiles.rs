@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::tree::{Entry, Node, Value};
-use crate::diagnostics::Diagnostics;
+use crate::compose::{MountType, Project};
 
 /// What is asked for.
 pub(super) struct Wanted<'a> {
@@ -13,27 +13,57 @@ pub(super) struct Wanted<'a> {
     pub(super) services: &'a [String],
 }
 
-/// Takes out the services that are not wanted, and then what nobody uses.
-pub(super) fn select(tree: &mut Node, wanted: &Wanted<'_>, _: &mut Diagnostics) {
+/// Takes out the services that are not wanted; true if there were any.
+pub(super) fn select(tree: &mut Node, wanted: &Wanted<'_>) -> bool {
     let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = tree.entry_mut("services") else {
-        return;
+        return false;
     };
     let mut asked: HashSet<String> = wanted.profiles.iter().cloned().collect();
     for service in services.iter().filter(|service| wanted.services.iter().any(|name| **name == *service.key)) {
         asked.extend(profiles(&service.value));
     }
     if asked.contains("*") {
-        return;
+        return false;
     }
-    let mut left_out = HashSet::new();
+    let before = services.len();
     services.retain(|service| {
         let own = profiles(&service.value);
-        let stays = own.is_empty() || own.iter().any(|profile| asked.contains(profile));
-        if !stays {
-            left_out.insert(service.key.clone());
-        }
-        stays
+        own.is_empty() || own.iter().any(|profile| asked.contains(profile))
     });
+    services.len() < before
+}
+
+/// Takes out what is declared and not used by any service; true if there was any.
+pub(super) fn drop_unused(tree: &mut Node, project: &Project) -> bool {
+    let mut used: HashSet<(&str, &str)> = HashSet::new();
+    for service in project.services.iter().flat_map(|services| services.0.0.values()) {
+        let networks = service.networking.networks.iter().flat_map(|networks| networks.0.0.keys());
+        used.extend(networks.map(|name| ("networks", name.as_str())));
+        for mount in service.storage.volumes.iter().flat_map(|volumes| &volumes.0) {
+            if let (Some(MountType::Volume), Some(source)) = (mount.r#type, &mount.source) {
+                used.insert(("volumes", source.0.as_str()));
+            }
+        }
+        for grant in service.storage.configs.iter().flat_map(|configs| &configs.0) {
+            used.extend(grant.source.as_ref().map(|source| ("configs", source.0.as_str())));
+        }
+        let build = service.program.build.iter().flat_map(|build| &build.secrets).flat_map(|secrets| &secrets.0);
+        for grant in service.storage.secrets.iter().flat_map(|secrets| &secrets.0.0).chain(build) {
+            used.extend(grant.source.as_ref().map(|source| ("secrets", source.0.as_str())));
+        }
+        let models = service.security.models.iter().flat_map(|models| models.0.0.keys());
+        used.extend(models.map(|name| ("models", name.as_str())));
+    }
+    let mut dropped = false;
+    for section in ["networks", "volumes", "configs", "secrets", "models"] {
+        let Some(Entry { value: Node { value: Value::Mapping(all), .. }, .. }) = tree.entry_mut(section) else {
+            continue;
+        };
+        let before = all.len();
+        all.retain(|entry| used.contains(&(section, &*entry.key)));
+        dropped |= all.len() < before;
+    }
+    dropped
 }
 
 fn profiles(service: &Node) -> Vec<String> {

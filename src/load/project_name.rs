@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     interpolate::Interpolator,
-    tree::{Node, Value},
+    tree::{Node, ScalarKind, Value},
     variables::Variables,
 };
 use crate::{
@@ -39,16 +39,27 @@ pub(super) fn of(
         // Its mistakes are found once more, and reported, when the whole tree is filled in.
         Interpolator::new(variables).node(&mut node, &mut Diagnostics::new());
         return match &node.value {
-            Value::Scalar(scalar) if !node.is_null() => match scalar.text.parse() {
+            Value::Scalar(scalar) if scalar.kind == ScalarKind::String => match scalar.text.parse() {
                 Ok(name) => Some(name),
-                Err(error) => {
-                    let diagnostic = Diagnostic::error(format!("{error}")).at(&node.span);
-                    diagnostics.push(with_normalized(diagnostic, &scalar.text));
-                    None
-                }
+                // As Compose does it, which people may not have meant.
+                Err(error) => match normalize(&scalar.text).parse::<ProjectName>() {
+                    Ok(name) => {
+                        let message = format!("`{}` is no name of a project: it is called `{name}`", scalar.text);
+                        diagnostics.push(Diagnostic::warning(message).at(&node.span));
+                        Some(name)
+                    }
+                    Err(_) => {
+                        diagnostics.push(Diagnostic::error(format!("{error}")).at(&node.span));
+                        None
+                    }
+                },
             },
-            // What it should have been is said when it is read.
-            _ => "unnamed".parse().ok(),
+            Value::Broken => None,
+            _ => {
+                let found = node.describe();
+                diagnostics.push(Diagnostic::error(format!("`name` takes a string, not {found}")).at(&node.span));
+                None
+            }
         };
     }
     let folder = directory.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();

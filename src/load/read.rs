@@ -49,8 +49,16 @@ fn take(from: &mut dyn Read) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Bytes as text, if they are UTF-8 without NUL. A byte order mark at the beginning is left out.
+/// Bytes as text, if they are UTF-8 without NUL, or UTF-16 with the byte order mark that tells it. The mark is left out.
 pub(crate) fn text(order: usize, display: &str, bytes: Vec<u8>) -> Result<SourceFile, Diagnostic> {
+    let bytes = match utf16(&bytes) {
+        Some(Some(text)) => text.into_bytes(),
+        Some(None) => {
+            return Err(Diagnostic::error(format!("`{display}` begins as UTF-16 does, and is not UTF-16"))
+                .hint("save it as UTF-8"));
+        }
+        None => bytes,
+    };
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
@@ -61,7 +69,11 @@ pub(crate) fn text(order: usize, display: &str, bytes: Vec<u8>) -> Result<Source
             let file = SourceFile::new(order, display, format!("{valid}\u{fffd}"));
             return Err(Diagnostic::error(format!("the file is not UTF-8: byte 0x{byte:02x} begins no character"))
                 .at(&file.span(at..at + 3))
-                .hint("save it as UTF-8"));
+                .hint(if valid.contains('\0') {
+                    "it looks like UTF-16: save it as UTF-8"
+                } else {
+                    "save it as UTF-8"
+                }));
         }
     };
     let text = match text.strip_prefix('\u{feff}') {
@@ -72,8 +84,44 @@ pub(crate) fn text(order: usize, display: &str, bytes: Vec<u8>) -> Result<Source
     let file = SourceFile::new(order, display, text);
     match nul {
         Some(at) => {
-            Err(Diagnostic::error("the file contains a NUL character, which no text has").at(&file.span(at..at + 1)))
+            let diagnostic =
+                Diagnostic::error("the file contains a NUL character, which no text has").at(&file.span(at..at + 1));
+            // A character of ASCII beside a NUL: UTF-16 without its mark.
+            Err(if at < 2 { diagnostic.hint("it looks like UTF-16: save it as UTF-8") } else { diagnostic })
         }
         None => Ok(file),
+    }
+}
+
+/// The text of bytes that begin with the byte order mark of UTF-16, as some editors and shells of Windows write it. None
+/// inside if it is none.
+fn utf16(bytes: &[u8]) -> Option<Option<String>> {
+    let unit: fn([u8; 2]) -> u16 = match bytes {
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        _ => return None,
+    };
+    let (units, odd) = bytes.as_chunks();
+    let units: Vec<u16> = units.iter().skip(1).map(|bytes| unit(*bytes)).collect();
+    Some(String::from_utf16(&units).ok().filter(|_| odd.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text;
+
+    #[test]
+    fn utf_16_is_read_if_its_mark_tells_it() {
+        let little: Vec<u8> = "\u{feff}a: ü😀".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = "\u{feff}a: ü😀".encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for bytes in [little.clone(), big, b"\xef\xbb\xbfa: \xc3\xbc\xf0\x9f\x98\x80".to_vec()] {
+            assert_eq!(text(0, "f", bytes).expect("text").text(), "a: ü😀");
+        }
+        for unmarked in [&little[2..], &little[2..6]] {
+            let unmarked = text(0, "f", unmarked.to_vec()).expect_err("NUL").render(false);
+            assert!(unmarked.contains("looks like UTF-16"), "{unmarked}");
+        }
+        let odd = text(0, "f", little[..little.len() - 1].to_vec()).expect_err("odd").render(false);
+        assert!(odd.contains("is not UTF-16"), "{odd}");
     }
 }

@@ -70,6 +70,16 @@ impl Sources {
         documents
     }
 
+    /// A file as people would name it from where they are.
+    pub(super) fn display(&self, path: &Path) -> String {
+        display(&self.directory, path)
+    }
+
+    /// The beginning of a file that has been read.
+    pub(super) fn start(&self, path: &Path) -> Option<Span> {
+        self.texts.get(path)?.as_ref().map(|file| file.span(0..0))
+    }
+
     /// Adds the variables of files to those that there are, which count for more; of several files the last.
     pub(super) fn variables(&mut self, files: &[PathBuf], variables: &mut Variables, diagnostics: &mut Diagnostics) {
         let mut together = Variables::default();
@@ -101,11 +111,7 @@ impl Sources {
 }
 
 fn mappings(file: &SourceFile, diagnostics: &mut Diagnostics) -> Result<Vec<Node>, Diagnostic> {
-    let documents: Vec<Node> = parse::parse(file, diagnostics)?.into_iter().collect();
-    let documents: Vec<Node> = documents.into_iter().filter(|node| !node.is_null()).collect();
-    if documents.is_empty() {
-        return Err(Diagnostic::error(format!("`{}` is empty", file.path())).at(&file.span(0..0)));
-    }
+    let documents = parse::parse(file, diagnostics)?;
     match documents.iter().find(|node| node.entries().is_none()) {
         Some(node) => {
             let found = node.describe();

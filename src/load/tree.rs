@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::diagnostics::Span;
+use crate::diagnostics::{Diagnostic, Span};
 
 /// A value, where it was written, and how it came from there to where it is now.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    /// Where it was written: for a value reached through an alias, where the alias stands; what is inside of it keeps the
-    /// place that the anchor has.
+    /// Where it was written: for a value reached through an alias, where its anchor stands. The alias is a step on its way.
     pub(crate) span: Span,
     pub(crate) value: Value,
     /// The last of the steps on its way; none for most.
@@ -94,6 +93,8 @@ pub(crate) enum ScalarKind {
     Bool,
     Int,
     Float,
+    /// A date or a point in time. Compose takes it for no string, except where any value may stand.
+    Timestamp,
     String,
 }
 
@@ -105,6 +106,26 @@ impl Node {
     pub(crate) fn string(text: &str, span: Span) -> Self {
         let scalar = Scalar { text: text.into(), kind: ScalarKind::String, interpolated: false };
         Self::new(span, Value::Scalar(scalar))
+    }
+
+    pub(crate) fn null(span: Span) -> Self {
+        Self::new(span, Value::Scalar(Scalar { text: "".into(), kind: ScalarKind::Null, interpolated: false }))
+    }
+
+    /// Takes out whatever stands below this node and is marked with `!reset`.
+    pub(crate) fn drop_resets(&mut self) {
+        let reset = |node: &Node| node.directive == Some(Directive::Reset);
+        match &mut self.value {
+            Value::Sequence(nodes) => {
+                nodes.retain(|node| !reset(node));
+                nodes.iter_mut().for_each(Node::drop_resets);
+            }
+            Value::Mapping(entries) => {
+                entries.retain(|entry| !reset(&entry.value));
+                entries.iter_mut().for_each(|entry| entry.value.drop_resets());
+            }
+            Value::Scalar(_) | Value::Broken => {}
+        }
     }
 
     /// A node of another value in the place of this one, with its way.
@@ -126,6 +147,26 @@ impl Node {
     pub(crate) fn instead_of(mut self, earlier: &Self) -> Self {
         self.came(&Step::Replaced(earlier.span.clone()));
         self
+    }
+
+    /// Says in a diagnostic where this value was written, and which aliases and merge keys of the file brought it to where
+    /// it counts.
+    pub(crate) fn locate(&self, diagnostic: Diagnostic) -> Diagnostic {
+        let mut diagnostic = diagnostic.at(&self.span);
+        let mut via = self.via.as_deref();
+        while let Some(Via { step, before }) = via {
+            diagnostic = match step {
+                Step::Alias(at) => diagnostic.label(at, "used here by the alias"),
+                Step::MergeKey(at) => diagnostic.label(at, "merged in here"),
+                Step::Variable(..)
+                | Step::Extends(_)
+                | Step::Include(_)
+                | Step::Replaced(_)
+                | Step::Implied => diagnostic,
+            };
+            via = before.as_deref();
+        }
+        diagnostic
     }
 
     pub(crate) fn is_null(&self) -> bool {
@@ -204,6 +245,7 @@ impl Node {
                 ScalarKind::Null => "nothing",
                 ScalarKind::Bool => "a boolean",
                 ScalarKind::Int | ScalarKind::Float => "a number",
+                ScalarKind::Timestamp => "a date",
                 ScalarKind::String => "a string",
             },
         }

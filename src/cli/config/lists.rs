@@ -1,6 +1,9 @@
 //! What a project has, one thing a line, and the variables that it names as a table.
 
-use std::{collections::BTreeSet, fmt::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -8,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     compose::{Project, Service},
     diagnostics::{Failure, suggest},
-    load::UsedVariable,
+    load::{Contents, UsedVariable},
 };
 
 /// A text with a line for each.
@@ -17,13 +20,13 @@ pub(super) fn lines<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String
 }
 
 fn services(project: &Project) -> impl Iterator<Item = (&String, &Service)> {
-    project.services.iter().flat_map(|services| &services.0)
+    project.services.iter().flat_map(|services| &services.0.0)
 }
 
 /// Names of services, each behind those that it depends on.
 pub(super) fn in_order(project: &Project) -> Vec<&str> {
     let dependencies = |name: &str| {
-        let service = project.services.as_ref().and_then(|services| services.0.get(name));
+        let service = project.services.as_ref().and_then(|services| services.0.0.get(name));
         let depends_on = service.and_then(|service| service.lifecycle.depends_on.as_ref());
         depends_on.into_iter().flat_map(|depends_on| depends_on.0.0.keys())
     };
@@ -46,7 +49,7 @@ pub(super) fn in_order(project: &Project) -> Vec<&str> {
         }
     }
     // What is depended on may be missing, if nobody checked.
-    order.retain(|name| project.services.as_ref().is_some_and(|services| services.0.contains_key(*name)));
+    order.retain(|name| project.services.as_ref().is_some_and(|services| services.0.0.contains_key(*name)));
     order
 }
 
@@ -76,14 +79,14 @@ pub(super) fn profiles(project: &Project) -> BTreeSet<&str> {
 }
 
 /// A line with the fingerprint for each service of a list, `*` being all of them.
-pub(super) fn hashes(project: &Project, list: &str) -> Result<String, Failure> {
-    let all: Vec<&String> = services(project).map(|(name, _)| name).collect();
+pub(super) fn hashes(contents: &Contents, list: &str) -> Result<String, Failure> {
+    let all: BTreeMap<&str, &Service> =
+        services(&contents.project).map(|(name, service)| (name.as_str(), service)).collect();
     let mut text = String::new();
-    let wanted: Vec<&str> =
-        if list == "*" { all.iter().map(|name| name.as_str()).collect() } else { list.split(',').collect() };
+    let wanted: Vec<&str> = if list == "*" { all.keys().copied().collect() } else { list.split(',').collect() };
     for name in wanted {
-        let Some((_, service)) = services(project).find(|(known, _)| *known == name) else {
-            return Err(unknown(name, all.iter().map(|name| name.as_str())));
+        let Some(service) = all.get(name) else {
+            return Err(unknown(name, &contents.all_services));
         };
         let _ = writeln!(text, "{name} {}", hash(service)?);
     }
@@ -101,11 +104,15 @@ fn hash(service: &Service) -> Result<String, Failure> {
     }))
 }
 
-pub(super) fn unknown<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Failure {
+pub(super) fn unknown(name: &str, all: &[String]) -> Failure {
+    if all.iter().any(|known| known == name) {
+        return Failure::usage(format!("service `{name}` is left out: nobody asks for one of its profiles"))
+            .hint("ask for one with --profile, or for the service by its name");
+    }
     let failure = Failure::usage(format!("there is no service `{name}` in this project"));
-    match suggest(name, known) {
+    match suggest(name, all.iter().map(String::as_str)) {
         Some(name) => failure.hint(format!("did you mean `{name}`?")),
-        None => failure.hint("one with a profile is there when its profile is named with --profile"),
+        None => failure,
     }
 }
 

@@ -129,10 +129,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let contents = load::contents(&load_options(args, &words, settings)?)?;
     settings.printer.diagnostics(&contents.warnings);
-    let text = match args.instead.text(args, &words, &contents)? {
+    known(&words, &contents)?;
+    let text = match args.instead.text(args, &contents)? {
         Some(text) => text,
         None if settings.printer.is_quiet() => return Ok(0),
-        None => whole(args, &words, &contents)?,
+        None => whole(args, &contents)?,
     };
     output::write(&text, args.output.as_deref(), &settings.directory, settings.printer)?;
     Ok(0)
@@ -153,31 +154,28 @@ fn load_options(args: &Args, words: &Words, settings: &Settings) -> Result<LoadO
     Ok(options)
 }
 
-/// The project, or the part of it that the words name.
-fn selected(args: &Args, words: &Words, contents: &Contents) -> Result<crate::compose::Project, Failure> {
-    let mut project = contents.project.clone();
-    if !words.services.is_empty() && !args.without.no_interpolate {
-        let known = lists::in_order(&project);
-        if let Some(unknown) = words.services.iter().find(|name| !known.contains(&name.as_str())) {
-            return Err(lists::unknown(unknown, known));
-        }
-        project.keep_only(&words.services);
-    }
-    Ok(project)
+/// Looks up the services that are asked for.
+fn known(words: &Words, contents: &Contents) -> Result<(), Failure> {
+    let services = contents.project.services.as_ref().map(|services| &services.0.0);
+    let missing = words.services.iter().find(|name| services.is_none_or(|services| !services.contains_key(*name)));
+    missing.map_or(Ok(()), |name| Err(lists::unknown(name, &contents.all_services)))
 }
 
-fn whole(args: &Args, words: &Words, contents: &Contents) -> Result<String, Failure> {
-    if args.without.no_interpolate {
-        let document = Document::of(&contents.untyped())?.brief();
-        return if args.format == Format::Json { document.json() } else { document.yaml() };
+fn whole(args: &Args, contents: &Contents) -> Result<String, Failure> {
+    match (args.without.no_interpolate, args.format) {
+        (true, Format::Yaml) => Document::of(&contents.untyped())?.brief().yaml(),
+        (true, Format::Json) => Document::of(&contents.untyped())?.brief().json(),
+        (false, Format::Yaml) => Ok(escaped(&Document::of(&contents.project)?.in_order().brief().yaml()?)),
+        (false, Format::Json) => contents
+            .json()
+            .map_err(|e| Failure::operation("the project cannot be written as JSON").caused_by(&e))
+            .and_then(|json| Document::of(&json)?.json()),
     }
-    let document = Document::of(&selected(args, words, contents)?)?.in_order();
-    Ok(escaped(&if args.format == Format::Json { document.json()? } else { document.brief().yaml()? }))
 }
 
 impl Instead {
     /// What is asked for instead of the whole, if anything is.
-    fn text(&self, args: &Args, words: &Words, contents: &Contents) -> Result<Option<String>, Failure> {
+    fn text(&self, args: &Args, contents: &Contents) -> Result<Option<String>, Failure> {
         fn keys<T>(named: Option<&crate::compose::Named<T>>) -> String {
             lists::lines(named.into_iter().flat_map(|named| named.0.keys()))
         }
@@ -197,14 +195,14 @@ impl Instead {
         if self.profiles {
             return Ok(Some(lists::lines(lists::profiles(&contents.project))));
         }
-        let project = selected(args, words, contents)?;
+        let project = &contents.project;
         Ok(match () {
-            () if self.services => Some(lists::lines(lists::in_order(&project))),
+            () if self.services => Some(lists::lines(lists::in_order(project))),
             () if self.networks => Some(keys(project.networks.as_ref())),
             () if self.volumes => Some(keys(project.volumes.as_ref())),
-            () if self.images => Some(lists::lines(lists::images(&project, contents.name.as_str()))),
-            () if self.models => Some(lists::lines(lists::models(&project))),
-            () => self.hash.as_ref().map(|list| lists::hashes(&project, list)).transpose()?,
+            () if self.images => Some(lists::lines(lists::images(project, contents.name.as_str()))),
+            () if self.models => Some(lists::lines(lists::models(project))),
+            () => self.hash.as_ref().map(|list| lists::hashes(contents, list)).transpose()?,
         })
     }
 }

@@ -57,13 +57,15 @@ pub(crate) fn not_a_size(text: &str) -> Diagnostic {
 }
 
 impl Format for ByteSize {
+    fn omitted(&self) -> bool {
+        self.0 == 0
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let scalar = cx.string_or_number(node)?;
         let size = match scalar.kind {
-            ScalarKind::Int => untyped::integer(&scalar.text)
-                .and_then(|size| i64::try_from(size).ok())
-                .filter(|size| *size >= -1)
-                .map(Self),
+            ScalarKind::Int => {
+                untyped::integer(scalar).and_then(|size| i64::try_from(size).ok()).filter(|size| *size >= -1).map(Self)
+            }
             _ => Self::parse(&scalar.text),
         };
         if size.is_none() {

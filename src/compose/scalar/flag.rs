@@ -15,6 +15,9 @@ use crate::{
 pub struct Flag(pub bool);
 
 impl Format for Flag {
+    fn omitted(&self) -> bool {
+        !self.0
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let scalar = match node.scalar() {
             Some(scalar) if matches!(scalar.kind, ScalarKind::Bool | ScalarKind::String) => scalar,
@@ -57,6 +60,9 @@ impl Format for Flag {
 pub struct StrictFlag(pub bool);
 
 impl Format for StrictFlag {
+    fn omitted(&self) -> bool {
+        !self.0
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         match node.scalar() {
             Some(scalar) if scalar.kind == ScalarKind::Bool || scalar.interpolated => {

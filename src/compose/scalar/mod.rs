@@ -10,6 +10,6 @@ mod words;
 pub use byte_size::ByteSize;
 pub use duration::Span;
 pub use flag::{Flag, StrictFlag};
-pub use number::{Decimal, Int};
+pub use number::{Decimal, Int, Truncated};
 pub use text::{HostPath, Pattern, PatternText, Text, TextOrNumber};
 pub use words::Words;

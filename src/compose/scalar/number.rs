@@ -1,6 +1,6 @@
 //! Numbers.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
 use super::super::{Format, Reader, Schemas, untyped};
@@ -15,24 +15,17 @@ use crate::{
 pub struct Int<const MIN: i64 = { i64::MIN }, const MAX: i64 = { i64::MAX }>(pub i64);
 
 impl<const MIN: i64, const MAX: i64> Format for Int<MIN, MAX> {
+    fn omitted(&self) -> bool {
+        self.0 == 0
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let scalar = cx.string_or_number(node)?;
         let number = match scalar.kind {
-            ScalarKind::Int => untyped::integer(&scalar.text),
-            ScalarKind::Float => match scalar.text.parse::<f64>() {
-                Ok(number) if number.is_finite() && number.abs() < 1e18 => {
-                    if number.fract() != 0.0 {
-                        let what = cx.what();
-                        cx.report(
-                            Diagnostic::warning(format!("{what} is a whole number: the fraction is dropped"))
-                                .hint(format!("write `{}`", number.trunc())),
-                            node,
-                        );
-                    }
-                    Some(number.trunc() as i128)
-                }
-                _ => None,
-            },
+            ScalarKind::Int => untyped::integer(scalar),
+            // `5.0` is a whole number in JSON Schema, and so it is here.
+            ScalarKind::Float => untyped::float(scalar)
+                .filter(|number| number.fract() == 0.0 && number.abs() < 1e18)
+                .map(|number| number as i128),
             _ => scalar.text.parse::<i128>().ok(),
         };
         match number.and_then(|number| i64::try_from(number).ok()) {
@@ -66,16 +59,55 @@ impl<const MIN: i64, const MAX: i64> Format for Int<MIN, MAX> {
     }
 }
 
-/// A number that may have a fraction, or a string that says one. Single precision, as Compose keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+/// A number of which Compose takes the whole part, or a string that says a whole one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
+pub struct Truncated(pub i64);
+
+impl Format for Truncated {
+    fn omitted(&self) -> bool {
+        self.0 == 0
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        let fraction = node.scalar().filter(|scalar| scalar.kind == ScalarKind::Float).and_then(untyped::float);
+        if let Some(number) = fraction.filter(|number| number.fract() != 0.0 && number.abs() < 1e18) {
+            let what = cx.what();
+            cx.report(
+                Diagnostic::warning(format!("{what} is a whole number: the fraction is dropped"))
+                    .hint(format!("write `{}`", number.trunc())),
+                node,
+            );
+            return Some(Self(number.trunc() as i64));
+        }
+        Int::<{ i64::MIN }, { i64::MAX }>::read(node, cx).map(|number| Self(number.0))
+    }
+    fn schema(_: &mut Schemas) -> Json {
+        json!({"type": ["number", "string"]})
+    }
+}
+
+/// A number that may have a fraction, or a string that says one. Single precision, as Compose keeps it.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Decimal(pub f32);
 
+/// With the few digits that single precision has, and without a fraction if there is none.
+impl Serialize for Decimal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.fract() == 0.0 && self.0.abs() < 1e15 {
+            return serializer.serialize_i64(self.0 as i64);
+        }
+        serializer.serialize_f64(self.0.to_string().parse().unwrap_or(f64::from(self.0)))
+    }
+}
+
 impl Format for Decimal {
+    fn omitted(&self) -> bool {
+        self.0 == 0.0
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let scalar = cx.string_or_number(node)?;
         let number = match scalar.kind {
-            ScalarKind::Int => untyped::integer(&scalar.text).map(|number| number as f32),
+            ScalarKind::Int => untyped::integer(scalar).map(|number| number as f32),
             _ => scalar.text.parse::<f32>().ok(),
         };
         if number.is_none_or(|number| !number.is_finite()) {

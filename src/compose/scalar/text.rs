@@ -20,6 +20,9 @@ use crate::{
 pub struct Text(pub String);
 
 impl Format for Text {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         cx.string(node).map(|text| Self(text.to_owned()))
     }
@@ -39,6 +42,9 @@ impl Format for Text {
 pub struct TextOrNumber(pub String);
 
 impl Format for TextOrNumber {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         cx.string_or_number(node).map(|scalar| Self(super::super::untyped::text(scalar)))
     }
@@ -53,6 +59,9 @@ impl Format for TextOrNumber {
 pub struct HostPath(pub String);
 
 impl Format for HostPath {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn settle(node: &mut Node, folder: &Folder<'_>) {
         if let Value::Scalar(scalar) = &mut node.value
             && let Some(path) = resolve_path(&scalar.text, folder)
@@ -84,6 +93,9 @@ pub trait Pattern {
 pub struct PatternText<P>(pub String, #[serde(skip)] PhantomData<P>);
 
 impl<P: Pattern> Format for PatternText<P> {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let text = cx.string(node)?;
         if !P::matches(text) {

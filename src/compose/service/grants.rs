@@ -4,13 +4,13 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
 use super::super::{
-    Format, Reader, Schemas, Text,
+    Field, Folder, Format, Merger, Reader, Schemas, Set, Text, Visited,
     mapping::{made_of, mapping},
     untyped,
 };
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, ScalarKind},
+    load::tree::{Node, ScalarKind, Value},
 };
 
 mapping! {
@@ -41,10 +41,55 @@ mapping! {
         fn short_schemas() -> Vec<Json> {
             vec![json!({"type": "string"})]
         }
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            if self.source.as_ref().is_none_or(|source| source.0.is_empty()) && node.entries().is_some() {
+                let what = cx.what();
+                cx.report(Diagnostic::error(format!("an item of {what} has no `source`, which it needs")), node);
+            }
+        }
         fn identity(node: &Node) -> Option<String> {
             let text = |key: &str| Some(node.entry(key)?.value.scalar()?.text.to_string());
             text("target").or_else(|| text("source").map(|source| format!("\0{source}")))
         }
+    }
+}
+
+/// Secrets that a service may read: under `/run/secrets`, unless another place is named.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct SecretGrants(pub Set<FileGrant>);
+
+impl Format for SecretGrants {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        Set::<FileGrant>::canonical(node, cx)
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        Set::<FileGrant>::merge(earlier, later, merger)
+    }
+    fn settle(node: &mut Node, _: &Folder<'_>) {
+        let Value::Sequence(grants) = &mut node.value else { return };
+        for grant in grants {
+            let source = grant.entry("source").and_then(|entry| entry.value.scalar()).map(|scalar| scalar.text.clone());
+            if let Some(source) = source {
+                let target = grant.text(&format!("/run/secrets/{source}"));
+                grant.put("target", target);
+            }
+        }
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        Set::read(node, cx).map(Self)
+    }
+    fn omitted(&self) -> bool {
+        self.0.omitted()
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        Set::<FileGrant>::schema(schemas)
+    }
+    fn keys() -> Vec<&'static Field> {
+        FileGrant::keys()
+    }
+    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+        Set::<FileGrant>::visit(node, visitor);
     }
 }
 
@@ -63,7 +108,7 @@ impl Format for FileMode {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let scalar = cx.string_or_number(node)?;
         let mode = match scalar.kind {
-            ScalarKind::Int => untyped::integer(&scalar.text).and_then(|mode| u32::try_from(mode).ok()),
+            ScalarKind::Int => untyped::integer(scalar).and_then(|mode| u32::try_from(mode).ok()),
             _ => u32::from_str_radix(scalar.text.strip_prefix("0o").unwrap_or(&scalar.text), 8).ok(),
         };
         if mode.is_none() {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use super::super::{
-    Deploy, Develop, Field, Flag, Folder, Format, Healthcheck, Hook, HostPath, Int, List, Map, Merger, Named, Nullable,
-    Reader, Schemas, Set, Span, StrictFlag, Text, TextOrNumber, Visited,
+    Deploy, Develop, Field, Flag, Folder, Format, Healthcheck, Hook, HostPath, Int, Kept, List, Map, Merger, Named,
+    Nullable, Reader, Schemas, Set, Span, StrictFlag, Text, TextOrNumber, Visited,
     choice::choice,
     mapping::{made_of, mapping},
 };
@@ -36,7 +36,7 @@ mapping! {
         /// Commands run before it is stopped.
         refused pre_stop: List<Hook>,
         /// How many containers there are.
-        refused scale: Int<0>,
+        refused scale: Kept<Int<0>>,
         /// How it is run as a whole.
         refused deploy: Deploy,
         /// What happens when source files change.
@@ -59,7 +59,7 @@ mapping! {
         /// This one is started again when that one is.
         works restart: Flag,
         /// It is a mistake if that one is not there; so it is unless this says otherwise.
-        works required: StrictFlag,
+        works required: Kept<StrictFlag>,
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["condition"];
@@ -123,6 +123,9 @@ pub(super) fn twice(node: &Node, cx: &mut Reader<'_>) {
 }
 
 impl Format for DependsOn {
+    fn omitted(&self) -> bool {
+        self.0.omitted()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         if cx.undecided(&node) && node.entries().is_none() {
             return node;

@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        ByteSize, Decimal, Distinct, Flag, Format, Int, Labels, List, Map, Merger, Reader, Schemas, Text,
+        ByteSize, Decimal, Flag, Format, Int, Labels, List, Map, Merger, Reader, Schemas, Text, Truncated,
         mapping::mapping,
     },
     Service,
@@ -26,15 +26,15 @@ mapping! {
         /// Share of the processors, on Windows.
         refused cpu_percent: Int<0, 100>,
         /// Length of a scheduling period, in microseconds.
-        refused cpu_period: Int,
+        refused cpu_period: Truncated,
         /// Processor time in each period, in microseconds.
-        refused cpu_quota: Int,
+        refused cpu_quota: Truncated,
         /// Length of a real-time period, in microseconds.
-        refused cpu_rt_period: Int,
+        refused cpu_rt_period: Truncated,
         /// Processor time in each real-time period, in microseconds.
-        refused cpu_rt_runtime: Int,
+        refused cpu_rt_runtime: Truncated,
         /// Weight against other services.
-        refused cpu_shares: Int,
+        refused cpu_shares: Truncated,
         /// Processors.
         refused cpus: Decimal,
         /// Which processors.
@@ -52,7 +52,7 @@ mapping! {
         /// How soon it is killed when memory runs out, from -1000 to 1000.
         refused oom_score_adj: Int<-1000, 1000>,
         /// Processes and threads; -1 for no limit.
-        refused pids_limit: Int,
+        refused pids_limit: Truncated,
         /// Settings of the kernel.
         refused sysctls: Labels,
         /// Resource limits of its processes.
@@ -159,8 +159,8 @@ pub(super) fn check(service: &Service, node: &Node, cx: &mut Reader<'_>) {
             "scale",
             "deploy.replicas",
             differ(
-                &service.lifecycle.scale,
-                deploy.and_then(|deploy| deploy.replicas.as_ref()).map(|n| Int(n.0)).as_ref(),
+                &service.lifecycle.scale.map(|n| n.0.0),
+                deploy.and_then(|deploy| deploy.replicas).map(|n| n.0.0).as_ref(),
             ),
         ),
         (
@@ -176,7 +176,10 @@ pub(super) fn check(service: &Service, node: &Node, cx: &mut Reader<'_>) {
         (
             "pids_limit",
             "deploy.resources.limits.pids",
-            differ(&service.limits.pids_limit, limits.and_then(|limits| limits.pids.as_ref())),
+            differ(
+                &service.limits.pids_limit.map(|number| number.0),
+                limits.and_then(|limits| limits.pids).map(|number| number.0).as_ref(),
+            ),
         ),
         (
             "mem_reservation",

@@ -4,12 +4,12 @@ use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        Decimal, Distinct, ExtraHosts, Field, Folder, Format, Map, Merger, Named, Nullable, OneOrMany, Ports, Reader,
-        Schemas, Set, Text, TextOrNumber, Visited, choice::choice, mapping::mapping,
+        Distinct, ExtraHosts, Field, Format, Map, Merger, Named, Nullable, OneOrMany, Ports, Reader, Schemas, Set,
+        Text, TextOrNumber, Truncated, Visited, choice::choice, mapping::mapping,
     },
     lifecycle::{by_name, no_names, twice},
 };
-use crate::load::tree::Node;
+use crate::load::tree::{Node, Value};
 
 mapping! {
     /// Whom it can talk to, and whose namespaces it is in.
@@ -35,7 +35,7 @@ mapping! {
         /// Ports that other services may use, for people.
         refused expose: Set<ExposedPort>,
         /// Name servers.
-        refused dns: OneOrMany<Set<Text>>,
+        refused dns: NameServers,
         /// Options of the resolver.
         refused dns_opt: Set<Text>,
         /// Domains that are looked through for names.
@@ -48,6 +48,33 @@ mapping! {
         refused external_links: Distinct<Text>,
         /// Hardware address.
         refused mac_address: Text,
+    }
+}
+
+/// Name servers; what a variable made of nothing is left out.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(transparent)]
+pub struct NameServers(pub OneOrMany<Set<Text>>);
+
+impl Format for NameServers {
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        let mut node = OneOrMany::<Set<Text>>::canonical(node, cx);
+        if let Value::Sequence(nodes) = &mut node.value {
+            nodes.retain(|node| node.scalar().is_none_or(|scalar| !scalar.text.is_empty()));
+        }
+        node
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        OneOrMany::<Set<Text>>::merge(earlier, later, merger)
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        OneOrMany::read(node, cx).map(Self)
+    }
+    fn omitted(&self) -> bool {
+        self.0.omitted()
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        OneOrMany::<Set<Text>>::schema(schemas)
     }
 }
 
@@ -67,6 +94,9 @@ choice! {
 pub struct ExposedPort(pub String);
 
 impl Format for ExposedPort {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         TextOrNumber::read(node, cx).map(|text| Self(text.0))
     }
@@ -98,13 +128,16 @@ mapping! {
         /// More for the driver.
         refused driver_opts: Map<TextOrNumber>,
         /// Networks are joined in this order, the highest first.
-        refused priority: Decimal,
+        refused priority: Truncated,
         /// The network with the highest one is the way out.
-        refused gw_priority: Decimal,
+        refused gw_priority: Truncated,
     }
 }
 
 impl Format for NetworkAttachments {
+    fn omitted(&self) -> bool {
+        self.0.omitted()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         if cx.undecided(&node) && node.entries().is_none() {
             return node;

@@ -3,11 +3,11 @@
 use serde_json::{Value as Json, json};
 
 use super::super::{
-    Build, Environment, Field, Flag, Folder, Format, HostPath, List, Map, Merger, Pattern, PatternText, Reader,
+    Build, Environment, Field, Flag, Folder, Format, HostPath, Kept, List, Map, Merger, Pattern, PatternText, Reader,
     Schemas, Set, Text, TextOrNumber, Untyped, Visited, Words,
     mapping::{made_of, mapping},
 };
-use crate::load::tree::{Entry, Node, Scalar, ScalarKind, Value};
+use crate::load::tree::{Node, ScalarKind, Value};
 
 mapping! {
     /// What runs.
@@ -34,13 +34,13 @@ mapping! {
         /// Further groups.
         refused group_add: Set<TextOrNumber>,
         /// A small first process that passes signals on and cleans up after children.
-        works init: Flag,
+        works init: Kept<Flag>,
         /// It has a terminal.
         refused tty: Flag,
         /// Its standard input stays open.
         refused stdin_open: Flag,
         /// Its output is shown by `up`.
-        refused attach: Flag,
+        refused attach: Kept<Flag>,
         /// The platform that the image is for.
         refused platform: Text,
         /// When the image is looked for in the registry.
@@ -79,6 +79,9 @@ impl Pattern for PullPolicy {
 pub struct RootfsPath(pub String);
 
 impl Format for RootfsPath {
+    fn omitted(&self) -> bool {
+        self.0.is_empty()
+    }
     fn settle(node: &mut Node, folder: &Folder<'_>) {
         if node.scalar().is_some_and(|scalar| scalar.text.starts_with(['.', '/', '~'])) {
             HostPath::settle(node, folder);
@@ -98,7 +101,7 @@ mapping! {
         /// Where it is.
         works path: HostPath,
         /// It is a mistake if it is not there; so it is unless this says otherwise.
-        works required: Flag,
+        works required: Kept<Flag>,
         /// `raw`: values are taken as they are, quotes and `$` included.
         works format: Text,
     }
@@ -134,6 +137,9 @@ mapping! {
 pub struct EnvFiles(pub Set<EnvFile>);
 
 impl Format for EnvFiles {
+    fn omitted(&self) -> bool {
+        self.0.omitted()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         let node = match node.scalar() {
             Some(scalar) if scalar.kind == ScalarKind::String => {

@@ -4,12 +4,12 @@ use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        ByteSize, Distinct, Field, Flag, Format, Labels, List, Map, Merger, OneOrMany, Reader, Schemas, Set, Text,
-        TextOrNumber, Visited, VolumeMount,
-        deploy::{DeviceCount, exclusive},
+        ByteSize, Distinct, Field, Flag, Folder, Format, Labels, List, Map, Merger, OneOrMany, Reader, Schemas, Set,
+        Text, TextOrNumber, Visited, VolumeMount,
+        deploy::{DeviceCount, all_of_them, exclusive},
         mapping::{made_of, mapping},
     },
-    FileGrant,
+    FileGrant, SecretGrants,
 };
 use crate::{
     diagnostics::Diagnostic,
@@ -32,7 +32,7 @@ mapping! {
         /// Files with settings that it may read.
         refused("mount a file with `volumes:`") configs: Set<FileGrant>,
         /// Files with secrets that it may read.
-        refused("mount a file with `volumes:`") secrets: Set<FileGrant>,
+        refused("mount a file with `volumes:`") secrets: SecretGrants,
         /// More for who keeps its files.
         refused storage_opt: Map<TextOrNumber>,
         /// Devices of the host.
@@ -110,6 +110,9 @@ mapping! {
         refused options: Labels,
     }
     rules {
+        fn settle_whole(node: &mut Node, _: &Folder<'_>) {
+            all_of_them(node);
+        }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
             exclusive(node, cx);
         }
@@ -117,6 +120,9 @@ mapping! {
 }
 
 impl Format for Gpus {
+    fn omitted(&self) -> bool {
+        self.0.omitted()
+    }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         let node = match node.scalar() {
             Some(scalar) if scalar.kind == ScalarKind::String && &*scalar.text == "all" => {
@@ -130,6 +136,9 @@ impl Format for Gpus {
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         List::<GpuRequest>::merge(earlier, later, merger)
+    }
+    fn settle(node: &mut Node, folder: &Folder<'_>) {
+        List::<GpuRequest>::settle(node, folder);
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         match &node.value {

@@ -1,0 +1,72 @@
+//! What is wrong with the text of a file, before it is a tree.
+
+use saphyr_parser::ScanError;
+
+use super::{DEEPEST, place::Places};
+use crate::diagnostics::{Diagnostic, SourceFile, Span};
+
+/// The first character that YAML has no place for (YAML 1.2.2, 5.1 "Character Set"), of which terminals take some for
+/// commands.
+pub(super) fn unprintable(file: &SourceFile) -> Option<Diagnostic> {
+    let text = file.text();
+    let odd = |c: char| {
+        matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{84}' | '\u{86}'..='\u{9f}'
+            | '\u{fffe}' | '\u{ffff}')
+    };
+    // Looking at bytes first: most files are without any of these.
+    let suspect = |byte: &u8| matches!(byte, 0..=8 | 0xb | 0xc | 0xe..=0x1f | 0x7f | 0xc2 | 0xef);
+    if !text.as_bytes().iter().any(suspect) {
+        return None;
+    }
+    let (at, character) = text.char_indices().find(|(_, c)| odd(*c))?;
+    let code = u32::from(character);
+    let diagnostic = Diagnostic::error(format!("the file contains the control character U+{code:04X}"))
+        .at(&file.span(at..at + character.len_utf8()));
+    Some(diagnostic.hint(format!("in double quotes it can be written as `\\u{code:04x}`")))
+}
+
+pub(super) fn syntax(file: &SourceFile, places: &Places<'_>, error: &ScanError) -> Diagnostic {
+    let at = places.byte(error.marker().index());
+    let rest = &file.text()[at..];
+    if error.info().contains("unknown anchor") {
+        let end = rest.find(|c: char| c.is_whitespace() || "[]{},".contains(c)).unwrap_or(rest.len());
+        return unknown_anchor(&file.span(at..at + end));
+    }
+    let span = file.span(at..at + rest.chars().next().map_or(0, char::len_utf8));
+    if error.info().contains("recursion limit") {
+        return too_deep(&span);
+    }
+    let diagnostic = Diagnostic::error(format!("this is not YAML: {}", error.info().trim_end_matches('.'))).at(&span);
+    match hint(file.line(span.position().line), rest) {
+        Some(hint) => diagnostic.hint(hint),
+        None => diagnostic,
+    }
+}
+
+/// How to mend the mistakes that are made most.
+fn hint(line: &str, rest: &str) -> Option<&'static str> {
+    let indent = &line[..line.len() - line.trim_start().len()];
+    if indent.contains('\t') {
+        return Some("indent with blanks: YAML allows no tabs there");
+    }
+    if rest.starts_with(['@', '`', '%']) {
+        return Some("a text that begins with this character has to stand in quotes");
+    }
+    let flow = line.find(['[', '{']);
+    if flow.is_some_and(|at| line[at..].contains("${")) && !line.contains(['"', '\'']) {
+        return Some("inside of `[ ]` and `{ }` a variable has to stand in quotes: `\"${NAME}\"`");
+    }
+    if line.matches(": ").count() > 1 && flow.is_none() {
+        return Some("a text that contains `: ` has to stand in quotes");
+    }
+    None
+}
+
+pub(super) fn unknown_anchor(span: &Span) -> Diagnostic {
+    Diagnostic::error(format!("nothing before this place is anchored as `{}`", span.text().trim_start_matches('*')))
+        .at(span)
+}
+
+pub(super) fn too_deep(span: &Span) -> Diagnostic {
+    Diagnostic::error(format!("values are nested deeper than {DEEPEST} levels")).at(span)
+}
