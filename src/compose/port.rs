@@ -36,7 +36,7 @@ mapping! {
     }
     rules {
         fn short_schemas() -> Vec<Json> {
-            vec![json!({"type": ["number", "string"]})]
+            vec![json!({"type": ["integer", "string"]})]
         }
         const EXPECTED: &'static str = "a number, a string or a mapping";
         fn identity(node: &Node) -> Option<String> {

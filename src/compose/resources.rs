@@ -219,7 +219,8 @@ impl Format for External {
         }
     }
     fn schema(schemas: &mut Schemas) -> Json {
-        json!({"anyOf": [{"type": ["boolean", "string"]}, ExternalName::schema(schemas)]})
+        // The old mapping is read for its name, whatever else it says.
+        json!({"anyOf": [Flag::schema(schemas), {"type": "object", "properties": {"name": {"type": "string"}}}]})
     }
     fn keys() -> Vec<&'static Field> {
         ExternalName::keys()
