@@ -72,6 +72,7 @@ use paths::display;
 use place::Place;
 use sources::Sources;
 use tree::Node;
+use variables::Variables;
 
 /// What to load, all of it settled by the caller.
 #[derive(Debug, Clone, Default)]
