@@ -17,8 +17,8 @@ pub(crate) trait Format: Sized {
     }
 
     /// `later` over `earlier`, both canonical and neither null.
-    fn merge(_: Node, later: Node, _: &mut Merger<'_>) -> Node {
-        later
+    fn merge(earlier: Node, later: Node, _: &mut Merger<'_>) -> Node {
+        later.instead_of(&earlier)
     }
 
     /// Settles what depends on the file alone, once it is merged: relative paths of the host become absolute, and what is
@@ -56,6 +56,10 @@ pub(crate) struct Folder<'a> {
     pub(crate) directory: &'a std::path::Path,
     /// The home folder, for `~`.
     pub(crate) home: Option<&'a str>,
+    /// Relative paths become absolute.
+    pub(crate) paths: bool,
+    /// Variables stand as they are written.
+    pub(crate) as_written: bool,
 }
 
 /// A key of a mapping.

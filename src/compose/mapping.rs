@@ -69,7 +69,8 @@ pub(crate) trait Mapping: Default {
 }
 
 pub(crate) fn canonical<T: Mapping>(node: Node, cx: &mut Reader<'_>) -> Node {
-    let mut node = T::long(node, cx);
+    // A short form may be cut at the wrong place where a variable stands.
+    let mut node = if node.scalar().is_some() && cx.undecided(&node) { node } else { T::long(node, cx) };
     if let Value::Mapping(entries) = &mut node.value {
         for entry in entries {
             if let Some(field) = T::field(&entry.key) {

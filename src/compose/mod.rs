@@ -59,7 +59,7 @@ pub use volume_mount::*;
 pub(crate) use format::{Field, Folder, Format, Group, Keys, Support, omitted};
 pub(crate) use mapping::Mapping;
 pub(crate) use merger::Merger;
-pub(crate) use reader::{Reader, located, located_key};
+pub(crate) use reader::{Reader, has_variable, located, located_key};
 pub(crate) use schemas::Schemas;
 pub(crate) use tree_text::fingerprint;
 pub(crate) use values::{

@@ -36,7 +36,7 @@ mapping! {
     }
     rules {
         fn short_schemas() -> Vec<Json> {
-            vec![json!({"type": ["number", "string"]})]
+            vec![json!({"type": ["integer", "string"]})]
         }
         const EXPECTED: &'static str = "a number, a string or a mapping";
         fn identity(node: &Node) -> Option<String> {
@@ -79,6 +79,7 @@ impl Format for Ports {
             let mut ports = Vec::with_capacity(items.len());
             for item in std::mem::take(items) {
                 match item.scalar() {
+                    Some(_) if cx.undecided(&item) => ports.push(item),
                     Some(scalar) if scalar.kind != ScalarKind::Bool => match short(scalar, &item) {
                         Ok(more) if cx.ports + more.len() > MOST_PORTS => {
                             cx.report(Diagnostic::error(format!("more than {MOST_PORTS} ports are listed")), &item);
@@ -134,14 +135,14 @@ fn number(item: &Node, number: u16) -> Node {
 
 /// What a mapping leaves out.
 fn with_defaults(mut item: Node) -> Node {
-    let place = text(&item, "");
+    let place = Node { directive: None, ..item.with_value(Value::Sequence(Vec::new())) };
     if let Value::Mapping(entries) = &mut item.value {
         for (key, value) in [("mode", "ingress"), ("protocol", "tcp")] {
             if !entries.iter().any(|entry| &*entry.key == key) {
                 entries.push(crate::load::tree::Entry {
                     key: key.into(),
                     key_span: place.span.clone(),
-                    value: text(&place, value),
+                    value: place.text(value),
                 });
             }
         }
@@ -194,13 +195,14 @@ fn short(scalar: &Scalar, item: &Node) -> Result<Vec<Node>, String> {
         .into_iter()
         .zip(published)
         .map(|(target, published)| {
-            let mut entries = vec![("mode", text(item, "ingress"))];
+            let mut entries = vec![("mode", item.text("ingress"))];
             entries.extend(ip.map(|ip| ("host_ip", text(item, ip))));
             entries.push(("target", number(item, target)));
             if !published.is_empty() {
                 entries.push(("published", text(item, &published)));
             }
-            entries.push(("protocol", text(item, &protocol)));
+            let named = written.contains('/');
+            entries.push(("protocol", if named { text(item, &protocol) } else { item.text(&protocol) }));
             made_of(item, entries)
         })
         .collect())

@@ -219,7 +219,8 @@ impl Format for External {
         }
     }
     fn schema(schemas: &mut Schemas) -> Json {
-        json!({"anyOf": [{"type": ["boolean", "string"]}, ExternalName::schema(schemas)]})
+        // The old mapping is read for its name, whatever else it says.
+        json!({"anyOf": [Flag::schema(schemas), {"type": "object", "properties": {"name": {"type": "string"}}}]})
     }
     fn keys() -> Keys {
         ExternalName::keys()
@@ -268,7 +269,9 @@ fn external(node: &Node, cx: &mut Reader<'_>) {
         return;
     }
     for entry in node.entries().unwrap_or_default() {
-        if !matches!(&*entry.key, "name" | "external") && !entry.key.starts_with("x-") {
+        // An empty one is what nothing said comes to.
+        let empty = entry.value.entries().is_some_and(<[_]>::is_empty);
+        if !matches!(&*entry.key, "name" | "external") && !entry.key.starts_with("x-") && !empty {
             let what = cx.what();
             let place = Node::new(entry.key_span.clone(), Value::Sequence(Vec::new()));
             cx.report(

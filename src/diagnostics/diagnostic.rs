@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Span, render};
+use super::{Span, json, render};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +162,11 @@ impl Diagnostics {
             }
         }
         self.list = kept;
+    }
+
+    /// The text of all of them for programs: a JSON object a line.
+    pub fn render_json(&self) -> String {
+        json::diagnostics(self)
     }
 
     /// The text of all of them for people, an empty line between two.

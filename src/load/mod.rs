@@ -27,6 +27,7 @@ mod discover;
 mod dotenv;
 mod env_file;
 mod environment;
+mod explain;
 mod extends;
 mod files;
 mod include;
@@ -47,6 +48,7 @@ mod read;
 mod reset;
 mod resolve;
 pub(crate) mod scalar;
+mod select;
 mod sources;
 mod template;
 pub(crate) mod tree;
@@ -56,6 +58,8 @@ pub(crate) mod words;
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub use discover::discover;
+pub use explain::{Explained, PathError, Place as WrittenAt, Stop};
+pub use interpolate::UsedVariable;
 pub(crate) use paths::{has_drive, resolve_path};
 
 use crate::{
@@ -68,6 +72,7 @@ use paths::display;
 use place::Place;
 use sources::Sources;
 use tree::Node;
+use variables::Variables;
 
 /// What to load, all of it settled by the caller.
 #[derive(Debug, Clone, Default)]
@@ -84,7 +89,8 @@ pub struct LoadOptions {
     pub env_files: Vec<PathBuf>,
     /// Profiles that are asked for; `*` for all.
     pub profiles: Vec<String>,
-    /// Services that are asked for, whose profiles are then asked for too.
+    /// Services that are asked for: these alone are kept, with those that they depend on, and their profiles are asked for
+    /// too. None: all.
     pub services: Vec<String>,
     /// Variables stay as they are written.
     pub no_interpolate: bool,
@@ -92,6 +98,12 @@ pub struct LoadOptions {
     pub no_normalize: bool,
     /// What cannot be done yet is left out, with a warning, when the project is to be run.
     pub allow_unsupported: bool,
+    /// Relative paths stay relative.
+    pub no_path_resolution: bool,
+    /// Files of variables and of labels stay named, and are not read.
+    pub no_env_resolution: bool,
+    /// What services refer to need not be there.
+    pub no_consistency: bool,
     /// The environment of the caller: variables of the file and of services come from here.
     pub environment: BTreeMap<String, String>,
 }
@@ -110,6 +122,8 @@ pub struct Loaded {
 pub struct Contents {
     /// All that is written, in its long form.
     pub project: compose::Project,
+    /// Names of all services that are written, whether they are wanted or not.
+    pub all_services: Vec<String>,
     /// Name of the project.
     pub name: ProjectName,
     /// Folder that relative paths start from.
@@ -119,9 +133,36 @@ pub struct Contents {
     /// Warnings, in file order.
     pub warnings: Diagnostics,
     tree: Node,
+    variables: Variables,
 }
 
 impl Contents {
+    /// The variables that the files may name, with their values.
+    #[must_use]
+    pub fn variables(&self) -> BTreeMap<String, String> {
+        self.variables.values()
+    }
+
+    /// The variables that the values of the files name. Only what was loaded with `no_interpolate` has them still.
+    #[must_use]
+    pub fn used_variables(&self) -> Vec<UsedVariable> {
+        interpolate::used_variables(&self.tree, &mut Diagnostics::new())
+    }
+
+    /// All that is written, in its long form, whatever its types.
+    #[must_use]
+    pub fn untyped(&self) -> compose::Untyped {
+        compose::Untyped::of(&self.tree)
+    }
+
+    /// Where the value at a path comes from, part by part.
+    ///
+    /// # Errors
+    /// When the path is none, or leads nowhere.
+    pub fn explain(&self, path: &str) -> Result<Vec<Explained>, PathError> {
+        explain::explain(&self.tree, path)
+    }
+
     /// The project as Docker Compose prints it in JSON.
     ///
     /// # Errors
@@ -231,6 +272,7 @@ impl Place {
             directory: &self.directory,
             variables: &self.variables,
             interpolate: !options.no_interpolate,
+            paths: !options.no_path_resolution,
             above: &[],
         };
         let mut tree = group.load(&mut sources, diagnostics)?;
@@ -240,26 +282,44 @@ impl Place {
             normalize::normalize(&mut tree, shown, &self.variables);
         }
         normalize::always(&mut tree, shown);
-        let mut project = compose::Project::read(&tree, &mut Reader::new(diagnostics))?;
-        consistency::cycles(&tree, &project, diagnostics);
         let all_services = consistency::names(&tree, "services");
-        let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
-        if profiles::select(&mut tree, &profiles) {
-            project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
+        let as_written = options.no_interpolate;
+        let mut project = compose::Project::read(&tree, &mut Reader::new(diagnostics).as_written(as_written))?;
+        if !as_written {
+            // Which services are wanted, and what they need, may be up to variables.
+            consistency::cycles(&tree, &project, diagnostics);
+            let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
+            if profiles::select(&mut tree, &profiles) {
+                project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
+            }
+            if !options.no_consistency {
+                consistency::check(&tree, &project, &all_services, diagnostics);
+            }
+            let wanted = &options.services;
+            let selected = !wanted.is_empty() && select::keep_only(&mut tree, &project, wanted);
+            if selected {
+                project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
+            }
+            let dropped = profiles::drop_unused(&mut tree, &project);
+            let filled = !options.no_env_resolution && {
+                let directories = (&*self.directory, &*options.directory);
+                environment::fill(&mut tree, &self.variables, directories, diagnostics)
+            };
+            if dropped || filled {
+                project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
+            }
         }
-        consistency::check(&tree, &project, &all_services, diagnostics);
-        if profiles::drop_unused(&mut tree, &project)
-            | environment::fill(&mut tree, &self.variables, &options.directory, diagnostics)
-        {
-            project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
-        }
+        let mut all_services: Vec<String> = all_services.iter().map(ToString::to_string).collect();
+        all_services.sort();
         Some(Contents {
             project,
+            all_services,
             name: name?,
             directory: self.directory,
             files: self.files,
             warnings: Diagnostics::new(),
             tree,
+            variables: self.variables,
         })
     }
 }

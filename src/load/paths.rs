@@ -5,8 +5,11 @@ use std::path::{Component, Path, PathBuf};
 use crate::compose::Folder;
 
 /// A path of the host, absolute: `~` is the home folder, and a relative one starts from the folder. Nothing for the home
-/// folder of another user, or of nobody.
+/// folder of another user, or of nobody, and for what begins with a variable, which may be absolute.
 pub(crate) fn resolve_path(text: &str, folder: &Folder<'_>) -> Option<String> {
+    if !folder.paths || (folder.as_written && text.starts_with('$')) {
+        return None;
+    }
     let path = match text.strip_prefix('~') {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => PathBuf::from(format!("{}{rest}", folder.home?)),
         Some(_) => return None,

@@ -127,6 +127,9 @@ impl Format for DependsOn {
         self.0.omitted()
     }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        if cx.undecided(&node) && node.entries().is_none() {
+            return node;
+        }
         twice(&node, cx);
         let node = by_name(node, |item| {
             made_of(item, vec![("condition", item.text("service_started")), ("required", item.flag(true))])

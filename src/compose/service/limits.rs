@@ -145,7 +145,7 @@ impl Format for Ulimit {
     }
     fn schema(schemas: &mut Schemas) -> Json {
         let range = UlimitRange::schema(schemas);
-        json!({"anyOf": [{"type": ["integer", "string"]}, range]})
+        json!({"anyOf": [Int::<{ i64::MIN }, { i64::MAX }>::schema(schemas), range]})
     }
     fn keys() -> Keys {
         UlimitRange::keys()

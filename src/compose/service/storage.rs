@@ -151,7 +151,8 @@ impl Format for Gpus {
     }
     fn schema(schemas: &mut Schemas) -> Json {
         let list = List::<GpuRequest>::schema(schemas);
-        json!({"anyOf": [{"enum": ["all"]}, list]})
+        let all = schemas.or_variable(json!({"enum": ["all"]}));
+        json!({"anyOf": [all, list]})
     }
     fn keys() -> Keys {
         List::<GpuRequest>::keys()
