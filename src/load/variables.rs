@@ -42,6 +42,11 @@ impl Variables {
         }
     }
 
+    /// Names with values alone.
+    pub(crate) fn values(&self) -> BTreeMap<String, String> {
+        self.0.iter().map(|(name, variable)| (name.clone(), variable.value.clone())).collect()
+    }
+
     /// Keeps those whose name is `wanted`.
     pub(crate) fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
         self.0.retain(|name, _| wanted(name));
