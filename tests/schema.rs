@@ -169,10 +169,8 @@ fn every_key_stands_in_a_file_of_the_tests() {
             .flat_map(|(name, definition)| of(definition).into_iter().map(move |key| format!("{name}.{key}")))
             .collect()
     }
-    let written: String = files("tests/compose-files/valid")
-        .iter()
-        .map(|path| fs::read_to_string(path).expect("a file"))
-        .collect();
+    let written: String =
+        files("tests/compose-files/valid").iter().map(|path| fs::read_to_string(path).expect("a file")).collect();
     let missing: Vec<String> = keys(&compose::schema())
         .into_iter()
         .filter(|key| !written.contains(&format!("{}:", key.rsplit('.').next().expect("a key"))))
@@ -215,7 +213,10 @@ fn what_a_corpus_has_fits_the_schema() {
             }
         }
     }
-    eprintln!("{count} files and {unread} that are no YAML, {excused} excused; of the wrong ones {refused} do not fit, {} do", missed.len());
+    eprintln!(
+        "{count} files and {unread} that are no YAML, {excused} excused; of the wrong ones {refused} do not fit, {} do",
+        missed.len()
+    );
     if let Some(path) = std::env::var_os("NSCOMPOSE_CORPUS_MISSED") {
         fs::write(path, missed.join("\n")).expect("written");
     }

@@ -28,7 +28,8 @@ fn long(node: Node, cx: &Reader<'_>) -> Node {
         return node;
     }
     let unnamed = |item: &Node| {
-        cx.undecided(item) && item.scalar().is_some_and(|scalar| scalar.text.split('=').next().unwrap_or("").contains('$'))
+        cx.undecided(item)
+            && item.scalar().is_some_and(|scalar| scalar.text.split('=').next().unwrap_or("").contains('$'))
     };
     if items.iter().any(unnamed) {
         // Variables are filled in in items and not in keys.

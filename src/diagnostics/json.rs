@@ -94,10 +94,8 @@ pub(super) fn diagnostics(diagnostics: &Diagnostics) -> String {
 }
 
 fn diagnostic(diagnostic: &Diagnostic) -> String {
-    let label = |label: &super::Label| Label {
-        message: sanitize(&label.text).into_owned(),
-        place: Place::of(&label.span),
-    };
+    let label =
+        |label: &super::Label| Label { message: sanitize(&label.text).into_owned(), place: Place::of(&label.span) };
     Message {
         place: diagnostic.span.as_ref().map(Place::of),
         labels: diagnostic.labels.iter().map(label).collect(),
@@ -110,10 +108,8 @@ fn diagnostic(diagnostic: &Diagnostic) -> String {
 pub(super) fn failure(failure: &Failure) -> String {
     let mut text = diagnostics(failure.diagnostics());
     if !failure.message().is_empty() {
-        let note = |(title, lines): &(String, Vec<String>)| Note {
-            title: sanitize(title).into_owned(),
-            lines: texts(lines),
-        };
+        let note =
+            |(title, lines): &(String, Vec<String>)| Note { title: sanitize(title).into_owned(), lines: texts(lines) };
         let message = Message {
             causes: texts(failure.causes()),
             notes: failure.notes().iter().map(note).collect(),

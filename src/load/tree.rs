@@ -158,11 +158,9 @@ impl Node {
             diagnostic = match step {
                 Step::Alias(at) => diagnostic.label(at, "used here by the alias"),
                 Step::MergeKey(at) => diagnostic.label(at, "merged in here"),
-                Step::Variable(..)
-                | Step::Extends(_)
-                | Step::Include(_)
-                | Step::Replaced(_)
-                | Step::Implied => diagnostic,
+                Step::Variable(..) | Step::Extends(_) | Step::Include(_) | Step::Replaced(_) | Step::Implied => {
+                    diagnostic
+                }
             };
             via = before.as_deref();
         }

@@ -150,7 +150,6 @@ pub(super) fn variables_json(variables: &[UsedVariable]) -> Result<String, Failu
         (name.clone(), serde_json::to_value(row).unwrap_or_default())
     };
     let rows: serde_json::Map<String, serde_json::Value> = variables.iter().map(row).collect();
-    let text =
-        serde_json::to_string_pretty(&rows).map_err(|e| Failure::internal("cannot write them").caused_by(&e))?;
+    let text = serde_json::to_string_pretty(&rows).map_err(|e| Failure::internal("cannot write them").caused_by(&e))?;
     Ok(text + "\n")
 }

@@ -48,8 +48,7 @@ impl Format for Flag {
         Some(Self(value))
     }
     fn schema(schemas: &mut Schemas) -> Json {
-        const WORDS: &str =
-            "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[Yy]([Ee][Ss])?|[Nn][Oo]?|[Oo][Nn]|[Oo][Ff][Ff])$";
+        const WORDS: &str = "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[Yy]([Ee][Ss])?|[Nn][Oo]?|[Oo][Nn]|[Oo][Ff][Ff])$";
         schemas.or_text(json!({"type": "boolean"}), WORDS)
     }
 }
