@@ -19,7 +19,7 @@ mod up;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::FalseyValueParser};
 
 use crate::{
     diagnostics::{Failure, suggest},
@@ -79,6 +79,14 @@ struct MoreFiles {
     /// Compose file, as before the verb
     #[arg(id = "more_files", short = 'f', long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
+}
+
+/// What else is said about files that are to be run.
+#[derive(Debug, clap::Args)]
+struct Leniency {
+    /// Leave out what is not supported yet, with a warning for each, instead of refusing the file
+    #[arg(long, env = "NSCOMPOSE_ALLOW_UNSUPPORTED", value_parser = FalseyValueParser::new())]
+    allow_unsupported: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Value as Json, json};
 
 use super::{
-    Field, Folder, Format, Int, Kept, Merger, Reader, Schemas, Set, Text, TextOrNumber, Visited,
+    Folder, Format, Int, Kept, Keys, Merger, Reader, Schemas, Set, Text, TextOrNumber, Visitor,
     mapping::{made_of, mapping},
 };
 use crate::{
@@ -20,7 +20,7 @@ mapping! {
     /// A port of a service that others can reach from outside.
     pub struct Port {
         /// A name for people.
-        no_effect name: Text,
+        metadata name: Text,
         /// `host` or `ingress`, which are the same on one machine.
         works mode: Text,
         /// Address of the host to listen at; all of them unless it is given.
@@ -32,7 +32,7 @@ mapping! {
         /// `tcp` or `udp`.
         works protocol: Text,
         /// What is spoken there, for people.
-        no_effect app_protocol: Text,
+        metadata app_protocol: Text,
     }
     rules {
         fn short_schemas() -> Vec<Json> {
@@ -108,10 +108,10 @@ impl Format for Ports {
     fn schema(schemas: &mut Schemas) -> Json {
         Set::<Port>::schema(schemas)
     }
-    fn keys() -> Vec<&'static Field> {
+    fn keys() -> Keys {
         Set::<Port>::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         Set::<Port>::visit(node, visitor);
     }
 }

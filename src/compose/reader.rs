@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    diagnostics::{Diagnostic, Diagnostics, suggest},
-    load::tree::{Node, Origin, Scalar, ScalarKind, Step, Value},
+    diagnostics::{Diagnostic, Diagnostics, Span, suggest},
+    load::tree::{Entry, Node, Origin, Scalar, ScalarKind, Step, Value},
 };
 
 /// Where the reading is, and where its mistakes go.
@@ -139,7 +139,16 @@ pub(crate) fn has_variable(node: &Node) -> bool {
 
 /// The diagnostic at the place of the value, with the steps of its way that a reader of the file would not see.
 pub(crate) fn located(diagnostic: Diagnostic, node: &Node) -> Diagnostic {
-    let mut diagnostic = diagnostic.at(&node.span);
+    at(diagnostic, &node.span, node)
+}
+
+/// The diagnostic at the place of the key, with the steps of its value's way.
+pub(crate) fn located_key(diagnostic: Diagnostic, entry: &Entry) -> Diagnostic {
+    at(diagnostic, &entry.key_span, &entry.value)
+}
+
+fn at(diagnostic: Diagnostic, span: &Span, node: &Node) -> Diagnostic {
+    let mut diagnostic = diagnostic.at(span);
     let mut via = node.via.as_deref();
     while let Some(step) = via {
         diagnostic = match &step.step {

@@ -38,7 +38,7 @@ mod normalize;
 #[cfg(test)]
 mod oracle;
 mod parse;
-mod paths;
+pub(crate) mod paths;
 mod place;
 mod profiles;
 mod project_name;
@@ -102,6 +102,8 @@ pub struct LoadOptions {
     pub no_env_resolution: bool,
     /// What services refer to need not be there.
     pub no_consistency: bool,
+    /// What cannot be done yet is left out, with a warning, when the project is to be run.
+    pub allow_unsupported: bool,
     /// The environment of the caller: variables of the file and of services come from here.
     pub environment: BTreeMap<String, String>,
 }
@@ -180,14 +182,16 @@ impl Contents {
 /// # Errors
 /// All mistakes of the files, in file order, the warnings between them.
 pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
-    let contents = contents(options)?;
-    let mut diagnostics = contents.warnings;
-    let variables = contents.variables.values();
-    let surroundings = resolve::Surroundings { directory: &contents.directory, variables: &variables };
-    let parts = resolve::resolve(&contents.tree, &surroundings, &mut diagnostics);
+    let mut diagnostics = Diagnostics::new();
+    let place = Place::of(options, &mut diagnostics)?;
+    let resolved = place.contents(options, &mut diagnostics).and_then(|contents| {
+        let (project, tree) = (&contents.project, &contents.tree);
+        let parts = resolve::resolve(project, tree, options.allow_unsupported, &mut diagnostics)?;
+        Some((contents, parts))
+    });
     diagnostics.sort();
-    match parts {
-        Some(parts) if !diagnostics.has_errors() => Ok(Loaded {
+    match resolved {
+        Some((contents, parts)) if !diagnostics.has_errors() => Ok(Loaded {
             project: model::Project {
                 name: contents.name,
                 directory: contents.directory,

@@ -149,6 +149,23 @@ impl Node {
         self
     }
 
+    /// The same, and nowhere written: it follows from what is.
+    pub(crate) fn implied(mut self) -> Self {
+        self.came(&Step::Implied);
+        self
+    }
+
+    pub(crate) fn is_implied(&self) -> bool {
+        let mut via = self.via.as_deref();
+        while let Some(step) = via {
+            if matches!(step.step, Step::Implied) {
+                return true;
+            }
+            via = step.before.as_deref();
+        }
+        false
+    }
+
     /// Says in a diagnostic where this value was written, and which aliases and merge keys of the file brought it to where
     /// it counts.
     pub(crate) fn locate(&self, diagnostic: Diagnostic) -> Diagnostic {
