@@ -452,7 +452,7 @@ fn paths_that_lead_nowhere_say_so() {
 #[test]
 fn messages_are_json_for_programs() {
     let stack = Stack::empty();
-    stack.file("compose.yaml", "services:\n  web:\n    image: a\n    comand: x\n    ports: [x]\n");
+    stack.file("compose.yaml", "services:\n  web:\n    rootfs: host\n    comand: x\n    ports: [x]\n");
     let output = config(&stack, &["--format", "json"]).code(3).stdout_is("");
     let lines: Vec<Json> = output.stderr.lines().map(json).collect();
     assert_eq!(lines.len(), 2, "{output}");
