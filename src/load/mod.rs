@@ -96,14 +96,14 @@ pub struct LoadOptions {
     pub no_interpolate: bool,
     /// Nothing is added that is not written.
     pub no_normalize: bool,
+    /// What cannot be done yet is left out, with a warning, when the project is to be run.
+    pub allow_unsupported: bool,
     /// Relative paths stay relative.
     pub no_path_resolution: bool,
     /// Files of variables and of labels stay named, and are not read.
     pub no_env_resolution: bool,
     /// What services refer to need not be there.
     pub no_consistency: bool,
-    /// What cannot be done yet is left out, with a warning, when the project is to be run.
-    pub allow_unsupported: bool,
     /// The environment of the caller: variables of the file and of services come from here.
     pub environment: BTreeMap<String, String>,
 }

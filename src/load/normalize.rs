@@ -31,7 +31,7 @@ pub(super) fn normalize(tree: &mut Node, project: &str, variables: &Variables) {
         tree.put("networks", empty);
         if let Some(networks) = tree.entry_mut("networks") {
             let nothing = networks.value.nothing();
-            networks.value.put(DEFAULT, nothing.implied());
+            networks.value.put(DEFAULT, nothing);
         }
     }
     for section in ["networks", "volumes", "configs", "secrets"] {
@@ -73,7 +73,7 @@ fn default_network(service: &mut Node) -> bool {
         let nothing = service.nothing();
         let key_span = service.span.clone();
         let networks = service.beside(Value::Mapping(vec![Entry { key: DEFAULT.into(), key_span, value: nothing }]));
-        let networks = networks.implied();
+        let networks = networks;
         match service.entry_mut("networks") {
             Some(entry) => entry.value = networks,
             None => service.put("networks", networks),
@@ -120,7 +120,7 @@ fn dependencies(service: &mut Node) {
             entries.push(entry("restart", node.flag(true)));
         }
         entries.push(entry("required", node.flag(true)));
-        depends_on.value.put(&name, node.beside(Value::Mapping(entries)).implied());
+        depends_on.value.put(&name, node.beside(Value::Mapping(entries)));
     }
 }
 
@@ -129,7 +129,7 @@ fn build(service: &mut Node, variables: &Variables) {
     super::environment::build_arguments(&mut build.value, variables);
     if build.value.entries().is_some() && build.value.entry("dockerfile_inline").is_none() {
         let dockerfile = build.value.text("Dockerfile");
-        build.value.put("dockerfile", dockerfile.implied());
+        build.value.put("dockerfile", dockerfile);
     }
 }
 
@@ -147,5 +147,5 @@ fn name(entry: &mut Entry, project: &str) {
         Some(external) if external.scalar().is_some_and(|scalar| &*scalar.text == "true") => external.text(&entry.key),
         _ => entry.value.text(&format!("{project}_{}", entry.key)),
     };
-    entry.value.put("name", name.implied());
+    entry.value.put("name", name);
 }

@@ -143,18 +143,7 @@ impl Node {
         }
     }
 
-    /// This value, noting that it stands where `earlier` stood.
-    pub(crate) fn instead_of(mut self, earlier: &Self) -> Self {
-        self.came(&Step::Replaced(earlier.span.clone()));
-        self
-    }
-
-    /// The same, and nowhere written: it follows from what is.
-    pub(crate) fn implied(mut self) -> Self {
-        self.came(&Step::Implied);
-        self
-    }
-
+    /// It is not written, but follows from what is.
     pub(crate) fn is_implied(&self) -> bool {
         let mut via = self.via.as_deref();
         while let Some(step) = via {
@@ -164,6 +153,12 @@ impl Node {
             via = step.before.as_deref();
         }
         false
+    }
+
+    /// This value, noting that it stands where `earlier` stood.
+    pub(crate) fn instead_of(mut self, earlier: &Self) -> Self {
+        self.came(&Step::Replaced(earlier.span.clone()));
+        self
     }
 
     /// Says in a diagnostic where this value was written, and which aliases and merge keys of the file brought it to where
