@@ -19,8 +19,9 @@ use crate::{
 };
 use document::{Document, escaped};
 
-/// Show what the Compose files come to: merged, with variables filled in and everything in its long form. With -q only
-/// check them
+/// Show what the Compose files come to: merged, with variables filled in and everything in its long form
+///
+/// With -q the files are checked, and nothing is shown.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
