@@ -35,10 +35,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let options = LoadOptions { services: words.services.clone(), ..options(&words, settings)? };
     let contents = load::contents(&options)?;
     settings.printer.diagnostics(&contents.warnings);
-    let text = contents
-        .json()
-        .and_then(|project| serde_json::to_string_pretty(&project))
-        .map_err(|e| Failure::host("cannot write the project").caused_by(&e))?;
+    let text = contents.json().map_err(|e| Failure::host("cannot write the project").caused_by(&e))?;
     settings.printer.data(&(text + "\n"))?;
+    // The process ends here: taking a large project apart would be for nothing.
+    std::mem::forget(contents);
     Ok(0)
 }

@@ -13,12 +13,13 @@ pub(crate) struct Reader<'a> {
     /// Keys from the root to the value that is being read.
     path: Vec<Arc<str>>,
     /// Keys that begin with `x-` are left out, but at the top level.
-    pub(super) without_extensions: bool,
+    without_extensions: bool,
+    has_extensions: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(diagnostics: &'a mut Diagnostics) -> Self {
-        Self { diagnostics, path: Vec::new(), without_extensions: false }
+        Self { diagnostics, path: Vec::new(), without_extensions: false, has_extensions: false }
     }
 
     /// Leaves out keys that begin with `x-`, but at the top level.
@@ -26,9 +27,16 @@ impl<'a> Reader<'a> {
         Self { without_extensions: true, ..self }
     }
 
-    /// True at the top level.
-    pub(crate) fn at_top(&self) -> bool {
-        self.path.is_empty()
+    /// Meets a key that begins with `x-`: whether it is kept.
+    pub(super) fn extension(&mut self) -> bool {
+        let below = !self.path.is_empty();
+        self.has_extensions |= below;
+        !(below && self.without_extensions)
+    }
+
+    /// Whether there were keys that begin with `x-` below the top level.
+    pub(crate) fn has_extensions(&self) -> bool {
+        self.has_extensions
     }
 
     /// Does something to the value of a key.

@@ -59,7 +59,7 @@ pub use discover::discover;
 pub(crate) use paths::{has_drive, resolve_path};
 
 use crate::{
-    compose::{self, Format, Reader},
+    compose::{self, Document, Format, Reader},
     diagnostics::Diagnostics,
     model::{self, ProjectName},
 };
@@ -118,6 +118,8 @@ pub struct Contents {
     /// Warnings, in file order.
     pub warnings: Diagnostics,
     tree: Node,
+    /// There are keys that begin with `x-` below the top level.
+    extended: bool,
     variables: Variables,
 }
 
@@ -125,14 +127,18 @@ impl Contents {
     /// The project as Docker Compose prints it in JSON.
     ///
     /// # Errors
-    /// When a value cannot be said in JSON, such as a number that is none.
-    pub fn json(&self) -> Result<serde_json::Value, serde_json::Error> {
-        let mut known = Diagnostics::new();
-        let project = compose::Project::read(&self.tree, &mut Reader::new(&mut known).without_extensions());
-        let mut json = serde_json::to_value(project)?;
-        json_form::complete(&mut json);
-        json_form::escape(&mut json);
-        Ok(json)
+    /// When a value cannot be said in JSON, such as a number of more than 64 bits.
+    pub fn json(&self) -> Result<String, serde_json::Error> {
+        let mut document = if self.extended {
+            let mut known = Diagnostics::new();
+            Document::of(&compose::Project::read(&self.tree, &mut Reader::new(&mut known).without_extensions()))?
+        } else {
+            Document::of(&self.project)?
+        };
+        json_form::complete(&mut document);
+        let text = serde_json::to_string_pretty(&document)?;
+        // Whoever reads it fills in variables: a `$` that is none stands doubled.
+        Ok(if text.contains('$') { text.replace('$', "$$") } else { text })
     }
 }
 
@@ -210,9 +216,11 @@ impl Place {
         diagnostics: &mut Diagnostics,
         of_the_name: &mut Diagnostics,
     ) -> Option<ProjectName> {
-        let documents: Vec<Node> =
-            self.files.iter().filter_map(|file| sources.documents(file, None, diagnostics)).flatten().collect();
-        project_name::of(options.project_name.as_deref(), &documents, &self.variables, &self.directory, of_the_name)
+        for file in &self.files {
+            sources.read(file, None, diagnostics);
+        }
+        let written = self.files.iter().rev().find_map(|file| sources.top(file, "name"));
+        project_name::of(options.project_name.as_deref(), written, &self.variables, &self.directory, of_the_name)
     }
 
     fn contents(mut self, options: &LoadOptions, diagnostics: &mut Diagnostics) -> Option<Contents> {
@@ -238,19 +246,20 @@ impl Place {
             normalize::normalize(&mut tree, shown, &self.variables);
         }
         normalize::always(&mut tree, shown);
-        let mut project = compose::Project::read(&tree, &mut Reader::new(diagnostics))?;
+        let mut reader = Reader::new(diagnostics);
+        let mut project = compose::Project::read(&tree, &mut reader)?;
+        let extended = reader.has_extensions();
         consistency::cycles(&tree, &project, diagnostics);
         let all_services = consistency::names(&tree, "services");
         let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
         if profiles::select(&mut tree, &profiles) {
-            project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
+            profiles::keep(&tree, &mut project);
         }
         consistency::check(&tree, &project, &all_services, diagnostics);
-        if profiles::drop_unused(&mut tree, &project)
-            | environment::fill(&mut tree, &self.variables, &options.directory, diagnostics)
-        {
-            project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
+        if profiles::drop_unused(&mut tree, &project) {
+            profiles::keep(&tree, &mut project);
         }
+        environment::fill(&mut tree, &mut project, &self.variables, &options.directory, diagnostics);
         Some(Contents {
             project,
             name: name?,
@@ -258,6 +267,7 @@ impl Place {
             files: self.files,
             warnings: Diagnostics::new(),
             tree,
+            extended,
             variables: self.variables,
         })
     }
