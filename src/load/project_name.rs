@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) fn of(
     given: Option<&str>,
-    documents: &[Node],
+    written: Option<&Node>,
     variables: &Variables,
     directory: &Path,
     diagnostics: &mut Diagnostics,
@@ -34,8 +34,8 @@ pub(super) fn of(
             }
         };
     }
-    if let Some(entry) = documents.iter().rev().find_map(|tree| tree.entry("name")) {
-        let mut node = entry.value.clone();
+    if let Some(written) = written {
+        let mut node = written.clone();
         // Its mistakes are found once more, and reported, when the whole tree is filled in.
         Interpolator::new(variables).node(&mut node, &mut Diagnostics::new());
         return match &node.value {
