@@ -12,13 +12,31 @@ pub(super) fn complete(project: &mut Json) {
         project.remove("models");
     }
     each(project.get_mut("networks"), |network| {
-        network.entry("ipam").or_insert_with(|| json!({}));
+        let ipam = network.entry("ipam").or_insert_with(|| json!({}));
+        if let Json::Object(ipam) = ipam {
+            // Read, and printed nowhere.
+            ipam.remove("options");
+        }
     });
     each(project.get_mut("services"), |service| {
         for key in ["command", "entrypoint"] {
             service.entry(key).or_insert(Json::Null);
         }
+        // Read, and printed nowhere.
+        service.remove("pull_refresh_after");
+        let scale = service.get("scale").cloned();
         if let Some(Json::Object(deploy)) = service.get_mut("deploy") {
+            if let Some(scale) = scale {
+                deploy.entry("replicas").or_insert(scale);
+            }
+            let reservations = deploy.get_mut("resources").and_then(|resources| resources.get_mut("reservations"));
+            let generic = reservations.and_then(|kept| kept.get_mut("generic_resources"));
+            for resource in generic.and_then(Json::as_array_mut).into_iter().flatten() {
+                if let Some(Json::Object(spec)) = resource.get_mut("discrete_resource_spec") {
+                    spec.entry("kind").or_insert_with(|| json!(""));
+                    spec.entry("value").or_insert_with(|| json!(0));
+                }
+            }
             for key in ["resources", "placement"] {
                 deploy.entry(key).or_insert_with(|| json!({}));
             }

@@ -56,7 +56,7 @@ pub(crate) mod words;
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub use discover::discover;
-pub(crate) use paths::{has_drive, resolve_path};
+pub(crate) use paths::resolve_path;
 
 use crate::{
     compose::{self, Format, Reader},

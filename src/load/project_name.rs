@@ -34,10 +34,8 @@ pub(super) fn of(
             }
         };
     }
-    if let Some(entry) = documents.iter().rev().find_map(|tree| tree.entry("name")) {
-        let mut node = entry.value.clone();
-        // Its mistakes are found once more, and reported, when the whole tree is filled in.
-        Interpolator::new(variables).node(&mut node, &mut Diagnostics::new());
+    if let Some(entry) = documents.iter().rev().find_map(|tree| named(tree, variables)) {
+        let node = entry;
         return match &node.value {
             Value::Scalar(scalar) if scalar.kind == ScalarKind::String => match scalar.text.parse() {
                 Ok(name) => Some(name),
@@ -71,6 +69,17 @@ pub(super) fn of(
         );
     }
     name
+}
+
+/// The name that a document gives; an empty one is none, unless a variable made it so.
+fn named(document: &Node, variables: &Variables) -> Option<Node> {
+    let mut node = document.entry("name")?.value.clone();
+    if matches!(&node.value, Value::Scalar(scalar) if scalar.kind == ScalarKind::String && scalar.text.is_empty()) {
+        return None;
+    }
+    // Its mistakes are found once more, and reported, when the whole tree is filled in.
+    Interpolator::new(variables).node(&mut node, &mut Diagnostics::new());
+    Some(node)
 }
 
 fn with_normalized(diagnostic: Diagnostic, name: &str) -> Diagnostic {

@@ -4,6 +4,7 @@ mod byte_size;
 mod duration;
 mod flag;
 mod number;
+mod quoted;
 mod text;
 mod words;
 
@@ -11,5 +12,6 @@ pub use byte_size::ByteSize;
 pub use duration::Span;
 pub use flag::{Flag, StrictFlag};
 pub use number::{Decimal, Int, Truncated};
+pub use quoted::{Quoted, TextOrNothing, TextOrWhole, Unquoted};
 pub use text::{HostPath, Pattern, PatternText, Text, TextOrNumber};
 pub use words::Words;
