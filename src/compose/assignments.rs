@@ -31,9 +31,17 @@ fn unnamed(node: &Node, cx: &mut Reader<'_>) {
 }
 
 /// The mapping that a list is short for; left alone if an item cannot be read, so that reading says so.
-fn long(node: Node) -> Node {
+fn long(node: Node, cx: &Reader<'_>) -> Node {
     let Value::Sequence(items) = &node.value else { return node };
     if !items.iter().all(|item| item.scalar().is_some_and(|scalar| scalar.kind == ScalarKind::String)) {
+        return node;
+    }
+    let unnamed = |item: &Node| {
+        cx.undecided(item)
+            && item.scalar().is_some_and(|scalar| scalar.text.split('=').next().unwrap_or("").contains('$'))
+    };
+    if items.iter().any(unnamed) {
+        // Variables are filled in in items and not in keys.
         return node;
     }
     // The last of several with one name counts.
@@ -124,7 +132,7 @@ impl Format for Labels {
     }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         unnamed(&node, cx);
-        long(node)
+        long(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merge(earlier, later, merger)
@@ -144,7 +152,7 @@ impl Format for Environment {
     }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         unnamed(&node, cx);
-        long(node)
+        long(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merge(earlier, later, merger)
@@ -181,7 +189,7 @@ impl Format for Contexts {
                 }
             }
         }
-        long(node)
+        long(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merge(earlier, later, merger)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::{Field, Folder, Format, Merger, Reader, Schemas, Visited, merger};
+use super::{Folder, Format, Keys, Merger, Reader, Schemas, Visitor, merger};
 use crate::{
     diagnostics::Diagnostic,
     load::tree::{Node, ScalarKind, Value},
@@ -74,9 +74,9 @@ fn each(node: &mut Node, change: &mut dyn FnMut(&mut Node)) {
     }
 }
 
-fn visit_items<T: Format>(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+fn visit_items<T: Format>(node: &Node, visitor: &mut Visitor<'_>) {
     if let Value::Sequence(nodes) = &node.value {
-        nodes.iter().for_each(|node| T::visit(node, visitor));
+        visitor.items(nodes, T::visit);
     }
 }
 
@@ -99,10 +99,10 @@ impl<T: Format> Format for List<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"type": "array", "items": T::schema(schemas)})
     }
-    fn keys() -> Vec<&'static Field> {
-        T::keys()
+    fn keys() -> Keys {
+        T::keys().below("[]")
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         visit_items::<T>(node, visitor);
     }
 }
@@ -134,10 +134,10 @@ impl<T: Format> Format for Set<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"type": "array", "items": T::schema(schemas)})
     }
-    fn keys() -> Vec<&'static Field> {
-        T::keys()
+    fn keys() -> Keys {
+        T::keys().below("[]")
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         visit_items::<T>(node, visitor);
     }
 }
@@ -178,10 +178,10 @@ impl<T: Format> Format for Distinct<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"type": "array", "items": T::schema(schemas), "uniqueItems": true})
     }
-    fn keys() -> Vec<&'static Field> {
-        T::keys()
+    fn keys() -> Keys {
+        T::keys().below("[]")
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         visit_items::<T>(node, visitor);
     }
 }
@@ -218,10 +218,10 @@ impl<T: Format> Format for OneOrMany<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"anyOf": [{"type": "string"}, T::schema(schemas)]})
     }
-    fn keys() -> Vec<&'static Field> {
+    fn keys() -> Keys {
         T::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         T::visit(node, visitor);
     }
 }
@@ -242,12 +242,11 @@ fn settle_values(node: &mut Node, folder: &Folder<'_>, change: fn(&mut Node, &Fo
     }
 }
 
-impl<T: Format> Named<T> {
-    const PATTERN: &'static str = "^[a-zA-Z0-9._-]+$";
+/// What a name looks like.
+const NAME_PATTERN: &str = "^[a-zA-Z0-9._-]+$";
 
-    fn is_name(text: &str) -> bool {
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-    }
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 impl<T: Format> Format for Named<T> {
@@ -270,7 +269,7 @@ impl<T: Format> Format for Named<T> {
         };
         let mut named = BTreeMap::new();
         for entry in entries {
-            if !Self::is_name(&entry.key) {
+            if !is_name(&entry.key) {
                 let place = Node::new(entry.key_span.clone(), Value::Sequence(Vec::new()));
                 let what = cx.what();
                 cx.report(
@@ -288,15 +287,15 @@ impl<T: Format> Format for Named<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({
             "type": "object",
-            "patternProperties": {Self::PATTERN: T::schema(schemas)},
+            "patternProperties": {NAME_PATTERN: T::schema(schemas)},
             "additionalProperties": false,
         })
     }
-    fn keys() -> Vec<&'static Field> {
-        T::keys()
+    fn keys() -> Keys {
+        T::keys().below(".*")
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
-        node.entries().unwrap_or_default().iter().for_each(|entry| T::visit(&entry.value, visitor));
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
+        node.entries().unwrap_or_default().iter().for_each(|entry| visitor.name(entry, T::visit));
     }
 }
 
@@ -329,11 +328,11 @@ impl<T: Format> Format for Map<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"type": "object", "additionalProperties": T::schema(schemas)})
     }
-    fn keys() -> Vec<&'static Field> {
-        T::keys()
+    fn keys() -> Keys {
+        T::keys().below(".*")
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
-        node.entries().unwrap_or_default().iter().for_each(|entry| T::visit(&entry.value, visitor));
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
+        node.entries().unwrap_or_default().iter().for_each(|entry| visitor.name(entry, T::visit));
     }
 }
 
@@ -353,10 +352,10 @@ impl<T: Format> Format for Nullable<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"anyOf": [{"type": "null"}, T::schema(schemas)]})
     }
-    fn keys() -> Vec<&'static Field> {
+    fn keys() -> Keys {
         T::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         T::visit(node, visitor);
     }
 }
@@ -377,10 +376,10 @@ impl<T: Format> Format for Kept<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         T::schema(schemas)
     }
-    fn keys() -> Vec<&'static Field> {
+    fn keys() -> Keys {
         T::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         T::visit(node, visitor);
     }
 }

@@ -1,23 +1,38 @@
 //! Phase 12, second half: every name that something refers to by is looked up, and what excludes each other is found.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::tree::{Node, Value};
 use crate::{
-    compose::{FileGrant, Format, MountType, Named, Project, Service, located},
+    compose::{FileGrant, Format, MountType, Project, Service, located},
     diagnostics::{Diagnostic, Diagnostics, suggest},
 };
 
 /// Looks up all names of the services that are wanted.
 ///
-/// `declared` has the names of all services, wanted or not.
-pub(super) fn check(tree: &Node, project: &Project, declared: &BTreeSet<String>, diagnostics: &mut Diagnostics) {
-    let mut checker = Checker { tree, project, declared, diagnostics };
+/// `all_services` are declared, wanted or not.
+pub(super) fn check(tree: &Node, project: &Project, all_services: &Names, diagnostics: &mut Diagnostics) {
+    let sections = SECTIONS.map(|section| (section, names(tree, section)));
+    let mut checker = Checker { tree, project, all_services, sections: sections.into(), diagnostics };
     for (name, service) in services(project) {
         checker.service(name, service);
     }
     checker.container_names();
     checker.secrets();
+}
+
+/// What may be referred to.
+const SECTIONS: [&str; 6] = ["services", "networks", "volumes", "configs", "secrets", "models"];
+
+/// Names of a section. They come from the tree: something with a mistake in it is declared all the same.
+pub(super) type Names = HashSet<Arc<str>>;
+
+/// What a section declares.
+pub(super) fn names(tree: &Node, section: &str) -> Names {
+    find(tree, &[section]).entries().unwrap_or_default().iter().map(|entry| entry.key.clone()).collect()
 }
 
 fn services(project: &Project) -> impl Iterator<Item = (&String, &Service)> {
@@ -43,12 +58,16 @@ fn find<'n>(tree: &'n Node, way: &[&str]) -> &'n Node {
 struct Checker<'a> {
     tree: &'a Node,
     project: &'a Project,
-    declared: &'a BTreeSet<String>,
+    all_services: &'a Names,
+    sections: HashMap<&'static str, Names>,
     diagnostics: &'a mut Diagnostics,
 }
 
 impl<'a> Checker<'a> {
     fn push(&mut self, diagnostic: Diagnostic, way: &[&str]) {
+        if self.diagnostics.is_full() {
+            return self.diagnostics.push(diagnostic);
+        }
         let located = located(diagnostic, find(self.tree, way));
         self.diagnostics.push(located);
     }
@@ -56,6 +75,9 @@ impl<'a> Checker<'a> {
     /// The place of a key, where what is wrong is that it is there at all.
     fn push_at_key(&mut self, diagnostic: Diagnostic, way: &[&str]) {
         let Some((key, before)) = way.split_last() else { return };
+        if self.diagnostics.is_full() {
+            return self.diagnostics.push(diagnostic);
+        }
         let span = find(self.tree, before).entry(key).map(|entry| entry.key_span.clone());
         match span {
             Some(span) => self.diagnostics.push(diagnostic.at(&span)),
@@ -64,11 +86,13 @@ impl<'a> Checker<'a> {
     }
 
     /// Reports that a name is not declared in its section.
-    fn undeclared<T>(&mut self, message: String, name: &str, section: &str, all: Option<&Named<T>>, way: &[&str]) {
+    fn undeclared(&mut self, message: String, name: &str, section: &str, way: &[&str]) {
         let meant = if self.diagnostics.len() > 100 {
             None
         } else {
-            suggest(name, all.into_iter().flat_map(|all| all.0.keys()).map(String::as_str).take(2_000))
+            let mut others: Vec<&str> = self.sections[section].iter().map(|name| &**name).take(2_000).collect();
+            others.sort_unstable();
+            suggest(name, others)
         };
         let diagnostic = Diagnostic::error(message).did_you_mean(meant);
         let diagnostic = match section {
@@ -79,6 +103,10 @@ impl<'a> Checker<'a> {
             section => diagnostic.hint(format!("declare it under the top-level `{section}:`")),
         };
         self.push(diagnostic, way);
+    }
+
+    fn declares(&self, section: &str, name: &str) -> bool {
+        self.sections[section].contains(name)
     }
 
     fn service(&mut self, name: &str, service: &Service) {
@@ -116,10 +144,10 @@ impl<'a> Checker<'a> {
             let Some(other) = source.strip_prefix("service:") else { continue };
             let way = ["services", name, "build", "additional_contexts", context];
             match self.project.services.as_ref().and_then(|services| services.0.0.get(other)) {
+                None if self.declares("services", other) => {}
                 None => {
                     let message = format!("service `{name}` builds with service `{other}`, which is not declared");
-                    let all = self.project.services.as_ref().map(|services| &services.0);
-                    self.undeclared(message, other, "services", all, &way);
+                    self.undeclared(message, other, "services", &way);
                 }
                 Some(other_service) if other_service.program.build.is_none() => {
                     let message = format!("service `{name}` builds with service `{other}`, which is not built itself");
@@ -152,22 +180,21 @@ impl<'a> Checker<'a> {
             );
         }
         for network in networks.0.0.keys() {
-            let declared = self.project.networks.as_ref();
-            if network != "default" && declared.is_none_or(|all| !all.0.contains_key(network)) {
+            if network != "default" && !self.declares("networks", network) {
                 let message = format!("service `{name}` uses network `{network}`, which is not declared");
-                self.undeclared(message, network, "networks", declared, &["services", name, "networks", network]);
+                self.undeclared(message, network, "networks", &["services", name, "networks", network]);
             }
         }
     }
 
     fn dependencies(&mut self, name: &str, service: &Service) {
         for (other, dependency) in service.lifecycle.depends_on.iter().flat_map(|all| &all.0.0) {
-            if self.project.services.as_ref().is_some_and(|all| all.0.0.contains_key(other)) {
+            if self.declares("services", other) {
                 continue;
             }
             let optional = dependency.required.is_some_and(|required| !required.0.0);
             let way = ["services", name, "depends_on", other];
-            if self.declared.contains(other) {
+            if self.all_services.contains(&**other) {
                 if !optional {
                     self.push(
                         Diagnostic::error(format!(
@@ -180,7 +207,7 @@ impl<'a> Checker<'a> {
                 continue;
             }
             let message = format!("service `{name}` depends on `{other}`, which is not declared");
-            self.undeclared(message, other, "services", self.project.services.as_ref().map(|all| &all.0), &way);
+            self.undeclared(message, other, "services", &way);
         }
     }
 
@@ -196,11 +223,10 @@ impl<'a> Checker<'a> {
                 self.mounted(name, &target.0, ["volumes".to_owned(), format!("#{index}")], &mut targets);
             }
             let (Some(MountType::Volume), Some(source)) = (mount.r#type, &mount.source) else { continue };
-            let declared = self.project.volumes.as_ref();
-            if !source.0.is_empty() && declared.is_none_or(|all| !all.0.contains_key(&source.0)) {
+            if !source.0.is_empty() && !self.declares("volumes", &source.0) {
                 let message = format!("service `{name}` mounts volume `{}`, which is not declared", source.0);
                 let way = ["services", name, "volumes", &format!("#{index}"), "source"];
-                self.undeclared(message, &source.0, "volumes", declared, &way);
+                self.undeclared(message, &source.0, "volumes", &way);
             }
         }
     }
@@ -223,33 +249,32 @@ impl<'a> Checker<'a> {
 
     /// Configs, secrets and models.
     fn grants(&mut self, name: &str, service: &Service) {
-        let project = self.project;
         let configs = service.storage.configs.as_ref().map_or(&[][..], |configs| &configs.0);
-        self.granted(configs, "config", "configs", project.configs.as_ref(), &["services", name, "configs"]);
+        self.granted(configs, "config", "configs", &["services", name, "configs"]);
         let secrets = service.storage.secrets.as_ref().map_or(&[][..], |secrets| &secrets.0.0);
-        self.granted(secrets, "secret", "secrets", project.secrets.as_ref(), &["services", name, "secrets"]);
+        self.granted(secrets, "secret", "secrets", &["services", name, "secrets"]);
         let build = service.program.build.as_ref().and_then(|build| build.secrets.as_ref());
         let way = ["services", name, "build", "secrets"];
-        self.granted(build.map_or(&[][..], |list| &list.0), "secret", "secrets", project.secrets.as_ref(), &way);
+        self.granted(build.map_or(&[][..], |list| &list.0), "secret", "secrets", &way);
         for model in service.security.models.iter().flat_map(|models| models.0.0.keys()) {
-            if project.models.as_ref().is_none_or(|all| !all.0.contains_key(model)) {
+            if !self.declares("models", model) {
                 let message = format!("service `{name}` uses model `{model}`, which is not declared");
                 let way = ["services", name, "models", model];
-                self.undeclared(message, model, "models", project.models.as_ref(), &way);
+                self.undeclared(message, model, "models", &way);
             }
         }
     }
 
-    fn granted<T>(&mut self, grants: &[FileGrant], what: &str, section: &str, all: Option<&Named<T>>, way: &[&str]) {
+    fn granted(&mut self, grants: &[FileGrant], what: &str, section: &str, way: &[&str]) {
         for (index, grant) in grants.iter().enumerate() {
             let Some(source) = &grant.source else { continue };
-            if all.is_none_or(|all| !all.0.contains_key(&source.0)) {
+            if !self.declares(section, &source.0) {
                 let item = format!("#{index}");
                 let mut way = way.to_vec();
                 way.extend([item.as_str(), "source"]);
                 let service = way.get(1).copied().unwrap_or_default().to_owned();
                 let message = format!("service `{service}` reads {what} `{}`, which is not declared", source.0);
-                self.undeclared(message, &source.0, section, all, &way);
+                self.undeclared(message, &source.0, section, &way);
             }
         }
     }

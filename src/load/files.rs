@@ -24,6 +24,8 @@ pub(super) struct Group<'a> {
     pub(super) directory: &'a Path,
     pub(super) variables: &'a Variables,
     pub(super) interpolate: bool,
+    /// Relative paths become absolute.
+    pub(super) paths: bool,
     /// Files that include this one, outermost first.
     pub(super) above: &'a [PathBuf],
 }
@@ -48,7 +50,7 @@ impl<'a> Group<'a> {
                         super::reset::apply(&resets, &mut earlier);
                         // Each file has to be right when it is merged, not only what counts in the end.
                         let merged = Project::merge(earlier, tree, &mut Merger::new(diagnostics));
-                        Project::read(&merged, &mut Reader::new(diagnostics));
+                        Project::read(&merged, &mut Reader::new(diagnostics).as_written(!self.interpolate));
                         merged
                     }
                 });
@@ -79,14 +81,19 @@ impl<'a> Group<'a> {
             diagnostics.push(nothing.hint("begin with `services:`"));
         }
         Project::settle(&mut tree, &self.folder());
-        if let Some(services) = tree.entry_mut("services") {
+        if let Some(services) = tree.entry_mut("services").filter(|_| self.interpolate) {
             super::environment::inherit(&mut services.value, self.variables);
         }
         Some(tree)
     }
 
     pub(super) fn folder(&self) -> Folder<'_> {
-        Folder { directory: self.directory, home: self.variables.value("HOME").filter(|home| home.starts_with('/')) }
+        Folder {
+            directory: self.directory,
+            home: self.variables.value("HOME").filter(|home| home.starts_with('/')),
+            paths: self.paths,
+            as_written: !self.interpolate,
+        }
     }
 
     /// A document with its variables filled in, its `!reset` taken out, and everything in its long form.
@@ -95,7 +102,7 @@ impl<'a> Group<'a> {
             Interpolator::new(self.variables).node(&mut tree, diagnostics);
         }
         let resets = super::reset::take(&mut tree);
-        (Project::canonical(tree, &mut Reader::new(diagnostics)), resets)
+        (Project::canonical(tree, &mut Reader::new(diagnostics).as_written(!self.interpolate)), resets)
     }
 }
 

@@ -24,6 +24,9 @@ impl Format for Words {
             return Node { directive: Some(Directive::Override), ..node };
         }
         let Some(scalar) = node.scalar().filter(|scalar| scalar.kind == ScalarKind::String) else { return node };
+        if cx.undecided(&node) {
+            return node;
+        }
         match words::split(&scalar.text) {
             Ok(words) => {
                 let nodes = words
