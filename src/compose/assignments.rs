@@ -21,6 +21,15 @@ pub struct Labels(pub BTreeMap<String, String>);
 #[serde(transparent)]
 pub struct Environment(pub BTreeMap<String, Option<String>>);
 
+/// What is said of a mapping in which a name is empty. In a list it may be: a variable may have made it so.
+fn unnamed(node: &Node, cx: &mut Reader<'_>) {
+    for entry in node.entries().unwrap_or_default().iter().filter(|entry| entry.key.is_empty()) {
+        let place = Node::new(entry.key_span.clone(), Value::Sequence(Vec::new()));
+        let diagnostic = Diagnostic::error(format!("a name in {} is empty", cx.what()));
+        cx.report(diagnostic.hint("name it, or remove it"), &place);
+    }
+}
+
 /// The mapping that a list is short for; left alone if an item cannot be read, so that reading says so.
 fn long(node: Node, cx: &Reader<'_>) -> Node {
     let Value::Sequence(items) = &node.value else { return node };
@@ -81,6 +90,9 @@ fn read(node: &Node, cx: &mut Reader<'_>) -> Option<BTreeMap<String, Option<Stri
     let mut values = BTreeMap::new();
     for entry in entries {
         match &entry.value.value {
+            Value::Scalar(scalar) if scalar.kind == ScalarKind::Timestamp => {
+                cx.at(&entry.key, |cx| cx.mistyped("a string, a number, a boolean or nothing", &entry.value));
+            }
             Value::Scalar(scalar) => {
                 let text = (scalar.kind != ScalarKind::Null).then(|| untyped::text(scalar));
                 values.insert(entry.key.to_string(), text);
@@ -119,6 +131,7 @@ impl Format for Labels {
         self.0.is_empty()
     }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        unnamed(&node, cx);
         long(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
@@ -138,12 +151,20 @@ impl Format for Environment {
         self.0.is_empty()
     }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        unnamed(&node, cx);
         long(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merge(earlier, later, merger)
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        for entry in node.entries().unwrap_or_default() {
+            if entry.key.ends_with(char::is_whitespace) {
+                let place = Node::new(entry.key_span.clone(), Value::Sequence(Vec::new()));
+                let diagnostic = Diagnostic::error(format!("the variable `{}` ends with a blank", entry.key));
+                cx.report(diagnostic.hint("leave no blank before `=`"), &place);
+            }
+        }
         read(node, cx).map(Self)
     }
     fn schema(schemas: &mut Schemas) -> Json {

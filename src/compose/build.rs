@@ -7,9 +7,12 @@ use super::{
     Set, Text, Ulimit, Words,
     mapping::{made_of, mapping},
 };
-use crate::load::{
-    resolve_path,
-    tree::{Node, ScalarKind, Value},
+use crate::{
+    diagnostics::Diagnostic,
+    load::{
+        resolve_path,
+        tree::{Node, ScalarKind, Value},
+    },
 };
 
 mapping! {
@@ -62,7 +65,7 @@ mapping! {
         /// Resource limits of the build's commands.
         refused ulimits: Map<Ulimit>,
         /// Platforms that the image is made for.
-        refused platforms: Set<Text>,
+        refused platforms: List<Text>,
     }
     rules {
         const EXPECTED: &'static str = "a folder or a mapping";
@@ -107,21 +110,13 @@ impl Format for Context {
 
 /// Makes a folder absolute; leaves what is elsewhere alone (a URL, a repository, another service, an image).
 pub(super) fn context_path(node: &mut Node, folder: &Folder<'_>) {
-    const ELSEWHERE: [&str; 10] = [
-        "https://",
-        "http://",
-        "git://",
-        "ssh://",
-        "github.com/",
-        "git@",
-        "oci-layout://",
-        "docker-image://",
-        "service:",
-        "target:",
-    ];
+    const ELSEWHERE: [&str; 7] = ["https://", "http://", "git://", "ssh://", "github.com/", "git@", "service:"];
     if let Value::Scalar(scalar) = &mut node.value {
         let remote = ELSEWHERE.iter().any(|prefix| scalar.text.starts_with(prefix)) || scalar.text.contains("://");
-        if !remote && let Some(path) = resolve_path(&scalar.text, folder) {
+        if !remote
+            && !scalar.text.is_empty()
+            && let Some(path) = resolve_path(&scalar.text, folder)
+        {
             scalar.text = path.into();
         }
     }
@@ -171,6 +166,18 @@ impl Format for Ssh {
         self.0.omitted()
     }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        if let Value::Sequence(items) = &node.value {
+            for item in items {
+                let Some(scalar) = item.scalar().filter(|scalar| scalar.kind == ScalarKind::String) else { continue };
+                if &*scalar.text != "default" && !scalar.text.contains('=') {
+                    let diagnostic = Diagnostic::error(format!("`{}` is not a key of SSH", scalar.text));
+                    cx.report(
+                        diagnostic.hint("write `default`, or `ID=PATH` with the path of an agent or a key"),
+                        item,
+                    );
+                }
+            }
+        }
         Environment::canonical(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut super::Merger<'_>) -> Node {

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::{Folder, Format, Keys, Merger, Reader, Schemas, Visitor, merger};
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, Value},
+    load::tree::{Node, ScalarKind, Value},
 };
 
 /// A list; the lists of several files are appended.
@@ -160,6 +160,9 @@ impl<T: Format> Format for Distinct<T> {
             let mut seen = std::collections::HashMap::new();
             for node in nodes {
                 let Some(text) = super::tree_text::fingerprint(node) else { continue };
+                // `5` and `"5"` are two things.
+                let string = node.scalar().is_some_and(|scalar| scalar.kind == ScalarKind::String);
+                let text = (string, text);
                 if let Some(first) = seen.insert(text, &node.span) {
                     let twice = match node.scalar() {
                         Some(scalar) => format!("`{}` is listed twice", scalar.text),

@@ -3,7 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    ByteSize, Decimal, Folder, Int, Kept, Labels, List, Reader, Set, Span, Text, choice::choice, mapping::mapping,
+    ByteSize, Decimal, Distinct, Folder, Int, Kept, Labels, List, Quoted, Reader, Span, Text, choice::choice,
+    mapping::mapping,
 };
 use crate::{
     diagnostics::Diagnostic,
@@ -16,7 +17,7 @@ mapping! {
         /// `replicated` or `global`.
         refused mode: Text,
         /// How many containers there are.
-        refused replicas: Kept<Int>,
+        refused replicas: Kept<Int<0>>,
         /// Labels of the service, not of its containers.
         metadata labels: Labels,
         /// How containers are replaced by new ones.
@@ -41,7 +42,7 @@ mapping! {
     /// How containers are replaced.
     pub struct UpdateConfig {
         /// How many at a time.
-        refused parallelism: Kept<Int>,
+        refused parallelism: Kept<Int<0>>,
         /// Time between two of them.
         refused delay: Span,
         /// What happens when one fails.
@@ -81,7 +82,7 @@ mapping! {
         /// Processors.
         refused cpus: Decimal,
         /// Memory.
-        refused memory: ByteSize,
+        refused memory: Quoted<ByteSize>,
         /// Processes and threads.
         refused pids: Int,
     }
@@ -93,7 +94,7 @@ mapping! {
         /// Processors.
         refused cpus: Decimal,
         /// Memory.
-        refused memory: ByteSize,
+        refused memory: Quoted<ByteSize>,
         /// Devices of the host.
         refused devices: List<DeviceRequest>,
         /// Resources that an operator has named.
@@ -125,9 +126,12 @@ mapping! {
 pub struct DeviceCount(pub i64);
 
 impl super::Format for DeviceCount {
+    fn omitted(&self) -> bool {
+        self.0 == 0
+    }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         match node.scalar() {
-            Some(scalar) if &*scalar.text == "all" => Some(Self(-1)),
+            Some(scalar) if scalar.text.eq_ignore_ascii_case("all") => Some(Self(-1)),
             _ => Int::<{ i64::MIN }, { i64::MAX }>::read(node, cx).map(|count| Self(count.0)),
         }
     }
@@ -140,13 +144,13 @@ mapping! {
     /// Devices that a service needs.
     pub struct DeviceRequest {
         /// What they can do.
-        refused capabilities: Set<Text>,
+        refused capabilities: Distinct<Text>,
         /// Who provides them.
         refused driver: Text,
         /// How many; -1 for all.
         refused count: DeviceCount,
         /// Which ones.
-        refused device_ids: Set<Text>,
+        refused device_ids: Distinct<Text>,
         /// More for the driver.
         refused options: Labels,
     }
@@ -190,7 +194,7 @@ mapping! {
         /// Time before it is started again.
         refused delay: Span,
         /// How often it is tried.
-        refused max_attempts: Kept<Int>,
+        refused max_attempts: Kept<Int<0>>,
         /// How long it has to run to count as started.
         refused window: Span,
     }
@@ -204,7 +208,7 @@ mapping! {
         /// Rules that say which machines are better.
         refused preferences: List<Preference>,
         /// How many containers a machine may have.
-        refused max_replicas_per_node: Int,
+        refused max_replicas_per_node: Int<0>,
     }
 }
 

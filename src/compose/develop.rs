@@ -1,6 +1,6 @@
 //! `develop:`: what happens when source files change.
 
-use super::{Hook, HostPath, List, OneOrMany, Reader, StrictFlag, Text, choice::choice, mapping::mapping};
+use super::{Distinct, Hook, HostPath, List, OneOrMany, Reader, StrictFlag, Text, choice::choice, mapping::mapping};
 use crate::{diagnostics::Diagnostic, load::tree::Node};
 
 mapping! {
@@ -24,9 +24,9 @@ mapping! {
         /// Where the file goes in the container.
         refused target: Text,
         /// What is left out.
-        refused ignore: OneOrMany<List<Text>>,
+        refused ignore: OneOrMany<Distinct<Text>>,
         /// What alone is looked at.
-        refused include: OneOrMany<List<Text>>,
+        refused include: OneOrMany<Distinct<Text>>,
         /// Command run after the files have been copied.
         refused exec: Hook,
         /// Files are copied at the start as well.
@@ -35,6 +35,12 @@ mapping! {
     rules {
         const REQUIRED: &'static [&'static str] = &["path", "action"];
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            if let Some(entry) = node.entry("path")
+                && entry.value.scalar().is_some_and(|path| path.text.is_empty())
+            {
+                let diagnostic = Diagnostic::error("the path to watch is empty");
+                cx.report(diagnostic.hint("name a file or a folder, such as `./src`"), &entry.value);
+            }
             let copies = !matches!(self.action, None | Some(WatchAction::Rebuild | WatchAction::Restart));
             let target = self.target.as_ref().is_some_and(|target| !target.0.is_empty());
             if copies && !target {

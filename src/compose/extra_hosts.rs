@@ -15,10 +15,13 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExtraHosts(pub BTreeMap<String, Vec<String>>);
 
-/// As Compose prints it: a list of `NAME=ADDRESS`.
+/// As Compose prints it: a sorted list of `NAME=ADDRESS`.
 impl Serialize for ExtraHosts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().flat_map(|(name, all)| all.iter().map(move |one| format!("{name}={one}"))))
+        let all = self.0.iter().flat_map(|(name, all)| all.iter().map(move |one| format!("{name}={one}")));
+        let mut all: Vec<String> = all.collect();
+        all.sort();
+        serializer.collect_seq(all)
     }
 }
 
@@ -52,6 +55,7 @@ impl Format for ExtraHosts {
         };
         match &node.value {
             Value::Sequence(items) => {
+                super::service::twice(&node, cx);
                 for item in items {
                     let Some(scalar) = item.scalar().filter(|scalar| scalar.kind == ScalarKind::String) else {
                         return node;

@@ -18,7 +18,7 @@ mapping! {
         /// Time between two probes.
         refused interval: Span,
         /// How many probes fail before the service counts as unhealthy.
-        refused retries: Kept<Truncated>,
+        refused retries: Kept<Truncated<0>>,
         /// Time at the start in which a failure does not count.
         refused start_period: Span,
         /// Time between two probes during that time.

@@ -1,6 +1,6 @@
 //! Several files become one, later files weighing more (Compose Specification, "Merge").
 //!
-//! Unless a type says otherwise, mappings are merged key by key, lists are appended, and anything else is replaced.
+//! Unless a type says otherwise, and for `x-` keys too, mappings are merged key by key, lists are appended, and anything else is replaced.
 
 use std::collections::HashMap;
 
@@ -39,11 +39,21 @@ impl<'a> Merger<'a> {
             let before = std::mem::replace(&mut mine[slot].value, Node::new(entry.key_span.clone(), Value::Broken));
             entry.value = match rule(&entry.key) {
                 Some(rule) => self.values(before, entry.value, rule),
+                None if entry.key.starts_with("x-") => self.values(before, entry.value, Self::alike),
                 None => entry.value.instead_of(&before),
             };
             mine[slot] = entry;
         }
         Node { span: later.span, value: Value::Mapping(mine), via: later.via, directive: earlier.directive }
+    }
+
+    /// What is nobody's business is merged by its shape alone.
+    fn alike(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        match (&earlier.value, &later.value) {
+            (Value::Mapping(_), _) => merger.mappings(earlier, later, &|_| Some(Self::alike)),
+            (Value::Sequence(_), _) => merger.lists(earlier, later),
+            _ => later,
+        }
     }
 
     /// Two values of one key, each of which may be nothing.

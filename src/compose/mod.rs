@@ -48,11 +48,11 @@ pub use healthcheck::{Healthcheck, Probe};
 pub use port::{Port, Ports};
 pub use project::{Include, Project, schema};
 pub use reference::reference;
-pub use resources::{Config, External, ExternalName, Ipam, IpamConfig, Model, Network, Secret, Volume};
+pub use resources::{Config, External, ExternalName, Ipam, IpamConfig, IpamRanges, Model, Network, Secret, Volume};
 pub(crate) use scalar::not_a_size;
 pub use scalar::{
-    ByteSize, Decimal, Flag, HostPath, Int, Pattern, PatternText, Span, StrictFlag, Text, TextOrNumber, Truncated,
-    Words,
+    ByteSize, Decimal, Flag, HostPath, Int, Pattern, PatternText, Quoted, Span, StrictFlag, Text, TextOrNothing,
+    TextOrNumber, TextOrWhole, Truncated, Unquoted, Words,
 };
 pub use service::*;
 pub use untyped::{Extensions, Untyped};
@@ -62,6 +62,7 @@ pub(crate) use format::{Field, Folder, Format, Group, Keys, Support, omitted};
 pub(crate) use mapping::Mapping;
 pub(crate) use merger::Merger;
 pub(crate) use reader::{Reader, has_variable, located, located_key};
+pub(crate) use resources::is_external;
 pub(crate) use schemas::Schemas;
 pub(crate) use tree_text::fingerprint;
 pub(crate) use values::{

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Value as Json, json};
 
 use super::{
-    Folder, Format, Int, Kept, Keys, Merger, Reader, Schemas, Set, Text, TextOrNumber, Visitor,
+    Folder, Format, Int, Keys, Merger, Reader, Schemas, Set, Text, TextOrWhole, Visitor,
     mapping::{made_of, mapping},
 };
 use crate::{
@@ -26,9 +26,9 @@ mapping! {
         /// Address of the host to listen at; all of them unless it is given.
         works host_ip: Text,
         /// Port of the container.
-        works target: Kept<Int<0, 65535>>,
+        works target: Int<0, 65535>,
         /// Port of the host, or a range of which one is taken; any free one unless it is given.
-        works published: TextOrNumber,
+        works published: TextOrWhole,
         /// `tcp` or `udp`.
         works protocol: Text,
         /// What is spoken there, for people.
@@ -51,7 +51,6 @@ mapping! {
                 cx.report(Diagnostic::error("the port has no `target`").hint("name the port of the container"), node);
             }
             if let (Some(ip), Some(entry)) = (&self.host_ip, node.entry("host_ip"))
-                && !ip.0.is_empty()
                 && ip.0.parse::<IpAddr>().is_err()
             {
                 let diagnostic = Diagnostic::error(format!("`{}` is not an IP address", ip.0));
@@ -155,6 +154,7 @@ fn short(scalar: &Scalar, item: &Node) -> Result<Vec<Node>, String> {
     let written = super::untyped::text(scalar);
     let (ports, protocol) = match written.rsplit_once('/') {
         None => (&*written, "tcp".to_owned()),
+        Some((ports, "")) => (ports, "tcp".to_owned()),
         Some((ports, protocol)) => (ports, protocol.to_ascii_lowercase()),
     };
     if !matches!(&*protocol, "tcp" | "udp" | "sctp") {
@@ -172,12 +172,18 @@ fn short(scalar: &Scalar, item: &Node) -> Result<Vec<Node>, String> {
     let ip = match ip {
         None => None,
         Some(ip) => {
+            if ip.contains(':') && !ip.starts_with('[') {
+                return Err(format!("the IPv6 address `{ip}` stands without brackets: write `[{ip}]`"));
+            }
             let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
             bare.parse::<IpAddr>().map_err(|_| format!("`{bare}` is not an IP address"))?;
             Some(bare)
         }
     };
     let targets = range(target)?;
+    if targets.contains(&0) {
+        return Err("no port of a container is 0".to_owned());
+    }
     let published: Vec<String> = if published.is_empty() {
         vec![String::new(); targets.len()]
     } else {
@@ -210,7 +216,10 @@ fn short(scalar: &Scalar, item: &Node) -> Result<Vec<Node>, String> {
 
 /// `FIRST[-LAST]`
 fn range(text: &str) -> Result<Vec<u16>, String> {
-    let one = |text: &str| text.parse::<u16>().map_err(|_| format!("`{text}` is not a port number from 0 to 65535"));
+    let one = |text: &str| {
+        let number = text.parse::<u16>().ok().filter(|_| !text.starts_with('+'));
+        number.ok_or_else(|| format!("`{text}` is not a port number from 0 to 65535"))
+    };
     match text.split_once('-') {
         None => Ok(vec![one(text)?]),
         Some((first, last)) => {

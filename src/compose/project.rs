@@ -3,8 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    Config, Format, HostPath, Kept, List, Model, Named, Network, OneOrMany, Reader, Schemas, Secret, Service, Text,
-    Volume,
+    Config, Format, HostPath, Kept, List, Model, Named, Network, Nullable, OneOrMany, Reader, Schemas, Secret, Service,
+    Text, Volume,
     mapping::{made_of, mapping},
 };
 use crate::load::tree::{Node, ScalarKind};
@@ -17,7 +17,7 @@ mapping! {
         /// Name of the project.
         loaded name: Text,
         /// Other Compose files, whose services and the rest become part of this one.
-        loaded include: List<Include>,
+        loaded include: List<Nullable<Include>>,
         /// What runs.
         works services: Kept<Named<Service>>,
         /// Networks that services join.

@@ -3,8 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    Flag, Folder, Format, HostPath, Int, Kept, Keys, Labels, List, Map, Reader, Schemas, Text, TextOrNumber, Visitor,
-    mapping::mapping,
+    Flag, Folder, Format, HostPath, Int, Kept, Keys, Labels, List, Map, Merger, Reader, Schemas, Text, TextOrNumber,
+    TextOrWhole, Unquoted, Visitor, fingerprint, mapping::mapping,
 };
 use crate::{
     diagnostics::Diagnostic,
@@ -41,7 +41,7 @@ mapping! {
     rules {
         const NULLABLE: bool = true;
         fn long(node: Node, cx: &mut Reader<'_>) -> Node {
-            renamed(node, cx)
+            renamed::<true>(node, cx)
         }
     }
 }
@@ -52,9 +52,49 @@ mapping! {
         /// Who gives them out.
         refused driver: Text,
         /// Ranges.
-        refused config: List<IpamConfig>,
+        refused config: IpamRanges,
         /// More for the driver.
         refused options: Map<Text>,
+    }
+}
+
+/// Ranges of addresses. Those of a later file count, each over what an earlier one says of the same range.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(transparent)]
+pub struct IpamRanges(pub List<IpamConfig>);
+
+impl Format for IpamRanges {
+    fn omitted(&self) -> bool {
+        self.0.omitted()
+    }
+    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
+        let subnet = |node: &Node| node.entry("subnet").and_then(|entry| Some(entry.value.scalar()?.text.clone()));
+        match (&earlier.value, &later.value) {
+            (Value::Sequence(before), Value::Sequence(after)) => {
+                let ranges = after.iter().map(|range| {
+                    let same = before.iter().find(|old| old.entries().is_some() && subnet(old) == subnet(range));
+                    match same {
+                        Some(old) if range.entries().is_some() => IpamConfig::merge(old.clone(), range.clone(), merger),
+                        _ => range.clone(),
+                    }
+                });
+                let ranges = ranges.collect();
+                later.with_value(Value::Sequence(ranges))
+            }
+            _ => merger.lists(earlier, later),
+        }
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        List::read(node, cx).map(Self)
+    }
+    fn schema(schemas: &mut Schemas) -> Json {
+        List::<IpamConfig>::schema(schemas)
+    }
+    fn keys() -> Keys {
+        IpamConfig::keys()
+    }
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
+        List::<IpamConfig>::visit(node, visitor);
     }
 }
 
@@ -89,7 +129,7 @@ mapping! {
     rules {
         const NULLABLE: bool = true;
         fn long(node: Node, cx: &mut Reader<'_>) -> Node {
-            renamed(node, cx)
+            renamed::<true>(node, cx)
         }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
             external(node, cx);
@@ -140,7 +180,7 @@ mapping! {
     }
     rules {
         fn long(node: Node, cx: &mut Reader<'_>) -> Node {
-            renamed(node, cx)
+            renamed::<false>(node, cx)
         }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
             one_source(node, &["file", "environment", "content"], cx);
@@ -164,13 +204,13 @@ mapping! {
         /// Who keeps it.
         refused driver: Text,
         /// More for the driver.
-        refused driver_opts: Map<TextOrNumber>,
+        refused driver_opts: Map<TextOrWhole>,
         /// Who fills in its blanks.
         refused template_driver: Text,
     }
     rules {
         fn long(node: Node, cx: &mut Reader<'_>) -> Node {
-            renamed(node, cx)
+            renamed::<false>(node, cx)
         }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
             one_source(node, &["file", "environment"], cx);
@@ -186,7 +226,7 @@ mapping! {
         /// Which model.
         refused model: Text,
         /// How much text it keeps in mind.
-        refused context_size: Int,
+        refused context_size: Unquoted<Int>,
         /// Arguments for what runs it.
         refused runtime_flags: List<Text>,
     }
@@ -231,21 +271,28 @@ impl Format for External {
 }
 
 /// A mapping in which the name of what is external stood below `external`, as it was once written.
-fn renamed(mut node: Node, cx: &mut Reader<'_>) -> Node {
+///
+/// `STRICT`: nothing else may stand there.
+fn renamed<const STRICT: bool>(mut node: Node, cx: &mut Reader<'_>) -> Node {
     let Some(external) = node.entry("external").map(|entry| entry.value.clone()) else { return node };
     if external.entries().is_none() {
         return node;
+    }
+    if STRICT {
+        ExternalName::read(&external, cx);
     }
     if let Some(old) = external.entry("name") {
         let what = cx.what();
         let said = |node: &Node| node.scalar().is_some_and(|scalar| !scalar.text.is_empty());
         match node.entry("name") {
-            Some(new) if said(&new.value) && said(&old.value) => cx.report(
-                Diagnostic::error(format!("{what} has two names"))
-                    .label(&new.key_span, "the other one")
-                    .hint("write `name:` and `external: true`"),
-                &old.value,
-            ),
+            Some(new) if said(&new.value) && said(&old.value) && fingerprint(&new.value) != fingerprint(&old.value) => {
+                cx.report(
+                    Diagnostic::error(format!("{what} has two names"))
+                        .label(&new.key_span, "the other one")
+                        .hint("write `name:` and `external: true`"),
+                    &old.value,
+                )
+            }
             Some(_) => {}
             None => {
                 let obsolete = Diagnostic::warning(format!("{what} has its name in an obsolete place"));
@@ -260,12 +307,17 @@ fn renamed(mut node: Node, cx: &mut Reader<'_>) -> Node {
     node
 }
 
+/// Whether something is there already, and not the project's.
+pub(crate) fn is_external(node: &Node) -> bool {
+    node.entry("external").is_some_and(|entry| {
+        let yes = |text: &str| ["true", "yes", "y", "on"].iter().any(|word| text.eq_ignore_ascii_case(word));
+        entry.value.entries().is_some() || entry.value.scalar().is_some_and(|scalar| yes(&scalar.text))
+    })
+}
+
 /// What is not the project's cannot be described by it.
 fn external(node: &Node, cx: &mut Reader<'_>) {
-    let is_external = node.entry("external").is_some_and(|entry| {
-        entry.value.entries().is_some() || entry.value.scalar().is_some_and(|scalar| &*scalar.text == "true")
-    });
-    if !is_external {
+    if !is_external(node) {
         return;
     }
     for entry in node.entries().unwrap_or_default() {
@@ -285,6 +337,11 @@ fn external(node: &Node, cx: &mut Reader<'_>) {
 
 /// What it is comes from one place.
 fn one_source(node: &Node, sources: &[&str], cx: &mut Reader<'_>) {
+    // Compose takes the whole folder of the project for it, which nobody means.
+    if let Some(file) = node.entry("file").filter(|file| file.value.scalar().is_some_and(|path| path.text.is_empty())) {
+        let diagnostic = Diagnostic::error(format!("the `file` of {} is empty", cx.what()));
+        return cx.report(diagnostic.hint("name a file, such as `./settings.conf`"), &file.value);
+    }
     let mut found = sources.iter().filter_map(|source| node.entry(source));
     let (first, second) = (found.next(), found.next());
     let elsewhere = ["external", "driver"].iter().any(|key| node.entry(key).is_some());

@@ -51,7 +51,7 @@ impl Untyped {
             Typed::Bool(value) => Self::Bool(value),
             Typed::Int(number) => Self::Int(number),
             // As Go's JSON has it.
-            Typed::Float(number) if number.fract() == 0.0 && number.abs() < 1e21 => Self::Int(number as i128),
+            Typed::Float(number) if number.fract() == 0.0 && number.abs() < 1.8e19 => Self::Int(number as i128),
             Typed::Float(number) => Self::Float(number),
             Typed::String(text) => Self::Text(text.into_owned()),
         }

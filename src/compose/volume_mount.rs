@@ -3,14 +3,14 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    ByteSize, Flag, Folder, Labels, Reader, Text, TextOrNumber,
+    ByteSize, Flag, Folder, Labels, Reader, Text, Truncated, Unquoted,
     choice::choice,
     mapping::{made_of, mapping},
 };
 use crate::{
     diagnostics::{Diagnostic, suggest},
     load::{
-        has_drive, resolve_path,
+        resolve_path,
         tree::{Node, Scalar, ScalarKind, Value},
     },
 };
@@ -158,7 +158,7 @@ mapping! {
         /// How large it may grow.
         works size: ByteSize,
         /// Permission bits of its root, in octal.
-        works mode: TextOrNumber,
+        works mode: Unquoted<Truncated<0>>,
     }
     rules {
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
@@ -198,9 +198,6 @@ fn clean(mut node: Node) -> Node {
 
 /// A path of a container as Go's `path.Clean` leaves it.
 fn clean_text(path: &str) -> String {
-    if path.is_empty() {
-        return String::new();
-    }
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {
@@ -219,12 +216,19 @@ fn clean_text(path: &str) -> String {
     }
 }
 
+/// A letter and a colon at the beginning.
+fn is_drive(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() > 1 && bytes[0].is_ascii_alphabetic() && bytes[1] == b':'
+}
+
 /// The parts between colons.
 fn parts(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = text;
     loop {
-        let from = if has_drive(rest) { 2 } else { 0 };
+        // As Compose does it: one letter is a drive of Windows, and no volume.
+        let from = if is_drive(rest) { 2 } else { 0 };
         match rest[from..].find(':') {
             Some(at) => {
                 parts.push(&rest[..from + at]);
@@ -259,7 +263,7 @@ fn short(text: &str, node: &Node, cx: &mut Reader<'_>) -> Result<Node, Diagnosti
     if parts.iter().any(|part| part.is_empty()) {
         return Err(Diagnostic::error(format!("`{text}` has nothing between two colons")).hint("write `SOURCE:TARGET`"));
     }
-    let is_path = source.is_some_and(|source| source.starts_with(['.', '/', '~', '\\']) || has_drive(source));
+    let is_path = source.is_some_and(|source| source.starts_with(['.', '/', '~', '\\']) || is_drive(source));
     let mut entries = vec![("type", at(if is_path { "bind" } else { "volume" }))];
     entries.extend(source.map(|source| ("source", at(source))));
     entries.push(("target", at(&clean_text(target))));
@@ -267,11 +271,15 @@ fn short(text: &str, node: &Node, cx: &mut Reader<'_>) -> Result<Node, Diagnosti
     let mut volume = Vec::new();
     for option in options.split(',') {
         match option {
+            "ro" if entries.iter().any(|(key, _)| *key == "read_only") => {}
             "ro" => entries.push(("read_only", flag(true))),
-            "rw" | "" => {}
+            "rw" => entries.retain(|(key, _)| *key != "read_only"),
+            "" => {}
+            "nocopy" if !volume.is_empty() => {}
             "nocopy" => volume.push(("nocopy", flag(true))),
             "z" | "Z" if is_path => bind.push(("selinux", at(option))),
-            "consistent" | "cached" | "delegated" => entries.push(("consistency", at(option))),
+            // On Linux changes are seen at once, whatever is said here.
+            "consistent" | "cached" | "delegated" => {}
             "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" if is_path => {
                 bind.push(("propagation", at(option)));
             }
@@ -288,7 +296,9 @@ fn short(text: &str, node: &Node, cx: &mut Reader<'_>) -> Result<Node, Diagnosti
     if is_path {
         bind.push(("create_host_path", flag(true)));
         entries.push(("bind", made_of(node, bind)));
-    } else {
+    }
+    // As Compose prints it: with nothing to say of the volume, but for the shortest of paths.
+    if !volume.is_empty() || (!is_path && text.len() > 2) {
         entries.push(("volume", made_of(node, volume)));
     }
     Ok(made_of(node, entries))

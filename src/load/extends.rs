@@ -116,10 +116,11 @@ impl<'a, 'd> Extender<'a, 'd> {
 
     /// `node` over the settings of `base`.
     fn merged(&mut self, reference: &Reference, mut base: Node, mut node: Node, span: &Span) -> Node {
-        remove(&mut node, "extends");
         if base.is_null() {
+            // As Compose does it: there was nothing to take, and what asked for it is still there.
             return node;
         }
+        remove(&mut node, "extends");
         base.came(&Step::Extends(span.clone()));
         for file in [&self.main.clone(), &reference.file] {
             let Some(Some(services)) = self.files.get(file) else { continue };
@@ -161,7 +162,8 @@ impl<'a, 'd> Extender<'a, 'd> {
         }
         let folder = Folder { directory: file.parent().unwrap_or(file), ..self.group.folder() };
         let mut entries = HashMap::new();
-        if let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = merged?.entry_mut("services") {
+        let services = merged.as_mut().and_then(|tree| tree.entry_mut("services"));
+        if let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = services {
             for entry in services {
                 let mut value = entry.value.clone();
                 Service::settle(&mut value, &folder);
@@ -198,7 +200,12 @@ impl<'a, 'd> Extender<'a, 'd> {
         let file = match extends.entry("file").filter(|entry| !entry.value.is_null()) {
             None => from.file.clone(),
             Some(entry) => {
-                let text = entry.value.scalar()?.text.clone();
+                let Some(text) = entry.value.scalar().map(|scalar| scalar.text.clone()) else {
+                    let diagnostic =
+                        Diagnostic::error(format!("`file` takes a string, not {}", entry.value.describe()));
+                    self.report(diagnostic, &entry.value);
+                    return None;
+                };
                 let folder = if from.file == self.main {
                     self.group.directory
                 } else {

@@ -67,6 +67,12 @@ impl<'a> Group<'a> {
             return None;
         }
         let Some(mut tree) = merged else {
+            if let (false, Some(start)) =
+                (self.above.is_empty(), self.files.first().and_then(|path| sources.start(path)))
+            {
+                // What includes it has something to say.
+                return Some(Node::new(start, super::tree::Value::Mapping(Vec::new())));
+            }
             let named = self.files.first().map(|path| sources.display(path)).unwrap_or_default();
             let empty = Diagnostic::error(format!("`{named}` is empty"));
             diagnostics.push(match self.files.first().and_then(|path| sources.start(path)) {
@@ -76,6 +82,10 @@ impl<'a> Group<'a> {
             return None;
         };
         obsolete_version(&mut tree, diagnostics);
+        if self.above.is_empty() && tree.entries().is_some_and(<[Entry]>::is_empty) {
+            let nothing = Diagnostic::error("the Compose file says nothing").at(&tree.span);
+            diagnostics.push(nothing.hint("begin with `services:`"));
+        }
         Project::settle(&mut tree, &self.folder());
         if let Some(services) = tree.entry_mut("services").filter(|_| self.interpolate) {
             super::environment::inherit(&mut services.value, self.variables);

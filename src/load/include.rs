@@ -6,15 +6,18 @@ use super::{
     files::Group,
     paths::absolute,
     sources::Sources,
-    tree::{Entry, Node, Step, Value},
+    tree::{Entry, Node, ScalarKind, Step, Value},
 };
 use crate::{
     compose::fingerprint,
-    diagnostics::{Diagnostic, Diagnostics},
+    diagnostics::{Diagnostic, Diagnostics, suggest},
 };
 
 /// Files are included no deeper than this.
 const DEEPEST: usize = 100;
+
+/// What an item of `include` may say.
+const KEYS: [&str; 3] = ["path", "env_file", "project_directory"];
 
 /// What an included project gives to the one that includes it.
 const SECTIONS: [&str; 6] = ["services", "volumes", "networks", "secrets", "configs", "models"];
@@ -29,13 +32,17 @@ pub(super) fn apply(
 ) {
     let Value::Mapping(entries) = &mut tree.value else { return };
     let Some(at) = entries.iter().position(|entry| &*entry.key == "include") else { return };
+    if entries[at].value.is_null() {
+        entries.remove(at);
+        return;
+    }
     let Value::Sequence(items) = &entries[at].value.value else { return };
     let items = items.clone();
     let mut above = group.above.to_vec();
     above.push(file.to_owned());
     let mut done = true;
     for item in &items {
-        let Some(entry) = Included::of(item) else {
+        let Some(entry) = Included::of(item, diagnostics) else {
             // It is read, and refused, like everything else.
             done = false;
             continue;
@@ -60,18 +67,34 @@ struct Included {
 }
 
 impl Included {
-    fn of(item: &Node) -> Option<Self> {
+    fn of(item: &Node, diagnostics: &mut Diagnostics) -> Option<Self> {
         let texts = |key: &str| -> Option<Vec<(String, Node)>> {
-            let Some(entry) = item.entry(key) else { return Some(Vec::new()) };
+            let Some(entry) = item.entry(key).filter(|entry| !entry.value.is_null()) else { return Some(Vec::new()) };
             let Value::Sequence(nodes) = &entry.value.value else { return None };
             nodes.iter().map(|node| Some((node.scalar()?.text.to_string(), node.clone()))).collect()
         };
-        let project_directory = match item.entry("project_directory") {
+        let project_directory = match item.entry("project_directory").filter(|entry| !entry.value.is_null()) {
             None => None,
-            Some(entry) => Some(entry.value.scalar()?.text.to_string()),
+            Some(entry) => Some(
+                entry
+                    .value
+                    .scalar()
+                    .filter(|scalar| matches!(scalar.kind, ScalarKind::String | ScalarKind::Int))?
+                    .text
+                    .to_string(),
+            ),
         };
         let paths = texts("path")?;
-        (!paths.is_empty()).then_some(Self { paths, env_files: texts("env_file")?, project_directory })
+        if item.entries().is_none() && !item.is_null() {
+            return None;
+        }
+        for entry in item.entries().unwrap_or_default() {
+            if !KEYS.contains(&&*entry.key) && !entry.key.starts_with("x-") {
+                let diagnostic = Diagnostic::warning(format!("`include` has no key `{}`: it means nothing", entry.key));
+                diagnostics.push(diagnostic.at(&entry.key_span).did_you_mean(suggest(&entry.key, KEYS)));
+            }
+        }
+        Some(Self { paths, env_files: texts("env_file")?, project_directory })
     }
 
     fn load(

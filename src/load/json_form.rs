@@ -11,12 +11,30 @@ pub(super) fn complete(project: &mut Document) {
     project.remove("models");
     for network in project.get_mut("networks").into_iter().flat_map(Document::values_mut) {
         network.default("ipam", EMPTY);
+        if let Some(ipam) = network.get_mut("ipam") {
+            // Read, and printed nowhere.
+            ipam.remove("options");
+        }
     }
     for service in project.get_mut("services").into_iter().flat_map(Document::values_mut) {
         for key in ["command", "entrypoint"] {
             service.default(key, Document::Null);
         }
+        // Read, and printed nowhere.
+        service.remove("pull_refresh_after");
+        let scale = service.get_mut("scale").map(|scale| scale.clone());
         if let Some(deploy) = service.get_mut("deploy") {
+            if let Some(scale) = scale {
+                deploy.default("replicas", scale);
+            }
+            let kept = deploy.get_mut("resources").and_then(|resources| resources.get_mut("reservations"));
+            let generic = kept.and_then(|kept| kept.get_mut("generic_resources"));
+            for resource in generic.into_iter().flat_map(Document::values_mut) {
+                if let Some(spec) = resource.get_mut("discrete_resource_spec") {
+                    spec.default("kind", Document::Text(String::new()));
+                    spec.default("value", Document::Number(0.into()));
+                }
+            }
             for key in ["resources", "placement"] {
                 deploy.default(key, EMPTY);
             }

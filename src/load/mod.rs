@@ -60,7 +60,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 pub use discover::discover;
 pub use explain::{Explained, PathError, Place as WrittenAt, Stop};
 pub use interpolate::UsedVariable;
-pub(crate) use paths::{has_drive, resolve_path};
+pub(crate) use paths::resolve_path;
 
 use crate::{
     compose::{self, Document, Format, Reader},
@@ -264,7 +264,8 @@ impl Place {
         for file in &self.files {
             sources.read(file, None, diagnostics);
         }
-        let written = self.files.iter().rev().find_map(|file| sources.top(file, "name"));
+        let says = |node: &&Node| !project_name::says_nothing(node);
+        let written = self.files.iter().rev().find_map(|file| sources.top(file, "name").filter(says));
         project_name::of(options.project_name.as_deref(), written, &self.variables, &self.directory, of_the_name)
     }
 

@@ -7,6 +7,7 @@ use super::{
     tree::{Entry, Node, Value},
     variables::Variables,
 };
+use crate::compose::is_external;
 
 /// The network of services that name none.
 const DEFAULT: &str = "default";
@@ -93,7 +94,8 @@ fn dependencies(service: &mut Node) {
     };
     for node in list("links") {
         if let Some(link) = text(&node) {
-            implied.push((link.split(':').next().unwrap_or_default().to_owned(), node, true));
+            let name = link.split_once(':').filter(|(_, alias)| !alias.contains(':')).map_or(&*link, |(name, _)| name);
+            implied.push((name.to_owned(), node, true));
         }
     }
     for key in ["network_mode", "ipc", "pid", "uts", "cgroup"] {
@@ -144,7 +146,7 @@ fn name(entry: &mut Entry, project: &str) {
             let name = external.entry("name").map(|name| name.value.clone());
             name.unwrap_or_else(|| external.text(&entry.key))
         }
-        Some(external) if external.scalar().is_some_and(|scalar| &*scalar.text == "true") => external.text(&entry.key),
+        Some(external) if is_external(&entry.value) => external.text(&entry.key),
         _ => entry.value.text(&format!("{project}_{}", entry.key)),
     };
     entry.value.put("name", name);

@@ -13,9 +13,14 @@ pub(crate) fn resolve_path(text: &str, folder: &Folder<'_>) -> Option<String> {
     let path = match text.strip_prefix('~') {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => PathBuf::from(format!("{}{rest}", folder.home?)),
         Some(_) => return None,
-        None if has_drive(text) => return None,
+        None if has_drive(text) || text.starts_with(r"\\") => return None,
+        // As Compose does it: what is absolute stays as it is written.
+        None if text.starts_with('/') => return None,
         None => folder.directory.join(text),
     };
+    if path.as_os_str().is_empty() {
+        return None;
+    }
     Some(clean(&path).to_string_lossy().into_owned())
 }
 
@@ -35,7 +40,7 @@ pub(super) fn clean(path: &Path) -> PathBuf {
 }
 
 /// A drive letter of Windows at the beginning: the path is absolute, on some other machine.
-pub(crate) fn has_drive(text: &str) -> bool {
+fn has_drive(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() > 2 && bytes[0].is_ascii_alphabetic() && bytes[1] == b':' && matches!(bytes[2], b'\\' | b'/')
 }

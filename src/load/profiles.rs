@@ -22,6 +22,10 @@ pub(super) fn select(tree: &mut Node, wanted: &Wanted<'_>) -> bool {
     for service in services.iter().filter(|service| wanted.services.iter().any(|name| **name == *service.key)) {
         asked.extend(profiles(&service.value));
     }
+    if asked.is_empty() {
+        // A profile without a name is the one that nobody has to ask for.
+        asked.insert(String::new());
+    }
     if asked.contains("*") {
         return false;
     }

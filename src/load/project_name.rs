@@ -73,6 +73,11 @@ pub(super) fn of(
     name
 }
 
+/// True for an empty text, which names nothing, unless a variable made it so.
+pub(super) fn says_nothing(node: &Node) -> bool {
+    node.scalar().is_some_and(|scalar| scalar.kind == ScalarKind::String && scalar.text.is_empty())
+}
+
 fn with_normalized(diagnostic: Diagnostic, name: &str) -> Diagnostic {
     match normalize(name).as_str() {
         "" => diagnostic,

@@ -34,7 +34,7 @@ impl Span {
         if text == "0" {
             return Some(Self(Duration::ZERO));
         }
-        let mut rest = text;
+        let mut rest = text.strip_prefix('+').unwrap_or(text);
         let mut total: u128 = 0;
         while !rest.is_empty() {
             let number = &rest[..rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len())];
@@ -55,7 +55,7 @@ impl Span {
             }
         }
         let nanos = u64::try_from(total).ok().filter(|nanos| i64::try_from(*nanos).is_ok())?;
-        (!text.is_empty()).then_some(Self(Duration::from_nanos(nanos)))
+        (!text.trim_start_matches('+').is_empty()).then_some(Self(Duration::from_nanos(nanos)))
     }
 }
 
@@ -140,14 +140,28 @@ mod tests {
             (".5s", 500, "500ms"),
             ("1h2m3s", 3_723_000, "1h2m3s"),
             ("1d2h", 93_600_000, "26h0m0s"),
+            ("+5s", 5_000, "5s"),
         ] {
             let parsed = Span::parse(text).expect(text);
             assert_eq!(parsed.0, Duration::from_millis(millis), "{text}");
             assert_eq!(parsed.to_string(), shown, "{text}");
         }
-        for bad in
-            ["", "10", "s", "-1s", "1 s", "1y", "1.2.3s", "99999999999h", "1s2", ".s", "1ß", "9999999999999999999999s"]
-        {
+        for bad in [
+            "",
+            "+",
+            "++1s",
+            "10",
+            "s",
+            "-1s",
+            "1 s",
+            "1y",
+            "1.2.3s",
+            "99999999999h",
+            "1s2",
+            ".s",
+            "1ß",
+            "9999999999999999999999s",
+        ] {
             assert_eq!(Span::parse(bad), None, "{bad}");
         }
     }

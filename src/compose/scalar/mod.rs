@@ -4,6 +4,7 @@ mod byte_size;
 mod duration;
 mod flag;
 mod number;
+mod quoted;
 mod text;
 mod words;
 
@@ -12,5 +13,6 @@ pub(crate) use byte_size::not_a_size;
 pub use duration::Span;
 pub use flag::{Flag, StrictFlag};
 pub use number::{Decimal, Int, Truncated};
+pub use quoted::{Quoted, TextOrNothing, TextOrWhole, Unquoted};
 pub use text::{HostPath, Pattern, PatternText, Text, TextOrNumber};
 pub use words::Words;

@@ -64,9 +64,9 @@ impl<const MIN: i64, const MAX: i64> Format for Int<MIN, MAX> {
 /// A number of which Compose takes the whole part, or a string that says a whole one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Truncated(pub i64);
+pub struct Truncated<const MIN: i64 = { i64::MIN }>(pub i64);
 
-impl Format for Truncated {
+impl<const MIN: i64> Format for Truncated<MIN> {
     fn omitted(&self) -> bool {
         self.0 == 0
     }
@@ -81,7 +81,7 @@ impl Format for Truncated {
             );
             return Some(Self(number.trunc() as i64));
         }
-        Int::<{ i64::MIN }, { i64::MAX }>::read(node, cx).map(|number| Self(number.0))
+        Int::<MIN, { i64::MAX }>::read(node, cx).map(|number| Self(number.0))
     }
     fn schema(schemas: &mut Schemas) -> Json {
         schemas.or_text(json!({"type": "number"}), WHOLE)
@@ -95,10 +95,11 @@ pub struct Decimal(pub f32);
 /// With the few digits that single precision has, and without a fraction if there is none.
 impl Serialize for Decimal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0.fract() == 0.0 && self.0.abs() < 1e15 {
-            return serializer.serialize_i64(self.0 as i64);
+        let text = self.0.to_string();
+        if let Ok(whole) = text.parse::<i64>() {
+            return serializer.serialize_i64(whole);
         }
-        serializer.serialize_f64(self.0.to_string().parse().unwrap_or(f64::from(self.0)))
+        serializer.serialize_f64(text.parse().unwrap_or(f64::from(self.0)))
     }
 }
 

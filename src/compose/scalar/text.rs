@@ -64,6 +64,7 @@ impl Format for HostPath {
     }
     fn settle(node: &mut Node, folder: &Folder<'_>) {
         if let Value::Scalar(scalar) = &mut node.value
+            && !scalar.text.is_empty()
             && let Some(path) = resolve_path(&scalar.text, folder)
         {
             scalar.text = path.into();

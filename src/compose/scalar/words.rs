@@ -7,7 +7,7 @@ use super::super::{Format, Reader, Schemas};
 use crate::{
     diagnostics::Diagnostic,
     load::{
-        tree::{Node, ScalarKind, Value},
+        tree::{Directive, Node, ScalarKind, Value},
         words,
     },
 };
@@ -19,6 +19,10 @@ pub struct Words(pub Option<Vec<String>>);
 
 impl Format for Words {
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        if node.is_null() {
+            // What the image says is a choice too: it counts over a command of an earlier file.
+            return Node { directive: Some(Directive::Override), ..node };
+        }
         let Some(scalar) = node.scalar().filter(|scalar| scalar.kind == ScalarKind::String) else { return node };
         if cx.undecided(&node) {
             return node;

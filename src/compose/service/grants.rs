@@ -4,9 +4,9 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
 use super::super::{
-    Folder, Format, Keys, Merger, Reader, Schemas, Set, Text, Visitor,
+    Folder, Format, Keys, List, Merger, Reader, Schemas, Set, Text, Visitor,
     mapping::{made_of, mapping},
-    untyped,
+    merger, untyped,
 };
 use crate::{
     diagnostics::Diagnostic,
@@ -49,7 +49,7 @@ mapping! {
         }
         fn identity(node: &Node) -> Option<String> {
             let text = |key: &str| Some(node.entry(key)?.value.scalar()?.text.to_string());
-            text("target").or_else(|| text("source").map(|source| format!("\0{source}")))
+            text("target").or_else(|| text("source").map(|source| format!("/{source}")))
         }
     }
 }
@@ -59,12 +59,23 @@ mapping! {
 #[serde(transparent)]
 pub struct SecretGrants(pub Set<FileGrant>);
 
+/// Each target once. A secret that names none is put where all of them are.
+fn once(mut node: Node) -> Node {
+    if let Value::Sequence(grants) = &mut node.value {
+        *grants = merger::unique(std::mem::take(grants), |node| {
+            let text = |key: &str| Some(node.entry(key)?.value.scalar()?.text.to_string());
+            text("target").or_else(|| text("source").map(|source| format!("/run/secrets/{source}")))
+        });
+    }
+    node
+}
+
 impl Format for SecretGrants {
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
-        Set::<FileGrant>::canonical(node, cx)
+        once(List::<FileGrant>::canonical(node, cx))
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
-        Set::<FileGrant>::merge(earlier, later, merger)
+        once(merger.lists(earlier, later))
     }
     fn settle(node: &mut Node, _: &Folder<'_>) {
         let Value::Sequence(grants) = &mut node.value else { return };
@@ -109,7 +120,7 @@ impl Format for FileMode {
         let scalar = cx.string_or_number(node)?;
         let mode = match scalar.kind {
             ScalarKind::Int => untyped::integer(scalar).and_then(|mode| u32::try_from(mode).ok()),
-            _ => u32::from_str_radix(scalar.text.strip_prefix("0o").unwrap_or(&scalar.text), 8).ok(),
+            _ => u32::from_str_radix(&scalar.text, 8).ok(),
         };
         if mode.is_none() {
             cx.report(

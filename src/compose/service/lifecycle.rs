@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::super::{
     Deploy, Develop, Flag, Folder, Format, Healthcheck, Hook, HostPath, Int, Kept, Keys, List, Map, Merger, Named,
-    Nullable, Reader, Schemas, Set, Span, StrictFlag, Text, TextOrNumber, Visitor,
+    Reader, Schemas, Set, Span, StrictFlag, Text, TextOrNothing, Visitor,
     choice::choice,
     mapping::{made_of, mapping},
 };
@@ -110,7 +110,7 @@ pub(super) fn no_names(node: &Node, cx: &mut Reader<'_>) {
 }
 
 /// A name that stands twice in a list.
-pub(super) fn twice(node: &Node, cx: &mut Reader<'_>) {
+pub(in crate::compose) fn twice(node: &Node, cx: &mut Reader<'_>) {
     let Value::Sequence(items) = &node.value else { return };
     let mut seen = std::collections::HashMap::new();
     for item in items {
@@ -194,7 +194,7 @@ mapping! {
         /// Who takes it.
         refused driver: Text,
         /// More for the driver.
-        refused options: Map<Nullable<TextOrNumber>>,
+        refused options: Map<TextOrNothing>,
     }
     rules {
         /// Options of one driver mean nothing to another.

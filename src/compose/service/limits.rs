@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use super::{
     super::{
         ByteSize, Decimal, Flag, Format, Int, Keys, Labels, List, Map, Merger, Reader, Schemas, Text, Truncated,
-        Visitor, mapping::mapping,
+        Unquoted, Visitor, mapping::mapping,
     },
     Service,
 };
@@ -64,7 +64,7 @@ mapping! {
     /// Speed and share of block devices.
     pub struct BlkioConfig {
         /// Weight against other services, from 10 to 1000.
-        refused weight: Int<0>,
+        refused weight: Unquoted<Int<0, 65535>>,
         /// Weight for single devices.
         refused weight_device: List<BlkioWeight>,
         /// Bytes read in a second.
@@ -87,7 +87,7 @@ mapping! {
         /// The device.
         refused path: Text,
         /// Its weight.
-        refused weight: Int<0>,
+        refused weight: Unquoted<Int<0, 65535>>,
     }
     rules {
         const EXTENSIBLE: bool = false;
@@ -177,7 +177,7 @@ pub(super) fn check(service: &Service, node: &Node, cx: &mut Reader<'_>) {
         (
             "mem_limit",
             "deploy.resources.limits.memory",
-            differ(&service.limits.mem_limit, limits.and_then(|limits| limits.memory.as_ref())),
+            differ(&service.limits.mem_limit, limits.and_then(|limits| limits.memory.as_ref().map(|size| &size.0))),
         ),
         (
             "pids_limit",
@@ -190,7 +190,10 @@ pub(super) fn check(service: &Service, node: &Node, cx: &mut Reader<'_>) {
         (
             "mem_reservation",
             "deploy.resources.reservations.memory",
-            differ(&service.limits.mem_reservation, reservations.and_then(|kept| kept.memory.as_ref())),
+            differ(
+                &service.limits.mem_reservation,
+                reservations.and_then(|kept| kept.memory.as_ref().map(|size| &size.0)),
+            ),
         ),
     ];
     for (short, long, differ) in both {

@@ -18,6 +18,8 @@ pub use program::{EnvFile, EnvFiles, Program, Provider};
 pub use security::{CredentialSpec, ModelGrant, ModelGrants, Security};
 pub use storage::{Device, Gpus, Storage};
 
+pub(super) use lifecycle::twice;
+
 use super::{Reader, mapping::mapping};
 use crate::load::tree::Node;
 

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use super::{
     super::{
         Distinct, ExtraHosts, Format, Keys, Map, Merger, Named, Nullable, OneOrMany, Ports, Reader, Schemas, Set, Text,
-        TextOrNumber, Truncated, Visitor, choice::choice, mapping::mapping,
+        TextOrNumber, TextOrWhole, Truncated, Unquoted, Visitor, choice::choice, mapping::mapping,
     },
     lifecycle::{by_name, no_names, twice},
 };
@@ -98,10 +98,10 @@ impl Format for ExposedPort {
         self.0.is_empty()
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        TextOrNumber::read(node, cx).map(|text| Self(text.0))
+        TextOrWhole::read(node, cx).map(|text| Self(text.0))
     }
     fn schema(schemas: &mut Schemas) -> Json {
-        TextOrNumber::schema(schemas)
+        TextOrWhole::schema(schemas)
     }
 }
 
@@ -114,7 +114,7 @@ mapping! {
     /// How a service joins a network.
     pub struct NetworkAttachment {
         /// Further names that it has there.
-        works aliases: Distinct<Text>,
+        works aliases: Set<Text>,
         /// Name of its link.
         refused interface_name: Text,
         /// Its IPv4 address.
@@ -122,15 +122,15 @@ mapping! {
         /// Its IPv6 address.
         refused ipv6_address: Text,
         /// Further addresses, of the link.
-        refused link_local_ips: Distinct<Text>,
+        refused link_local_ips: Set<Text>,
         /// Hardware address of its link.
         refused mac_address: Text,
         /// More for the driver.
         refused driver_opts: Map<TextOrNumber>,
         /// Networks are joined in this order, the highest first.
-        refused priority: Truncated,
+        refused priority: Unquoted<Truncated>,
         /// The network with the highest one is the way out.
-        refused gw_priority: Truncated,
+        refused gw_priority: Unquoted<Truncated>,
     }
 }
 

@@ -3,8 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::super::{
-    Build, Environment, Flag, Folder, Format, HostPath, Kept, Keys, List, Map, Merger, Pattern, PatternText, Reader,
-    Schemas, Set, Text, TextOrNumber, Untyped, Visitor, Words,
+    Build, Distinct, Environment, Flag, Folder, Format, HostPath, Kept, Keys, List, Map, Merger, Pattern, PatternText,
+    Reader, Schemas, Set, Text, TextOrWhole, Untyped, Visitor, Words,
     mapping::{made_of, mapping},
 };
 use crate::load::tree::{Node, ScalarKind, Value};
@@ -32,7 +32,7 @@ mapping! {
         /// User, and group, that it runs as.
         works user: Text,
         /// Further groups.
-        refused group_add: Set<TextOrNumber>,
+        refused group_add: Distinct<TextOrWhole>,
         /// A small first process that passes signals on and cleans up after children.
         works init: Kept<Flag>,
         /// It has a terminal.

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use super::{
     super::{
         ByteSize, Distinct, Flag, Folder, Format, Keys, Labels, List, Map, Merger, OneOrMany, Reader, Schemas, Set,
-        Text, TextOrNumber, Visitor, VolumeMount,
+        Text, TextOrNothing, Visitor, VolumeMount,
         deploy::{DeviceCount, all_of_them, exclusive},
         mapping::{made_of, mapping},
     },
@@ -34,7 +34,7 @@ mapping! {
         /// Files with secrets that it may read.
         refused("mount a file with `volumes:`") secrets: SecretGrants,
         /// More for who keeps its files.
-        refused storage_opt: Map<TextOrNumber>,
+        refused storage_opt: Map<TextOrNothing>,
         /// Devices of the host.
         refused devices: Set<Device>,
         /// What it may do with devices.
@@ -63,6 +63,8 @@ mapping! {
             let parts: Vec<&str> = scalar.text.split(':').collect();
             let (source, target, permissions) = match parts[..] {
                 [source] => (source, source, "rwm"),
+                [source, ""] => (source, source, "rwm"),
+                [source, "", permissions] => (source, source, permissions),
                 [source, target] => (source, target, "rwm"),
                 [source, target, permissions] => (source, target, permissions),
                 _ => {
@@ -99,13 +101,13 @@ mapping! {
     /// Graphics processors that are needed.
     pub struct GpuRequest {
         /// What they can do.
-        refused capabilities: Set<Text>,
+        refused capabilities: Distinct<Text>,
         /// Who provides them.
         refused driver: Text,
         /// How many; -1 for all.
         refused count: DeviceCount,
         /// Which ones.
-        refused device_ids: Set<Text>,
+        refused device_ids: Distinct<Text>,
         /// More for the driver.
         refused options: Labels,
     }
