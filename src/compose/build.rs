@@ -1,5 +1,6 @@
 //! `build:`: how an image is made.
 
+use crate::compose::inherit::inherit;
 use serde_json::{Value as Json, json};
 
 use super::{
@@ -162,9 +163,7 @@ impl serde::Serialize for Ssh {
 }
 
 impl Format for Ssh {
-    fn omitted(&self) -> bool {
-        self.0.omitted()
-    }
+    inherit!(Environment: merge read omitted schema);
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         if let Value::Sequence(items) = &node.value {
             for item in items {
@@ -179,15 +178,6 @@ impl Format for Ssh {
             }
         }
         Environment::canonical(node, cx)
-    }
-    fn merge(earlier: Node, later: Node, merger: &mut super::Merger<'_>) -> Node {
-        Environment::merge(earlier, later, merger)
-    }
-    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        Environment::read(node, cx).map(Self)
-    }
-    fn schema(schemas: &mut Schemas) -> Json {
-        Environment::schema(schemas)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Lists, sets and maps of values of one type.
 
+use crate::compose::inherit::inherit;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -187,9 +188,7 @@ impl<T: Format> Format for Distinct<T> {
 }
 
 impl<T: Format> Format for OneOrMany<T> {
-    fn omitted(&self) -> bool {
-        self.0.omitted()
-    }
+    inherit!(T: merge settle omitted keys visit);
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         let node = match &node.value {
             Value::Scalar(_) if !node.is_null() => {
@@ -199,12 +198,6 @@ impl<T: Format> Format for OneOrMany<T> {
             _ => node,
         };
         T::canonical(node, cx)
-    }
-    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
-        T::merge(earlier, later, merger)
-    }
-    fn settle(node: &mut Node, folder: &Folder<'_>) {
-        T::settle(node, folder);
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         match &node.value {
@@ -217,12 +210,6 @@ impl<T: Format> Format for OneOrMany<T> {
     }
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"anyOf": [{"type": "string"}, T::schema(schemas)]})
-    }
-    fn keys() -> Keys {
-        T::keys()
-    }
-    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
-        T::visit(node, visitor);
     }
 }
 
@@ -337,14 +324,9 @@ impl<T: Format> Format for Map<T> {
 }
 
 impl<T: Format> Format for Nullable<T> {
+    inherit!(T: merge settle keys visit);
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         if node.is_null() { node } else { T::canonical(node, cx) }
-    }
-    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
-        T::merge(earlier, later, merger)
-    }
-    fn settle(node: &mut Node, folder: &Folder<'_>) {
-        T::settle(node, folder);
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         if node.is_null() { Some(Self(None)) } else { T::read(node, cx).map(Some).map(Self) }
@@ -352,34 +334,8 @@ impl<T: Format> Format for Nullable<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"anyOf": [{"type": "null"}, T::schema(schemas)]})
     }
-    fn keys() -> Keys {
-        T::keys()
-    }
-    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
-        T::visit(node, visitor);
-    }
 }
 
 impl<T: Format> Format for Kept<T> {
-    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
-        T::canonical(node, cx)
-    }
-    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
-        T::merge(earlier, later, merger)
-    }
-    fn settle(node: &mut Node, folder: &Folder<'_>) {
-        T::settle(node, folder);
-    }
-    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        T::read(node, cx).map(Self)
-    }
-    fn schema(schemas: &mut Schemas) -> Json {
-        T::schema(schemas)
-    }
-    fn keys() -> Keys {
-        T::keys()
-    }
-    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
-        T::visit(node, visitor);
-    }
+    inherit!(T: canonical merge settle read schema keys visit);
 }

@@ -21,6 +21,7 @@ mod document;
 mod extra_hosts;
 mod format;
 mod healthcheck;
+mod inherit;
 mod mapping;
 mod merger;
 mod port;

@@ -1,11 +1,12 @@
 //! `ports:`: `[HOST_IP:][PUBLISHED:]TARGET[/PROTOCOL]`, a number, or a mapping.
 
+use crate::compose::inherit::inherit;
 use std::net::IpAddr;
 
 use serde_json::{Value as Json, json};
 
 use super::{
-    Folder, Format, Int, Keys, Merger, Reader, Schemas, Set, Text, TextOrWhole, Visitor,
+    Format, Int, Reader, Set, Text, TextOrWhole,
     mapping::{made_of, mapping},
 };
 use crate::{
@@ -66,9 +67,7 @@ mapping! {
 pub struct Ports(pub Set<Port>);
 
 impl Format for Ports {
-    fn omitted(&self) -> bool {
-        self.0.omitted()
-    }
+    inherit!(Set<Port>: merge settle read omitted schema keys visit);
     fn canonical(mut node: Node, cx: &mut Reader<'_>) -> Node {
         if cx.ports > MOST_PORTS {
             // Said once; expanding further ranges would only cost time.
@@ -102,24 +101,6 @@ impl Format for Ports {
             *items = ports;
         }
         Set::<Port>::canonical(node, cx)
-    }
-    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
-        Set::<Port>::merge(earlier, later, merger)
-    }
-    fn settle(node: &mut Node, folder: &Folder<'_>) {
-        Set::<Port>::settle(node, folder);
-    }
-    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        Set::read(node, cx).map(Self)
-    }
-    fn schema(schemas: &mut Schemas) -> Json {
-        Set::<Port>::schema(schemas)
-    }
-    fn keys() -> Keys {
-        Set::<Port>::keys()
-    }
-    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
-        Set::<Port>::visit(node, visitor);
     }
 }
 

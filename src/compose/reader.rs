@@ -34,7 +34,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads what has variables in it: nothing is said about a value that has one.
-    pub(crate) fn as_written(self, as_written: bool) -> Self {
+    pub(crate) fn leaving_variables(self, as_written: bool) -> Self {
         Self { as_written, ..self }
     }
 

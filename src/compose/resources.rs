@@ -1,10 +1,11 @@
 //! What the top level declares besides services.
 
+use crate::compose::inherit::inherit;
 use serde_json::{Value as Json, json};
 
 use super::{
     Flag, Folder, Format, HostPath, Int, Kept, Keys, Labels, List, Map, Merger, Reader, Schemas, Text, TextOrNumber,
-    TextOrWhole, Unquoted, Visitor, fingerprint, mapping::mapping,
+    TextOrWhole, Unquoted, fingerprint, mapping::mapping,
 };
 use crate::{
     diagnostics::Diagnostic,
@@ -64,9 +65,7 @@ mapping! {
 pub struct IpamRanges(pub List<IpamConfig>);
 
 impl Format for IpamRanges {
-    fn omitted(&self) -> bool {
-        self.0.omitted()
-    }
+    inherit!(List<IpamConfig>: read omitted schema visit);
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         let subnet = |node: &Node| node.entry("subnet").and_then(|entry| Some(entry.value.scalar()?.text.clone()));
         match (&earlier.value, &later.value) {
@@ -84,17 +83,8 @@ impl Format for IpamRanges {
             _ => merger.lists(earlier, later),
         }
     }
-    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        List::read(node, cx).map(Self)
-    }
-    fn schema(schemas: &mut Schemas) -> Json {
-        List::<IpamConfig>::schema(schemas)
-    }
     fn keys() -> Keys {
         IpamConfig::keys()
-    }
-    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
-        List::<IpamConfig>::visit(node, visitor);
     }
 }
 
@@ -249,6 +239,7 @@ mapping! {
 }
 
 impl Format for External {
+    inherit!(ExternalName: keys visit);
     fn omitted(&self) -> bool {
         !self.0
     }
@@ -261,12 +252,6 @@ impl Format for External {
     fn schema(schemas: &mut Schemas) -> Json {
         // The old mapping is read for its name, whatever else it says.
         json!({"anyOf": [Flag::schema(schemas), {"type": "object", "properties": {"name": {"type": "string"}}}]})
-    }
-    fn keys() -> Keys {
-        ExternalName::keys()
-    }
-    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
-        ExternalName::visit(node, visitor);
     }
 }
 

@@ -56,7 +56,10 @@ impl<'a> Group<'a> {
                         // Each file has to be right when it is merged, not only what counts in the end.
                         let merged = Project::merge(earlier, tree, &mut Merger::new(diagnostics));
                         let as_written = !self.interpolate;
-                        Project::read(&touched.of(&merged), &mut Reader::new(diagnostics).as_written(as_written));
+                        Project::read(
+                            &touched.of(&merged),
+                            &mut Reader::new(diagnostics).leaving_variables(as_written),
+                        );
                         merged
                     }
                 });
@@ -108,7 +111,7 @@ impl<'a> Group<'a> {
             Interpolator::new(self.variables).node(&mut tree, diagnostics);
         }
         let resets = super::reset::take(&mut tree);
-        (Project::canonical(tree, &mut Reader::new(diagnostics).as_written(!self.interpolate)), resets)
+        (Project::canonical(tree, &mut Reader::new(diagnostics).leaving_variables(!self.interpolate)), resets)
     }
 }
 

@@ -295,7 +295,7 @@ impl Place {
         normalize::always(&mut tree, shown);
         let all_services = consistency::names(&tree, "services");
         let as_written = options.no_interpolate;
-        let mut reader = Reader::new(diagnostics).as_written(as_written);
+        let mut reader = Reader::new(diagnostics).leaving_variables(as_written);
         let mut project = compose::Project::read(&tree, &mut reader)?;
         let extended = reader.has_extensions();
         if !as_written {

@@ -1,5 +1,6 @@
 //! Values of which Compose wants to know whether they stand between quotes.
 
+use crate::compose::inherit::inherit;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
@@ -30,9 +31,7 @@ pub struct TextOrWhole(pub String);
 pub struct TextOrNothing(pub String);
 
 impl<T: Format> Format for Unquoted<T> {
-    fn omitted(&self) -> bool {
-        self.0.omitted()
-    }
+    inherit!(T: omitted schema);
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         if let Some(scalar) = node.scalar()
             && scalar.kind == ScalarKind::String
@@ -44,9 +43,6 @@ impl<T: Format> Format for Unquoted<T> {
             return None;
         }
         T::read(node, cx).map(Self)
-    }
-    fn schema(schemas: &mut Schemas) -> Json {
-        T::schema(schemas)
     }
 }
 

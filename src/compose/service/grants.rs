@@ -1,10 +1,11 @@
 //! Configs and secrets that a service, or a build, may read.
 
+use crate::compose::inherit::inherit;
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
 use super::super::{
-    Folder, Format, Keys, List, Merger, Reader, Schemas, Set, Text, Visitor,
+    Folder, Format, List, Merger, Reader, Schemas, Set, Text,
     mapping::{made_of, mapping},
     merger, untyped,
 };
@@ -71,6 +72,7 @@ fn once(mut node: Node) -> Node {
 }
 
 impl Format for SecretGrants {
+    inherit!(Set<FileGrant>: read omitted schema keys visit);
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         once(List::<FileGrant>::canonical(node, cx))
     }
@@ -86,21 +88,6 @@ impl Format for SecretGrants {
                 grant.put("target", target);
             }
         }
-    }
-    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        Set::read(node, cx).map(Self)
-    }
-    fn omitted(&self) -> bool {
-        self.0.omitted()
-    }
-    fn schema(schemas: &mut Schemas) -> Json {
-        Set::<FileGrant>::schema(schemas)
-    }
-    fn keys() -> Keys {
-        Set::<FileGrant>::keys()
-    }
-    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
-        Set::<FileGrant>::visit(node, visitor);
     }
 }
 

@@ -1,12 +1,13 @@
 //! When it runs and for how long.
 
+use crate::compose::inherit::inherit;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
 use super::super::{
-    Deploy, Develop, Flag, Folder, Format, Healthcheck, Hook, HostPath, Int, Kept, Keys, List, Map, Merger, Named,
-    Reader, Schemas, Set, Span, StrictFlag, Text, TextOrNothing, Visitor,
+    Deploy, Develop, Flag, Folder, Format, Healthcheck, Hook, HostPath, Int, Kept, List, Map, Merger, Named, Reader,
+    Schemas, Set, Span, StrictFlag, Text, TextOrNothing,
     choice::choice,
     mapping::{made_of, mapping},
 };
@@ -123,9 +124,7 @@ pub(in crate::compose) fn twice(node: &Node, cx: &mut Reader<'_>) {
 }
 
 impl Format for DependsOn {
-    fn omitted(&self) -> bool {
-        self.0.omitted()
-    }
+    inherit!(Named<Dependency>: merge settle omitted keys visit);
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         if cx.undecided(&node) && node.entries().is_none() {
             return node;
@@ -135,9 +134,6 @@ impl Format for DependsOn {
             made_of(item, vec![("condition", item.text("service_started")), ("required", item.flag(true))])
         });
         Named::<Dependency>::canonical(node, cx)
-    }
-    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
-        Named::<Dependency>::merge(earlier, later, merger)
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         if node.entries().is_none() {
@@ -149,15 +145,6 @@ impl Format for DependsOn {
     fn schema(schemas: &mut Schemas) -> Json {
         let named = Named::<Dependency>::schema(schemas);
         json!({"anyOf": [{"type": "array", "items": {"type": "string"}, "uniqueItems": true}, named]})
-    }
-    fn keys() -> Keys {
-        Named::<Dependency>::keys()
-    }
-    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
-        Named::<Dependency>::visit(node, visitor);
-    }
-    fn settle(node: &mut Node, folder: &Folder<'_>) {
-        Named::<Dependency>::settle(node, folder);
     }
 }
 

@@ -1,11 +1,12 @@
 //! What it may use.
 
+use crate::compose::inherit::inherit;
 use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        ByteSize, Decimal, Flag, Format, Int, Keys, Labels, List, Map, Merger, Reader, Schemas, Text, Truncated,
-        Unquoted, Visitor, mapping::mapping,
+        ByteSize, Decimal, Flag, Format, Int, Labels, List, Map, Merger, Reader, Schemas, Text, Truncated, Unquoted,
+        mapping::mapping,
     },
     Service,
 };
@@ -131,6 +132,7 @@ mapping! {
 }
 
 impl Format for Ulimit {
+    inherit!(UlimitRange: keys visit);
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         match (&earlier.value, &later.value) {
             (Value::Mapping(_), Value::Mapping(_)) => UlimitRange::merge(earlier, later, merger),
@@ -146,12 +148,6 @@ impl Format for Ulimit {
     fn schema(schemas: &mut Schemas) -> Json {
         let range = UlimitRange::schema(schemas);
         json!({"anyOf": [Int::<{ i64::MIN }, { i64::MAX }>::schema(schemas), range]})
-    }
-    fn keys() -> Keys {
-        UlimitRange::keys()
-    }
-    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
-        UlimitRange::visit(node, visitor);
     }
 }
 

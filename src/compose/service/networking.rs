@@ -1,11 +1,12 @@
 //! Whom it can talk to.
 
+use crate::compose::inherit::inherit;
 use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        Distinct, ExtraHosts, Format, Keys, Map, Merger, Named, Nullable, OneOrMany, Ports, Reader, Schemas, Set, Text,
-        TextOrNumber, TextOrWhole, Truncated, Unquoted, Visitor, choice::choice, mapping::mapping,
+        Distinct, ExtraHosts, Format, Map, Named, Nullable, OneOrMany, Ports, Reader, Schemas, Set, Text, TextOrNumber,
+        TextOrWhole, Truncated, Unquoted, choice::choice, mapping::mapping,
     },
     lifecycle::{by_name, no_names, twice},
 };
@@ -57,24 +58,13 @@ mapping! {
 pub struct NameServers(pub OneOrMany<Set<Text>>);
 
 impl Format for NameServers {
+    inherit!(OneOrMany<Set<Text>>: merge read omitted schema);
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         let mut node = OneOrMany::<Set<Text>>::canonical(node, cx);
         if let Value::Sequence(nodes) = &mut node.value {
             nodes.retain(|node| node.scalar().is_none_or(|scalar| !scalar.text.is_empty()));
         }
         node
-    }
-    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
-        OneOrMany::<Set<Text>>::merge(earlier, later, merger)
-    }
-    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        OneOrMany::read(node, cx).map(Self)
-    }
-    fn omitted(&self) -> bool {
-        self.0.omitted()
-    }
-    fn schema(schemas: &mut Schemas) -> Json {
-        OneOrMany::<Set<Text>>::schema(schemas)
     }
 }
 
@@ -135,18 +125,13 @@ mapping! {
 }
 
 impl Format for NetworkAttachments {
-    fn omitted(&self) -> bool {
-        self.0.omitted()
-    }
+    inherit!(Named<Nullable<NetworkAttachment>>: merge settle omitted keys visit);
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         if cx.undecided(&node) && node.entries().is_none() {
             return node;
         }
         twice(&node, cx);
         Named::<Nullable<NetworkAttachment>>::canonical(by_name(node, Node::nothing), cx)
-    }
-    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
-        Named::<Nullable<NetworkAttachment>>::merge(earlier, later, merger)
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         if node.entries().is_none() {
@@ -158,11 +143,5 @@ impl Format for NetworkAttachments {
     fn schema(schemas: &mut Schemas) -> Json {
         let named = Named::<Nullable<NetworkAttachment>>::schema(schemas);
         json!({"anyOf": [{"type": "array", "items": {"type": "string"}, "uniqueItems": true}, named]})
-    }
-    fn keys() -> Keys {
-        Named::<Nullable<NetworkAttachment>>::keys()
-    }
-    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
-        Named::<Nullable<NetworkAttachment>>::visit(node, visitor);
     }
 }

@@ -1,10 +1,11 @@
 //! What runs.
 
+use crate::compose::inherit::inherit;
 use serde_json::{Value as Json, json};
 
 use super::super::{
-    Build, Distinct, Environment, Flag, Folder, Format, HostPath, Kept, Keys, List, Map, Merger, Pattern, PatternText,
-    Reader, Schemas, Set, Text, TextOrWhole, Untyped, Visitor, Words,
+    Build, Distinct, Environment, Flag, Folder, Format, HostPath, Kept, List, Map, Merger, Pattern, PatternText,
+    Reader, Schemas, Set, Text, TextOrWhole, Untyped, Words,
     mapping::{made_of, mapping},
 };
 use crate::load::tree::{Node, ScalarKind, Value};
@@ -137,9 +138,7 @@ mapping! {
 pub struct EnvFiles(pub Set<EnvFile>);
 
 impl Format for EnvFiles {
-    fn omitted(&self) -> bool {
-        self.0.omitted()
-    }
+    inherit!(Set<EnvFile>: merge settle omitted keys visit);
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         let node = match node.scalar() {
             Some(scalar) if scalar.kind == ScalarKind::String => {
@@ -149,12 +148,6 @@ impl Format for EnvFiles {
             _ => node,
         };
         Set::<EnvFile>::canonical(node, cx)
-    }
-    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
-        Set::<EnvFile>::merge(earlier, later, merger)
-    }
-    fn settle(node: &mut Node, folder: &Folder<'_>) {
-        Set::<EnvFile>::settle(node, folder);
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         match &node.value {
@@ -168,12 +161,6 @@ impl Format for EnvFiles {
     fn schema(schemas: &mut Schemas) -> Json {
         let list = Set::<EnvFile>::schema(schemas);
         json!({"anyOf": [{"type": "string"}, list]})
-    }
-    fn keys() -> Keys {
-        Set::<EnvFile>::keys()
-    }
-    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
-        Set::<EnvFile>::visit(node, visitor);
     }
 }
 

@@ -1,12 +1,10 @@
 //! What it is allowed, and what it is given by the platform.
 
+use crate::compose::inherit::inherit;
 use serde_json::{Value as Json, json};
 
 use super::{
-    super::{
-        Distinct, Flag, Format, Keys, Merger, Named, Nullable, Reader, Schemas, Set, StrictFlag, Text, Visitor,
-        mapping::mapping,
-    },
+    super::{Distinct, Flag, Format, Named, Nullable, Reader, Schemas, Set, StrictFlag, Text, mapping::mapping},
     lifecycle::{by_name, no_names, twice},
 };
 use crate::load::tree::Node;
@@ -59,9 +57,7 @@ mapping! {
 }
 
 impl Format for ModelGrants {
-    fn omitted(&self) -> bool {
-        self.0.omitted()
-    }
+    inherit!(Named<Nullable<ModelGrant>>: merge settle omitted keys visit);
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         if cx.undecided(&node) && node.entries().is_none() {
             return node;
@@ -69,9 +65,6 @@ impl Format for ModelGrants {
         twice(&node, cx);
         let node = by_name(node, Node::nothing);
         Named::<Nullable<ModelGrant>>::canonical(node, cx)
-    }
-    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
-        Named::<Nullable<ModelGrant>>::merge(earlier, later, merger)
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         if node.entries().is_none() {
@@ -83,11 +76,5 @@ impl Format for ModelGrants {
     fn schema(schemas: &mut Schemas) -> Json {
         let named = Named::<Nullable<ModelGrant>>::schema(schemas);
         json!({"anyOf": [{"type": "array", "items": {"type": "string"}, "uniqueItems": true}, named]})
-    }
-    fn keys() -> Keys {
-        Named::<Nullable<ModelGrant>>::keys()
-    }
-    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
-        Named::<Nullable<ModelGrant>>::visit(node, visitor);
     }
 }

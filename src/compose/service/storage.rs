@@ -1,11 +1,12 @@
 //! Files and devices that it sees.
 
+use crate::compose::inherit::inherit;
 use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        ByteSize, Distinct, Flag, Folder, Format, Keys, Labels, List, Map, Merger, OneOrMany, Reader, Schemas, Set,
-        Text, TextOrNothing, Visitor, VolumeMount,
+        ByteSize, Distinct, Flag, Folder, Format, Labels, List, Map, OneOrMany, Reader, Schemas, Set, Text,
+        TextOrNothing, VolumeMount,
         deploy::{DeviceCount, all_of_them, exclusive},
         mapping::{made_of, mapping},
     },
@@ -122,9 +123,7 @@ mapping! {
 }
 
 impl Format for Gpus {
-    fn omitted(&self) -> bool {
-        self.0.omitted()
-    }
+    inherit!(List<GpuRequest>: merge settle omitted keys visit);
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         let node = match node.scalar() {
             Some(scalar) if scalar.kind == ScalarKind::String && &*scalar.text == "all" => {
@@ -135,12 +134,6 @@ impl Format for Gpus {
             _ => node,
         };
         List::<GpuRequest>::canonical(node, cx)
-    }
-    fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
-        List::<GpuRequest>::merge(earlier, later, merger)
-    }
-    fn settle(node: &mut Node, folder: &Folder<'_>) {
-        List::<GpuRequest>::settle(node, folder);
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         match &node.value {
@@ -155,11 +148,5 @@ impl Format for Gpus {
         let list = List::<GpuRequest>::schema(schemas);
         let all = schemas.or_variable(json!({"enum": ["all"]}));
         json!({"anyOf": [all, list]})
-    }
-    fn keys() -> Keys {
-        List::<GpuRequest>::keys()
-    }
-    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
-        List::<GpuRequest>::visit(node, visitor);
     }
 }
