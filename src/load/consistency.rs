@@ -122,7 +122,11 @@ impl<'a> Checker<'a> {
     /// What its files come from.
     fn origin(&mut self, name: &str, service: &Service) {
         let program = &service.program;
-        let image = program.image.as_ref().is_some_and(|image| !image.0.is_empty());
+        // One that is broken has been reported.
+        let broken = find(self.tree, &["services", name])
+            .entry("image")
+            .is_some_and(|image| matches!(image.value.value, Value::Broken));
+        let image = broken || program.image.as_ref().is_some_and(|image| !image.0.is_empty());
         if !image && program.build.is_none() && program.rootfs.is_none() && program.provider.is_none() {
             self.push_at_key(
                 Diagnostic::error(format!("service `{name}` has neither an image nor a build nor a root file system"))
