@@ -152,6 +152,8 @@ fn many_of_everything() {
         format!("services: {{a: {{rootfs: host, command: x, ports: [{}]}}}}", "1-65535,".repeat(10_000)),
         "ports are listed",
     );
+    let ports = many(&|n| format!("  s{n}: {{rootfs: host, command: x, ports: [1-65535]}}\n"), 1_000);
+    says(format!("services:\n{ports}"), "ports are listed");
     let volumes = many(&|n| format!("      - v{n}:/t{n}\n"), 20_000);
     says(format!("services:\n  a:\n    rootfs: host\n    command: x\n    volumes:\n{volumes}"), "and 19900 more");
     says(

@@ -4,7 +4,7 @@
 //! them), those of a corpus: `golden.json` has for each path below `cases/` the exit code that another program gave it.
 //! `UPDATE_GOLDEN=1` writes schemas/compose.json.
 
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, clippy::print_stderr, reason = "a test")]
 
 use std::{
     collections::BTreeMap,

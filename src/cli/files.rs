@@ -100,6 +100,7 @@ pub(super) fn options(words: &Words, settings: &Settings) -> Result<LoadOptions,
         env_files: settings.env_files.clone(),
         profiles: settings.profiles.clone(),
         environment: settings.environment.clone(),
+        services: words.services.clone(),
         ..LoadOptions::default()
     })
 }

@@ -106,7 +106,7 @@ pub(crate) fn read<T: Mapping>(node: &Node, cx: &mut Reader<'_>) -> Option<T> {
                     continue;
                 }
                 if T::EXTENSIBLE && entry.key.starts_with("x-") {
-                    if cx.at_top() || !cx.without_extensions {
+                    if cx.extension() {
                         value.extend(&entry.key, &entry.value);
                     }
                 } else {

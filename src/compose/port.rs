@@ -13,7 +13,7 @@ use crate::{
     load::tree::{Node, Scalar, ScalarKind, Value},
 };
 
-/// Ports of one list, ranges expanded.
+/// Ports of a whole file, ranges expanded.
 const MOST_PORTS: usize = 1 << 17;
 
 mapping! {
@@ -70,17 +70,25 @@ impl Format for Ports {
         self.0.omitted()
     }
     fn canonical(mut node: Node, cx: &mut Reader<'_>) -> Node {
+        if cx.ports > MOST_PORTS {
+            // Said once; expanding further ranges would only cost time.
+            return node.with_value(Value::Broken);
+        }
         if let Value::Sequence(items) = &mut node.value {
             let mut ports = Vec::with_capacity(items.len());
             for item in std::mem::take(items) {
                 match item.scalar() {
                     Some(_) if cx.undecided(&item) => ports.push(item),
                     Some(scalar) if scalar.kind != ScalarKind::Bool => match short(scalar, &item) {
-                        Ok(more) if ports.len() + more.len() > MOST_PORTS => {
+                        Ok(more) if cx.ports + more.len() > MOST_PORTS => {
                             cx.report(Diagnostic::error(format!("more than {MOST_PORTS} ports are listed")), &item);
+                            cx.ports += more.len();
                             break;
                         }
-                        Ok(more) => ports.extend(more),
+                        Ok(more) => {
+                            cx.ports += more.len();
+                            ports.extend(more);
+                        }
                         Err(problem) => {
                             cx.report(
                                 Diagnostic::error(format!("`{}` is not a port mapping: {problem}", scalar.text)),

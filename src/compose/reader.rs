@@ -15,12 +15,22 @@ pub(crate) struct Reader<'a> {
     /// Variables stand as they are written, and any value may turn out to be what it should be.
     as_written: bool,
     /// Keys that begin with `x-` are left out, but at the top level.
-    pub(super) without_extensions: bool,
+    without_extensions: bool,
+    has_extensions: bool,
+    /// Ports that short forms have been short for.
+    pub(super) ports: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(diagnostics: &'a mut Diagnostics) -> Self {
-        Self { diagnostics, path: Vec::new(), as_written: false, without_extensions: false }
+        Self {
+            diagnostics,
+            path: Vec::new(),
+            as_written: false,
+            without_extensions: false,
+            has_extensions: false,
+            ports: 0,
+        }
     }
 
     /// Reads what has variables in it: nothing is said about a value that has one.
@@ -38,9 +48,16 @@ impl<'a> Reader<'a> {
         Self { without_extensions: true, ..self }
     }
 
-    /// True at the top level.
-    pub(crate) fn at_top(&self) -> bool {
-        self.path.is_empty()
+    /// Meets a key that begins with `x-`: whether it is kept.
+    pub(super) fn extension(&mut self) -> bool {
+        let below = !self.path.is_empty();
+        self.has_extensions |= below;
+        !(below && self.without_extensions)
+    }
+
+    /// Whether there were keys that begin with `x-` below the top level.
+    pub(crate) fn has_extensions(&self) -> bool {
+        self.has_extensions
     }
 
     /// Does something to the value of a key.

@@ -38,7 +38,7 @@ impl SourceFile {
     pub fn span(&self, bytes: Range<usize>) -> Span {
         let start = self.boundary(bytes.start);
         let end = self.boundary(bytes.end).max(start);
-        Span { file: self.clone(), start, end }
+        Span { file: self.clone(), start: narrow(start), end: narrow(end) }
     }
 
     /// The byte at which line `line` (from 1) begins; the end of the text for a line that is not there.
@@ -116,11 +116,17 @@ pub struct Position {
 }
 
 /// A range of bytes of a file.
+///
+/// Each node of a tree has one or two, so it is kept small; no file that is read is anywhere near as long as this can say.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Span {
     file: SourceFile,
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
+}
+
+fn narrow(byte: usize) -> u32 {
+    u32::try_from(byte).unwrap_or(u32::MAX)
 }
 
 impl Span {
@@ -131,24 +137,25 @@ impl Span {
 
     /// The bytes it covers.
     pub fn bytes(&self) -> Range<usize> {
-        self.start..self.end
+        self.start as usize..self.end as usize
     }
 
     /// The text it covers.
     pub fn text(&self) -> &str {
-        &self.file.text()[self.start..self.end]
+        &self.file.text()[self.bytes()]
     }
 
     /// Line and column at which it begins.
     pub fn position(&self) -> Position {
-        self.file.position(self.start)
+        self.file.position(self.bytes().start)
     }
 
     /// A part of this span, by bytes from its beginning.
     #[must_use]
     pub fn part(&self, bytes: Range<usize>) -> Self {
-        let end = self.start.saturating_add(bytes.end).min(self.end);
-        self.file.span(self.start.saturating_add(bytes.start).min(end)..end)
+        let whole = self.bytes();
+        let end = whole.start.saturating_add(bytes.end).min(whole.end);
+        self.file.span(whole.start.saturating_add(bytes.start).min(end)..end)
     }
 }
 

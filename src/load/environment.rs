@@ -8,7 +8,10 @@ use super::{
     tree::{Entry, Node, Origin, Step, Value},
     variables::{Variable, Variables},
 };
-use crate::diagnostics::Diagnostics;
+use crate::{
+    compose::{Format, Project, Reader, Service},
+    diagnostics::Diagnostics,
+};
 
 /// Files of services come after all others in messages.
 const LAST: usize = 1 << 20;
@@ -48,26 +51,33 @@ fn filled(node: &Node, name: &str, variable: &Variable) -> Node {
     node
 }
 
-/// Adds what `env_file` and `label_file` say under what is there; true if there was any.
+/// Adds what `env_file` and `label_file` say under what is there, in the tree and in the project.
 ///
 /// Files have absolute paths, or such as start from `directory`; they are shown from `here`.
 pub(super) fn fill(
     tree: &mut Node,
+    project: &mut Project,
     variables: &Variables,
     (directory, here): (&Path, &Path),
     diagnostics: &mut Diagnostics,
-) -> bool {
+) {
     let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = tree.entry_mut("services") else {
-        return false;
+        return;
     };
-    let mut filled = false;
     let mut files = EnvFiles::new(here, LAST);
     for service in services {
-        filled |= ["env_file", "label_file"].iter().any(|key| service.value.entry(key).is_some());
+        if ["env_file", "label_file"].iter().all(|key| service.value.entry(key).is_none()) {
+            continue;
+        }
         env_files(&mut service.value, variables, directory, &mut files, diagnostics);
         label_files(&mut service.value, directory, &mut files, diagnostics);
+        let read = project.services.as_mut().and_then(|services| services.0.0.get_mut(&*service.key));
+        if let Some(read) = read
+            && let Some(again) = Service::read(&service.value, &mut Reader::new(&mut Diagnostics::new()))
+        {
+            *read = again;
+        }
     }
-    filled
 }
 
 /// Takes the items of a list of files out of a service.

@@ -1,13 +1,17 @@
 //! Files that are merged into one: those of the project, or those of one `include`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     extends::Extender,
     include,
     interpolate::Interpolator,
     sources::Sources,
-    tree::{Entry, Node},
+    tree::{Entry, Node, Value},
     variables::Variables,
 };
 use crate::{
@@ -48,9 +52,11 @@ impl<'a> Group<'a> {
                     None => tree,
                     Some(mut earlier) => {
                         super::reset::apply(&resets, &mut earlier);
+                        let touched = Touched::by(&tree);
                         // Each file has to be right when it is merged, not only what counts in the end.
                         let merged = Project::merge(earlier, tree, &mut Merger::new(diagnostics));
-                        Project::read(&merged, &mut Reader::new(diagnostics).as_written(!self.interpolate));
+                        let as_written = !self.interpolate;
+                        Project::read(&touched.of(&merged), &mut Reader::new(diagnostics).as_written(as_written));
                         merged
                     }
                 });
@@ -103,6 +109,33 @@ impl<'a> Group<'a> {
         }
         let resets = super::reset::take(&mut tree);
         (Project::canonical(tree, &mut Reader::new(diagnostics).as_written(!self.interpolate)), resets)
+    }
+}
+
+/// The keys of a file's sections: what it may have changed in what came before it.
+struct Touched(Vec<(Arc<str>, Option<HashSet<Arc<str>>>)>);
+
+impl Touched {
+    fn by(tree: &Node) -> Self {
+        let keys = |node: &Node| node.entries().map(|all| all.iter().map(|entry| entry.key.clone()).collect());
+        let sections = tree.entries().unwrap_or_default().iter();
+        Self(sections.map(|section| (section.key.clone(), keys(&section.value))).collect())
+    }
+
+    /// That part of the merged tree. The rest is as it was, and has been read or will be.
+    fn of(&self, merged: &Node) -> Node {
+        let part = |(section, keys): &(Arc<str>, Option<HashSet<Arc<str>>>)| {
+            let found = merged.entry(section)?;
+            let value = match (&found.value.value, keys) {
+                (Value::Mapping(all), Some(keys)) => {
+                    let touched = all.iter().filter(|entry| keys.contains(&entry.key));
+                    found.value.with_value(Value::Mapping(touched.cloned().collect()))
+                }
+                _ => found.value.clone(),
+            };
+            Some(Entry { key: found.key.clone(), key_span: found.key_span.clone(), value })
+        };
+        merged.with_value(Value::Mapping(self.0.iter().filter_map(part).collect()))
     }
 }
 

@@ -122,7 +122,7 @@ impl Included {
         // Read here first, so that one that is missing is reported where it is named.
         let mut missing = false;
         for (file, (_, node)) in files.iter().zip(&self.paths) {
-            missing |= sources.documents(file, Some(&node.span), diagnostics).is_none();
+            missing |= !sources.read(file, Some(&node.span), diagnostics);
         }
         if missing {
             return None;

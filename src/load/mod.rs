@@ -63,7 +63,7 @@ pub use interpolate::UsedVariable;
 pub(crate) use paths::resolve_path;
 
 use crate::{
-    compose::{self, Format, Reader},
+    compose::{self, Document, Format, Reader},
     diagnostics::Diagnostics,
     model::{self, ProjectName},
 };
@@ -92,6 +92,8 @@ pub struct LoadOptions {
     /// Services that are asked for: these alone are kept, with those that they depend on, and their profiles are asked for
     /// too. None: all.
     pub services: Vec<String>,
+    /// Nothing but these services, and what they depend on.
+    pub only: bool,
     /// Variables stay as they are written.
     pub no_interpolate: bool,
     /// Nothing is added that is not written.
@@ -133,6 +135,8 @@ pub struct Contents {
     /// Warnings, in file order.
     pub warnings: Diagnostics,
     tree: Node,
+    /// There are keys that begin with `x-` below the top level.
+    extended: bool,
     variables: Variables,
 }
 
@@ -166,14 +170,18 @@ impl Contents {
     /// The project as Docker Compose prints it in JSON.
     ///
     /// # Errors
-    /// When a value cannot be said in JSON, such as a number that is none.
-    pub fn json(&self) -> Result<serde_json::Value, serde_json::Error> {
-        let mut known = Diagnostics::new();
-        let project = compose::Project::read(&self.tree, &mut Reader::new(&mut known).without_extensions());
-        let mut json = serde_json::to_value(project)?;
-        json_form::complete(&mut json);
-        json_form::escape(&mut json);
-        Ok(json)
+    /// When a value cannot be said in JSON, such as a number of more than 64 bits.
+    pub fn json(&self) -> Result<String, serde_json::Error> {
+        let mut document = if self.extended {
+            let mut known = Diagnostics::new();
+            Document::of(&compose::Project::read(&self.tree, &mut Reader::new(&mut known).without_extensions()))?
+        } else {
+            Document::of(&self.project)?
+        };
+        json_form::complete(&mut document);
+        let text = serde_json::to_string_pretty(&document)?;
+        // Whoever reads it fills in variables: a `$` that is none stands doubled.
+        Ok(if text.contains('$') { text.replace('$', "$$") } else { text })
     }
 }
 
@@ -253,9 +261,15 @@ impl Place {
         diagnostics: &mut Diagnostics,
         of_the_name: &mut Diagnostics,
     ) -> Option<ProjectName> {
-        let documents: Vec<Node> =
-            self.files.iter().filter_map(|file| sources.documents(file, None, diagnostics)).flatten().collect();
-        project_name::of(options.project_name.as_deref(), &documents, &self.variables, &self.directory, of_the_name)
+        for file in &self.files {
+            sources.read(file, None, diagnostics);
+        }
+        let written = self
+            .files
+            .iter()
+            .rev()
+            .find_map(|file| sources.top(file, "name").filter(|name| project_name::is_said(name)));
+        project_name::of(options.project_name.as_deref(), written, &self.variables, &self.directory, of_the_name)
     }
 
     fn contents(mut self, options: &LoadOptions, diagnostics: &mut Diagnostics) -> Option<Contents> {
@@ -284,29 +298,29 @@ impl Place {
         normalize::always(&mut tree, shown);
         let all_services = consistency::names(&tree, "services");
         let as_written = options.no_interpolate;
-        let mut project = compose::Project::read(&tree, &mut Reader::new(diagnostics).as_written(as_written))?;
+        let mut reader = Reader::new(diagnostics).as_written(as_written);
+        let mut project = compose::Project::read(&tree, &mut reader)?;
+        let extended = reader.has_extensions();
         if !as_written {
             // Which services are wanted, and what they need, may be up to variables.
             consistency::cycles(&tree, &project, diagnostics);
             let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
             if profiles::select(&mut tree, &profiles) {
-                project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
+                profiles::keep(&tree, &mut project);
             }
             if !options.no_consistency {
                 consistency::check(&tree, &project, &all_services, diagnostics);
             }
-            let wanted = &options.services;
-            let selected = !wanted.is_empty() && select::keep_only(&mut tree, &project, wanted);
+            let selected = options.only && select::keep_only(&mut tree, &project, &options.services);
             if selected {
-                project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
+                profiles::keep(&tree, &mut project);
             }
-            let dropped = profiles::drop_unused(&mut tree, &project);
-            let filled = !options.no_env_resolution && {
+            if profiles::drop_unused(&mut tree, &project) {
+                profiles::keep(&tree, &mut project);
+            }
+            if !options.no_env_resolution {
                 let directories = (&*self.directory, &*options.directory);
-                environment::fill(&mut tree, &self.variables, directories, diagnostics)
-            };
-            if dropped || filled {
-                project = compose::Project::read(&tree, &mut Reader::new(&mut Diagnostics::new()))?;
+                environment::fill(&mut tree, &mut project, &self.variables, directories, diagnostics);
             }
         }
         let mut all_services: Vec<String> = all_services.iter().map(ToString::to_string).collect();
@@ -319,6 +333,7 @@ impl Place {
             files: self.files,
             warnings: Diagnostics::new(),
             tree,
+            extended,
             variables: self.variables,
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::tree::{Entry, Node, Value};
-use crate::compose::{MountType, Project};
+use crate::compose::{MountType, Named, Project};
 
 /// What is asked for.
 pub(super) struct Wanted<'a> {
@@ -68,6 +68,21 @@ pub(super) fn drop_unused(tree: &mut Node, project: &Project) -> bool {
         dropped |= all.len() < before;
     }
     dropped
+}
+
+/// Takes out of the project what is not in the tree any more.
+pub(super) fn keep(tree: &Node, project: &mut Project) {
+    fn section<T>(tree: &Node, name: &str, all: Option<&mut Named<T>>) {
+        let (Some(entry), Some(all)) = (tree.entry(name), all) else { return };
+        let kept: HashSet<&str> = entry.value.entries().unwrap_or_default().iter().map(|entry| &*entry.key).collect();
+        all.0.retain(|name, _| kept.contains(name.as_str()));
+    }
+    section(tree, "services", project.services.as_mut().map(|services| &mut services.0));
+    section(tree, "networks", project.networks.as_mut());
+    section(tree, "volumes", project.volumes.as_mut());
+    section(tree, "configs", project.configs.as_mut());
+    section(tree, "secrets", project.secrets.as_mut());
+    section(tree, "models", project.models.as_mut());
 }
 
 fn profiles(service: &Node) -> Vec<String> {

@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) fn of(
     given: Option<&str>,
-    documents: &[Node],
+    written: Option<&Node>,
     variables: &Variables,
     directory: &Path,
     diagnostics: &mut Diagnostics,
@@ -34,8 +34,10 @@ pub(super) fn of(
             }
         };
     }
-    if let Some(entry) = documents.iter().rev().find_map(|tree| named(tree, variables)) {
-        let node = entry;
+    if let Some(written) = written {
+        let mut node = written.clone();
+        // Its mistakes are found once more, and reported, when the whole tree is filled in.
+        Interpolator::new(variables).node(&mut node, &mut Diagnostics::new());
         return match &node.value {
             Value::Scalar(scalar) if scalar.kind == ScalarKind::String => match scalar.text.parse() {
                 Ok(name) => Some(name),
@@ -71,15 +73,9 @@ pub(super) fn of(
     name
 }
 
-/// The name that a document gives; an empty one is none, unless a variable made it so.
-fn named(document: &Node, variables: &Variables) -> Option<Node> {
-    let mut node = document.entry("name")?.value.clone();
-    if matches!(&node.value, Value::Scalar(scalar) if scalar.kind == ScalarKind::String && scalar.text.is_empty()) {
-        return None;
-    }
-    // Its mistakes are found once more, and reported, when the whole tree is filled in.
-    Interpolator::new(variables).node(&mut node, &mut Diagnostics::new());
-    Some(node)
+/// False for a name that is empty, unless a variable made it so: it is none.
+pub(super) fn is_said(name: &Node) -> bool {
+    !matches!(&name.value, Value::Scalar(name) if name.kind == ScalarKind::String && name.text.is_empty())
 }
 
 fn with_normalized(diagnostic: Diagnostic, name: &str) -> Diagnostic {

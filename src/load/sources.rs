@@ -14,10 +14,22 @@ pub(super) struct Sources {
     directory: PathBuf,
     /// Files in the order in which they were met, which is the order of their diagnostics.
     met: usize,
-    documents: HashMap<PathBuf, Option<Vec<Node>>>,
+    documents: HashMap<PathBuf, Documents>,
     texts: HashMap<PathBuf, Option<SourceFile>>,
     /// Variables without a value that were warned about.
     warned: BTreeSet<String>,
+}
+
+/// What has become of the documents of a file.
+enum Documents {
+    /// It could not be read, and that has been reported.
+    Broken,
+    /// They are there, and will be wanted.
+    Ready(Vec<Node>),
+    /// They have been handed out. Most files are wanted once, so that a copy would be a waste.
+    Taken,
+    /// They have been wanted more than once, and may be again.
+    Kept(Vec<Node>),
 }
 
 impl Sources {
@@ -52,22 +64,61 @@ impl Sources {
         text
     }
 
-    /// The documents of a Compose file, each a mapping; `named` is where it is asked for. A file that cannot be read is
-    /// nothing, and its mistakes are reported once.
+    /// Reads the documents of a Compose file, each a mapping; `named` is where it is asked for. False if the file cannot be
+    /// read: its mistakes are reported once.
+    pub(super) fn read(&mut self, path: &Path, named: Option<&Span>, diagnostics: &mut Diagnostics) -> bool {
+        if let Some(known) = self.documents.get(path) {
+            return !matches!(known, Documents::Broken);
+        }
+        let documents = match self.parsed(path, named, diagnostics) {
+            Some(documents) => Documents::Ready(documents),
+            None => Documents::Broken,
+        };
+        let read = !matches!(documents, Documents::Broken);
+        self.documents.insert(path.to_owned(), documents);
+        read
+    }
+
+    fn parsed(&mut self, path: &Path, named: Option<&Span>, diagnostics: &mut Diagnostics) -> Option<Vec<Node>> {
+        let file = self.text(path, named, diagnostics)?;
+        mappings(&file, diagnostics).map_err(|diagnostic| diagnostics.push(diagnostic)).ok()
+    }
+
+    /// The documents of a Compose file, to keep.
     pub(super) fn documents(
         &mut self,
         path: &Path,
         named: Option<&Span>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Vec<Node>> {
-        if let Some(known) = self.documents.get(path) {
-            return known.clone();
+        if !self.read(path, named, diagnostics) {
+            return None;
         }
-        let documents = self
-            .text(path, named, diagnostics)
-            .and_then(|file| mappings(&file, diagnostics).map_err(|diagnostic| diagnostics.push(diagnostic)).ok());
-        self.documents.insert(path.to_owned(), documents.clone());
-        documents
+        let known = self.documents.get_mut(path)?;
+        match std::mem::replace(known, Documents::Taken) {
+            Documents::Broken => None,
+            Documents::Ready(documents) => Some(documents),
+            Documents::Kept(documents) => {
+                *known = Documents::Kept(documents.clone());
+                Some(documents)
+            }
+            Documents::Taken => {
+                // What there is to say about them has been said.
+                let documents = self.parsed(path, named, &mut Diagnostics::new())?;
+                self.documents.insert(path.to_owned(), Documents::Kept(documents.clone()));
+                Some(documents)
+            }
+        }
+    }
+
+    /// A key at the top of the documents of a file that has been read and not been handed out.
+    pub(super) fn top(&self, path: &Path, key: &str) -> Option<&Node> {
+        match self.documents.get(path)? {
+            Documents::Ready(documents) | Documents::Kept(documents) => {
+                documents.iter().rev().find_map(|tree| tree.entry(key)).map(|entry| &entry.value)
+            }
+            Documents::Broken | Documents::Taken => None,
+        }
     }
 
     /// A file as people would name it from where they are.

@@ -135,10 +135,18 @@ impl Node {
 
     /// Notes a step that this value, and all that is inside of it, has made.
     pub(crate) fn came(&mut self, step: &Step) {
-        self.via = Some(Arc::new(Via { step: step.clone(), before: self.via.take() }));
+        self.came_first(&Arc::new(Via { step: step.clone(), before: None }));
+    }
+
+    /// `first` is shared by all that have made no step before.
+    fn came_first(&mut self, first: &Arc<Via>) {
+        self.via = Some(match self.via.take() {
+            None => first.clone(),
+            before => Arc::new(Via { step: first.step.clone(), before }),
+        });
         match &mut self.value {
-            Value::Sequence(nodes) => nodes.iter_mut().for_each(|node| node.came(step)),
-            Value::Mapping(entries) => entries.iter_mut().for_each(|entry| entry.value.came(step)),
+            Value::Sequence(nodes) => nodes.iter_mut().for_each(|node| node.came_first(first)),
+            Value::Mapping(entries) => entries.iter_mut().for_each(|entry| entry.value.came_first(first)),
             Value::Scalar(_) | Value::Broken => {}
         }
     }
@@ -159,6 +167,15 @@ impl Node {
     pub(crate) fn instead_of(mut self, earlier: &Self) -> Self {
         self.came(&Step::Replaced(earlier.span.clone()));
         self
+    }
+
+    /// How many values there are in it, itself included.
+    pub(crate) fn size(&self) -> usize {
+        1 + match &self.value {
+            Value::Sequence(nodes) => nodes.iter().map(Node::size).sum(),
+            Value::Mapping(entries) => entries.iter().map(|entry| entry.value.size()).sum(),
+            Value::Scalar(_) | Value::Broken => 0,
+        }
     }
 
     /// Says in a diagnostic where this value was written, and which aliases and merge keys of the file brought it to where

@@ -65,8 +65,14 @@ impl Printer {
     /// # Errors
     /// When it cannot be written, as to a full disk.
     pub fn data(self, text: &str) -> Result<(), Failure> {
-        let mut stdout = anstream::stdout();
-        let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        // What begins no escape sequence needs none taken out, which is slow for a large text.
+        let written = if text.contains('\u{1b}') {
+            let mut stdout = anstream::stdout();
+            stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        } else {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        };
         written.filter_broken_pipe().map_err(|e| Failure::host("cannot write to standard output").caused_by(&e))
     }
 

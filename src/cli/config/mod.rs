@@ -17,10 +17,11 @@ use crate::{
     diagnostics::Failure,
     load::{self, Contents, LoadOptions},
 };
-use document::{Document, escaped};
+use document::{abridge, document, escaped, json, put_in_order, yaml};
 
-/// Show what the Compose files come to: merged, with variables filled in and everything in its long form. With -q only
-/// check them
+/// Show what the Compose files come to: merged, with variables filled in and everything in its long form
+///
+/// With -q the files are checked, and nothing is shown.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -140,7 +141,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
 }
 
 fn load_options(args: &Args, words: &Words, settings: &Settings) -> Result<LoadOptions, Failure> {
-    let mut options = LoadOptions { services: words.services.clone(), ..options(words, settings)? };
+    let mut options = LoadOptions { only: !words.services.is_empty(), ..options(words, settings)? };
     let Without { no_interpolate, no_normalize, no_path_resolution, no_env_resolution, no_consistency, .. } =
         args.without;
     options.no_interpolate = no_interpolate || args.instead.variables;
@@ -162,15 +163,19 @@ fn known(words: &Words, contents: &Contents) -> Result<(), Failure> {
 }
 
 fn whole(args: &Args, contents: &Contents) -> Result<String, Failure> {
-    match (args.without.no_interpolate, args.format) {
-        (true, Format::Yaml) => Document::of(&contents.untyped())?.brief().yaml(),
-        (true, Format::Json) => Document::of(&contents.untyped())?.brief().json(),
-        (false, Format::Yaml) => Ok(escaped(&Document::of(&contents.project)?.in_order().brief().yaml()?)),
-        (false, Format::Json) => contents
-            .json()
-            .map_err(|e| Failure::operation("the project cannot be written as JSON").caused_by(&e))
-            .and_then(|json| Document::of(&json)?.json()),
+    if args.without.no_interpolate {
+        let mut project = document(&contents.untyped())?;
+        abridge(&mut project);
+        return if args.format == Format::Json { json(&project) } else { yaml(&project) };
     }
+    if args.format == Format::Json {
+        let failed = |e| Failure::operation("the project cannot be written as JSON").caused_by(&e);
+        return contents.json().map(|text| text + "\n").map_err(failed);
+    }
+    let mut project = document(&contents.project)?;
+    put_in_order(&mut project);
+    abridge(&mut project);
+    Ok(escaped(&yaml(&project)?))
 }
 
 impl Instead {
