@@ -91,7 +91,7 @@ impl Format for IpamRanges {
         List::<IpamConfig>::schema(schemas)
     }
     fn keys() -> Keys {
-        IpamConfig::keys()
+        List::<IpamConfig>::keys()
     }
     fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         List::<IpamConfig>::visit(node, visitor);

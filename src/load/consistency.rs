@@ -314,10 +314,7 @@ impl<'a> Checker<'a> {
         let project = self.project;
         for (name, secret) in project.secrets.iter().flat_map(|secrets| &secrets.0) {
             let external = secret.external.is_some_and(|external| external.0);
-            if !external
-                && secret.file.as_ref().is_none_or(Format::omitted)
-                && secret.environment.as_ref().is_none_or(Format::omitted)
-            {
+            if !external && secret.file.is_none() && secret.environment.as_ref().is_none_or(Format::omitted) {
                 self.push_at_key(
                     Diagnostic::error(format!("secret `{name}` has neither `file` nor `environment`, and needs one")),
                     &["secrets", name],
