@@ -21,12 +21,11 @@ pub struct Labels(pub BTreeMap<String, String>);
 #[serde(transparent)]
 pub struct Environment(pub BTreeMap<String, Option<String>>);
 
-/// What is said of a mapping in which a name is empty. In a list it may be: a variable may have made it so.
-fn unnamed(node: &Node, cx: &mut Reader<'_>) {
+/// Reports the names of a mapping that are empty. In a list they may be: a variable may have made them so.
+fn unnamed(node: &Node, what: &dyn Fn(&Reader<'_>) -> Diagnostic, cx: &mut Reader<'_>) {
     for entry in node.entries().unwrap_or_default().iter().filter(|entry| entry.key.is_empty()) {
         let place = Node::new(entry.key_span.clone(), Value::Sequence(Vec::new()));
-        let diagnostic = Diagnostic::error(format!("a name in {} is empty", cx.what()));
-        cx.report(diagnostic.hint("name it, or remove it"), &place);
+        cx.report(what(cx), &place);
     }
 }
 
@@ -131,7 +130,7 @@ impl Format for Labels {
         self.0.is_empty()
     }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
-        unnamed(&node, cx);
+        unnamed(&node, &|cx| Diagnostic::error(format!("a name in {} is empty", cx.what())), cx);
         long(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
@@ -151,7 +150,7 @@ impl Format for Environment {
         self.0.is_empty()
     }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
-        unnamed(&node, cx);
+        unnamed(&node, &|_| Diagnostic::error("`` is not the name of a variable"), cx);
         long(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {

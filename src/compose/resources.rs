@@ -84,7 +84,7 @@ impl Format for IpamRanges {
         }
     }
     fn keys() -> Keys {
-        IpamConfig::keys()
+        List::<IpamConfig>::keys()
     }
 }
 
@@ -264,7 +264,7 @@ fn renamed<const STRICT: bool>(mut node: Node, cx: &mut Reader<'_>) -> Node {
         return node;
     }
     if STRICT {
-        ExternalName::read(&external, cx);
+        cx.at(&"external".into(), |cx| ExternalName::read(&external, cx));
     }
     if let Some(old) = external.entry("name") {
         let what = cx.what();

@@ -122,7 +122,11 @@ impl<'a> Checker<'a> {
     /// What its files come from.
     fn origin(&mut self, name: &str, service: &Service) {
         let program = &service.program;
-        let image = program.image.as_ref().is_some_and(|image| !image.0.is_empty());
+        // One that is broken has been reported.
+        let broken = find(self.tree, &["services", name])
+            .entry("image")
+            .is_some_and(|image| matches!(image.value.value, Value::Broken));
+        let image = broken || program.image.as_ref().is_some_and(|image| !image.0.is_empty());
         if !image && program.build.is_none() && program.rootfs.is_none() && program.provider.is_none() {
             self.push_at_key(
                 Diagnostic::error(format!("service `{name}` has neither an image nor a build nor a root file system"))
@@ -310,10 +314,7 @@ impl<'a> Checker<'a> {
         let project = self.project;
         for (name, secret) in project.secrets.iter().flat_map(|secrets| &secrets.0) {
             let external = secret.external.is_some_and(|external| external.0);
-            if !external
-                && secret.file.as_ref().is_none_or(Format::omitted)
-                && secret.environment.as_ref().is_none_or(Format::omitted)
-            {
+            if !external && secret.file.is_none() && secret.environment.as_ref().is_none_or(Format::omitted) {
                 self.push_at_key(
                     Diagnostic::error(format!("secret `{name}` has neither `file` nor `environment`, and needs one")),
                     &["secrets", name],

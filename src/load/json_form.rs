@@ -22,17 +22,17 @@ pub(super) fn complete(project: &mut Document) {
         }
         // Read, and printed nowhere.
         service.remove("pull_refresh_after");
-        let scale = service.get_mut("scale").map(|scale| scale.clone());
+        let scale = service.get_mut("scale").cloned();
         if let Some(deploy) = service.get_mut("deploy") {
             if let Some(scale) = scale {
                 deploy.default("replicas", scale);
             }
-            let kept = deploy.get_mut("resources").and_then(|resources| resources.get_mut("reservations"));
-            let generic = kept.and_then(|kept| kept.get_mut("generic_resources"));
+            let reservations = deploy.get_mut("resources").and_then(|resources| resources.get_mut("reservations"));
+            let generic = reservations.and_then(|kept| kept.get_mut("generic_resources"));
             for resource in generic.into_iter().flat_map(Document::values_mut) {
-                if let Some(spec) = resource.get_mut("discrete_resource_spec") {
-                    spec.default("kind", Document::Text(String::new()));
-                    spec.default("value", Document::Number(0.into()));
+                if let Some(amount) = resource.get_mut("discrete_resource_spec") {
+                    amount.default("kind", Document::Text(String::new()));
+                    amount.default("value", Document::Number(0.into()));
                 }
             }
             for key in ["resources", "placement"] {
