@@ -35,9 +35,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let options = LoadOptions { services: words.services.clone(), ..options(&words, settings)? };
     let contents = load::contents(&options)?;
     settings.printer.diagnostics(&contents.warnings);
-    let text = contents.json().map_err(|e| Failure::host("cannot write the project").caused_by(&e))?;
-    settings.printer.data(&(text + "\n"))?;
+    let document = contents.json().map_err(|e| Failure::host("cannot write the project").caused_by(&e))?;
+    settings.printer.data(&document.json())?;
     // The process ends here: taking a large project apart would be for nothing.
-    std::mem::forget(contents);
+    std::mem::forget((contents, document));
     Ok(0)
 }

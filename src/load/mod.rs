@@ -128,7 +128,7 @@ impl Contents {
     ///
     /// # Errors
     /// When a value cannot be said in JSON, such as a number of more than 64 bits.
-    pub fn json(&self) -> Result<String, serde_json::Error> {
+    pub fn json(&self) -> Result<Document, serde_json::Error> {
         let mut document = if self.extended {
             let mut known = Diagnostics::new();
             Document::of(&compose::Project::read(&self.tree, &mut Reader::new(&mut known).without_extensions()))?
@@ -136,9 +136,7 @@ impl Contents {
             Document::of(&self.project)?
         };
         json_form::complete(&mut document);
-        let text = serde_json::to_string_pretty(&document)?;
-        // Whoever reads it fills in variables: a `$` that is none stands doubled.
-        Ok(if text.contains('$') { text.replace('$', "$$") } else { text })
+        Ok(document)
     }
 }
 
