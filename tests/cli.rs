@@ -3,6 +3,7 @@
 mod support;
 
 mod cli {
+    mod config;
     mod down;
     mod exec;
     mod files;

@@ -1,7 +1,8 @@
 //! Golden diagnostics: what is said about a file with mistakes, or with none.
 //!
 //! Each folder of `tests/diagnostics/` has a `compose.yaml` (other `*.yaml` files are merged over it in the order of their
-//! names, a `.env` is read) and `expected.txt`: the rendered diagnostics, or the project as JSON after its warnings.
+//! names, a `.env` is read; with a file `allow-unsupported`, what is not supported is left out) and `expected.txt`: the
+//! rendered diagnostics, or the project as JSON after its warnings.
 //! `UPDATE_GOLDEN=1` writes what comes out as what is expected; read the difference before committing it.
 
 #![expect(clippy::expect_used, clippy::print_stderr, reason = "a test")]
@@ -30,6 +31,8 @@ fn outcome(case: &Path) -> String {
             ("HOME".to_owned(), "/home/me".to_owned()),
             ("GREETING".to_owned(), "hello".to_owned()),
         ]),
+        allow_unsupported: case.join("allow-unsupported").exists(),
+        ..LoadOptions::default()
     };
     let text = match load(&options) {
         Ok(loaded) => {

@@ -20,11 +20,11 @@ fn wrong(yaml: &str) -> Output {
 fn an_unknown_dependency_is_shown_where_it_stands() {
     needs!(Need::Namespaces);
     let output =
-        wrong("services:\n  web:\n    command: x\n    depends_on: [databse]\n  database:\n    command: x\n").code(3);
+        wrong("services:\n  web:\n    rootfs: host\n    command: x\n    depends_on: [databse]\n  database:\n    rootfs: host\n    command: x\n").code(3);
     assert_eq!(
         output.stderr,
         "error: service `web` depends on `databse`, which is not declared\n \
-         --> stack.yaml:5:18\n  |\n5 |     depends_on: [databse]\n  |                  ^^^^^^^\nhint: did you mean `database`?\n"
+         --> stack.yaml:6:18\n  |\n6 |     depends_on: [databse]\n  |                  ^^^^^^^\nhint: did you mean `database`?\n"
     );
 }
 
@@ -32,7 +32,7 @@ fn an_unknown_dependency_is_shown_where_it_stands() {
 fn a_cycle_is_shown_as_its_path() {
     needs!(Need::Namespaces);
     let output = wrong(
-        "services:\n  a: {command: x, depends_on: [b]}\n  b: {command: x, depends_on: [c]}\n  c: {command: x, depends_on: [a]}\n",
+        "services:\n  a: {rootfs: host, command: x, depends_on: [b]}\n  b: {rootfs: host, command: x, depends_on: [c]}\n  c: {rootfs: host, command: x, depends_on: [a]}\n",
     );
     let _ = output.code(3).stderr_has("`a -> b -> c -> a`").stderr_has("stack.yaml:3:");
 }
@@ -40,8 +40,8 @@ fn a_cycle_is_shown_as_its_path() {
 #[test]
 fn an_unknown_key_is_an_error_with_file_line_and_column() {
     needs!(Need::Namespaces);
-    let output = wrong("services:\n  web:\n    command: x\n    enviroment: {}\n").code(3);
-    let _ = output.stderr_has("`enviroment`").stderr_has("stack.yaml:5:5").stderr_has("did you mean `environment`?");
+    let output = wrong("services:\n  web:\n    rootfs: host\n    command: x\n    enviroment: {}\n").code(3);
+    let _ = output.stderr_has("`enviroment`").stderr_has("stack.yaml:6:5").stderr_has("did you mean `environment`?");
 }
 
 #[test]
@@ -60,7 +60,10 @@ fn all_mistakes_of_a_file_are_told_at_once() {
 #[test]
 fn bad_yaml_is_shown_where_it_breaks() {
     needs!(Need::Namespaces);
-    let _ = wrong("services:\n  web:\n    command: [a, b\n").code(3).stderr_has("not YAML").stderr_has("stack.yaml:");
+    let _ = wrong("services:\n  web:\n    rootfs: host\n    command: [a, b\n")
+        .code(3)
+        .stderr_has("not YAML")
+        .stderr_has("stack.yaml:");
     let _ = wrong("services:\n\tweb: {}\n").code(3).stderr_has("stack.yaml:3").stderr_has("hint");
 }
 
@@ -97,7 +100,7 @@ fn a_command_line_that_makes_no_sense_is_code_2() {
 #[test]
 fn without_user_namespaces_the_sysctl_and_the_fix_are_named() {
     needs!(Need::OrdinaryUser, Need::Program("unshare"));
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     let script = format!(
         "echo 0 > /proc/sys/user/max_user_namespaces && exec {} --home {} up -d",
         env!("CARGO_BIN_EXE_nscompose"),
@@ -112,7 +115,7 @@ fn without_user_namespaces_the_sysctl_and_the_fix_are_named() {
 #[test]
 fn root_without_rights_is_told_what_it_lacks() {
     needs!(Need::Root, Need::Program("setpriv"));
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     let nscompose = [env!("CARGO_BIN_EXE_nscompose"), "--home"];
     let run = Run::new("setpriv").args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]).args(nscompose);
     let output = run.arg(stack.home()).args(["up", "-d"]).dir(stack.path("")).env("HOME", "/").run();
@@ -123,7 +126,7 @@ fn root_without_rights_is_told_what_it_lacks() {
 #[test]
 fn a_home_that_is_somebody_elses_is_refused() {
     needs!(Need::OrdinaryUser);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     for home in ["/proc", "/usr"] {
         let output = stack.bare().args(["--home", home, "up", "-d"]).run();
         let _ = output.code(4).stderr_has(home);
@@ -133,7 +136,7 @@ fn a_home_that_is_somebody_elses_is_refused() {
 #[test]
 fn a_disk_that_cannot_be_written_to_is_named() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.file("file", "");
     let output = stack.bare().arg("--home").arg(stack.path("file/home")).args(["up", "-d"]).run().failure();
     let _ = output.stderr_has("file/home");
@@ -142,7 +145,7 @@ fn a_disk_that_cannot_be_written_to_is_named() {
 #[test]
 fn a_second_up_in_the_foreground_does_not_take_the_first_ones_stack() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sh, -c, 'echo ready; exec sleep infinity']}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sh, -c, 'echo ready; exec sleep infinity']}}");
     let mut first = stack.up_in_foreground(&[]);
     first.expect_stdout("ready");
     let pid = stack.pid("web");
@@ -160,7 +163,7 @@ fn a_second_up_in_the_foreground_does_not_take_the_first_ones_stack() {
 fn a_bind_source_that_must_be_there_is_named() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        "services: {web: {command: [sleep, infinity], volumes: [{type: bind, source: ./absent, target: /x, bind: {create_host_path: false}}]}}",
+        "services: {web: {rootfs: host, command: [sleep, infinity], volumes: [{type: bind, source: ./absent, target: /x, bind: {create_host_path: false}}]}}",
     );
     let _ = stack.run(&["up", "-d"]).failure().stderr_has("absent");
     assert!(!stack.path("absent").exists());
@@ -170,7 +173,7 @@ fn a_bind_source_that_must_be_there_is_named() {
 #[test]
 fn a_closed_pipe_ends_the_output_quietly() {
     needs!(Need::Program("sh"));
-    let stack = Stack::new("services: {web: {command: [sh, -c, 'seq 1 100000; exec sleep infinity']}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sh, -c, 'seq 1 100000; exec sleep infinity']}}");
     let _ = stack.up();
     wait_for("the log", || stack.log("web").ends_with("100000\n").then_some(()));
     let script = format!("{} --home {} logs | head -n 1", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
@@ -186,7 +189,7 @@ const VERBS: [&[&str]; 5] = [&["ps"], &["logs"], &["exec", "web", "true"], &["up
 fn a_runtime_folder_that_others_can_write_to_is_refused_by_every_verb() {
     needs!(Need::Namespaces);
     for folder in ["run", "run/v1"] {
-        let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+        let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
         let folder = stack.home().join(folder);
         fs::create_dir_all(&folder).expect("our folder");
         for part in [stack.home().join("run"), folder.clone()] {
@@ -208,7 +211,7 @@ fn a_runtime_folder_that_others_can_write_to_is_refused_by_every_verb() {
 #[test]
 fn a_runtime_folder_of_somebody_else_is_refused_by_every_verb() {
     needs!(Need::OrdinaryUser);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     for verb in VERBS {
         // The runtime folder of this home is /run, which is root's.
         let output = stack.bare().args(["--home", "/"]).args(verb).run();
@@ -219,7 +222,7 @@ fn a_runtime_folder_of_somebody_else_is_refused_by_every_verb() {
 #[test]
 fn a_lock_that_is_a_link_is_not_followed() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.file("precious", "kept");
     let folder = stack.home().join("run/v1");
     fs::create_dir_all(&folder).expect("our folder");
@@ -240,7 +243,7 @@ fn a_lock_that_is_a_link_is_not_followed() {
 #[test]
 fn output_that_cannot_be_written_is_an_error() {
     needs!(Need::Program("sh"));
-    let stack = Stack::new("services: {web: {command: [sh, -c, 'echo hello; exec sleep infinity']}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sh, -c, 'echo hello; exec sleep infinity']}}");
     let _ = stack.up();
     wait_for("the log", || stack.log("web").contains("hello").then_some(()));
     for verb in ["ps", "ps --format json", "ps --services", "logs"] {

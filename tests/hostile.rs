@@ -20,6 +20,7 @@ fn load_in(folder: &Path) -> Result<Loaded, Diagnostics> {
         project_name: Some("hostile".to_owned()),
         directory: folder.to_owned(),
         environment: BTreeMap::from([("BIG".to_owned(), "x".repeat(100_000))]),
+        ..LoadOptions::default()
     })
 }
 
@@ -75,8 +76,8 @@ fn deep_nesting() {
         .collect();
     says(format!("a0: &a0 x\n{aliased}"), "nested deeper");
     let (open, close) = ("${A:-".repeat(10_000), "}".repeat(10_000));
-    says(format!("services: {{a: {{command: \"{open}{close}\"}}}}"), "variables are nested deeper");
-    says(format!("services: {{a: {{command: \"{open}\"}}}}"), "is not closed");
+    says(format!("services: {{a: {{rootfs: host, command: \"{open}{close}\"}}}}"), "variables are nested deeper");
+    says(format!("services: {{a: {{rootfs: host, command: \"{open}\"}}}}"), "is not closed");
 }
 
 #[test]
@@ -135,26 +136,45 @@ fn large_files() {
 #[test]
 fn many_of_everything() {
     let many = |line: &dyn Fn(usize) -> String, count: usize| (0..count).map(line).collect::<String>();
-    let chain = many(&|n| format!("  s{n}: {{command: x, depends_on: [s{}]}}\n", n + 1), 20_000);
+    let chain = many(&|n| format!("  s{n}: {{rootfs: host, command: x, depends_on: [s{}]}}\n", n + 1), 20_000);
     says(format!("services:\n{chain}"), "is not declared");
-    let ring = many(&|n| format!("  s{n}: {{command: x, depends_on: [s{}]}}\n", (n + 1) % 20_000), 20_000);
+    let ring =
+        many(&|n| format!("  s{n}: {{rootfs: host, command: x, depends_on: [s{}]}}\n", (n + 1) % 20_000), 20_000);
     says(format!("services:\n{ring}"), "services wait for each other: `s0 -> s1");
     says(
-        format!("services:\n  a:\n    command: x\n    ports:\n{}", "      - 1-65535:1-65535\n".repeat(1_000)),
+        format!(
+            "services:\n  a:\n    rootfs: host\n    command: x\n    ports:\n{}",
+            "      - 1-60000:1-60000\n      - 1-60000:2-60001\n"
+        ),
         "publishes port 1/tcp twice",
     );
-    says(format!("services: {{a: {{command: x, ports: [{}]}}}}", "1-65535,".repeat(10_000)), "ports are listed");
-    let volumes = many(&|n| format!("      - v{n}:/t\n"), 20_000);
-    says(format!("services:\n  a:\n    command: x\n    volumes:\n{volumes}"), "mounts two things");
-    says(format!("services: {{a: {{command: \"{}\"}}}}", "$BIG".repeat(100_000)), "variables make more than");
-    says(format!("services: {{a: {{command: [{}]}}}}", "\"$BIG\",".repeat(10_000)), "variables make more than");
-    says(format!("services: {{a: {{command: x, depends_on: [{}]}}}}", "a,".repeat(5_000)), "is listed twice");
+    says(
+        format!("services: {{a: {{rootfs: host, command: x, ports: [{}]}}}}", "1-65535,".repeat(10_000)),
+        "ports are listed",
+    );
+    let ports = many(&|n| format!("  s{n}: {{rootfs: host, command: x, ports: [1-65535]}}\n"), 1_000);
+    says(format!("services:\n{ports}"), "ports are listed");
+    let volumes = many(&|n| format!("      - v{n}:/t{n}\n"), 20_000);
+    says(format!("services:\n  a:\n    rootfs: host\n    command: x\n    volumes:\n{volumes}"), "and 19900 more");
+    says(
+        format!("services: {{a: {{rootfs: host, command: \"{}\"}}}}", "$BIG".repeat(100_000)),
+        "variables make more than",
+    );
+    says(
+        format!("services: {{a: {{rootfs: host, command: [{}]}}}}", "\"$BIG\",".repeat(10_000)),
+        "variables make more than",
+    );
+    says(
+        format!("services: {{a: {{rootfs: host, command: x, depends_on: [{}]}}}}", "a,".repeat(5_000)),
+        "is listed twice",
+    );
     let names = many(&|n| format!("d{n},"), 200_000);
-    says(format!("services: {{a: {{command: x, depends_on: [{names}]}}}}"), "and 199900 more");
-    let lost = many(&|n| format!("  s{n}: {{command: x, depends_on: [t{n}], networks: [n{n}], z: 1}}\n"), 20_000);
-    says(format!("services:\n{lost}"), "and 59900 more");
+    says(format!("services: {{a: {{rootfs: host, command: x, depends_on: [{names}]}}}}"), "and 199900 more");
+    let lost =
+        many(&|n| format!("  s{n}: {{rootfs: host, command: x, depends_on: [t{n}], networks: [n{n}]}}\n"), 20_000);
+    says(format!("services:\n{lost}"), "and 39900 more");
     let names = many(&|n| format!("d{n},"), 3_000);
-    says(format!("services: {{a: {{command: x, depends_on: [{names}]}}}}"), "more");
+    says(format!("services: {{a: {{rootfs: host, command: x, depends_on: [{names}]}}}}"), "more");
 }
 
 #[test]
@@ -163,7 +183,7 @@ fn numbers_beyond_all_bounds() {
     for value in [huge.as_str(), "-1", "0x7fffffffffffffffffff", "1e999", ".nan", "18446744073709551616", "4294967296"]
     {
         let text = format!(
-            "services:\n  a:\n    command: x\n    stop_signal: {value}\n    stop_grace_period: {value}\n    init: {value}\n    \
+            "services:\n  a:\n    rootfs: host\n    command: x\n    stop_signal: {value}\n    stop_grace_period: {value}\n    init: {value}\n    \
              ports: [{value}, \"{value}:{value}\", {{target: {value}, published: {value}}}]\n    \
              tmpfs: [\"/t:size={value}g,mode={value}\"]\n    volumes: [{{type: tmpfs, target: /x, tmpfs: {{size: \
              {value}, mode: {value}}}}}]\n",
@@ -175,7 +195,7 @@ fn numbers_beyond_all_bounds() {
 #[test]
 fn a_hostile_env_file() {
     let folder = TempDir::new().expect("a folder");
-    std::fs::write(folder.path().join("compose.yaml"), "services: {a: {command: x}}").expect("written");
+    std::fs::write(folder.path().join("compose.yaml"), "services: {a: {rootfs: host, command: x}}").expect("written");
     let doubling: String = (1..64).map(|n| format!("A{n}=$A{0}$A{0}\n", n - 1)).collect();
     let nested = "${A:-".repeat(50_000);
     for text in [format!("A0=0123456789\n{doubling}"), format!("A=\"{nested}\""), "+\n".repeat(50_000), "\0".to_owned()]

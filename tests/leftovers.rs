@@ -15,21 +15,25 @@ fn rich(port: u16) -> Stack {
         r#"
 services:
   db:
+    rootfs: host
     command: [sleep, infinity]
     volumes: ["data:/data", /anonymous]
     tmpfs: /scratch
   web:
+    rootfs: host
     command: [sleep, infinity]
     depends_on: [db]
     init: true
     networks: [front, default]
     ports: ["127.0.0.1:{port}:80"]
   side:
+    rootfs: host
     command: [sleep, infinity]
     network_mode: service:web
     ipc: service:web
     pid: service:web
   watcher:
+    rootfs: host
     command: [sh, -c, "sleep 1000 & sleep infinity"]
     network_mode: none
 networks: {{front: {{}}}}
@@ -42,7 +46,7 @@ volumes: {{data: {{}}}}
 fn three_services_come_up_and_leave_nothing() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        "services: {one: {command: [sleep, infinity]}, two: {command: [sleep, infinity]}, three: {command: [sleep, infinity]}}",
+        "services: {one: {rootfs: host, command: [sleep, infinity]}, two: {rootfs: host, command: [sleep, infinity]}, three: {rootfs: host, command: [sleep, infinity]}}",
     );
     stack.up();
     let containers = stack.ps();
@@ -85,11 +89,11 @@ fn an_up_that_fails_half_way_leaves_nothing_and_says_what_failed() {
     let stack = Stack::new(
         r#"
 services:
-  one: {command: [sleep, infinity]}
-  two: {command: [sleep, infinity], depends_on: [one]}
-  three: {command: [no-such-program, --flag], depends_on: [two]}
-  four: {command: [sleep, infinity], depends_on: [three]}
-  five: {command: [sleep, infinity]}
+  one: {rootfs: host, command: [sleep, infinity]}
+  two: {rootfs: host, command: [sleep, infinity], depends_on: [one]}
+  three: {rootfs: host, command: [no-such-program, --flag], depends_on: [two]}
+  four: {rootfs: host, command: [sleep, infinity], depends_on: [three]}
+  five: {rootfs: host, command: [sleep, infinity]}
 "#,
     );
     for arguments in [&["up", "-d"][..], &["up"]] {
@@ -185,7 +189,9 @@ fn a_terminated_supervisor_takes_its_stack_down() {
 #[test]
 fn a_stack_whose_services_have_all_ended_goes_down() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {one: {command: [sh, -c, 'exit 3']}, two: {command: ['true']}}");
+    let stack = Stack::new(
+        "services: {one: {rootfs: host, command: [sh, -c, 'exit 3']}, two: {rootfs: host, command: ['true']}}",
+    );
     stack.up();
     assert_eq!(stack.exit_code("one"), 3);
     assert_eq!(stack.exit_code("two"), 0);
@@ -197,7 +203,7 @@ fn a_stack_whose_services_have_all_ended_goes_down() {
 #[test]
 fn down_of_a_stack_that_is_not_up_is_fine() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {one: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {one: {rootfs: host, command: [sleep, infinity]}}");
     stack.down().stderr_has("is not up");
     stack.traces().assert_gone();
 }
@@ -206,7 +212,7 @@ fn down_of_a_stack_that_is_not_up_is_fine() {
 fn grandchildren_that_left_their_parents_end_with_the_stack() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        "services: {one: {command: [sh, -c, 'setsid sh -c \"setsid sleep 1000 & echo away\" & sleep infinity']}}",
+        "services: {one: {rootfs: host, command: [sh, -c, 'setsid sh -c \"setsid sleep 1000 & echo away\" & sleep infinity']}}",
     );
     stack.up();
     stack.log_with("one", "away");
@@ -235,7 +241,7 @@ fn a_killed_keeper_takes_its_stack_down() {
 fn an_up_killed_while_it_waits_for_a_down_leaves_nothing() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        r#"services: {web: {command: [sh, -c, "trap 'touch /ctl/stopping; while ! test -e /ctl/go; do sleep 0.02; done; exit 0' TERM; echo ready; while :; do sleep 0.02; done"], volumes: ["./ctl:/ctl"], stop_grace_period: 1h}}"#,
+        r#"services: {web: {rootfs: host, command: [sh, -c, "trap 'touch /ctl/stopping; while ! test -e /ctl/go; do sleep 0.02; done; exit 0' TERM; echo ready; while :; do sleep 0.02; done"], volumes: ["./ctl:/ctl"], stop_grace_period: 1h}}"#,
     );
     stack.file("ctl/x", "");
     stack.up();
@@ -269,7 +275,8 @@ fn an_up_killed_while_it_waits_for_a_down_leaves_nothing() {
 #[test]
 fn a_hundred_services_come_up_and_leave_nothing_with_few_descriptors() {
     needs!(Need::OrdinaryUser);
-    let services: String = (0..100).map(|i| format!("  s{i}: {{command: [sleep, infinity]}}\n")).collect();
+    let services: String =
+        (0..100).map(|i| format!("  s{i}: {{rootfs: host, command: [sleep, infinity]}}\n")).collect();
     let stack = Stack::new(&format!("services:\n{services}"));
     let script =
         format!("ulimit -Sn 1024 && exec {} --home {} up -d", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());

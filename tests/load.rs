@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path};
 use nscompose::load::{LoadOptions, load};
 use tempfile::TempDir;
 
-const MINIMAL: &str = "services: {web: {command: run}}\n";
+const MINIMAL: &str = "services: {web: {rootfs: host, command: run}}\n";
 
 struct Case {
     root: TempDir,
@@ -94,13 +94,13 @@ fn what_cannot_be_read_is_named() {
 #[test]
 fn mistakes_of_several_files_come_in_the_order_of_the_files() {
     let error = Case::new("x")
-        .file("x/a.yaml", "services: {web: {command: run, usr: a}}\n")
+        .file("x/a.yaml", "services: {web: {rootfs: host, command: run, usr: a}}\n")
         .file("x/b.yaml", "services: {web: {usr2: b}}\nservces: {}\n")
         .named("a.yaml")
         .named("b.yaml")
         .error();
     let places: Vec<&str> = error.lines().filter_map(|line| line.trim_start().strip_prefix("--> ")).collect();
-    assert_eq!(places, ["a.yaml:1:32", "b.yaml:1:18", "b.yaml:2:1"]);
+    assert_eq!(places, ["a.yaml:1:46", "b.yaml:1:18", "b.yaml:2:1"]);
 }
 
 #[test]

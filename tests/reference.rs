@@ -1,4 +1,5 @@
-//! The generated reference: docs/reference/cli.md says what `--help` says.
+//! The generated reference: docs/reference/cli.md says what `--help` says, docs/reference/keys.md what the types of the
+//! format say.
 //!
 //! `UPDATE_GOLDEN=1` writes it; read the difference before committing it.
 
@@ -25,7 +26,8 @@ fn help(words: &[&str]) -> String {
 /// The verbs that the help of the whole lists.
 fn verbs(help: &str) -> Vec<&str> {
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    listed.filter_map(|line| line.split_whitespace().next()).collect()
+    // What is further in goes on with the line before.
+    listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).filter(|verb| !verb.is_empty()).collect()
 }
 
 fn reference() -> String {
@@ -43,14 +45,25 @@ fn reference() -> String {
 
 #[test]
 fn the_command_line_reference_is_current() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/cli.md");
     let actual = reference();
     assert!(actual.matches("\n## nscompose ").count() >= 6, "verbs are missing:\n{actual}");
+    current("docs/reference/cli.md", &actual);
+}
+
+#[test]
+fn the_reference_of_keys_is_current() {
+    let actual = nscompose::compose::reference();
+    assert!(actual.matches("\n| `services.*.").count() >= 94, "keys are missing:\n{actual}");
+    current("docs/reference/keys.md", &actual);
+}
+
+fn current(path: &str, actual: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("the folder");
-        std::fs::write(&file, &actual).expect("written");
+        std::fs::write(&file, actual).expect("written");
         return;
     }
     let expected = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(actual == expected, "docs/reference/cli.md is not current; with UPDATE_GOLDEN=1 it becomes\n{actual}");
+    assert!(actual == expected, "{path} is not current; with UPDATE_GOLDEN=1 it becomes\n{actual}");
 }

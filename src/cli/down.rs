@@ -1,12 +1,13 @@
 //! `nscompose down`.
 
 use super::{
-    files::{file_list, load_project, project_name, same_stack, tell_apart},
+    files::{file_list, options, project_name, same_stack, tell_apart},
     settings::Settings,
     stack::{carry_out, open, open_if_up, wait_for_end},
 };
 use crate::{
     diagnostics::Failure,
+    load::{self, LoadOptions},
     model::ContainerState,
     supervisor::{Event, Request},
 };
@@ -33,8 +34,12 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         return Err(Failure::usage(format!("`{word}` is not a file, and `down` takes the whole stack down")));
     }
     let (name, volumes) = if args.volumes {
-        let project = load_project(&words, settings)?;
-        (project.name, project.volumes.into_keys().collect())
+        // Whether all of the file could be run is of no interest any more.
+        let all = LoadOptions { profiles: vec!["*".to_owned()], ..options(&words, settings)? };
+        let contents = load::contents(&all)?;
+        settings.printer.diagnostics(&contents.warnings);
+        let declared = contents.project.volumes.into_iter().flat_map(|volumes| volumes.0.into_keys());
+        (contents.name, declared.filter_map(|name| name.parse().ok()).collect())
     } else {
         (project_name(&words, settings)?, Vec::new())
     };

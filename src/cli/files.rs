@@ -32,9 +32,10 @@ pub(super) fn is_file(word: &str, directory: &Path) -> bool {
     ending || directory.join(word).is_file()
 }
 
-/// Loads the files that the command line names, or finds them. Warnings are printed.
-pub(super) fn load_project(words: &Words, settings: &Settings) -> Result<Project, Failure> {
-    let Loaded { project, warnings } = load(&options(words, settings)?)?;
+/// Loads the files that the command line names, or finds them, to run them. Warnings are printed.
+pub(super) fn load_project(words: &Words, settings: &Settings, allow_unsupported: bool) -> Result<Project, Failure> {
+    let options = LoadOptions { allow_unsupported, ..options(words, settings)? };
+    let Loaded { project, warnings } = load(&options)?;
     settings.printer.diagnostics(&warnings);
     Ok(project)
 }

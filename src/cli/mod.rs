@@ -11,6 +11,7 @@ mod files;
 mod logs;
 mod plan;
 mod ps;
+mod schema;
 mod settings;
 mod stack;
 mod terminal;
@@ -18,11 +19,11 @@ mod up;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::FalseyValueParser};
 
 use crate::{
     diagnostics::{Failure, suggest},
-    ui::Printer,
+    ui::{Messages, Printer},
 };
 use settings::Settings;
 
@@ -61,6 +62,15 @@ struct Global {
     /// Print nothing but data, warnings and errors
     #[arg(short, long, global = true)]
     quiet: bool,
+    /// How warnings and errors are printed: for people, or for programs as a JSON object a line
+    #[arg(long, value_name = "FORMAT", global = true)]
+    message_format: Option<MessageFormat>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum MessageFormat {
+    Human,
+    Json,
 }
 
 /// `-f` behind the verb, where people type it too; `logs -f` is taken.
@@ -69,6 +79,14 @@ struct MoreFiles {
     /// Compose file, as before the verb
     #[arg(id = "more_files", short = 'f', long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
+}
+
+/// What else is said about files that are to be run.
+#[derive(Debug, clap::Args)]
+struct Leniency {
+    /// Leave out what is not supported yet, with a warning for each, instead of refusing the file
+    #[arg(long, env = "NSCOMPOSE_ALLOW_UNSUPPORTED", value_parser = FalseyValueParser::new())]
+    allow_unsupported: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,6 +98,7 @@ enum Verb {
     Exec(exec::Args),
     Plan(plan::Args),
     Config(config::Args),
+    Schema(schema::Args),
     /// Anything else, to be told what it is.
     #[command(external_subcommand)]
     Other(Vec<String>),
@@ -118,7 +137,7 @@ fn other(words: &[String]) -> Failure {
         return Failure::usage(format!("`{verb}` is not supported yet")).hint(*instead);
     }
     let failure = Failure::usage(format!("there is no verb `{verb}`"));
-    match suggest(verb, ["up", "down", "ps", "logs", "exec", "plan", "config"]) {
+    match suggest(verb, ["up", "down", "ps", "logs", "exec", "plan", "config", "schema"]) {
         Some(name) => failure.hint(format!("did you mean `{name}`?")),
         None => failure.hint("`nscompose --help` lists them"),
     }
@@ -132,7 +151,15 @@ impl Verb {
             Self::Ps(args) => &args.more.files,
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
-            Self::Logs(_) | Self::Exec(_) | Self::Other(_) => &[],
+            Self::Logs(_) | Self::Exec(_) | Self::Schema(_) | Self::Other(_) => &[],
+        }
+    }
+
+    /// Who reads the messages of the verb, if nobody says.
+    fn messages(&self) -> Messages {
+        match self {
+            Self::Config(args) if args.for_programs() => Messages::Json,
+            _ => Messages::Human,
         }
     }
 }
@@ -141,7 +168,12 @@ impl Verb {
 pub fn main() -> ExitCode {
     // Before clap: a reader that goes away ends us with an error to handle and not with a signal, as Rust has it.
     let cli = Cli::parse();
-    let printer = Printer::new(cli.global.quiet);
+    let messages = match cli.global.message_format {
+        Some(MessageFormat::Human) => Messages::Human,
+        Some(MessageFormat::Json) => Messages::Json,
+        None => cli.verb.messages(),
+    };
+    let printer = Printer::new(cli.global.quiet, messages);
     match run(cli, printer) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -163,6 +195,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Exec(args) => exec::run(&args, &settings),
         Verb::Plan(args) => plan::run(&args, &settings),
         Verb::Config(args) => config::run(&args, &settings),
+        Verb::Schema(args) => schema::run(&args, &settings),
         Verb::Other(words) => Err(other(&words)),
     }
 }

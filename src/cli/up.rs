@@ -25,6 +25,8 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) more: super::MoreFiles,
+    #[command(flatten)]
+    leniency: super::Leniency,
     /// Compose file, or services to bring up
     #[arg(value_name = "FILE|SERVICE")]
     words: Vec<String>,
@@ -44,7 +46,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
-    let project = load_project(&words, settings)?;
+    let project = load_project(&words, settings, args.leniency.allow_unsupported)?;
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
     check_roots(&project, &intent.services)?;
     let layout = settings.layout.stack(&project.name);

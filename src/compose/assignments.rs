@@ -22,9 +22,17 @@ pub struct Labels(pub BTreeMap<String, String>);
 pub struct Environment(pub BTreeMap<String, Option<String>>);
 
 /// The mapping that a list is short for; left alone if an item cannot be read, so that reading says so.
-fn long(node: Node) -> Node {
+fn long(node: Node, cx: &Reader<'_>) -> Node {
     let Value::Sequence(items) = &node.value else { return node };
     if !items.iter().all(|item| item.scalar().is_some_and(|scalar| scalar.kind == ScalarKind::String)) {
+        return node;
+    }
+    let unnamed = |item: &Node| {
+        cx.undecided(item)
+            && item.scalar().is_some_and(|scalar| scalar.text.split('=').next().unwrap_or("").contains('$'))
+    };
+    if items.iter().any(unnamed) {
+        // Variables are filled in in items and not in keys.
         return node;
     }
     // The last of several with one name counts.
@@ -110,8 +118,8 @@ impl Format for Labels {
     fn omitted(&self) -> bool {
         self.0.is_empty()
     }
-    fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
-        long(node)
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        long(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merge(earlier, later, merger)
@@ -129,8 +137,8 @@ impl Format for Environment {
     fn omitted(&self) -> bool {
         self.0.is_empty()
     }
-    fn canonical(node: Node, _: &mut Reader<'_>) -> Node {
-        long(node)
+    fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        long(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merge(earlier, later, merger)
@@ -160,7 +168,7 @@ impl Format for Contexts {
                 }
             }
         }
-        long(node)
+        long(node, cx)
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merge(earlier, later, merger)

@@ -23,8 +23,8 @@ macro_rules! choice {
                     }
                 }
             }
-            fn schema(_: &mut $crate::compose::Schemas) -> serde_json::Value {
-                serde_json::json!({"enum": [$($word),*]})
+            fn schema(schemas: &mut $crate::compose::Schemas) -> serde_json::Value {
+                schemas.or_variable(serde_json::json!({"enum": [$($word),*]}))
             }
         }
     };

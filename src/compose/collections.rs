@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::{Field, Folder, Format, Merger, Reader, Schemas, Visited, merger};
+use super::{Folder, Format, Keys, Merger, Reader, Schemas, Visitor, merger};
 use crate::{
     diagnostics::Diagnostic,
     load::tree::{Node, Value},
@@ -74,9 +74,9 @@ fn each(node: &mut Node, change: &mut dyn FnMut(&mut Node)) {
     }
 }
 
-fn visit_items<T: Format>(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+fn visit_items<T: Format>(node: &Node, visitor: &mut Visitor<'_>) {
     if let Value::Sequence(nodes) = &node.value {
-        nodes.iter().for_each(|node| T::visit(node, visitor));
+        visitor.items(nodes, T::visit);
     }
 }
 
@@ -99,10 +99,10 @@ impl<T: Format> Format for List<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"type": "array", "items": T::schema(schemas)})
     }
-    fn keys() -> Vec<&'static Field> {
-        T::keys()
+    fn keys() -> Keys {
+        T::keys().below("[]")
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         visit_items::<T>(node, visitor);
     }
 }
@@ -134,10 +134,10 @@ impl<T: Format> Format for Set<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"type": "array", "items": T::schema(schemas)})
     }
-    fn keys() -> Vec<&'static Field> {
-        T::keys()
+    fn keys() -> Keys {
+        T::keys().below("[]")
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         visit_items::<T>(node, visitor);
     }
 }
@@ -175,10 +175,10 @@ impl<T: Format> Format for Distinct<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"type": "array", "items": T::schema(schemas), "uniqueItems": true})
     }
-    fn keys() -> Vec<&'static Field> {
-        T::keys()
+    fn keys() -> Keys {
+        T::keys().below("[]")
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         visit_items::<T>(node, visitor);
     }
 }
@@ -215,10 +215,10 @@ impl<T: Format> Format for OneOrMany<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"anyOf": [{"type": "string"}, T::schema(schemas)]})
     }
-    fn keys() -> Vec<&'static Field> {
+    fn keys() -> Keys {
         T::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         T::visit(node, visitor);
     }
 }
@@ -288,11 +288,11 @@ impl<T: Format> Format for Named<T> {
             "additionalProperties": false,
         })
     }
-    fn keys() -> Vec<&'static Field> {
-        T::keys()
+    fn keys() -> Keys {
+        T::keys().below(".*")
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
-        node.entries().unwrap_or_default().iter().for_each(|entry| T::visit(&entry.value, visitor));
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
+        node.entries().unwrap_or_default().iter().for_each(|entry| visitor.name(entry, T::visit));
     }
 }
 
@@ -325,11 +325,11 @@ impl<T: Format> Format for Map<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"type": "object", "additionalProperties": T::schema(schemas)})
     }
-    fn keys() -> Vec<&'static Field> {
-        T::keys()
+    fn keys() -> Keys {
+        T::keys().below(".*")
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
-        node.entries().unwrap_or_default().iter().for_each(|entry| T::visit(&entry.value, visitor));
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
+        node.entries().unwrap_or_default().iter().for_each(|entry| visitor.name(entry, T::visit));
     }
 }
 
@@ -349,10 +349,10 @@ impl<T: Format> Format for Nullable<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         json!({"anyOf": [{"type": "null"}, T::schema(schemas)]})
     }
-    fn keys() -> Vec<&'static Field> {
+    fn keys() -> Keys {
         T::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         T::visit(node, visitor);
     }
 }
@@ -373,10 +373,10 @@ impl<T: Format> Format for Kept<T> {
     fn schema(schemas: &mut Schemas) -> Json {
         T::schema(schemas)
     }
-    fn keys() -> Vec<&'static Field> {
+    fn keys() -> Keys {
         T::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         T::visit(node, visitor);
     }
 }

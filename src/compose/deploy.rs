@@ -18,19 +18,19 @@ mapping! {
         /// How many containers there are.
         refused replicas: Kept<Int>,
         /// Labels of the service, not of its containers.
-        refused labels: Labels,
+        metadata labels: Labels,
         /// How containers are replaced by new ones.
-        refused update_config: UpdateConfig,
+        no_effect("it is for clusters") update_config: UpdateConfig,
         /// How an update is taken back.
-        refused rollback_config: UpdateConfig,
+        no_effect("it is for clusters") rollback_config: UpdateConfig,
         /// What containers may use.
         refused resources: Resources,
         /// What happens when a container ends.
         refused restart_policy: RestartPolicy,
         /// Machines of a cluster that containers may run on.
-        refused placement: Placement,
+        no_effect("there is only this machine") placement: Placement,
         /// How clients reach the containers of a cluster.
-        refused endpoint_mode: Text,
+        no_effect("it is for clusters") endpoint_mode: Text,
     }
     rules {
         const NULLABLE: bool = true;

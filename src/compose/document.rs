@@ -37,7 +37,7 @@ impl Document {
         value.serialize(Builder)
     }
 
-    /// The text of a JSON file that says the same when it is read as a Compose file: each `$` stands doubled.
+    /// The text of a JSON file.
     #[must_use]
     pub fn json(&self) -> String {
         let mut json = Json(String::new());
@@ -111,13 +111,11 @@ impl Json {
     fn text(&mut self, text: &str) {
         self.0.push('"');
         let mut rest = text;
-        while let Some(at) = rest.bytes().position(|byte| matches!(byte, 0..=0x1f | b'"' | b'\\' | b'$')) {
+        while let Some(at) = rest.bytes().position(|byte| matches!(byte, 0..=0x1f | b'"' | b'\\')) {
             self.0.push_str(&rest[..at]);
             match rest.as_bytes()[at] {
                 b'"' => self.0.push_str("\\\""),
                 b'\\' => self.0.push_str("\\\\"),
-                // Whoever reads it fills in variables.
-                b'$' => self.0.push_str("$$"),
                 b'\n' => self.0.push_str("\\n"),
                 b'\r' => self.0.push_str("\\r"),
                 b'\t' => self.0.push_str("\\t"),
@@ -382,5 +380,39 @@ impl SerializeStruct for Map {
     }
     fn end(self) -> Result<Document, Error> {
         SerializeMap::end(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn json_is_what_serde_json_writes() {
+        let odd: String = (0..0x100).filter_map(char::from_u32).collect();
+        let value = serde_json::json!({
+            "": [], "a": {}, "b": [1, -1.5, true, null, "x\"y"], "c": {"d": {"e": [[[[{"f": odd}]]]]}}, "$": "$A\u{2028}",
+        });
+        let document = Document::of(&value).expect("a document");
+        assert_eq!(document.json().trim_end(), serde_json::to_string_pretty(&value).expect("JSON"));
+        assert_eq!(serde_json::to_value(&document).expect("a value"), value);
+    }
+
+    #[test]
+    fn keys_keep_their_order_until_they_are_sorted() {
+        #[derive(Serialize)]
+        struct Both {
+            z: Option<i128>,
+            #[serde(flatten)]
+            more: BTreeMap<String, f64>,
+        }
+        let both = Both { z: Some(1), more: [("b".to_owned(), 1.5), ("a".to_owned(), f64::NAN)].into() };
+        let mut document = Document::of(&both).expect("a document");
+        assert_eq!(document.json(), "{\n  \"z\": 1,\n  \"a\": null,\n  \"b\": 1.5\n}\n");
+        document.sort();
+        assert_eq!(document.json(), "{\n  \"a\": null,\n  \"b\": 1.5,\n  \"z\": 1\n}\n");
+        assert!(Document::of(&Both { z: Some(i128::MAX), more: BTreeMap::new() }).is_err());
     }
 }

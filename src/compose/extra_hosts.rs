@@ -38,6 +38,9 @@ impl Format for ExtraHosts {
         self.0.is_empty()
     }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        if cx.undecided(&node) && node.entries().is_none() {
+            return node;
+        }
         let mut entries: Vec<Entry> = Vec::new();
         let mut add = |name: &str, place: &Node, address: Node| match entries.iter_mut().find(|e| &*e.key == name) {
             Some(Entry { value: Node { value: Value::Sequence(all), .. }, .. }) => all.push(address),

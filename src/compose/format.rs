@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Merger, Reader, Schemas};
+use super::{Merger, Reader, Schemas, Visitor};
 use crate::load::tree::Node;
 
 /// A type that a value of a Compose file may have.
@@ -17,8 +17,8 @@ pub(crate) trait Format: Sized {
     }
 
     /// `later` over `earlier`, both canonical and neither null.
-    fn merge(_: Node, later: Node, _: &mut Merger<'_>) -> Node {
-        later
+    fn merge(earlier: Node, later: Node, _: &mut Merger<'_>) -> Node {
+        later.instead_of(&earlier)
     }
 
     /// Settles what depends on the file alone, once it is merged: relative paths of the host become absolute, and what is
@@ -42,12 +42,12 @@ pub(crate) trait Format: Sized {
     fn schema(schemas: &mut Schemas) -> Json;
 
     /// The keys of a mapping, of the items of a list, or of the values of a map.
-    fn keys() -> Vec<&'static Field> {
-        Vec::new()
+    fn keys() -> Keys {
+        Keys::default()
     }
 
-    /// Visits each value that stands under a key with its support, in order.
-    fn visit(_: &Node, _: &mut dyn FnMut(&super::Visited<'_>)) {}
+    /// Visits each key of a canonical value, in order.
+    fn visit(_: &Node, _: &mut Visitor<'_>) {}
 }
 
 /// What relative paths start from.
@@ -56,6 +56,10 @@ pub(crate) struct Folder<'a> {
     pub(crate) directory: &'a std::path::Path,
     /// The home folder, for `~`.
     pub(crate) home: Option<&'a str>,
+    /// Relative paths become absolute.
+    pub(crate) paths: bool,
+    /// Variables stand as they are written.
+    pub(crate) as_written: bool,
 }
 
 /// A key of a mapping.
@@ -68,8 +72,31 @@ pub(crate) struct Field {
     pub(crate) merge: fn(Node, Node, &mut Merger<'_>) -> Node,
     pub(crate) settle: fn(&mut Node, &Folder<'_>),
     pub(crate) schema: fn(&mut Schemas) -> Json,
-    pub(crate) keys: fn() -> Vec<&'static Field>,
-    pub(crate) visit: fn(&Node, &mut dyn FnMut(&super::Visited<'_>)),
+    pub(crate) keys: fn() -> Keys,
+    pub(crate) visit: fn(&Node, &mut Visitor<'_>),
+}
+
+/// Keys that may stand in a value.
+#[derive(Default)]
+pub(crate) struct Keys {
+    /// The way to them from the value: `.*` by a name, `[]` by an item of a list.
+    pub(crate) below: String,
+    pub(crate) groups: Vec<Group>,
+}
+
+/// Keys that belong together.
+pub(crate) struct Group {
+    /// What they are about.
+    pub(crate) doc: &'static [&'static str],
+    pub(crate) fields: Vec<&'static Field>,
+}
+
+impl Keys {
+    /// The same keys, one step further away.
+    pub(crate) fn below(mut self, step: &str) -> Self {
+        self.below.insert_str(0, step);
+        self
+    }
 }
 
 /// What `up` makes of a key.
@@ -79,8 +106,10 @@ pub(crate) enum Support {
     Works,
     /// It has done its work once the file is loaded.
     Loaded,
-    /// It means nothing on Linux or on a single machine: leaving it out loses nothing. A warning says so.
-    NoEffect,
+    /// It tells people and tools something, and nothing that runs is any different for it.
+    Metadata,
+    /// Leaving it out loses nothing that is worth an error; a warning says so, and why.
+    NoEffect(&'static str),
     /// Refused; a hint may say what to do instead.
     Refused(&'static str),
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use super::{Field, Folder, Merger, Reader, Schemas, Support, Visited};
+use super::{Field, Folder, Group, Merger, Reader, Schemas, Visitor};
 use crate::{
     diagnostics::Diagnostic,
     load::tree::{Entry, Node, Value},
@@ -39,6 +39,8 @@ pub(crate) trait Mapping: Default {
     fn field(name: &str) -> Option<&'static Field>;
     /// All keys, in order.
     fn fields() -> Vec<&'static Field>;
+    /// All keys, in order, with what they are about.
+    fn groups() -> Vec<Group>;
     /// Reads the value of a key; false if there is no such key.
     fn set(&mut self, name: &str, node: &Node, cx: &mut Reader<'_>) -> bool;
     /// Takes a key that begins with `x-`.
@@ -67,7 +69,8 @@ pub(crate) trait Mapping: Default {
 }
 
 pub(crate) fn canonical<T: Mapping>(node: Node, cx: &mut Reader<'_>) -> Node {
-    let mut node = T::long(node, cx);
+    // A short form may be cut at the wrong place where a variable stands.
+    let mut node = if node.scalar().is_some() && cx.undecided(&node) { node } else { T::long(node, cx) };
     if let Value::Mapping(entries) = &mut node.value {
         for entry in entries {
             if let Some(field) = T::field(&entry.key) {
@@ -135,12 +138,10 @@ fn unknown<T: Mapping>(entry: &Entry, cx: &mut Reader<'_>) {
     cx.report(Diagnostic::error(format!("{what} has no key `{}`", entry.key)).did_you_mean(meant), &place);
 }
 
-pub(crate) fn visit<T: Mapping>(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+pub(crate) fn visit<T: Mapping>(node: &Node, visitor: &mut Visitor<'_>) {
     for entry in node.entries().unwrap_or_default() {
-        let Some(field) = T::field(&entry.key) else { continue };
-        visitor(&Visited { field, entry });
-        if !matches!(field.support, Support::Refused(_)) {
-            (field.visit)(&entry.value, visitor);
+        if let Some(field) = T::field(&entry.key) {
+            visitor.key(field, entry);
         }
     }
 }
@@ -258,6 +259,16 @@ macro_rules! mapping {
                 fields
             }
 
+            fn groups() -> Vec<$crate::compose::Group> {
+                let names: &[&str] = &[$($crate::compose::mapping::key!($field $($key)?)),*];
+                let fields: Vec<_> = names.iter().filter_map(|name| Self::field(name)).collect();
+                #[allow(unused_mut, reason = "only a mapping with groups adds to it")]
+                let mut groups = vec![$crate::compose::Group { doc: Self::DOC, fields }];
+                $( groups.extend(<$group_type as $crate::compose::Mapping>::groups()); )*
+                groups.retain(|group| !group.fields.is_empty());
+                groups
+            }
+
             fn set(
                 &mut self,
                 name: &str,
@@ -319,13 +330,13 @@ macro_rules! mapping {
             fn schema(schemas: &mut $crate::compose::Schemas) -> serde_json::Value {
                 $crate::compose::mapping::schema::<Self>(schemas)
             }
-            fn keys() -> Vec<&'static $crate::compose::Field> {
-                <Self as $crate::compose::Mapping>::fields()
+            fn keys() -> $crate::compose::Keys {
+                $crate::compose::Keys {
+                    below: String::new(),
+                    groups: <Self as $crate::compose::Mapping>::groups(),
+                }
             }
-            fn visit(
-                node: &$crate::load::tree::Node,
-                visitor: &mut dyn FnMut(&$crate::compose::Visited<'_>),
-            ) {
+            fn visit(node: &$crate::load::tree::Node, visitor: &mut $crate::compose::Visitor<'_>) {
                 $crate::compose::mapping::visit::<Self>(node, visitor);
             }
         }
@@ -349,8 +360,11 @@ macro_rules! support {
     (loaded) => {
         $crate::compose::Support::Loaded
     };
-    (no_effect) => {
-        $crate::compose::Support::NoEffect
+    (metadata) => {
+        $crate::compose::Support::Metadata
+    };
+    (no_effect $why:literal) => {
+        $crate::compose::Support::NoEffect($why)
     };
     (refused) => {
         $crate::compose::Support::Refused("")

@@ -39,7 +39,7 @@ impl<'a> Merger<'a> {
             let before = std::mem::replace(&mut mine[slot].value, Node::new(entry.key_span.clone(), Value::Broken));
             entry.value = match rule(&entry.key) {
                 Some(rule) => self.values(before, entry.value, rule),
-                None => entry.value,
+                None => entry.value.instead_of(&before),
             };
             mine[slot] = entry;
         }
@@ -48,7 +48,10 @@ impl<'a> Merger<'a> {
 
     /// Two values of one key, each of which may be nothing.
     pub(crate) fn values(&mut self, earlier: Node, later: Node, rule: Rule) -> Node {
-        if later.directive == Some(Directive::Override) || earlier.is_null() {
+        if later.directive == Some(Directive::Override) {
+            return later.instead_of(&earlier);
+        }
+        if earlier.is_null() {
             return later;
         }
         if later.is_null() {

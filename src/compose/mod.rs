@@ -26,12 +26,14 @@ mod merger;
 mod port;
 mod project;
 mod reader;
+mod reference;
 mod resources;
 mod scalar;
 mod schemas;
 mod service;
 mod tree_text;
 mod untyped;
+mod values;
 mod visit;
 mod volume_mount;
 
@@ -45,7 +47,9 @@ pub use extra_hosts::ExtraHosts;
 pub use healthcheck::{Healthcheck, Probe};
 pub use port::{Port, Ports};
 pub use project::{Include, Project, schema};
+pub use reference::reference;
 pub use resources::{Config, External, ExternalName, Ipam, IpamConfig, Model, Network, Secret, Volume};
+pub(crate) use scalar::not_a_size;
 pub use scalar::{
     ByteSize, Decimal, Flag, HostPath, Int, Pattern, PatternText, Span, StrictFlag, Text, TextOrNumber, Truncated,
     Words,
@@ -54,10 +58,13 @@ pub use service::*;
 pub use untyped::{Extensions, Untyped};
 pub use volume_mount::*;
 
-pub(crate) use format::{Field, Folder, Format, Support, omitted};
+pub(crate) use format::{Field, Folder, Format, Group, Keys, Support, omitted};
 pub(crate) use mapping::Mapping;
 pub(crate) use merger::Merger;
-pub(crate) use reader::{Reader, located};
+pub(crate) use reader::{Reader, has_variable, located, located_key};
 pub(crate) use schemas::Schemas;
 pub(crate) use tree_text::fingerprint;
-pub(crate) use visit::Visited;
+pub(crate) use values::{
+    PLATFORM as REFUSED_PLATFORMS, RefusedValue, TMPFS_OPTIONS as REFUSED_TMPFS_OPTIONS, harmless, refused,
+};
+pub(crate) use visit::{Path, Visited, Visitor};

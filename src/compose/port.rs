@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Value as Json, json};
 
 use super::{
-    Field, Folder, Format, Int, Kept, Merger, Reader, Schemas, Set, Text, TextOrNumber, Visited,
+    Folder, Format, Int, Kept, Keys, Merger, Reader, Schemas, Set, Text, TextOrNumber, Visitor,
     mapping::{made_of, mapping},
 };
 use crate::{
@@ -13,14 +13,14 @@ use crate::{
     load::tree::{Node, Scalar, ScalarKind, Value},
 };
 
-/// Ports of one list, ranges expanded.
+/// Ports of a whole file, ranges expanded.
 const MOST_PORTS: usize = 1 << 17;
 
 mapping! {
     /// A port of a service that others can reach from outside.
     pub struct Port {
         /// A name for people.
-        no_effect name: Text,
+        metadata name: Text,
         /// `host` or `ingress`, which are the same on one machine.
         works mode: Text,
         /// Address of the host to listen at; all of them unless it is given.
@@ -32,11 +32,11 @@ mapping! {
         /// `tcp` or `udp`.
         works protocol: Text,
         /// What is spoken there, for people.
-        no_effect app_protocol: Text,
+        metadata app_protocol: Text,
     }
     rules {
         fn short_schemas() -> Vec<Json> {
-            vec![json!({"type": ["number", "string"]})]
+            vec![json!({"type": ["integer", "string"]})]
         }
         const EXPECTED: &'static str = "a number, a string or a mapping";
         fn identity(node: &Node) -> Option<String> {
@@ -71,16 +71,25 @@ impl Format for Ports {
         self.0.omitted()
     }
     fn canonical(mut node: Node, cx: &mut Reader<'_>) -> Node {
+        if cx.ports > MOST_PORTS {
+            // Said once; expanding further ranges would only cost time.
+            return node.with_value(Value::Broken);
+        }
         if let Value::Sequence(items) = &mut node.value {
             let mut ports = Vec::with_capacity(items.len());
             for item in std::mem::take(items) {
                 match item.scalar() {
+                    Some(_) if cx.undecided(&item) => ports.push(item),
                     Some(scalar) if scalar.kind != ScalarKind::Bool => match short(scalar, &item) {
-                        Ok(more) if ports.len() + more.len() > MOST_PORTS => {
+                        Ok(more) if cx.ports + more.len() > MOST_PORTS => {
                             cx.report(Diagnostic::error(format!("more than {MOST_PORTS} ports are listed")), &item);
+                            cx.ports += more.len();
                             break;
                         }
-                        Ok(more) => ports.extend(more),
+                        Ok(more) => {
+                            cx.ports += more.len();
+                            ports.extend(more);
+                        }
                         Err(problem) => {
                             cx.report(
                                 Diagnostic::error(format!("`{}` is not a port mapping: {problem}", scalar.text)),
@@ -107,10 +116,10 @@ impl Format for Ports {
     fn schema(schemas: &mut Schemas) -> Json {
         Set::<Port>::schema(schemas)
     }
-    fn keys() -> Vec<&'static Field> {
+    fn keys() -> Keys {
         Set::<Port>::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         Set::<Port>::visit(node, visitor);
     }
 }
@@ -126,14 +135,14 @@ fn number(item: &Node, number: u16) -> Node {
 
 /// What a mapping leaves out.
 fn with_defaults(mut item: Node) -> Node {
-    let place = text(&item, "");
+    let place = Node { directive: None, ..item.with_value(Value::Sequence(Vec::new())) };
     if let Value::Mapping(entries) = &mut item.value {
         for (key, value) in [("mode", "ingress"), ("protocol", "tcp")] {
             if !entries.iter().any(|entry| &*entry.key == key) {
                 entries.push(crate::load::tree::Entry {
                     key: key.into(),
                     key_span: place.span.clone(),
-                    value: text(&place, value),
+                    value: place.text(value),
                 });
             }
         }
@@ -186,13 +195,14 @@ fn short(scalar: &Scalar, item: &Node) -> Result<Vec<Node>, String> {
         .into_iter()
         .zip(published)
         .map(|(target, published)| {
-            let mut entries = vec![("mode", text(item, "ingress"))];
+            let mut entries = vec![("mode", item.text("ingress"))];
             entries.extend(ip.map(|ip| ("host_ip", text(item, ip))));
             entries.push(("target", number(item, target)));
             if !published.is_empty() {
                 entries.push(("published", text(item, &published)));
             }
-            entries.push(("protocol", text(item, &protocol)));
+            let named = written.contains('/');
+            entries.push(("protocol", if named { text(item, &protocol) } else { item.text(&protocol) }));
             made_of(item, entries)
         })
         .collect())

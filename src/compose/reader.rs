@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    diagnostics::{Diagnostic, Diagnostics, suggest},
-    load::tree::{Node, Origin, Scalar, ScalarKind, Step, Value},
+    diagnostics::{Diagnostic, Diagnostics, Span, suggest},
+    load::tree::{Entry, Node, Origin, Scalar, ScalarKind, Step, Value},
 };
 
 /// Where the reading is, and where its mistakes go.
@@ -12,14 +12,35 @@ pub(crate) struct Reader<'a> {
     diagnostics: &'a mut Diagnostics,
     /// Keys from the root to the value that is being read.
     path: Vec<Arc<str>>,
+    /// Variables stand as they are written, and any value may turn out to be what it should be.
+    as_written: bool,
     /// Keys that begin with `x-` are left out, but at the top level.
     without_extensions: bool,
     has_extensions: bool,
+    /// Ports that short forms have been short for.
+    pub(super) ports: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(diagnostics: &'a mut Diagnostics) -> Self {
-        Self { diagnostics, path: Vec::new(), without_extensions: false, has_extensions: false }
+        Self {
+            diagnostics,
+            path: Vec::new(),
+            as_written: false,
+            without_extensions: false,
+            has_extensions: false,
+            ports: 0,
+        }
+    }
+
+    /// Reads what has variables in it: nothing is said about a value that has one.
+    pub(crate) fn as_written(self, as_written: bool) -> Self {
+        Self { as_written, ..self }
+    }
+
+    /// Whether the value is up to a variable, so that nobody can say yet what it means.
+    pub(crate) fn undecided(&self, node: &Node) -> bool {
+        self.as_written && has_variable(node)
     }
 
     /// Leaves out keys that begin with `x-`, but at the top level.
@@ -53,7 +74,7 @@ impl<'a> Reader<'a> {
 
     /// Reports a mistake in a value: with its place, and where it came from if that is elsewhere.
     pub(crate) fn report(&mut self, diagnostic: Diagnostic, node: &Node) {
-        if !matches!(node.value, Value::Broken) {
+        if !matches!(node.value, Value::Broken) && !self.undecided(node) {
             self.push(located(diagnostic, node));
         }
     }
@@ -123,9 +144,28 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Whether a variable stands in it as it is written.
+pub(crate) fn has_variable(node: &Node) -> bool {
+    match &node.value {
+        Value::Scalar(scalar) => scalar.text.contains('$'),
+        Value::Sequence(nodes) => nodes.iter().any(has_variable),
+        Value::Mapping(entries) => entries.iter().any(|entry| has_variable(&entry.value)),
+        Value::Broken => false,
+    }
+}
+
 /// The diagnostic at the place of the value, with the steps of its way that a reader of the file would not see.
 pub(crate) fn located(diagnostic: Diagnostic, node: &Node) -> Diagnostic {
-    let mut diagnostic = diagnostic.at(&node.span);
+    at(diagnostic, &node.span, node)
+}
+
+/// The diagnostic at the place of the key, with the steps of its value's way.
+pub(crate) fn located_key(diagnostic: Diagnostic, entry: &Entry) -> Diagnostic {
+    at(diagnostic, &entry.key_span, &entry.value)
+}
+
+fn at(diagnostic: Diagnostic, span: &Span, node: &Node) -> Diagnostic {
+    let mut diagnostic = diagnostic.at(span);
     let mut via = node.via.as_deref();
     while let Some(step) = via {
         diagnostic = match &step.step {
@@ -133,7 +173,7 @@ pub(crate) fn located(diagnostic: Diagnostic, node: &Node) -> Diagnostic {
             Step::Variable(name, Origin::Environment) => {
                 diagnostic.hint(format!("the variable `{name}` comes from the environment"))
             }
-            Step::Variable(_, Origin::Built) => diagnostic,
+            Step::Variable(_, Origin::Built) | Step::Replaced(_) | Step::Implied => diagnostic,
             Step::Alias(at) => diagnostic.label(at, "used here"),
             Step::MergeKey(at) => diagnostic.label(at, "merged here"),
             Step::Extends(at) => diagnostic.label(at, "extended here"),

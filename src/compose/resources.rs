@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    Field, Flag, Folder, Format, HostPath, Int, Kept, Labels, List, Map, Reader, Schemas, Text, TextOrNumber, Visited,
+    Flag, Folder, Format, HostPath, Int, Kept, Keys, Labels, List, Map, Reader, Schemas, Text, TextOrNumber, Visitor,
     mapping::mapping,
 };
 use crate::{
@@ -30,9 +30,9 @@ mapping! {
         /// Nothing on it reaches the outside.
         refused internal: Flag,
         /// Containers of others may join.
-        refused attachable: Flag,
+        no_effect("it is for clusters") attachable: Flag,
         /// Labels for people and tools.
-        refused labels: Labels,
+        metadata labels: Labels,
         /// There are IPv4 addresses.
         refused enable_ipv4: Kept<Flag>,
         /// There are IPv6 addresses.
@@ -84,7 +84,7 @@ mapping! {
         /// It is there already, and not the project's.
         refused external: External,
         /// Labels for people and tools.
-        refused labels: Labels,
+        metadata labels: Labels,
     }
     rules {
         const NULLABLE: bool = true;
@@ -134,7 +134,7 @@ mapping! {
         /// It is there already, and not the project's.
         refused external: External,
         /// Labels for people and tools.
-        refused labels: Labels,
+        metadata labels: Labels,
         /// Who fills in its blanks.
         refused template_driver: Text,
     }
@@ -160,7 +160,7 @@ mapping! {
         /// It is there already, and not the project's.
         refused external: External,
         /// Labels for people and tools.
-        refused labels: Labels,
+        metadata labels: Labels,
         /// Who keeps it.
         refused driver: Text,
         /// More for the driver.
@@ -219,12 +219,13 @@ impl Format for External {
         }
     }
     fn schema(schemas: &mut Schemas) -> Json {
-        json!({"anyOf": [{"type": ["boolean", "string"]}, ExternalName::schema(schemas)]})
+        // The old mapping is read for its name, whatever else it says.
+        json!({"anyOf": [Flag::schema(schemas), {"type": "object", "properties": {"name": {"type": "string"}}}]})
     }
-    fn keys() -> Vec<&'static Field> {
+    fn keys() -> Keys {
         ExternalName::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         ExternalName::visit(node, visitor);
     }
 }
@@ -268,7 +269,9 @@ fn external(node: &Node, cx: &mut Reader<'_>) {
         return;
     }
     for entry in node.entries().unwrap_or_default() {
-        if !matches!(&*entry.key, "name" | "external") && !entry.key.starts_with("x-") {
+        // An empty one is what nothing said comes to.
+        let empty = entry.value.entries().is_some_and(<[_]>::is_empty);
+        if !matches!(&*entry.key, "name" | "external") && !entry.key.starts_with("x-") && !empty {
             let what = cx.what();
             let place = Node::new(entry.key_span.clone(), Value::Sequence(Vec::new()));
             cx.report(

@@ -20,10 +20,29 @@ impl Schemas {
         json!({ "$ref": format!("#/definitions/{name}") })
     }
 
+    /// What the schema allows, or a text with a variable, which may turn out to be that.
+    pub(crate) fn or_variable(&mut self, schema: Json) -> Json {
+        let variable = self.define("Variable", |_| {
+            json!({"description": "A text with a variable, such as `${NAME}`.", "type": "string", "pattern": "\\$"})
+        });
+        json!({"anyOf": [schema, variable]})
+    }
+
+    /// A text of that shape, or one with a variable.
+    pub(crate) fn pattern(&mut self, pattern: &str) -> Json {
+        self.or_variable(json!({"type": "string", "pattern": pattern}))
+    }
+
+    /// What the schema allows, or a text that says it in that shape, or one with a variable.
+    pub(crate) fn or_text(&mut self, schema: Json, pattern: &str) -> Json {
+        self.or_variable(json!({"anyOf": [schema, {"type": "string", "pattern": pattern}]}))
+    }
+
     /// The whole document.
     pub(crate) fn document(self, root: Json) -> Json {
         json!({
             "$schema": "http://json-schema.org/draft-07/schema#",
+            "$id": "urn:nscompose:compose-file",
             "title": "Compose file, as nscompose reads it",
             "allOf": [root],
             "definitions": self.0,

@@ -69,7 +69,7 @@ mapping! {
         /// Nothing can be written there.
         works read_only: Flag,
         /// How soon changes are seen on both sides, which on Linux is at once.
-        no_effect consistency: Text,
+        no_effect("a mount on Linux is always consistent") consistency: Text,
         /// More of a bind mount.
         works bind: BindOptions,
         /// More of a volume.
@@ -136,7 +136,7 @@ mapping! {
         /// Whether mounts below the source come with it.
         refused recursive: Recursive,
         /// The SELinux label that the files are given.
-        no_effect selinux: Selinux,
+        no_effect("files are not given other SELinux labels") selinux: Selinux,
     }
 }
 
@@ -144,7 +144,7 @@ mapping! {
     /// More of a volume.
     pub struct VolumeOptions {
         /// Labels for a volume that is made for this mount.
-        refused labels: Labels,
+        metadata labels: Labels,
         /// What the image has at that path is not copied into a new volume.
         refused nocopy: Flag,
         /// A path inside of the volume.

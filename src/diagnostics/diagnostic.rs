@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Span, render};
+use super::{Span, json, render};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,8 @@ pub struct Diagnostics {
     list: Vec<Diagnostic>,
     /// How many were not kept.
     dropped: usize,
+    /// A way to mend them all.
+    hint: Option<&'static str>,
 }
 
 /// Rendering more than this helps nobody, and a hostile file has millions.
@@ -116,6 +118,16 @@ impl Diagnostics {
         }
     }
 
+    /// Adds a way to mend them all, which is said once, after the last.
+    pub fn close(&mut self, hint: &'static str) {
+        self.hint = Some(hint);
+    }
+
+    /// Whether there are so many that those to come are only counted: where they are need not be looked up.
+    pub fn is_full(&self) -> bool {
+        self.list.len() >= MOST_KEPT
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -137,10 +149,24 @@ impl Diagnostics {
     }
 
     /// Puts them in file order: those without a place first, else by file, place and the order in which they were found.
+    /// What was found twice, as in a file that is read alone and again with others, is said once.
     pub fn sort(&mut self) {
         self.list.sort_by_key(|diagnostic| {
             diagnostic.span.as_ref().map(|span| (span.file().order(), span.bytes().start, span.bytes().end))
         });
+        let mut kept: Vec<Diagnostic> = Vec::with_capacity(self.list.len());
+        for diagnostic in self.list.drain(..) {
+            let same_place = kept.iter().rev().take_while(|other| other.span == diagnostic.span);
+            if !same_place.into_iter().any(|other| *other == diagnostic) {
+                kept.push(diagnostic);
+            }
+        }
+        self.list = kept;
+    }
+
+    /// The text of all of them for programs: a JSON object a line.
+    pub fn render_json(&self) -> String {
+        json::diagnostics(self)
     }
 
     /// The text of all of them for people, an empty line between two.
@@ -155,13 +181,17 @@ impl Diagnostics {
         if self.len() > MOST_RENDERED {
             text.push_str(&format!("\n… and {} more\n", self.len() - MOST_RENDERED));
         }
+        if let Some(hint) = self.hint {
+            text.push('\n');
+            text.push_str(&render::labelled("hint", hint, render::HINT, color));
+        }
         text
     }
 }
 
 impl From<Diagnostic> for Diagnostics {
     fn from(diagnostic: Diagnostic) -> Self {
-        Self { list: vec![diagnostic], dropped: 0 }
+        Self { list: vec![diagnostic], ..Self::default() }
     }
 }
 

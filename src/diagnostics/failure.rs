@@ -5,7 +5,7 @@ use std::{error::Error, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Diagnostics,
+    Diagnostics, json,
     render::{ERROR, HINT, labelled},
     sanitize,
 };
@@ -162,6 +162,21 @@ impl Failure {
     /// The mistakes of the file, if that is what it is about.
     pub fn diagnostics(&self) -> &Diagnostics {
         &self.0.diagnostics
+    }
+
+    /// Lines under their headings.
+    pub fn notes(&self) -> &[(String, Vec<String>)] {
+        &self.0.notes
+    }
+
+    /// Ways to mend it.
+    pub fn hints(&self) -> &[String] {
+        &self.0.hints
+    }
+
+    /// The text for programs: a JSON object a line.
+    pub fn render_json(&self) -> String {
+        json::failure(self)
     }
 
     /// The text for people, ending in a line break.

@@ -6,11 +6,14 @@
 //! std::error::Error with its chain of sources ───────┘
 //! ```
 //!
+//! Programs get the same as JSON, an object a line (json.rs).
+//!
 //! Nothing here prints: renderers return text, and who calls them knows about colours and the stream. Everything that is
 //! rendered may come from a hostile file or a hostile log, so control characters never reach the terminal.
 
 mod diagnostic;
 mod failure;
+mod json;
 mod render;
 mod sanitize;
 mod source;
@@ -18,6 +21,7 @@ mod suggest;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Label, Severity};
 pub use failure::{Failure, FailureKind};
+pub(crate) use json::warning as warning_json;
 pub use sanitize::sanitize;
 pub use source::{Position, SourceFile, Span};
 pub use suggest::suggest;

@@ -65,6 +65,9 @@ struct Checker<'a> {
 
 impl<'a> Checker<'a> {
     fn push(&mut self, diagnostic: Diagnostic, way: &[&str]) {
+        if self.diagnostics.is_full() {
+            return self.diagnostics.push(diagnostic);
+        }
         let located = located(diagnostic, find(self.tree, way));
         self.diagnostics.push(located);
     }
@@ -72,6 +75,9 @@ impl<'a> Checker<'a> {
     /// The place of a key, where what is wrong is that it is there at all.
     fn push_at_key(&mut self, diagnostic: Diagnostic, way: &[&str]) {
         let Some((key, before)) = way.split_last() else { return };
+        if self.diagnostics.is_full() {
+            return self.diagnostics.push(diagnostic);
+        }
         let span = find(self.tree, before).entry(key).map(|entry| entry.key_span.clone());
         match span {
             Some(span) => self.diagnostics.push(diagnostic.at(&span)),

@@ -752,7 +752,7 @@ mod tests {
         }
         let mut diagnostics = Diagnostics::new();
         let variables = parse(&SourceFile::new(0, ".env", text), &lookup, &mut diagnostics);
-        (variables.values().into_iter().collect(), diagnostics)
+        (variables.iter().map(|(name, variable)| (name.to_owned(), variable.value.clone())).collect(), diagnostics)
     }
 
     #[test]

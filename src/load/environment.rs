@@ -1,6 +1,6 @@
 //! Phase 11: variables of services that stand elsewhere.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{
     env_file::{EnvFile, EnvFiles},
@@ -46,29 +46,31 @@ fn fill_in(entries: &mut [Entry], variables: &Variables) {
 }
 
 fn filled(node: &Node, name: &str, variable: &Variable) -> Node {
-    let mut node = node.text(&variable.value);
+    let mut node = node.written(&variable.value);
     node.came(&Step::Variable(name.to_owned(), variable.origin.clone()));
     node
 }
 
 /// Adds what `env_file` and `label_file` say under what is there, in the tree and in the project.
+///
+/// Files have absolute paths, or such as start from `directory`; they are shown from `here`.
 pub(super) fn fill(
     tree: &mut Node,
     project: &mut Project,
     variables: &Variables,
-    directory: &Path,
+    (directory, here): (&Path, &Path),
     diagnostics: &mut Diagnostics,
 ) {
     let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = tree.entry_mut("services") else {
         return;
     };
-    let mut files = EnvFiles::new(directory, LAST);
+    let mut files = EnvFiles::new(here, LAST);
     for service in services {
         if ["env_file", "label_file"].iter().all(|key| service.value.entry(key).is_none()) {
             continue;
         }
-        env_files(&mut service.value, variables, &mut files, diagnostics);
-        label_files(&mut service.value, &mut files, diagnostics);
+        env_files(&mut service.value, variables, directory, &mut files, diagnostics);
+        label_files(&mut service.value, directory, &mut files, diagnostics);
         let read = project.services.as_mut().and_then(|services| services.0.0.get_mut(&*service.key));
         if let Some(read) = read
             && let Some(again) = Service::read(&service.value, &mut Reader::new(&mut Diagnostics::new()))
@@ -89,7 +91,13 @@ fn taken(service: &mut Node, key: &str) -> Option<(Node, Vec<Node>)> {
     }
 }
 
-fn env_files(service: &mut Node, project: &Variables, read: &mut EnvFiles<'_>, diagnostics: &mut Diagnostics) {
+fn env_files(
+    service: &mut Node,
+    project: &Variables,
+    directory: &Path,
+    read: &mut EnvFiles<'_>,
+    diagnostics: &mut Diagnostics,
+) {
     let Some((node, items)) = taken(service, "env_file") else { return };
     let files: Vec<EnvFile> = items
         .iter()
@@ -100,7 +108,7 @@ fn env_files(service: &mut Node, project: &Variables, read: &mut EnvFiles<'_>, d
                 .entry("format")
                 .and_then(|entry| Some((entry.value.scalar()?.text.to_string(), entry.value.span.clone())));
             Some(EnvFile {
-                path: PathBuf::from(&*path.scalar()?.text),
+                path: directory.join(&*path.scalar()?.text),
                 span: path.span.clone(),
                 required: required.is_none_or(|scalar| &*scalar.text == "true"),
                 format,
@@ -120,10 +128,10 @@ fn env_files(service: &mut Node, project: &Variables, read: &mut EnvFiles<'_>, d
     add(service, "environment", &node, &found);
 }
 
-fn label_files(service: &mut Node, read: &mut EnvFiles<'_>, diagnostics: &mut Diagnostics) {
+fn label_files(service: &mut Node, directory: &Path, read: &mut EnvFiles<'_>, diagnostics: &mut Diagnostics) {
     let Some((node, items)) = taken(service, "label_file") else { return };
     let files: Vec<_> =
-        items.iter().filter_map(|item| Some((PathBuf::from(&*item.scalar()?.text), item.span.clone()))).collect();
+        items.iter().filter_map(|item| Some((directory.join(&*item.scalar()?.text), item.span.clone()))).collect();
     let found = label_file::labels(&files, read, diagnostics);
     add(service, "labels", &node, &found);
 }
@@ -134,7 +142,7 @@ fn add(service: &mut Node, key: &str, node: &Node, variables: &Variables) {
     service.put(key, empty);
     let Some(entry) = service.entry_mut(key) else { return };
     for (name, variable) in variables.iter() {
-        let mut value = node.text(&variable.value);
+        let mut value = node.written(&variable.value);
         if let Origin::File(span) = &variable.origin {
             value.span = span.clone();
         }

@@ -19,7 +19,7 @@ use super::{
     tree::{Entry, Node, Step, Value},
 };
 use crate::{
-    compose::{Folder, Format, Merger, Project, Service},
+    compose::{Folder, Format, Merger, Project, Service, has_variable},
     diagnostics::{Diagnostic, Diagnostics, Span, suggest},
 };
 
@@ -71,6 +71,10 @@ impl<'a, 'd> Extender<'a, 'd> {
         let entries = services.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect();
         self.files.insert(self.main.clone(), Some(Arc::new(Services { entries, resets: resets.to_vec() })));
         for service in services.iter_mut().filter(|service| service.value.entry("extends").is_some()) {
+            if !self.group.interpolate && service.value.entry("extends").is_some_and(|entry| has_variable(&entry.value))
+            {
+                continue;
+            }
             let reference = Reference { file: self.main.clone(), service: service.key.clone() };
             service.value = match self.extended(&reference) {
                 Some(node) => node,

@@ -28,6 +28,8 @@ pub(super) struct Group<'a> {
     pub(super) directory: &'a Path,
     pub(super) variables: &'a Variables,
     pub(super) interpolate: bool,
+    /// Relative paths become absolute.
+    pub(super) paths: bool,
     /// Files that include this one, outermost first.
     pub(super) above: &'a [PathBuf],
 }
@@ -53,7 +55,8 @@ impl<'a> Group<'a> {
                         let touched = Touched::by(&tree);
                         // Each file has to be right when it is merged, not only what counts in the end.
                         let merged = Project::merge(earlier, tree, &mut Merger::new(diagnostics));
-                        Project::read(&touched.of(&merged), &mut Reader::new(diagnostics));
+                        let mut reader = Reader::new(diagnostics).as_written(!self.interpolate);
+                        Project::read(&touched.of(&merged), &mut reader);
                         merged
                     }
                 });
@@ -74,14 +77,19 @@ impl<'a> Group<'a> {
         };
         obsolete_version(&mut tree, diagnostics);
         Project::settle(&mut tree, &self.folder());
-        if let Some(services) = tree.entry_mut("services") {
+        if let Some(services) = tree.entry_mut("services").filter(|_| self.interpolate) {
             super::environment::inherit(&mut services.value, self.variables);
         }
         Some(tree)
     }
 
     pub(super) fn folder(&self) -> Folder<'_> {
-        Folder { directory: self.directory, home: self.variables.value("HOME").filter(|home| home.starts_with('/')) }
+        Folder {
+            directory: self.directory,
+            home: self.variables.value("HOME").filter(|home| home.starts_with('/')),
+            paths: self.paths,
+            as_written: !self.interpolate,
+        }
     }
 
     /// A document with its variables filled in, its `!reset` taken out, and everything in its long form.
@@ -90,7 +98,7 @@ impl<'a> Group<'a> {
             Interpolator::new(self.variables).node(&mut tree, diagnostics);
         }
         let resets = super::reset::take(&mut tree);
-        (Project::canonical(tree, &mut Reader::new(diagnostics)), resets)
+        (Project::canonical(tree, &mut Reader::new(diagnostics).as_written(!self.interpolate)), resets)
     }
 }
 

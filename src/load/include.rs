@@ -127,6 +127,7 @@ impl Included {
             directory: &directory,
             variables: &variables,
             interpolate: group.interpolate,
+            paths: group.paths,
             above,
         };
         inner.load(sources, diagnostics)

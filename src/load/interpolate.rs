@@ -106,14 +106,15 @@ fn located(node: &Node, problem: template::Problem) -> Diagnostic {
 
 /// A variable that a project names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct UsedVariable {
-    pub(crate) name: String,
+pub struct UsedVariable {
+    /// Its name.
+    pub name: String,
     /// One of its places says `:?` or `?`.
-    pub(crate) required: bool,
+    pub required: bool,
     /// What the first place with `:-` or `-` says, as it is written there; else empty.
-    pub(crate) default: String,
+    pub default: String,
     /// What the first place with `:+` or `+` says, as it is written there; else empty.
-    pub(crate) alternate: String,
+    pub alternate: String,
 }
 
 /// The variables that the values of a tree name, by name. The tree is one that has not been filled in.

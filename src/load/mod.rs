@@ -27,6 +27,7 @@ mod discover;
 mod dotenv;
 mod env_file;
 mod environment;
+mod explain;
 mod extends;
 mod files;
 mod include;
@@ -37,7 +38,7 @@ mod normalize;
 #[cfg(test)]
 mod oracle;
 mod parse;
-mod paths;
+pub(crate) mod paths;
 mod place;
 mod profiles;
 mod project_name;
@@ -47,6 +48,7 @@ mod read;
 mod reset;
 mod resolve;
 pub(crate) mod scalar;
+mod select;
 mod sources;
 mod template;
 pub(crate) mod tree;
@@ -56,6 +58,8 @@ pub(crate) mod words;
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub use discover::discover;
+pub use explain::{Explained, PathError, Place as WrittenAt, Stop};
+pub use interpolate::UsedVariable;
 pub(crate) use paths::{has_drive, resolve_path};
 
 use crate::{
@@ -85,12 +89,21 @@ pub struct LoadOptions {
     pub env_files: Vec<PathBuf>,
     /// Profiles that are asked for; `*` for all.
     pub profiles: Vec<String>,
-    /// Services that are asked for, whose profiles are then asked for too.
+    /// Services that are asked for: these alone are kept, with those that they depend on, and their profiles are asked for
+    /// too. None: all.
     pub services: Vec<String>,
     /// Variables stay as they are written.
     pub no_interpolate: bool,
     /// Nothing is added that is not written.
     pub no_normalize: bool,
+    /// What cannot be done yet is left out, with a warning, when the project is to be run.
+    pub allow_unsupported: bool,
+    /// Relative paths stay relative.
+    pub no_path_resolution: bool,
+    /// Files of variables and of labels stay named, and are not read.
+    pub no_env_resolution: bool,
+    /// What services refer to need not be there.
+    pub no_consistency: bool,
     /// The environment of the caller: variables of the file and of services come from here.
     pub environment: BTreeMap<String, String>,
 }
@@ -109,6 +122,8 @@ pub struct Loaded {
 pub struct Contents {
     /// All that is written, in its long form.
     pub project: compose::Project,
+    /// Names of all services that are written, whether they are wanted or not.
+    pub all_services: Vec<String>,
     /// Name of the project.
     pub name: ProjectName,
     /// Folder that relative paths start from.
@@ -124,6 +139,32 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// The variables that the files may name, with their values.
+    #[must_use]
+    pub fn variables(&self) -> BTreeMap<String, String> {
+        self.variables.values()
+    }
+
+    /// The variables that the values of the files name. Only what was loaded with `no_interpolate` has them still.
+    #[must_use]
+    pub fn used_variables(&self) -> Vec<UsedVariable> {
+        interpolate::used_variables(&self.tree, &mut Diagnostics::new())
+    }
+
+    /// All that is written, in its long form, whatever its types.
+    #[must_use]
+    pub fn untyped(&self) -> compose::Untyped {
+        compose::Untyped::of(&self.tree)
+    }
+
+    /// Where the value at a path comes from, part by part.
+    ///
+    /// # Errors
+    /// When the path is none, or leads nowhere.
+    pub fn explain(&self, path: &str) -> Result<Vec<Explained>, PathError> {
+        explain::explain(&self.tree, path)
+    }
+
     /// The project as Docker Compose prints it in JSON.
     ///
     /// # Errors
@@ -145,14 +186,16 @@ impl Contents {
 /// # Errors
 /// All mistakes of the files, in file order, the warnings between them.
 pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
-    let contents = contents(options)?;
-    let mut diagnostics = contents.warnings;
-    let variables = contents.variables.values();
-    let surroundings = resolve::Surroundings { directory: &contents.directory, variables: &variables };
-    let parts = resolve::resolve(&contents.tree, &surroundings, &mut diagnostics);
+    let mut diagnostics = Diagnostics::new();
+    let place = Place::of(options, &mut diagnostics)?;
+    let resolved = place.contents(options, &mut diagnostics).and_then(|contents| {
+        let (project, tree) = (&contents.project, &contents.tree);
+        let parts = resolve::resolve(project, tree, options.allow_unsupported, &mut diagnostics)?;
+        Some((contents, parts))
+    });
     diagnostics.sort();
-    match parts {
-        Some(parts) if !diagnostics.has_errors() => Ok(Loaded {
+    match resolved {
+        Some((contents, parts)) if !diagnostics.has_errors() => Ok(Loaded {
             project: model::Project {
                 name: contents.name,
                 directory: contents.directory,
@@ -235,6 +278,7 @@ impl Place {
             directory: &self.directory,
             variables: &self.variables,
             interpolate: !options.no_interpolate,
+            paths: !options.no_path_resolution,
             above: &[],
         };
         let mut tree = group.load(&mut sources, diagnostics)?;
@@ -244,22 +288,38 @@ impl Place {
             normalize::normalize(&mut tree, shown, &self.variables);
         }
         normalize::always(&mut tree, shown);
-        let mut reader = Reader::new(diagnostics);
+        let all_services = consistency::names(&tree, "services");
+        let as_written = options.no_interpolate;
+        let mut reader = Reader::new(diagnostics).as_written(as_written);
         let mut project = compose::Project::read(&tree, &mut reader)?;
         let extended = reader.has_extensions();
-        consistency::cycles(&tree, &project, diagnostics);
-        let all_services = consistency::names(&tree, "services");
-        let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
-        if profiles::select(&mut tree, &profiles) {
-            profiles::keep(&tree, &mut project);
+        if !as_written {
+            // Which services are wanted, and what they need, may be up to variables.
+            consistency::cycles(&tree, &project, diagnostics);
+            let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
+            if profiles::select(&mut tree, &profiles) {
+                profiles::keep(&tree, &mut project);
+            }
+            if !options.no_consistency {
+                consistency::check(&tree, &project, &all_services, diagnostics);
+            }
+            let wanted = &options.services;
+            if !wanted.is_empty() && select::keep_only(&mut tree, &project, wanted) {
+                profiles::keep(&tree, &mut project);
+            }
+            if profiles::drop_unused(&mut tree, &project) {
+                profiles::keep(&tree, &mut project);
+            }
+            if !options.no_env_resolution {
+                let directories = (&*self.directory, &*options.directory);
+                environment::fill(&mut tree, &mut project, &self.variables, directories, diagnostics);
+            }
         }
-        consistency::check(&tree, &project, &all_services, diagnostics);
-        if profiles::drop_unused(&mut tree, &project) {
-            profiles::keep(&tree, &mut project);
-        }
-        environment::fill(&mut tree, &mut project, &self.variables, &options.directory, diagnostics);
+        let mut all_services: Vec<String> = all_services.iter().map(ToString::to_string).collect();
+        all_services.sort();
         Some(Contents {
             project,
+            all_services,
             name: name?,
             directory: self.directory,
             files: self.files,

@@ -48,6 +48,7 @@ pub(super) fn normalize(tree: &mut Node, project: &str, variables: &Variables) {
 pub(super) fn always(tree: &mut Node, project: &str) {
     let name = tree.text(project);
     match tree.entry_mut("name") {
+        Some(entry) if entry.value.scalar().is_some_and(|scalar| &*scalar.text == project) => {}
         Some(entry) => entry.value = name,
         None => tree.put("name", name),
     }
@@ -72,6 +73,7 @@ fn default_network(service: &mut Node) -> bool {
         let nothing = service.nothing();
         let key_span = service.span.clone();
         let networks = service.beside(Value::Mapping(vec![Entry { key: DEFAULT.into(), key_span, value: nothing }]));
+        let networks = networks;
         match service.entry_mut("networks") {
             Some(entry) => entry.value = networks,
             None => service.put("networks", networks),

@@ -1,13 +1,15 @@
 //! Paths of the host, as text: links are not followed, and nothing has to be there.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use super::resolve::clean;
 use crate::compose::Folder;
 
 /// A path of the host, absolute: `~` is the home folder, and a relative one starts from the folder. Nothing for the home
-/// folder of another user, or of nobody.
+/// folder of another user, or of nobody, and for what begins with a variable, which may be absolute.
 pub(crate) fn resolve_path(text: &str, folder: &Folder<'_>) -> Option<String> {
+    if !folder.paths || (folder.as_written && text.starts_with('$')) {
+        return None;
+    }
     let path = match text.strip_prefix('~') {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => PathBuf::from(format!("{}{rest}", folder.home?)),
         Some(_) => return None,
@@ -15,6 +17,21 @@ pub(crate) fn resolve_path(text: &str, folder: &Folder<'_>) -> Option<String> {
         None => folder.directory.join(text),
     };
     Some(clean(&path).to_string_lossy().into_owned())
+}
+
+/// A path without `.`, `..` and repeated slashes.
+pub(super) fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                clean.pop();
+            }
+            other => clean.push(other),
+        }
+    }
+    clean
 }
 
 /// A drive letter of Windows at the beginning: the path is absolute, on some other machine.

@@ -35,6 +35,10 @@ pub(crate) enum Step {
     Extends(Span),
     /// `include:`, standing here.
     Include(Span),
+    /// It stands for what an earlier file, or the service that is extended, said here.
+    Replaced(Span),
+    /// It is not written, but follows from what stands at its place.
+    Implied,
 }
 
 /// Where the value of a variable was set.
@@ -156,6 +160,24 @@ impl Node {
         }
     }
 
+    /// It is not written, but follows from what is.
+    pub(crate) fn is_implied(&self) -> bool {
+        let mut via = self.via.as_deref();
+        while let Some(step) = via {
+            if matches!(step.step, Step::Implied) {
+                return true;
+            }
+            via = step.before.as_deref();
+        }
+        false
+    }
+
+    /// This value, noting that it stands where `earlier` stood.
+    pub(crate) fn instead_of(mut self, earlier: &Self) -> Self {
+        self.came(&Step::Replaced(earlier.span.clone()));
+        self
+    }
+
     /// Says in a diagnostic where this value was written, and which aliases and merge keys of the file brought it to where
     /// it counts.
     pub(crate) fn locate(&self, diagnostic: Diagnostic) -> Diagnostic {
@@ -165,7 +187,9 @@ impl Node {
             diagnostic = match step {
                 Step::Alias(at) => diagnostic.label(at, "used here by the alias"),
                 Step::MergeKey(at) => diagnostic.label(at, "merged in here"),
-                Step::Variable(..) | Step::Extends(_) | Step::Include(_) => diagnostic,
+                Step::Variable(..) | Step::Extends(_) | Step::Include(_) | Step::Replaced(_) | Step::Implied => {
+                    diagnostic
+                }
             };
             via = before.as_deref();
         }
@@ -202,6 +226,11 @@ impl Node {
         }
     }
 
+    /// A text that is written there, in its long form.
+    pub(crate) fn written(&self, text: &str) -> Self {
+        Self { via: self.via.clone(), ..Self::string(text, self.span.clone()) }
+    }
+
     /// Puts a value under a key that is not there yet.
     pub(crate) fn put(&mut self, key: &str, value: Node) {
         if let Value::Mapping(entries) = &mut self.value
@@ -211,12 +240,13 @@ impl Node {
         }
     }
 
-    /// Another value at the same place.
+    /// Another value at the same place, which is not written there.
     pub(crate) fn beside(&self, value: Value) -> Self {
-        Self { span: self.span.clone(), value, via: self.via.clone(), directive: None }
+        let via = Some(Arc::new(Via { step: Step::Implied, before: self.via.clone() }));
+        Self { span: self.span.clone(), value, via, directive: None }
     }
 
-    /// A text at the same place.
+    /// A text at the same place that is not written there.
     pub(crate) fn text(&self, text: &str) -> Self {
         self.beside(Value::Scalar(Scalar { text: text.into(), kind: ScalarKind::String, interpolated: false }))
     }

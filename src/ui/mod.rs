@@ -7,5 +7,5 @@ mod printer;
 mod table;
 
 pub use logs::{LogFollower, LogPrinter, LogStyle};
-pub use printer::{FilterBrokenPipe, Printer};
+pub use printer::{FilterBrokenPipe, Messages, Printer};
 pub use table::{Row, container_rows, containers_json, containers_table};

@@ -26,13 +26,28 @@ impl FilterBrokenPipe for io::Result<()> {
 pub struct Printer {
     color: bool,
     quiet: bool,
+    messages: Messages,
+}
+
+/// Who reads messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Messages {
+    /// People: texts with excerpts of files.
+    Human,
+    /// Programs: a JSON object a line, and no progress.
+    Json,
 }
 
 impl Printer {
     /// With colours where the stream is a terminal and NO_COLOR is not set, as `anstream` decides it.
-    pub fn new(quiet: bool) -> Self {
+    pub fn new(quiet: bool, messages: Messages) -> Self {
         let choice = anstream::AutoStream::choice(&io::stderr());
-        Self { color: io::stderr().is_terminal() && choice != anstream::ColorChoice::Never, quiet }
+        Self { color: io::stderr().is_terminal() && choice != anstream::ColorChoice::Never, quiet, messages }
+    }
+
+    /// Whether nothing but data, warnings and errors is wanted.
+    pub fn is_quiet(self) -> bool {
+        self.quiet
     }
 
     /// Whether messages have colours.
@@ -63,7 +78,7 @@ impl Printer {
 
     /// Something that happened to a thing: `db  started`.
     pub fn progress(self, subject: &str, verb: &str) {
-        if !self.quiet {
+        if !self.quiet && self.messages == Messages::Human {
             let style = if self.color { Style::new().fg_color(Some(AnsiColor::Green.into())) } else { Style::new() };
             let _ = writeln!(anstream::stderr(), "{} {style}{}{style:#}", sanitize(subject), sanitize(verb));
         }
@@ -71,6 +86,9 @@ impl Printer {
 
     /// Something that people should know.
     pub fn warning(self, text: &str) {
+        if self.messages == Messages::Json {
+            return write(&crate::diagnostics::warning_json(text));
+        }
         let style =
             if self.color { Style::new().fg_color(Some(AnsiColor::Yellow.into())).bold() } else { Style::new() };
         let _ = writeln!(anstream::stderr(), "{style}warning{style:#}: {}", sanitize(text));
@@ -78,13 +96,23 @@ impl Printer {
 
     /// What is odd about a file.
     pub fn diagnostics(self, diagnostics: &Diagnostics) {
-        if !diagnostics.is_empty() {
-            let _ = anstream::stderr().write_all(diagnostics.render(self.color).as_bytes());
+        match self.messages {
+            _ if diagnostics.is_empty() => {}
+            Messages::Human => write(&diagnostics.render(self.color)),
+            Messages::Json => write(&diagnostics.render_json()),
         }
     }
 
     /// Why the command failed.
     pub fn failure(self, failure: &Failure) {
-        let _ = anstream::stderr().write_all(failure.render(self.color).as_bytes());
+        match self.messages {
+            Messages::Human => write(&failure.render(self.color)),
+            Messages::Json => write(&failure.render_json()),
+        }
     }
+}
+
+/// Whoever does not listen to messages misses them.
+fn write(text: &str) {
+    let _ = anstream::stderr().write_all(text.as_bytes());
 }

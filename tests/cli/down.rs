@@ -6,7 +6,7 @@ use crate::support::{Need, Stack, needs};
 fn a_handler_may_finish_its_work() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        r#"services: {web: {command: [sh, -c, "trap 'echo done > /out/file; exit 5' TERM; echo ready; sleep infinity & wait"], volumes: ["./out:/out"]}}"#,
+        r#"services: {web: {rootfs: host, command: [sh, -c, "trap 'echo done > /out/file; exit 5' TERM; echo ready; sleep infinity & wait"], volumes: ["./out:/out"]}}"#,
     );
     stack.up();
     stack.log_with("web", "ready");
@@ -17,7 +17,7 @@ fn a_handler_may_finish_its_work() {
 #[test]
 fn a_first_process_without_a_handler_is_not_waited_for() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], stop_grace_period: 10h}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], stop_grace_period: 10h}}");
     stack.up();
     // The kernel gives pid 1 no signal that it does not handle, so a grace period is of no use; the test's own patience
     // is far shorter than this one.
@@ -27,7 +27,8 @@ fn a_first_process_without_a_handler_is_not_waited_for() {
 #[test]
 fn under_init_a_program_without_a_handler_ends_by_the_signal() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], init: true, stop_grace_period: 10h}}");
+    let stack =
+        Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], init: true, stop_grace_period: 10h}}");
     stack.up();
     stack.down().stderr_has("web stopped with code 143");
 }
@@ -36,7 +37,7 @@ fn under_init_a_program_without_a_handler_ends_by_the_signal() {
 fn the_stop_signal_is_the_one_of_the_file() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        r#"services: {web: {command: [sh, -c, "trap 'exit 21' USR1; trap 'exit 22' TERM; echo ready; sleep infinity & wait"], stop_signal: SIGUSR1}}"#,
+        r#"services: {web: {rootfs: host, command: [sh, -c, "trap 'exit 21' USR1; trap 'exit 22' TERM; echo ready; sleep infinity & wait"], stop_signal: SIGUSR1}}"#,
     );
     stack.up();
     stack.log_with("web", "ready");
@@ -48,7 +49,7 @@ fn what_does_not_stop_is_killed_when_its_time_is_over() {
     needs!(Need::Namespaces);
     let yaml = |grace: &str| {
         format!(
-            r#"services: {{web: {{command: [sh, -c, "trap 'echo not yet' TERM; echo ready; while :; do sleep 0.05; done"], stop_grace_period: {grace}}}}}"#
+            r#"services: {{web: {{rootfs: host, command: [sh, -c, "trap 'echo not yet' TERM; echo ready; while :; do sleep 0.05; done"], stop_grace_period: {grace}}}}}"#
         )
     };
     let stack = Stack::new(&yaml("200ms"));
@@ -64,7 +65,7 @@ fn what_does_not_stop_is_killed_when_its_time_is_over() {
 #[test]
 fn down_needs_no_valid_file_beyond_the_name() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.up();
     stack.file("stack.yaml", &format!("name: {}\nservices: {{web: {{comand: nonsense}}}}\n", stack.project()));
     let traces = stack.traces();
@@ -75,7 +76,7 @@ fn down_needs_no_valid_file_beyond_the_name() {
 #[test]
 fn down_takes_no_services() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.run(&["down", "web"]).code(2).stderr_has("`web`");
 }
 
@@ -85,7 +86,7 @@ fn a_program_that_waits_for_its_signals_gets_its_time() {
     // Blocked and taken with sigwait, the signal has no handler and arrives all the same.
     let script = "import signal\\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\\nprint('ready', flush=True)\\nsignal.sigwait([signal.SIGTERM])\\nopen('/out/file', 'w').write('done')";
     let stack = Stack::new(&format!(
-        "services: {{web: {{command: [python3, -c, \"{script}\"], volumes: ['./out:/out'], stop_grace_period: 10h}}}}"
+        "services: {{web: {{rootfs: host, command: [python3, -c, \"{script}\"], volumes: ['./out:/out'], stop_grace_period: 10h}}}}"
     ));
     stack.up();
     stack.log_with("web", "ready");

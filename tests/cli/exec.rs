@@ -4,7 +4,7 @@ use crate::support::{Need, Run, Stack, needs};
 
 fn sleeper() -> Stack {
     let stack = Stack::new(
-        "services: {web: {command: [sleep, infinity], environment: {A: from the file}, working_dir: /usr}, db: {command: [sleep, infinity]}, gone: {command: ['true']}}",
+        "services: {web: {rootfs: host, command: [sleep, infinity], environment: {A: from the file}, working_dir: /usr}, db: {rootfs: host, command: [sleep, infinity]}, gone: {rootfs: host, command: ['true']}}",
     );
     stack.up();
     stack
@@ -106,7 +106,7 @@ fn a_service_that_has_ended_cannot_be_entered() {
 #[test]
 fn a_stack_that_is_not_up_cannot_be_entered() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.run(&["exec", "web", "true"]).code(1).stderr_has("is not up").stderr_has("up -d");
 }
 

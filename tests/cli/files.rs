@@ -2,7 +2,8 @@
 
 use crate::support::{Need, Stack, needs};
 
-const SLEEP: &str = "services: {one: {command: [sleep, infinity]}, two: {command: [sleep, infinity]}}\n";
+const SLEEP: &str =
+    "services: {one: {rootfs: host, command: [sleep, infinity]}, two: {rootfs: host, command: [sleep, infinity]}}\n";
 
 /// The services that run, by a project's name.
 fn services(stack: &Stack, project: &str) -> String {
@@ -71,7 +72,8 @@ fn a_file_can_be_named_before_and_behind_the_verb() {
 fn later_files_are_merged_over_earlier_ones() {
     needs!(Need::Namespaces);
     let stack = with_file("a.yaml");
-    stack.file("b.yaml", "services: {one: {environment: {FROM: b}}, three: {command: [sleep, infinity]}}");
+    stack
+        .file("b.yaml", "services: {one: {environment: {FROM: b}}, three: {rootfs: host, command: [sleep, infinity]}}");
     stack.run(&["-f", "a.yaml", "-f", "b.yaml", "up", "-d"]).success();
     assert_eq!(services(&stack, stack.project()), "one\nthree\ntwo\n");
     let from = stack.run(&["-f", "a.yaml", "-f", "b.yaml", "exec", "one", "printenv", "FROM"]);
@@ -82,7 +84,7 @@ fn later_files_are_merged_over_earlier_ones() {
 fn the_file_can_come_from_the_environment() {
     needs!(Need::Namespaces);
     let stack = with_file("there.conf");
-    stack.file("more.conf", "services: {three: {command: [sleep, infinity]}}");
+    stack.file("more.conf", "services: {three: {rootfs: host, command: [sleep, infinity]}}");
     stack.nscompose().env("COMPOSE_FILE", "there.conf:more.conf").args(["up", "-d"]).run().success();
     assert_eq!(services(&stack, stack.project()), "one\nthree\ntwo\n");
 }
@@ -175,9 +177,24 @@ fn stacks_of_one_name_from_two_folders_are_told_apart() {
 fn a_verb_that_is_not_supported_yet_is_named() {
     needs!(Need::Namespaces);
     let stack = Stack::new(SLEEP);
-    for args in [&["restart"][..], &["stop", "one"], &["run", "--rm", "one", "ls"], &["config"], &["build"]] {
+    for args in [&["restart"][..], &["stop", "one"], &["run", "--rm", "one", "ls"], &["build"]] {
         let output = stack.run(args).code(2).stderr_has(&format!("`{}` is not supported yet", args[0]));
         output.stderr_has("hint");
     }
     stack.run(&["dwon"]).code(2).stderr_has("`dwon`").stderr_has("did you mean `down`?");
+}
+
+#[test]
+fn what_is_not_supported_yet_is_refused_or_left_out_on_demand() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], restart: always}}");
+    let refused = stack.run(&["plan"]).code(3).stderr_has("error: `restart` is not supported yet");
+    assert_eq!(refused.stderr.matches("--allow-unsupported").count(), 1, "{refused}");
+    let left_out = "warning: `restart` is not supported yet and is left out";
+    let _ = stack.run(&["plan", "--allow-unsupported"]).code(2).stderr_has(left_out);
+    let planned = stack.nscompose().env("NSCOMPOSE_ALLOW_UNSUPPORTED", "1").args(["plan"]).run();
+    let _ = planned.code(2).stderr_has(left_out);
+    let _ = stack.run(&["up", "-d", "--allow-unsupported"]).success().stderr_has(left_out);
+    // Nobody has to say it again to take the stack down.
+    let _ = stack.run(&["down", "-v"]).success();
 }

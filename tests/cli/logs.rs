@@ -6,7 +6,7 @@ use crate::support::{Need, Stack, needs, wait_for};
 fn both_streams_are_kept_in_order() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        "services: {web: {command: [sh, -c, 'for i in 1 2 3 4; do echo out $$i; sleep 0.02; echo err $$i >&2; sleep 0.02; done; echo end; exec sleep infinity']}}",
+        "services: {web: {rootfs: host, command: [sh, -c, 'for i in 1 2 3 4; do echo out $$i; sleep 0.02; echo err $$i >&2; sleep 0.02; done; echo end; exec sleep infinity']}}",
     );
     stack.up();
     let expected: String = (1..=4).map(|i| format!("out {i}\nerr {i}\n")).collect();
@@ -16,7 +16,9 @@ fn both_streams_are_kept_in_order() {
 #[test]
 fn an_unended_last_line_is_shown() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [printf, 'one\\ntwo']}, other: {command: [sleep, infinity]}}");
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [printf, 'one\\ntwo']}, other: {rootfs: host, command: [sleep, infinity]}}",
+    );
     stack.up();
     stack.exit_code("web");
     assert_eq!(stack.log("web"), "one\ntwo\n");
@@ -25,8 +27,9 @@ fn an_unended_last_line_is_shown() {
 #[test]
 fn bytes_that_are_not_text_are_shown_as_such() {
     needs!(Need::Namespaces);
-    let stack =
-        Stack::new("services: {web: {command: [sh, -c, \"printf 'a\\\\377b\\\\n'; echo next; exec sleep infinity\"]}}");
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sh, -c, \"printf 'a\\\\377b\\\\n'; echo next; exec sleep infinity\"]}}",
+    );
     stack.up();
     assert_eq!(stack.log_with("web", "next"), "a\u{fffd}b\nnext\n");
 }
@@ -35,7 +38,7 @@ fn bytes_that_are_not_text_are_shown_as_such() {
 fn a_long_line_stays_one_line() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        "services: {web: {command: [sh, -c, 'head -c 100000 /dev/zero | tr \"\\\\0\" x; echo; echo end; exec sleep infinity']}}",
+        "services: {web: {rootfs: host, command: [sh, -c, 'head -c 100000 /dev/zero | tr \"\\\\0\" x; echo; echo end; exec sleep infinity']}}",
     );
     stack.up();
     assert_eq!(stack.log_with("web", "end"), format!("{}\nend\n", "x".repeat(100_000)));
@@ -44,7 +47,7 @@ fn a_long_line_stays_one_line() {
 #[test]
 fn the_last_lines_can_be_chosen() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sh, -c, 'seq 1 20; exec sleep infinity']}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sh, -c, 'seq 1 20; exec sleep infinity']}}");
     stack.up();
     stack.log_with("web", "20");
     stack.run(&["logs", "--tail", "2", "--no-log-prefix"]).success().stdout_is("19\n20\n");
@@ -55,7 +58,7 @@ fn the_last_lines_can_be_chosen() {
 fn services_can_be_chosen_and_carry_their_name() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        "services: {a: {command: [sh, -c, 'echo from a; exec sleep infinity']}, long: {command: [sh, -c, 'echo from long; exec sleep infinity']}}",
+        "services: {a: {rootfs: host, command: [sh, -c, 'echo from a; exec sleep infinity']}, long: {rootfs: host, command: [sh, -c, 'echo from long; exec sleep infinity']}}",
     );
     stack.up();
     stack.log_with("a", "from a");
@@ -72,7 +75,7 @@ fn services_can_be_chosen_and_carry_their_name() {
 fn following_ends_with_the_stack() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        r#"services: {web: {command: [sh, -c, "trap 'echo last words; exit 0' TERM; echo first; while [ ! -e /go ]; do sleep 0.02; done; echo second; sleep infinity & wait"]}}"#,
+        r#"services: {web: {rootfs: host, command: [sh, -c, "trap 'echo last words; exit 0' TERM; echo first; while [ ! -e /go ]; do sleep 0.02; done; echo second; sleep infinity & wait"]}}"#,
     );
     stack.up();
     let mut logs = stack.nscompose().args(["logs", "-f", "--no-log-prefix"]).start();
@@ -86,7 +89,7 @@ fn following_ends_with_the_stack() {
 #[test]
 fn timestamps_can_be_shown() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sh, -c, 'echo hi; exec sleep infinity']}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sh, -c, 'echo hi; exec sleep infinity']}}");
     stack.up();
     stack.log_with("web", "hi");
     let line = stack.run(&["logs", "-t", "--no-log-prefix"]).success().stdout;
@@ -97,7 +100,7 @@ fn timestamps_can_be_shown() {
 #[test]
 fn much_output_is_kept_whole() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sh, -c, 'seq 1 50000; exec sleep infinity']}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sh, -c, 'seq 1 50000; exec sleep infinity']}}");
     stack.up();
     let expected: String = (1..=50_000).map(|i| format!("{i}\n")).collect();
     let log = wait_for("the last line", || {
@@ -110,6 +113,6 @@ fn much_output_is_kept_whole() {
 #[test]
 fn logs_of_a_stack_that_is_not_up_are_gone() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.run(&["logs"]).code(1).stderr_has("is not up");
 }

@@ -8,7 +8,7 @@ fn dependencies_start_before_and_stop_after_what_needs_them() {
     // Each service writes into one file of the host when it starts and when it is asked to stop.
     let service = |needs: &str| {
         format!(
-            r#"{{command: [sh, -c, "trap 'echo stop '$$NAME' >>/log/log; exit 0' TERM; echo start $$NAME >>/log/log; sleep infinity & wait"],
+            r#"{{rootfs: host, command: [sh, -c, "trap 'echo stop '$$NAME' >>/log/log; exit 0' TERM; echo start $$NAME >>/log/log; sleep infinity & wait"],
              volumes: ["./log:/log"], {needs}}}"#
         )
     };
@@ -37,7 +37,7 @@ fn independent_services_do_not_wait_for_each_other_to_stop() {
     // Each ends only when the other has been asked to stop: one after the other, they would be killed (137).
     let service = |own: &str, other: &str| {
         format!(
-            r#"{{command: [sh, -c, "trap 'touch /s/{own}; while [ ! -e /s/{other} ]; do sleep 0.02; done; exit 0' TERM; echo ready; sleep infinity & wait"],
+            r#"{{rootfs: host, command: [sh, -c, "trap 'touch /s/{own}; while [ ! -e /s/{other} ]; do sleep 0.02; done; exit 0' TERM; echo ready; sleep infinity & wait"],
             volumes: ["./s:/s"], stop_grace_period: 50s}}"#
         )
     };
@@ -53,7 +53,7 @@ fn independent_services_do_not_wait_for_each_other_to_stop() {
 fn a_named_service_brings_what_it_needs_and_no_more() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        "services: {web: {command: [sleep, infinity], depends_on: [db]}, db: {command: [sleep, infinity]}, other: {command: [sleep, infinity]}}",
+        "services: {web: {rootfs: host, command: [sleep, infinity], depends_on: [db]}, db: {rootfs: host, command: [sleep, infinity]}, other: {rootfs: host, command: [sleep, infinity]}}",
     );
     stack.run(&["up", "-d", "web"]).success();
     stack.run(&["ps", "--services"]).success().stdout_is("db\nweb\n");

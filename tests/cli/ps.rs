@@ -5,7 +5,7 @@ use crate::support::{Need, Stack, needs};
 #[test]
 fn nothing_is_listed_of_a_stack_that_is_not_up() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.run(&["ps", "--format", "json"]).success().stdout_is("[]\n");
     stack.run(&["ps", "--services"]).success().stdout_is("");
 }
@@ -14,7 +14,7 @@ fn nothing_is_listed_of_a_stack_that_is_not_up() {
 fn an_ended_service_is_listed_with_its_code() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        "services: {bad: {command: [sh, -c, 'exit 9']}, killed: {command: [sh, -c, 'kill -KILL $$$$']}, web: {command: [sleep, infinity]}}",
+        "services: {bad: {rootfs: host, command: [sh, -c, 'exit 9']}, killed: {rootfs: host, command: [sh, -c, 'kill -KILL $$$$']}, web: {rootfs: host, command: [sleep, infinity]}}",
     );
     stack.up();
     assert_eq!(stack.exit_code("bad"), 9);
@@ -31,7 +31,8 @@ fn an_ended_service_is_listed_with_its_code() {
 #[test]
 fn a_signal_shows_as_a_shell_has_it() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sh, -c, 'kill -USR1 $$$$; sleep 9'], init: true}}");
+    let stack =
+        Stack::new("services: {web: {rootfs: host, command: [sh, -c, 'kill -USR1 $$$$; sleep 9'], init: true}}");
     stack.up();
     assert_eq!(stack.exit_code("web"), 128 + 10);
 }
@@ -39,7 +40,9 @@ fn a_signal_shows_as_a_shell_has_it() {
 #[test]
 fn services_can_be_chosen() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {one: {command: [sleep, infinity]}, two: {command: [sleep, infinity]}}");
+    let stack = Stack::new(
+        "services: {one: {rootfs: host, command: [sleep, infinity]}, two: {rootfs: host, command: [sleep, infinity]}}",
+    );
     stack.up();
     stack.run(&["ps", "two", "--services"]).success().stdout_is("two\n");
     stack.run(&["ps", "twoo"]).code(2).stderr_has("did you mean `two`?");

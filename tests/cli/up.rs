@@ -12,8 +12,9 @@ use crate::support::{Need, Stack, needs, wait_for};
 #[test]
 fn the_foreground_shows_lines_with_their_service_in_front() {
     needs!(Need::Namespaces);
-    let stack =
-        Stack::new("services: {web: {command: [echo, from web]}, database: {command: [sh, -c, 'echo from db >&2']}}");
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [echo, from web]}, database: {rootfs: host, command: [sh, -c, 'echo from db >&2']}}",
+    );
     let output = stack.up_in_foreground(&[]).wait().success();
     let mut lines: Vec<&str> = output.stdout.lines().collect();
     lines.sort_unstable();
@@ -24,7 +25,7 @@ fn the_foreground_shows_lines_with_their_service_in_front() {
 #[test]
 fn the_foreground_is_coloured_on_a_terminal() {
     needs!(Need::Program("script"));
-    let stack = Stack::new("services: {web: {command: [echo, hello]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [echo, hello]}}");
     let command = format!("{} --home {} up", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
     let on_terminal = crate::support::Run::new("script").args(["-qec", &command, "/dev/null"]).dir(stack.path(""));
     on_terminal.env("TERM", "xterm").run().success().stdout_has("\u{1b}[").stdout_has("hello");
@@ -34,7 +35,7 @@ fn the_foreground_is_coloured_on_a_terminal() {
 fn ctrl_c_stops_gracefully_and_shows_what_is_said_at_the_end() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        r#"services: {web: {command: [sh, -c, "trap 'echo bye; exit 0' TERM; echo ready; sleep infinity & wait"]}}"#,
+        r#"services: {web: {rootfs: host, command: [sh, -c, "trap 'echo bye; exit 0' TERM; echo ready; sleep infinity & wait"]}}"#,
     );
     let mut up = stack.up_in_foreground(&[]);
     up.expect_stdout("web | ready\n");
@@ -48,7 +49,7 @@ fn ctrl_c_stops_gracefully_and_shows_what_is_said_at_the_end() {
 fn a_second_ctrl_c_kills_what_does_not_want_to_stop() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        r#"services: {web: {command: [sh, -c, "trap 'echo not yet' TERM; echo ready; while :; do sleep 0.05; done"], stop_grace_period: 1h}}"#,
+        r#"services: {web: {rootfs: host, command: [sh, -c, "trap 'echo not yet' TERM; echo ready; while :; do sleep 0.05; done"], stop_grace_period: 1h}}"#,
     );
     let mut up = stack.up_in_foreground(&[]);
     up.expect_stdout("ready");
@@ -64,7 +65,7 @@ fn a_second_ctrl_c_kills_what_does_not_want_to_stop() {
 #[test]
 fn sigterm_takes_a_foreground_stack_down() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sh, -c, 'echo ready; exec sleep infinity']}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sh, -c, 'echo ready; exec sleep infinity']}}");
     let mut up = stack.up_in_foreground(&[]);
     up.expect_stdout("ready");
     let traces = stack.traces();
@@ -76,7 +77,9 @@ fn sigterm_takes_a_foreground_stack_down() {
 #[test]
 fn a_foreground_up_ends_with_its_last_service() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {one: {command: ['true']}, two: {command: [sh, -c, 'echo last; exit 7']}}");
+    let stack = Stack::new(
+        "services: {one: {rootfs: host, command: ['true']}, two: {rootfs: host, command: [sh, -c, 'echo last; exit 7']}}",
+    );
     let watch = stack.watch();
     let output = stack.up_in_foreground(&[]).wait();
     watch.finish().assert_gone();
@@ -86,7 +89,7 @@ fn a_foreground_up_ends_with_its_last_service() {
 #[test]
 fn down_from_elsewhere_ends_a_foreground_up() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sh, -c, 'echo ready; exec sleep infinity']}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sh, -c, 'echo ready; exec sleep infinity']}}");
     let mut up = stack.up_in_foreground(&[]);
     up.expect_stdout("ready");
     let traces = stack.traces();
@@ -98,7 +101,7 @@ fn down_from_elsewhere_ends_a_foreground_up() {
 #[test]
 fn up_again_changes_nothing() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.up();
     let pid = stack.pid("web");
     stack.run(&["plan"]).success();
@@ -111,7 +114,7 @@ fn a_changed_service_is_made_anew_and_the_others_stay() {
     needs!(Need::Namespaces);
     let yaml = |value: &str| {
         format!(
-            "services: {{web: {{command: [sleep, infinity], environment: {{A: '{value}'}}}}, db: {{command: [sleep, infinity]}}}}"
+            "services: {{web: {{rootfs: host, command: [sleep, infinity], environment: {{A: '{value}'}}}}, db: {{rootfs: host, command: [sleep, infinity]}}}}"
         )
     };
     let stack = Stack::new(&yaml("1"));
@@ -127,7 +130,9 @@ fn a_changed_service_is_made_anew_and_the_others_stay() {
 #[test]
 fn an_ended_service_is_started_again() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {once: {command: ['true']}, web: {command: [sleep, infinity]}}");
+    let stack = Stack::new(
+        "services: {once: {rootfs: host, command: ['true']}, web: {rootfs: host, command: [sleep, infinity]}}",
+    );
     stack.up();
     stack.exit_code("once");
     let web = stack.pid("web");
@@ -138,7 +143,9 @@ fn an_ended_service_is_started_again() {
 #[test]
 fn two_ups_at_the_same_moment_make_one_stack() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}, db: {command: [sleep, infinity]}}");
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity]}, db: {rootfs: host, command: [sleep, infinity]}}",
+    );
     for _ in 0..3 {
         let started = [0, 1, 2].map(|_| stack.nscompose().args(["up", "-d"]).start());
         let ended = started.map(|up| up.wait());
@@ -159,7 +166,7 @@ fn two_ups_at_the_same_moment_make_one_stack() {
 #[test]
 fn quiet_says_nothing() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     let output = stack.run(&["-q", "up", "-d"]).success().stdout_is("");
     assert_eq!(output.stderr, "");
     assert_eq!(stack.run(&["-q", "down"]).success().stderr, "");
@@ -168,7 +175,7 @@ fn quiet_says_nothing() {
 #[test]
 fn a_detached_stack_outlives_the_folder_it_was_started_in() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.up();
     std::fs::remove_dir_all(stack.path("")).expect("nobody is in it");
     stack.nscompose().dir("/").args(["-p", stack.project(), "down"]).run().success();
@@ -177,7 +184,8 @@ fn a_detached_stack_outlives_the_folder_it_was_started_in() {
 #[test]
 fn a_service_can_be_changed_again_and_again() {
     needs!(Need::Program("hostname"));
-    let yaml = |name: &str| format!("services: {{web: {{command: [sleep, infinity], hostname: {name}}}}}");
+    let yaml =
+        |name: &str| format!("services: {{web: {{rootfs: host, command: [sleep, infinity], hostname: {name}}}}}");
     let stack = Stack::new(&yaml("host0"));
     stack.up();
     for round in 1..=3 {
@@ -197,7 +205,7 @@ fn the_end_of_a_replaced_container_says_nothing_of_its_successor() {
     // What the first process leaves behind has the host's pids and a session of its own, and keeps the log pipe open.
     let yaml = |value: &str| {
         format!(
-            r#"services: {{web: {{pid: host, environment: {{A: '{value}'}}, command: [sh, -c, "setsid sh -c 'echo orphan $$$$; exec sleep 100000' & exec sleep infinity"]}}}}"#
+            r#"services: {{web: {{rootfs: host, pid: host, environment: {{A: '{value}'}}, command: [sh, -c, "setsid sh -c 'echo orphan $$$$; exec sleep 100000' & exec sleep infinity"]}}}}"#
         )
     };
     let orphan = |stack: &Stack| -> i32 {
@@ -236,10 +244,15 @@ fn the_end_of_a_replaced_container_says_nothing_of_its_successor() {
 #[test]
 fn a_service_that_is_not_in_the_file_any_more_is_warned_about() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}, db: {command: [sleep, infinity]}}");
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity]}, db: {rootfs: host, command: [sleep, infinity]}}",
+    );
     stack.up();
     let db = stack.pid("db");
-    stack.file("stack.yaml", &format!("name: {}\nservices: {{web: {{command: [sleep, infinity]}}}}", stack.project()));
+    stack.file(
+        "stack.yaml",
+        &format!("name: {}\nservices: {{web: {{rootfs: host, command: [sleep, infinity]}}}}", stack.project()),
+    );
     stack.up().stderr_has("warning").stderr_has("`db`").stderr_has("not in the file any more");
     assert_eq!(stack.pid("db"), db);
     let traces = stack.traces();

@@ -24,8 +24,9 @@ fn busybox_root(folder: &Path) {
 #[test]
 fn the_hosts_files_are_seen_and_never_written_to() {
     needs!(Need::Namespaces);
-    let stack =
-        Stack::new("services: {web: {command: [sleep, infinity]}, db: {command: [sleep, infinity], rootfs: host}}");
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity]}, db: {rootfs: host, command: [sleep, infinity]}}",
+    );
     stack.up();
     let name = format!("/etc/{}", stack.project());
     stack.sh("web", &format!("echo mine > {name} && cat {name}"));
@@ -41,7 +42,7 @@ fn the_hosts_files_are_seen_and_never_written_to() {
 #[test]
 fn a_file_of_the_host_can_be_changed_and_removed_for_the_service_alone() {
     needs!(Need::Root);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.up();
     let before = fs::read("/etc/passwd").expect("there");
     stack.sh("web", "echo more >> /etc/passwd && tail -n 1 /etc/passwd && rm /etc/shadow /etc/os-release && ! test -e /etc/os-release");
@@ -52,7 +53,7 @@ fn a_file_of_the_host_can_be_changed_and_removed_for_the_service_alone() {
 #[test]
 fn peoples_files_are_hidden() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.up();
     for folder in ["/home", "/root", "/tmp", "/var/tmp", "/run"] {
         assert_eq!(stack.sh("web", &format!("ls -A {folder}")), "", "{folder}");
@@ -119,7 +120,7 @@ fn a_root_that_is_not_there_is_named() {
 fn a_read_only_root_takes_nothing_but_in_its_mounts() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        "services: {web: {command: [sleep, infinity], read_only: true, tmpfs: /scratch, volumes: ['data:/data']}}\nvolumes: {data: {}}",
+        "services: {web: {rootfs: host, command: [sleep, infinity], read_only: true, tmpfs: /scratch, volumes: ['data:/data']}}\nvolumes: {data: {}}",
     );
     stack.up();
     for path in ["/file", "/etc/file", "/usr/file", "/var/file", "/opt/file"] {
@@ -133,7 +134,7 @@ fn a_read_only_root_takes_nothing_but_in_its_mounts() {
 fn memory_has_its_size_and_mode() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        "services: {web: {command: [sleep, infinity], tmpfs: ['/small:size=1m,mode=0750', '/fixed:ro', /plain]}}",
+        "services: {web: {rootfs: host, command: [sleep, infinity], tmpfs: ['/small:size=1m,mode=0750', '/fixed:ro', /plain]}}",
     );
     stack.up();
     assert_eq!(stack.sh("web", "stat -c %a /small; stat -c %a /plain; stat -f -c %T /small"), "750\n1777\ntmpfs");
@@ -147,8 +148,9 @@ fn memory_has_its_size_and_mode() {
 #[test]
 fn what_root_of_a_service_writes_through_a_bind_is_the_invokers() {
     needs!(Need::Namespaces);
-    let stack =
-        Stack::new("services: {web: {command: [sleep, infinity], volumes: ['./there:/here', './fixed:/fixed:ro']}}");
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity], volumes: ['./there:/here', './fixed:/fixed:ro']}}",
+    );
     stack.file("there/from-outside", "hello").file("fixed/file", "kept");
     stack.up();
     assert_eq!(stack.sh("web", "cat /here/from-outside"), "hello");
@@ -167,7 +169,9 @@ fn what_root_of_a_service_writes_through_a_bind_is_the_invokers() {
 #[test]
 fn a_single_file_can_be_bound() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], volumes: ['./app.conf:/etc/app.conf:ro']}}");
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity], volumes: ['./app.conf:/etc/app.conf:ro']}}",
+    );
     stack.file("app.conf", "setting\n");
     stack.up();
     assert_eq!(stack.exec("web", &["cat", "/etc/app.conf"]), "setting");
@@ -177,8 +181,7 @@ fn a_single_file_can_be_bound() {
 fn bind_paths_can_be_relative_or_of_the_home() {
     needs!(Need::Namespaces);
     let stack = Stack::empty();
-    let yaml =
-        "services: {web: {command: [sleep, infinity], volumes: ['~/mine:/mine', '../beside:/beside', './made:/made']}}";
+    let yaml = "services: {web: {rootfs: host, command: [sleep, infinity], volumes: ['~/mine:/mine', '../beside:/beside', './made:/made']}}";
     stack.file("deep/stack.yaml", &format!("name: {}\n{yaml}", stack.project()));
     stack.file("beside/file", "beside");
     fs::create_dir(stack.user_home().join("mine")).expect("a folder");
@@ -194,7 +197,7 @@ fn bind_paths_can_be_relative_or_of_the_home() {
 fn a_named_volume_stays_until_it_is_removed() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        "services: {web: {command: [sleep, infinity], volumes: ['data:/data']}, other: {command: [sleep, infinity], volumes: ['data:/there:ro']}}\nvolumes: {data: {}}",
+        "services: {web: {rootfs: host, command: [sleep, infinity], volumes: ['data:/data']}, other: {rootfs: host, command: [sleep, infinity], volumes: ['data:/there:ro']}}\nvolumes: {data: {}}",
     );
     stack.up();
     stack.sh("web", "echo kept > /data/file");
@@ -214,8 +217,9 @@ fn a_named_volume_stays_until_it_is_removed() {
 #[test]
 fn a_users_files_in_a_volume_are_that_users_again() {
     needs!(Need::Ids);
-    let stack =
-        Stack::new("services: {web: {command: [sleep, infinity], volumes: ['data:/data']}}\nvolumes: {data: {}}");
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity], volumes: ['data:/data']}}\nvolumes: {data: {}}",
+    );
     stack.up();
     stack.sh("web", "touch /data/file && chown 1000:1000 /data/file");
     stack.down();
@@ -227,7 +231,7 @@ fn a_users_files_in_a_volume_are_that_users_again() {
 #[test]
 fn an_anonymous_volume_goes_with_its_container() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], volumes: [/data]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], volumes: [/data]}}");
     stack.up();
     stack.sh("web", "touch /data/file");
     let traces = stack.traces();
@@ -242,7 +246,7 @@ fn the_home_of_nscompose_is_hidden() {
     needs!(Need::Root);
     // A home outside of what is hidden anyway.
     let home = format!("/opt/{}", std::process::id());
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     let run = |args: &[&str]| stack.bare().arg("--home").arg(&home).args(args).run();
     let up = run(&["up", "-d"]);
     let seen = run(&["exec", "web", "find", &home]);
@@ -256,7 +260,7 @@ fn the_home_of_nscompose_is_hidden() {
 #[test]
 fn devices_are_the_least_there_can_be() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.up();
     let seen = stack.sh("web", "ls /dev | xargs");
     for name in ["null", "zero", "full", "random", "urandom", "tty", "pts", "shm", "fd", "stdin", "stdout", "stderr"] {
@@ -271,7 +275,7 @@ fn devices_are_the_least_there_can_be() {
 #[test]
 fn set_user_id_programs_gain_nothing_outside() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], volumes: ['./there:/there']}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], volumes: ['./there:/there']}}");
     stack.up();
     stack.sh("web", "cp /bin/sleep /there/s && chmod 4755 /there/s");
     let meta = fs::metadata(stack.path("there/s")).expect("written through");
@@ -283,7 +287,7 @@ fn set_user_id_programs_gain_nothing_outside() {
 fn a_new_volume_belongs_to_whoever_the_service_runs_as() {
     needs!(Need::Ids);
     let stack = Stack::new(
-        "services: {web: {user: nobody, command: [sleep, infinity], volumes: ['data:/data', '/anonymous']}}\nvolumes: {data: {}}",
+        "services: {web: {rootfs: host, user: nobody, command: [sleep, infinity], volumes: ['data:/data', '/anonymous']}}\nvolumes: {data: {}}",
     );
     stack.up();
     stack.sh("web", "touch /data/kept /anonymous/x");
@@ -296,7 +300,8 @@ fn a_new_volume_belongs_to_whoever_the_service_runs_as() {
 #[test]
 fn a_bind_source_that_is_made_is_said_and_open_to_look_into() {
     needs!(Need::Program("sh"));
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], volumes: ['./made/deep:/made']}}");
+    let stack =
+        Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], volumes: ['./made/deep:/made']}}");
     let script =
         format!("umask 077 && exec {} --home {} up -d", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
     let output = Run::new("sh").args(["-c", &script]).dir(stack.path("")).env("HOME", stack.user_home()).run();
@@ -313,7 +318,7 @@ fn a_bind_source_that_is_made_is_said_and_open_to_look_into() {
 fn a_full_disk_loses_log_lines_and_nothing_else() {
     needs!(Need::Program("unshare"), Need::Program("mount"), Need::Program("seq"));
     let stack = Stack::new(
-        r#"services: {web: {command: [sh, -c, "while ! test -e /ctl/full; do sleep 0.02; done; i=0; while test $$i -lt 20; do seq 1 10000; i=$$((i + 1)); done; touch /ctl/done; while ! test -e /ctl/room; do sleep 0.02; done; echo room again; exec sleep infinity"], volumes: ["./ctl:/ctl"]}}"#,
+        r#"services: {web: {rootfs: host, command: [sh, -c, "while ! test -e /ctl/full; do sleep 0.02; done; i=0; while test $$i -lt 20; do seq 1 10000; i=$$((i + 1)); done; touch /ctl/done; while ! test -e /ctl/room; do sleep 0.02; done; echo room again; exec sleep infinity"], volumes: ["./ctl:/ctl"]}}"#,
     );
     stack.file("ctl/x", "");
     let script = format!(

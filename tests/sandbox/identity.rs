@@ -8,9 +8,9 @@ fn the_user_can_be_a_number_or_a_name() {
     let stack = Stack::new(
         r#"
 services:
-  number: {command: [sleep, infinity], user: "1234:567"}
-  name: {command: [sleep, infinity], user: nobody}
-  group: {command: [sleep, infinity], user: "nobody:users"}
+  number: {rootfs: host, command: [sleep, infinity], user: "1234:567"}
+  name: {rootfs: host, command: [sleep, infinity], user: nobody}
+  group: {rootfs: host, command: [sleep, infinity], user: "nobody:users"}
 "#,
     );
     stack.up();
@@ -26,7 +26,7 @@ services:
 #[test]
 fn an_unknown_user_is_an_error() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], user: nonesuch}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], user: nonesuch}}");
     stack.run(&["up", "-d"]).failure().stderr_has("`web`").stderr_has("nonesuch");
     stack.traces().assert_gone();
 }
@@ -34,7 +34,7 @@ fn an_unknown_user_is_an_error() {
 #[test]
 fn a_user_that_the_account_cannot_have_is_an_error_with_the_way_out() {
     needs!(Need::OrdinaryUser);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], user: '999999'}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], user: '999999'}}");
     stack.run(&["up", "-d"]).failure().stderr_has("999999").stderr_has("hint");
     stack.traces().assert_gone();
 }
@@ -42,7 +42,7 @@ fn a_user_that_the_account_cannot_have_is_an_error_with_the_way_out() {
 #[test]
 fn nothing_of_the_callers_environment_leaks_in() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [env], environment: {OWN: value, EMPTY: ''}}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [env], environment: {OWN: value, EMPTY: ''}}}");
     stack.nscompose().env("LEAK", "1").env("LD_PRELOAD_NOT", "1").args(["up", "-d"]).run().success();
     stack.exit_code("web");
     let log = stack.log("web");
@@ -55,7 +55,7 @@ fn nothing_of_the_callers_environment_leaks_in() {
 #[test]
 fn a_variable_without_value_is_handed_on() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [env], environment: [HANDED, NOT_SET]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [env], environment: [HANDED, NOT_SET]}}");
     stack.nscompose().env("HANDED", "on").args(["up", "-d"]).run().success();
     stack.exit_code("web");
     let log = stack.log("web");
@@ -68,9 +68,9 @@ fn entrypoint_and_command_are_one_command_line() {
     let stack = Stack::new(
         r#"
 services:
-  both: {entrypoint: [printf, "%s|"], command: ["a b", c, ""]}
-  string: {command: echo "a b"  'c  d'}
-  alone: {entrypoint: [echo, just this]}
+  both: {rootfs: host, entrypoint: [printf, "%s|"], command: ["a b", c, ""]}
+  string: {rootfs: host, command: echo "a b"  'c  d'}
+  alone: {rootfs: host, entrypoint: [echo, just this]}
 "#,
     );
     stack.up();
@@ -86,7 +86,7 @@ services:
 fn the_working_folder_is_made_if_it_has_to_be() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        "services: {web: {command: [sh, -c, 'pwd; exec sleep infinity'], working_dir: /usr/share}, new: {command: [sh, -c, 'pwd; exec sleep infinity'], working_dir: /tmp/made/here}, root: {command: [sh, -c, 'pwd; exec sleep infinity']}}",
+        "services: {web: {rootfs: host, command: [sh, -c, 'pwd; exec sleep infinity'], working_dir: /usr/share}, new: {rootfs: host, command: [sh, -c, 'pwd; exec sleep infinity'], working_dir: /tmp/made/here}, root: {rootfs: host, command: [sh, -c, 'pwd; exec sleep infinity']}}",
     );
     stack.up();
     assert_eq!(stack.log_with("web", "\n"), "/usr/share\n");
@@ -98,7 +98,7 @@ fn the_working_folder_is_made_if_it_has_to_be() {
 fn output_can_be_opened_again_through_dev() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        "services: {web: {command: [sh, -c, 'echo out > /dev/stdout; echo err > /dev/stderr; cat /dev/stdin']}}",
+        "services: {web: {rootfs: host, command: [sh, -c, 'echo out > /dev/stdout; echo err > /dev/stderr; cat /dev/stdin']}}",
     );
     stack.up();
     assert_eq!(stack.exit_code("web"), 0);

@@ -9,7 +9,9 @@ const KINDS: [&str; 7] = ["pid", "net", "ipc", "mnt", "uts", "user", "cgroup"];
 #[test]
 fn every_namespace_is_the_services_own() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {one: {command: [sleep, infinity]}, two: {command: [sleep, infinity]}}");
+    let stack = Stack::new(
+        "services: {one: {rootfs: host, command: [sleep, infinity]}, two: {rootfs: host, command: [sleep, infinity]}}",
+    );
     stack.up();
     for kind in KINDS {
         let host = fs::read_link(format!("/proc/self/ns/{kind}")).expect("ours").to_string_lossy().into_owned();
@@ -21,7 +23,8 @@ fn every_namespace_is_the_services_own() {
 #[test]
 fn the_program_is_pid_1_and_sees_only_its_own_processes() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sh, -c, 'echo I am $$$$; sleep infinity & wait']}}");
+    let stack =
+        Stack::new("services: {web: {rootfs: host, command: [sh, -c, 'echo I am $$$$; sleep infinity & wait']}}");
     stack.up();
     stack.log_with("web", "I am 1\n");
     wait_for("the sleep", || {
@@ -37,7 +40,7 @@ fn the_program_is_pid_1_and_sees_only_its_own_processes() {
 fn init_is_pid_1_and_collects_orphans() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        r#"services: {web: {init: true, command: [sh, -c, "echo $$$$; (sleep 0.01 & sleep 0.01 & sleep 0.01 &); exec sleep infinity"]}}"#,
+        r#"services: {web: {rootfs: host, init: true, command: [sh, -c, "echo $$$$; (sleep 0.01 & sleep 0.01 & sleep 0.01 &); exec sleep infinity"]}}"#,
     );
     stack.up();
     let own: u32 = stack.log_with("web", "\n").trim().parse().expect("a pid");
@@ -55,7 +58,7 @@ fn host_and_domain_name_are_its_own() {
     needs!(Need::Program("hostname"));
     let before = nix::unistd::gethostname().expect("a name");
     let stack = Stack::new(
-        "services: {web: {command: [sleep, infinity], hostname: box, domainname: example.test}, plain: {command: [sleep, infinity]}}",
+        "services: {web: {rootfs: host, command: [sleep, infinity], hostname: box, domainname: example.test}, plain: {rootfs: host, command: [sleep, infinity]}}",
     );
     stack.up();
     assert_eq!(stack.exec("web", &["hostname"]), "box");
@@ -69,7 +72,7 @@ fn host_and_domain_name_are_its_own() {
 fn only_its_own_interfaces_are_seen() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        "services: {web: {command: [sleep, infinity]}, both: {command: [sleep, infinity], networks: [a, b]}, none: {command: [sleep, infinity], network_mode: none}}\nnetworks: {a: {}, b: {}}",
+        "services: {web: {rootfs: host, command: [sleep, infinity]}, both: {rootfs: host, command: [sleep, infinity], networks: [a, b]}, none: {rootfs: host, command: [sleep, infinity], network_mode: none}}\nnetworks: {a: {}, b: {}}",
     );
     stack.up();
     let interfaces = |service: &str| stack.sh(service, "ls /sys/class/net | xargs");
@@ -82,7 +85,7 @@ fn only_its_own_interfaces_are_seen() {
 #[test]
 fn root_inside_is_not_root_outside() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.up();
     assert_eq!(stack.exec("web", &["id", "-u"]), "0");
     let status = fs::read_to_string(format!("/proc/{}/status", stack.pid("web"))).expect("it runs");
@@ -102,7 +105,9 @@ fn root_inside_is_not_root_outside() {
 #[test]
 fn two_services_of_root_have_no_id_in_common() {
     needs!(Need::Root);
-    let stack = Stack::new("services: {one: {command: [sleep, infinity]}, two: {command: [sleep, infinity]}}");
+    let stack = Stack::new(
+        "services: {one: {rootfs: host, command: [sleep, infinity]}, two: {rootfs: host, command: [sleep, infinity]}}",
+    );
     stack.up();
     assert_ne!(stack.exec("one", &["cat", "/proc/self/uid_map"]), stack.exec("two", &["cat", "/proc/self/uid_map"]));
 }
@@ -110,7 +115,7 @@ fn two_services_of_root_have_no_id_in_common() {
 #[test]
 fn the_kernel_cannot_be_touched() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.up();
     for script in [
         "echo x > /proc/sysrq-trigger",
@@ -127,7 +132,7 @@ fn the_kernel_cannot_be_touched() {
 #[test]
 fn nothing_of_nscompose_stays_open_in_a_program() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.up();
     // The one that ls opens is 3.
     assert_eq!(stack.sh("web", "ls /proc/1/fd | xargs"), "0 1 2");
@@ -137,7 +142,9 @@ fn nothing_of_nscompose_stays_open_in_a_program() {
 #[test]
 fn control_groups_are_its_own() {
     needs!(Need::Cgroups);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity]}, db: {command: [sleep, infinity]}}");
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity]}, db: {rootfs: host, command: [sleep, infinity]}}",
+    );
     stack.up();
     let outside = fs::read_to_string(format!("/proc/{}/cgroup", stack.pid("web"))).expect("it runs");
     // The stack's group has a digest behind its name, for stacks of the same name elsewhere.
@@ -150,7 +157,7 @@ fn control_groups_are_its_own() {
 #[test]
 fn a_program_may_have_as_many_files_open_as_the_caller() {
     needs!(Need::Program("sh"));
-    let stack = Stack::new("services: {web: {command: [sh, -c, 'ulimit -Sn; exec sleep infinity']}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sh, -c, 'ulimit -Sn; exec sleep infinity']}}");
     let script =
         format!("ulimit -Sn 777 && exec {} --home {} up -d", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
     let run = Run::new("sh").args(["-c", &script]).dir(stack.path("")).env("HOME", stack.user_home());
@@ -164,8 +171,9 @@ fn nothing_that_comes_in_can_be_looked_into_on_its_way() {
     needs!(Need::Program("python3"));
     // Root of the container looks at whatever turns up beside it, for as long as programs are being sent in.
     let script = "import os\\nprint('looking', flush=True)\\nwhile not os.path.exists('/ctl/enough'):\\n for p in os.listdir('/proc'):\\n  try:\\n   for f in os.listdir('/proc/%s/fd' % p):\\n    t = os.readlink('/proc/%s/fd/%s' % (p, f))\\n    if p.isdigit() and int(p) > 1 and not t.startswith(('pipe:', '/dev/', '/lib', '/usr', '/etc')):\\n     print('saw', p, f, t, flush=True)\\n  except OSError:\\n   pass\\nprint('done', flush=True)";
-    let stack =
-        Stack::new(&format!("services: {{web: {{command: [python3, -c, \"{script}\"], volumes: ['./ctl:/ctl']}}}}"));
+    let stack = Stack::new(&format!(
+        "services: {{web: {{rootfs: host, command: [python3, -c, \"{script}\"], volumes: ['./ctl:/ctl']}}}}"
+    ));
     stack.file("ctl/x", "");
     stack.up();
     stack.log_with("web", "looking");

@@ -6,10 +6,10 @@ fn stack() -> Stack {
     let stack = Stack::new(
         r#"
 services:
-  web: {command: [sleep, infinity], networks: [front]}
-  app: {command: [sleep, infinity], networks: {front: {}, back: {aliases: [logic]}}}
-  db: {command: [sleep, infinity], networks: {back: {aliases: [store, books]}}, hostname: keeper}
-  side: {command: [sleep, infinity], network_mode: service:db}
+  web: {rootfs: host, command: [sleep, infinity], networks: [front]}
+  app: {rootfs: host, command: [sleep, infinity], networks: {front: {}, back: {aliases: [logic]}}}
+  db: {rootfs: host, command: [sleep, infinity], networks: {back: {aliases: [store, books]}}, hostname: keeper}
+  side: {rootfs: host, command: [sleep, infinity], network_mode: service:db}
 networks: {front: {}, back: {}}
 "#,
     );
@@ -72,8 +72,8 @@ fn tcp_and_udp_go_from_service_to_service() {
     let stack = Stack::new(
         r#"
 services:
-  server: {command: [sh, -c, "nc -lk 7000 </etc/hostname & nc -luk 7001 & echo ready; wait"], hostname: the-server}
-  client: {command: [sleep, infinity], depends_on: [server]}
+  server: {rootfs: host, command: [sh, -c, "nc -lk 7000 </etc/hostname & nc -luk 7001 & echo ready; wait"], hostname: the-server}
+  client: {rootfs: host, command: [sleep, infinity], depends_on: [server]}
 "#,
     );
     stack.up();
@@ -94,9 +94,9 @@ fn services_on_different_networks_cannot_reach_each_other() {
     let stack = Stack::new(
         r#"
 services:
-  one: {command: [sh, -c, "nc -lk 7000 </etc/hostname"], networks: [a]}
-  two: {command: [sleep, infinity], networks: [b]}
-  near: {command: [sleep, infinity], networks: [a]}
+  one: {rootfs: host, command: [sh, -c, "nc -lk 7000 </etc/hostname"], networks: [a]}
+  two: {rootfs: host, command: [sleep, infinity], networks: [b]}
+  near: {rootfs: host, command: [sleep, infinity], networks: [a]}
 networks: {a: {}, b: {}}
 "#,
     );
@@ -111,7 +111,9 @@ networks: {a: {}, b: {}}
 #[test]
 fn a_service_added_later_is_found_by_those_that_run() {
     needs!(Need::Program("getent"));
-    let stack = Stack::new("services: {one: {command: [sleep, infinity]}, two: {command: [sleep, infinity]}}");
+    let stack = Stack::new(
+        "services: {one: {rootfs: host, command: [sleep, infinity]}, two: {rootfs: host, command: [sleep, infinity]}}",
+    );
     stack.run(&["up", "-d", "one"]).success();
     stack.run(&["up", "-d", "two"]).success();
     assert!(resolve(&stack, "one", "two").is_some());

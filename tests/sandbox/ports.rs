@@ -21,7 +21,7 @@ const GREETER: &str = "import socket, sys\\ns = socket.create_server(('', 80))\\
 
 fn greeter(ports: &str) -> Stack {
     Stack::new(&format!(
-        "services: {{web: {{command: [python3, -c, \"{GREETER}\"], hostname: the-web, ports: {ports}}}}}"
+        "services: {{web: {{rootfs: host, command: [python3, -c, \"{GREETER}\"], hostname: the-web, ports: {ports}}}}}"
     ))
 }
 
@@ -55,7 +55,7 @@ fn a_large_answer_and_half_closed_connections_come_through() {
     let port = free_port();
     let script = "import socket\\ns = socket.create_server(('', 80))\\nwhile True:\\n c, a = s.accept()\\n d = b''\\n while True:\\n  b = c.recv(65536)\\n  if not b: break\\n  d += b\\n c.sendall(d[::-1])\\n c.close()";
     let stack = Stack::new(&format!(
-        "services: {{web: {{command: [python3, -c, \"{script}\"], ports: ['127.0.0.1:{port}:80']}}}}"
+        "services: {{web: {{rootfs: host, command: [python3, -c, \"{script}\"], ports: ['127.0.0.1:{port}:80']}}}}"
     ));
     stack.up();
     let sent: Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
@@ -77,7 +77,7 @@ fn a_udp_port_leads_to_the_service_and_back() {
     let port = free_udp_port();
     let script = "import socket\\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\\ns.bind(('', 53))\\nwhile True:\\n d, a = s.recvfrom(65536)\\n s.sendto(b're: ' + d, a)";
     let stack = Stack::new(&format!(
-        "services: {{web: {{command: [python3, -c, \"{script}\"], ports: ['127.0.0.1:{port}:53/udp']}}}}"
+        "services: {{web: {{rootfs: host, command: [python3, -c, \"{script}\"], ports: ['127.0.0.1:{port}:53/udp']}}}}"
     ));
     stack.up();
     let clients: Vec<UdpSocket> = (0..2).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket")).collect();
@@ -101,7 +101,7 @@ fn a_taken_port_is_refused_before_anything_starts() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let stack = Stack::new(&format!(
-        "services: {{db: {{command: [sleep, infinity]}}, web: {{command: [sleep, infinity], depends_on: [db], ports: ['127.0.0.1:{port}:80']}}}}"
+        "services: {{db: {{rootfs: host, command: [sleep, infinity]}}, web: {{rootfs: host, command: [sleep, infinity], depends_on: [db], ports: ['127.0.0.1:{port}:80']}}}}"
     ));
     let watch = stack.watch();
     let output = stack.run(&["up", "-d"]).failure();
@@ -116,7 +116,8 @@ fn a_taken_port_is_refused_before_anything_starts() {
 fn a_port_that_another_stack_has_names_it() {
     needs!(Need::Namespaces);
     let port = free_port();
-    let yaml = format!("services: {{web: {{command: [sleep, infinity], ports: ['127.0.0.1:{port}:80']}}}}");
+    let yaml =
+        format!("services: {{web: {{rootfs: host, command: [sleep, infinity], ports: ['127.0.0.1:{port}:80']}}}}");
     let (first, second) = (Stack::new(&yaml), Stack::new(&yaml));
     first.up();
     second.run(&["up", "-d"]).failure().stderr_has(&port.to_string()).stderr_has("nscompose");
@@ -129,7 +130,7 @@ fn the_same_port_twice_in_a_stack_is_refused() {
     needs!(Need::Namespaces);
     let port = free_port();
     let stack = Stack::new(&format!(
-        "services: {{a: {{command: [sleep, infinity], ports: ['127.0.0.1:{port}:80']}}, b: {{command: [sleep, infinity], ports: ['127.0.0.1:{port}:81']}}}}"
+        "services: {{a: {{rootfs: host, command: [sleep, infinity], ports: ['127.0.0.1:{port}:80']}}, b: {{rootfs: host, command: [sleep, infinity], ports: ['127.0.0.1:{port}:81']}}}}"
     ));
     stack.run(&["up", "-d"]).failure().stderr_has(&port.to_string());
     stack.traces().assert_gone();
@@ -154,8 +155,9 @@ fn a_port_left_to_the_kernel_is_shown() {
 fn a_service_that_does_not_listen_closes_the_connection() {
     needs!(Need::Namespaces);
     let port = free_port();
-    let stack =
-        Stack::new(&format!("services: {{web: {{command: [sleep, infinity], ports: ['127.0.0.1:{port}:80']}}}}"));
+    let stack = Stack::new(&format!(
+        "services: {{web: {{rootfs: host, command: [sleep, infinity], ports: ['127.0.0.1:{port}:80']}}}}"
+    ));
     stack.up();
     if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
@@ -189,7 +191,9 @@ fn a_port_can_lead_elsewhere_and_to_another_service_while_the_stack_runs() {
     let script = "import socket, threading\\ndef serve(s):\\n while True:\\n  c, a = s.accept()\\n  c.sendall(('%s %s' % (socket.gethostname(), s.getsockname()[1])).encode())\\n  c.close()\\nfor p in (80, 81):\\n threading.Thread(target=serve, args=(socket.create_server(('', p)),)).start()";
     let yaml = |a: &str, b: &str| {
         let service = |name: &str, ports: &str| {
-            format!("  {name}: {{command: [python3, -c, \"{script}\"], hostname: {name}, ports: [{ports}]}}\n")
+            format!(
+                "  {name}: {{rootfs: host, command: [python3, -c, \"{script}\"], hostname: {name}, ports: [{ports}]}}\n"
+            )
         };
         format!("services:\n{}{}", service("a", a), service("b", b))
     };
@@ -218,7 +222,7 @@ fn a_service_that_is_not_root_can_listen_where_it_likes() {
     needs!(Need::Ids, Need::Program("python3"));
     let port = free_port();
     let stack = Stack::new(&format!(
-        "services: {{web: {{command: [python3, -c, \"{GREETER}\"], user: '1000:1000', hostname: the-web, ports: ['127.0.0.1:{port}:80']}}}}"
+        "services: {{web: {{rootfs: host, command: [python3, -c, \"{GREETER}\"], user: '1000:1000', hostname: the-web, ports: ['127.0.0.1:{port}:80']}}}}"
     ));
     stack.up();
     assert_eq!(stack.sh("web", "id -u"), "1000");

@@ -19,9 +19,9 @@ fn a_shared_network_is_one_network() {
     let stack = Stack::new(
         r#"
 services:
-  web: {command: [sh, -c, "nc -lk 127.0.0.1 7000 </etc/hostname"], hostname: the-web}
-  side: {command: [sleep, infinity], network_mode: service:web}
-  other: {command: [sleep, infinity]}
+  web: {rootfs: host, command: [sh, -c, "nc -lk 127.0.0.1 7000 </etc/hostname"], hostname: the-web}
+  side: {rootfs: host, command: [sleep, infinity], network_mode: service:web}
+  other: {rootfs: host, command: [sleep, infinity]}
 "#,
     );
     stack.up();
@@ -50,9 +50,9 @@ fn shared_ipc_is_one_ipc() {
     let stack = Stack::new(
         r#"
 services:
-  web: {command: [sleep, infinity]}
-  side: {command: [sleep, infinity], ipc: service:web}
-  other: {command: [sleep, infinity]}
+  web: {rootfs: host, command: [sleep, infinity]}
+  side: {rootfs: host, command: [sleep, infinity], ipc: service:web}
+  other: {rootfs: host, command: [sleep, infinity]}
 "#,
     );
     stack.up();
@@ -71,9 +71,9 @@ fn shared_pids_are_seen_and_take_signals() {
     let stack = Stack::new(
         r#"
 services:
-  web: {command: [sh, -c, "trap 'echo signalled' USR1; echo $$$$ > /shared/pid; while :; do sleep 0.05; done"], volumes: ["./shared:/shared"]}
-  side: {command: [sleep, infinity], pid: service:web, volumes: ["./shared:/shared"]}
-  other: {command: [sleep, infinity]}
+  web: {rootfs: host, command: [sh, -c, "trap 'echo signalled' USR1; echo $$$$ > /shared/pid; while :; do sleep 0.05; done"], volumes: ["./shared:/shared"]}
+  side: {rootfs: host, command: [sleep, infinity], pid: service:web, volumes: ["./shared:/shared"]}
+  other: {rootfs: host, command: [sleep, infinity]}
 "#,
     );
     stack.up();
@@ -91,9 +91,9 @@ fn all_three_can_be_shared_along_a_chain() {
     let stack = Stack::new(
         r#"
 services:
-  a: {command: [sleep, infinity]}
-  b: {command: [sleep, infinity], network_mode: service:a, ipc: service:a, pid: service:a}
-  c: {command: [sleep, infinity], network_mode: service:b, ipc: service:b, pid: service:b}
+  a: {rootfs: host, command: [sleep, infinity]}
+  b: {rootfs: host, command: [sleep, infinity], network_mode: service:a, ipc: service:a, pid: service:a}
+  c: {rootfs: host, command: [sleep, infinity], network_mode: service:b, ipc: service:b, pid: service:b}
 "#,
     );
     stack.up();
@@ -113,8 +113,8 @@ fn a_namespace_outlives_the_program_of_its_owner() {
     let stack = Stack::new(
         r#"
 services:
-  owner: {command: [sh, -c, "exit 0"]}
-  guest: {command: [sleep, infinity], network_mode: service:owner, pid: service:owner, ipc: service:owner, depends_on: [owner]}
+  owner: {rootfs: host, command: [sh, -c, "exit 0"]}
+  guest: {rootfs: host, command: [sleep, infinity], network_mode: service:owner, pid: service:owner, ipc: service:owner, depends_on: [owner]}
 "#,
     );
     stack.up();
@@ -126,7 +126,7 @@ services:
 #[test]
 fn without_a_network_there_is_only_loopback_and_it_works() {
     needs!(Need::Program("python3"));
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], network_mode: none}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], network_mode: none}}");
     stack.up();
     assert_eq!(stack.sh("web", "ls /sys/class/net"), "lo");
     let own = "import socket; s = socket.create_server(('127.0.0.1', 0)); c = socket.create_connection(s.getsockname()); print('connected')";
@@ -136,7 +136,7 @@ fn without_a_network_there_is_only_loopback_and_it_works() {
 #[test]
 fn the_hosts_network_is_the_hosts() {
     needs!(Need::Program("python3"));
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], network_mode: host}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], network_mode: host}}");
     stack.up();
     assert_eq!(stack.namespace("web", "net"), host("net"));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -148,7 +148,7 @@ fn the_hosts_network_is_the_hosts() {
 #[test]
 fn the_hosts_ipc_is_the_hosts() {
     needs!(Need::Program("ipcmk"), Need::Program("ipcs"), Need::Program("ipcrm"));
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], ipc: host}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], ipc: host}}");
     stack.up();
     assert_eq!(stack.namespace("web", "ipc"), host("ipc"));
     let made = Run::new("ipcmk").args(["-M", "4243"]).run().success().stdout;
@@ -161,7 +161,7 @@ fn the_hosts_ipc_is_the_hosts() {
 #[test]
 fn the_hosts_pids_are_the_hosts() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], pid: host}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], pid: host}}");
     stack.up();
     assert_eq!(stack.namespace("web", "pid"), host("pid"));
     let own = std::process::id();
@@ -184,7 +184,7 @@ fn the_hosts_pids_are_the_hosts() {
 #[test]
 fn the_hosts_names_are_the_hosts() {
     needs!(Need::Program("hostname"));
-    let stack = Stack::new("services: {web: {command: [sleep, infinity], uts: host}}");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], uts: host}}");
     stack.up();
     assert_eq!(stack.namespace("web", "uts"), host("uts"));
     let name = nix::unistd::gethostname().expect("a name").to_string_lossy().into_owned();

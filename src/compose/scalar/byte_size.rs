@@ -73,8 +73,9 @@ impl Format for ByteSize {
         }
         size
     }
-    fn schema(_: &mut Schemas) -> Json {
-        json!({"type": ["number", "string"]})
+    fn schema(schemas: &mut Schemas) -> Json {
+        const AMOUNT: &str = "^(-1|([0-9][0-9_]*\\.?[0-9]*|\\.[0-9]+) ?([kmgtpKMGTP]([iI]?[bB])?|[bB])?)$";
+        schemas.or_text(json!({"type": "number", "minimum": -1}), AMOUNT)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use serde::{Serialize, Serializer};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::super::{Format, Reader, Schemas};
 use crate::{
@@ -120,8 +120,8 @@ impl Format for Span {
         }
         parsed
     }
-    fn schema(_: &mut Schemas) -> Json {
-        json!({"type": "string"})
+    fn schema(schemas: &mut Schemas) -> Json {
+        schemas.pattern("^(0|(([0-9]+\\.?[0-9]*|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h|d|w))+)$")
     }
 }
 

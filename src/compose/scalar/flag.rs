@@ -47,8 +47,9 @@ impl Format for Flag {
         }
         Some(Self(value))
     }
-    fn schema(_: &mut Schemas) -> Json {
-        json!({"type": ["boolean", "string"]})
+    fn schema(schemas: &mut Schemas) -> Json {
+        const WORDS: &str = "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[Yy]([Ee][Ss])?|[Nn][Oo]?|[Oo][Nn]|[Oo][Ff][Ff])$";
+        schemas.or_text(json!({"type": "boolean"}), WORDS)
     }
 }
 
@@ -72,8 +73,7 @@ impl Format for StrictFlag {
             }
         }
     }
-    fn schema(_: &mut Schemas) -> Json {
-        // The string is a variable.
-        json!({"type": ["boolean", "string"]})
+    fn schema(schemas: &mut Schemas) -> Json {
+        schemas.or_variable(json!({"type": "boolean"}))
     }
 }

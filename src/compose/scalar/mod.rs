@@ -8,6 +8,7 @@ mod text;
 mod words;
 
 pub use byte_size::ByteSize;
+pub(crate) use byte_size::not_a_size;
 pub use duration::Span;
 pub use flag::{Flag, StrictFlag};
 pub use number::{Decimal, Int, Truncated};

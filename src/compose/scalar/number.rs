@@ -9,6 +9,9 @@ use crate::{
     load::tree::{Node, ScalarKind},
 };
 
+/// A whole number as a text. With underscores it is one for us, and a text for most editors.
+const WHOLE: &str = "^[+-]?[0-9][0-9_]*$";
+
 /// A whole number between two others, or a string that says one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
@@ -46,7 +49,7 @@ impl<const MIN: i64, const MAX: i64> Format for Int<MIN, MAX> {
             }
         }
     }
-    fn schema(_: &mut Schemas) -> Json {
+    fn schema(schemas: &mut Schemas) -> Json {
         let mut number = json!({"type": "integer"});
         if MIN != i64::MIN {
             number["minimum"] = json!(MIN);
@@ -54,7 +57,7 @@ impl<const MIN: i64, const MAX: i64> Format for Int<MIN, MAX> {
         if MAX != i64::MAX {
             number["maximum"] = json!(MAX);
         }
-        json!({"anyOf": [number, {"type": "string"}]})
+        schemas.or_text(number, WHOLE)
     }
 }
 
@@ -80,8 +83,8 @@ impl Format for Truncated {
         }
         Int::<{ i64::MIN }, { i64::MAX }>::read(node, cx).map(|number| Self(number.0))
     }
-    fn schema(_: &mut Schemas) -> Json {
-        json!({"type": ["number", "string"]})
+    fn schema(schemas: &mut Schemas) -> Json {
+        schemas.or_text(json!({"type": "number"}), WHOLE)
     }
 }
 
@@ -116,7 +119,7 @@ impl Format for Decimal {
         }
         number.map(Self)
     }
-    fn schema(_: &mut Schemas) -> Json {
-        json!({"type": ["number", "string"]})
+    fn schema(schemas: &mut Schemas) -> Json {
+        schemas.or_text(json!({"type": "number"}), "^[+-]?([0-9][0-9_]*\\.?[0-9]*|\\.[0-9]+)([eE][+-]?[0-9]+)?$")
     }
 }

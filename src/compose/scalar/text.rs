@@ -105,7 +105,7 @@ impl<P: Pattern> Format for PatternText<P> {
         }
         Some(Self(text.to_owned(), PhantomData))
     }
-    fn schema(_: &mut Schemas) -> Json {
-        json!({"type": "string", "pattern": P::PATTERN})
+    fn schema(schemas: &mut Schemas) -> Json {
+        schemas.pattern(P::PATTERN)
     }
 }

@@ -20,6 +20,9 @@ pub struct Words(pub Option<Vec<String>>);
 impl Format for Words {
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
         let Some(scalar) = node.scalar().filter(|scalar| scalar.kind == ScalarKind::String) else { return node };
+        if cx.undecided(&node) {
+            return node;
+        }
         match words::split(&scalar.text) {
             Ok(words) => {
                 let nodes = words

@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
 use super::super::{
-    Field, Folder, Format, Merger, Reader, Schemas, Set, Text, Visited,
+    Folder, Format, Keys, Merger, Reader, Schemas, Set, Text, Visitor,
     mapping::{made_of, mapping},
     untyped,
 };
@@ -85,10 +85,10 @@ impl Format for SecretGrants {
     fn schema(schemas: &mut Schemas) -> Json {
         Set::<FileGrant>::schema(schemas)
     }
-    fn keys() -> Vec<&'static Field> {
-        FileGrant::keys()
+    fn keys() -> Keys {
+        Set::<FileGrant>::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         Set::<FileGrant>::visit(node, visitor);
     }
 }

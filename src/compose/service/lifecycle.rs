@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 
 use super::super::{
-    Deploy, Develop, Field, Flag, Folder, Format, Healthcheck, Hook, HostPath, Int, Kept, List, Map, Merger, Named,
-    Nullable, Reader, Schemas, Set, Span, StrictFlag, Text, TextOrNumber, Visited,
+    Deploy, Develop, Flag, Folder, Format, Healthcheck, Hook, HostPath, Int, Kept, Keys, List, Map, Merger, Named,
+    Nullable, Reader, Schemas, Set, Span, StrictFlag, Text, TextOrNumber, Visitor,
     choice::choice,
     mapping::{made_of, mapping},
 };
@@ -38,9 +38,9 @@ mapping! {
         /// How many containers there are.
         refused scale: Kept<Int<0>>,
         /// How it is run as a whole.
-        refused deploy: Deploy,
+        works deploy: Deploy,
         /// What happens when source files change.
-        refused develop: Develop,
+        no_effect("`up` does not watch files") develop: Develop,
         /// Where its output goes.
         refused logging: Logging,
     }
@@ -127,6 +127,9 @@ impl Format for DependsOn {
         self.0.omitted()
     }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        if cx.undecided(&node) && node.entries().is_none() {
+            return node;
+        }
         twice(&node, cx);
         let node = by_name(node, |item| {
             made_of(item, vec![("condition", item.text("service_started")), ("required", item.flag(true))])
@@ -147,10 +150,10 @@ impl Format for DependsOn {
         let named = Named::<Dependency>::schema(schemas);
         json!({"anyOf": [{"type": "array", "items": {"type": "string"}, "uniqueItems": true}, named]})
     }
-    fn keys() -> Vec<&'static Field> {
-        Dependency::keys()
+    fn keys() -> Keys {
+        Named::<Dependency>::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         Named::<Dependency>::visit(node, visitor);
     }
     fn settle(node: &mut Node, folder: &Folder<'_>) {

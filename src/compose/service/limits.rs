@@ -4,8 +4,8 @@ use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        ByteSize, Decimal, Flag, Format, Int, Labels, List, Map, Merger, Reader, Schemas, Text, Truncated,
-        mapping::mapping,
+        ByteSize, Decimal, Flag, Format, Int, Keys, Labels, List, Map, Merger, Reader, Schemas, Text, Truncated,
+        Visitor, mapping::mapping,
     },
     Service,
 };
@@ -22,9 +22,9 @@ mapping! {
         /// Control group that its own is made in.
         refused cgroup_parent: Text,
         /// How many processors, on Windows.
-        refused cpu_count: Int<0>,
+        no_effect("it is for Windows") cpu_count: Int<0>,
         /// Share of the processors, on Windows.
-        refused cpu_percent: Int<0, 100>,
+        no_effect("it is for Windows") cpu_percent: Int<0, 100>,
         /// Length of a scheduling period, in microseconds.
         refused cpu_period: Truncated,
         /// Processor time in each period, in microseconds.
@@ -145,7 +145,13 @@ impl Format for Ulimit {
     }
     fn schema(schemas: &mut Schemas) -> Json {
         let range = UlimitRange::schema(schemas);
-        json!({"anyOf": [{"type": ["integer", "string"]}, range]})
+        json!({"anyOf": [Int::<{ i64::MIN }, { i64::MAX }>::schema(schemas), range]})
+    }
+    fn keys() -> Keys {
+        UlimitRange::keys()
+    }
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
+        UlimitRange::visit(node, visitor);
     }
 }
 

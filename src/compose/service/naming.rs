@@ -15,11 +15,11 @@ mapping! {
         /// Domain that the program sees.
         works domainname: Text,
         /// Labels for people and tools.
-        refused labels: Labels,
+        metadata labels: Labels,
         /// Files with such labels; `labels` counts for more.
-        refused label_file: LabelFiles,
+        loaded label_file: LabelFiles,
         /// Notes for the runtime.
-        refused annotations: Labels,
+        metadata annotations: Labels,
     }
 }
 

@@ -4,8 +4,8 @@ use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        Distinct, ExtraHosts, Field, Format, Map, Merger, Named, Nullable, OneOrMany, Ports, Reader, Schemas, Set,
-        Text, TextOrNumber, Truncated, Visited, choice::choice, mapping::mapping,
+        Distinct, ExtraHosts, Format, Keys, Map, Merger, Named, Nullable, OneOrMany, Ports, Reader, Schemas, Set, Text,
+        TextOrNumber, Truncated, Visitor, choice::choice, mapping::mapping,
     },
     lifecycle::{by_name, no_names, twice},
 };
@@ -27,13 +27,13 @@ mapping! {
         /// Whose control groups it sees.
         refused cgroup: CgroupMode,
         /// How its container is isolated, on Windows.
-        refused isolation: Text,
+        no_effect("it is for Windows") isolation: Text,
         /// Networks that it joins; `default` unless it is given.
         works networks: NetworkAttachments,
         /// Ports that others can reach from outside.
         works ports: Ports,
         /// Ports that other services may use, for people.
-        refused expose: Set<ExposedPort>,
+        metadata expose: Set<ExposedPort>,
         /// Name servers.
         refused dns: NameServers,
         /// Options of the resolver.
@@ -139,6 +139,9 @@ impl Format for NetworkAttachments {
         self.0.omitted()
     }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        if cx.undecided(&node) && node.entries().is_none() {
+            return node;
+        }
         twice(&node, cx);
         Named::<Nullable<NetworkAttachment>>::canonical(by_name(node, Node::nothing), cx)
     }
@@ -156,10 +159,10 @@ impl Format for NetworkAttachments {
         let named = Named::<Nullable<NetworkAttachment>>::schema(schemas);
         json!({"anyOf": [{"type": "array", "items": {"type": "string"}, "uniqueItems": true}, named]})
     }
-    fn keys() -> Vec<&'static Field> {
-        NetworkAttachment::keys()
+    fn keys() -> Keys {
+        Named::<Nullable<NetworkAttachment>>::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         Named::<Nullable<NetworkAttachment>>::visit(node, visitor);
     }
 }

@@ -3,8 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::super::{
-    Build, Environment, Field, Flag, Folder, Format, HostPath, Kept, List, Map, Merger, Pattern, PatternText, Reader,
-    Schemas, Set, Text, TextOrNumber, Untyped, Visited, Words,
+    Build, Environment, Flag, Folder, Format, HostPath, Kept, Keys, List, Map, Merger, Pattern, PatternText, Reader,
+    Schemas, Set, Text, TextOrNumber, Untyped, Visitor, Words,
     mapping::{made_of, mapping},
 };
 use crate::load::tree::{Node, ScalarKind, Value};
@@ -26,7 +26,7 @@ mapping! {
         /// Variables that the program sees. A name without a value takes the caller's.
         works environment: Environment,
         /// Files with such variables; `environment` counts for more.
-        works env_file: EnvFiles,
+        loaded env_file: EnvFiles,
         /// Folder that it starts in.
         works working_dir: Text,
         /// User, and group, that it runs as.
@@ -40,9 +40,9 @@ mapping! {
         /// Its standard input stays open.
         refused stdin_open: Flag,
         /// Its output is shown by `up`.
-        refused attach: Kept<Flag>,
+        no_effect("`up` shows the output of every service") attach: Kept<Flag>,
         /// The platform that the image is for.
-        refused platform: Text,
+        works platform: Text,
         /// When the image is looked for in the registry.
         refused pull_policy: PatternText<PullPolicy>,
         /// After what time the image is looked for anew.
@@ -169,10 +169,10 @@ impl Format for EnvFiles {
         let list = Set::<EnvFile>::schema(schemas);
         json!({"anyOf": [{"type": "string"}, list]})
     }
-    fn keys() -> Vec<&'static Field> {
-        EnvFile::keys()
+    fn keys() -> Keys {
+        Set::<EnvFile>::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         Set::<EnvFile>::visit(node, visitor);
     }
 }

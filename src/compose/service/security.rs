@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        Distinct, Field, Flag, Format, Merger, Named, Nullable, Reader, Schemas, Set, StrictFlag, Text, Visited,
+        Distinct, Flag, Format, Keys, Merger, Named, Nullable, Reader, Schemas, Set, StrictFlag, Text, Visitor,
         mapping::mapping,
     },
     lifecycle::{by_name, no_names, twice},
@@ -23,7 +23,7 @@ mapping! {
         /// Options of the kernel's security modules.
         refused security_opt: Distinct<Text>,
         /// Credentials of Windows.
-        refused credential_spec: CredentialSpec,
+        no_effect("it is for Windows") credential_spec: CredentialSpec,
         /// It may talk to the engine.
         refused use_api_socket: StrictFlag,
         /// Language models that it uses.
@@ -63,6 +63,9 @@ impl Format for ModelGrants {
         self.0.omitted()
     }
     fn canonical(node: Node, cx: &mut Reader<'_>) -> Node {
+        if cx.undecided(&node) && node.entries().is_none() {
+            return node;
+        }
         twice(&node, cx);
         let node = by_name(node, Node::nothing);
         Named::<Nullable<ModelGrant>>::canonical(node, cx)
@@ -81,10 +84,10 @@ impl Format for ModelGrants {
         let named = Named::<Nullable<ModelGrant>>::schema(schemas);
         json!({"anyOf": [{"type": "array", "items": {"type": "string"}, "uniqueItems": true}, named]})
     }
-    fn keys() -> Vec<&'static Field> {
-        ModelGrant::keys()
+    fn keys() -> Keys {
+        Named::<Nullable<ModelGrant>>::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         Named::<Nullable<ModelGrant>>::visit(node, visitor);
     }
 }

@@ -4,8 +4,8 @@ use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        ByteSize, Distinct, Field, Flag, Folder, Format, Labels, List, Map, Merger, OneOrMany, Reader, Schemas, Set,
-        Text, TextOrNumber, Visited, VolumeMount,
+        ByteSize, Distinct, Flag, Folder, Format, Keys, Labels, List, Map, Merger, OneOrMany, Reader, Schemas, Set,
+        Text, TextOrNumber, Visitor, VolumeMount,
         deploy::{DeviceCount, all_of_them, exclusive},
         mapping::{made_of, mapping},
     },
@@ -151,12 +151,13 @@ impl Format for Gpus {
     }
     fn schema(schemas: &mut Schemas) -> Json {
         let list = List::<GpuRequest>::schema(schemas);
-        json!({"anyOf": [{"enum": ["all"]}, list]})
+        let all = schemas.or_variable(json!({"enum": ["all"]}));
+        json!({"anyOf": [all, list]})
     }
-    fn keys() -> Vec<&'static Field> {
-        GpuRequest::keys()
+    fn keys() -> Keys {
+        List::<GpuRequest>::keys()
     }
-    fn visit(node: &Node, visitor: &mut dyn FnMut(&Visited<'_>)) {
+    fn visit(node: &Node, visitor: &mut Visitor<'_>) {
         List::<GpuRequest>::visit(node, visitor);
     }
 }

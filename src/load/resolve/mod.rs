@@ -1,53 +1,40 @@
-//! Phase 5: the merged tree becomes the parts of a project.
+//! Phase 13: what is written becomes what can be run, and what cannot be done yet is refused.
 //!
 //! ```text
-//! tree ──keys.rs: one table per kind of mapping──▶ drafts ──references.rs, cycle.rs──▶ Parts
-//!            │
-//!            └─ a small function per key, in the file named after it
+//! canonical tree ──refusals.rs──▶ errors, or warnings
+//!        │ places of diagnostics: cursor.rs
+//! compose::Project ──service.rs, and a file per thing that it lowers──▶ Parts
 //! ```
 //!
-//! A draft is a service whose references are still names with their places. To add a key: a line in the table of its
-//! mapping, a function, a field of the model.
+//! Everything has been read already, and is of its type; here is what only matters for running it. References that lead
+//! nowhere have been reported, and are left out.
 
-mod byte_size;
-mod command;
-mod context;
-mod cycle;
-mod depends_on;
-mod duration;
-mod environment;
+mod cursor;
+mod exclusions;
 mod hostname;
-mod keys;
 mod mounts;
 mod namespaces;
 mod networks;
+mod platform;
 mod ports;
-mod references;
-mod root;
+mod program;
+mod published;
+mod refusals;
 mod rootfs;
 mod service;
+mod tmpfs;
 
-use std::{
-    collections::BTreeMap,
-    path::{Component, Path, PathBuf},
-};
+use std::collections::BTreeMap;
 
-pub(super) use mounts::target as mount_target;
-
-use super::tree::{Entry, Node, Scalar, ScalarKind, Value};
+use super::tree::Node;
 use crate::{
-    diagnostics::Diagnostics,
-    model::{Network, NetworkName, Service, ServiceName, Volume, VolumeName},
+    compose::{self, Named},
+    diagnostics::{Diagnostic, Diagnostics},
+    model::{InvalidName, Network, NetworkName, Service, ServiceName, Volume, VolumeName},
 };
-use context::Context;
-
-/// What a file is read against.
-pub(super) struct Surroundings<'a> {
-    /// Folder that relative paths start from.
-    pub(super) directory: &'a Path,
-    /// The environment, `.env` included.
-    pub(super) variables: &'a BTreeMap<String, String>,
-}
+use cursor::Cursor;
+use published::Published;
+use refusals::Refusals;
 
 /// What a project is made of.
 #[derive(Debug)]
@@ -57,24 +44,97 @@ pub(super) struct Parts {
     pub(super) volumes: BTreeMap<VolumeName, Volume>,
 }
 
-/// Reads a whole tree. What comes back is meaningful only if `diagnostics` has no errors.
-pub(super) fn resolve(tree: &Node, surroundings: &Surroundings<'_>, diagnostics: &mut Diagnostics) -> Option<Parts> {
-    let mut cx = Context::new(surroundings, diagnostics);
-    let root = root::read(&mut cx, tree)?;
-    references::check(&mut cx, root)
+/// What the lowering of one thing knows of all others, and where its mistakes go.
+struct Context<'a> {
+    project: &'a compose::Project,
+    refusals: Refusals<'a>,
+    published: Published,
 }
 
-/// A path without `.`, `..` and repeated slashes, as text: links are not followed.
-pub(super) fn clean(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                clean.pop();
-            }
-            other => clean.push(other),
+impl Context<'_> {
+    fn push(&mut self, diagnostic: Diagnostic) {
+        self.refusals.diagnostics.push(diagnostic);
+    }
+
+    /// The service of that name, if it is one that can be run.
+    fn service(&self, name: &str) -> Option<ServiceName> {
+        let service = self.project.services.as_ref()?.0.0.get(name)?;
+        if service.program.provider.is_some() { None } else { name.parse().ok() }
+    }
+
+    fn declares_network(&self, name: &str) -> bool {
+        declares(self.project.networks.as_ref(), name)
+    }
+
+    fn declares_volume(&self, name: &str) -> bool {
+        declares(self.project.volumes.as_ref(), name)
+    }
+}
+
+fn declares<T>(all: Option<&Named<T>>, name: &str) -> bool {
+    all.is_some_and(|all| all.0.contains_key(name))
+}
+
+/// Lowers a whole project. What comes back is meaningful only if `diagnostics` has no errors.
+pub(super) fn resolve(
+    project: &compose::Project,
+    tree: &Node,
+    allow_unsupported: bool,
+    diagnostics: &mut Diagnostics,
+) -> Option<Parts> {
+    let root = Cursor::root(tree);
+    let services = root.get("services");
+    if project.services.as_ref().is_none_or(|services| services.0.0.is_empty()) {
+        if !diagnostics.has_errors() {
+            let missing = Diagnostic::error("no service is declared").hint("declare at least one under `services:`");
+            diagnostics.push(match services {
+                Some(services) => services.at_key(missing),
+                None => missing.at(&tree.span.part(0..0)),
+            });
+        }
+        return None;
+    }
+    let mut refusals = Refusals::new(diagnostics, allow_unsupported);
+    refusals.walk(tree);
+    let mut cx = Context { project, refusals, published: Published::default() };
+    let mut parts = Parts {
+        services: BTreeMap::new(),
+        networks: names(&mut cx, root.get("networks")),
+        volumes: names(&mut cx, root.get("volumes")),
+    };
+    for (name, at) in services.iter().flat_map(|services| services.entries()) {
+        let Some(service) = project.services.as_ref().and_then(|services| services.0.0.get(name)) else { continue };
+        let Some(name) = valid(&mut cx, name, at) else { continue };
+        if let Some(service) = service::lower(&mut cx, &name, service, at) {
+            parts.services.insert(name, service);
         }
     }
-    clean
+    for attachment in parts.services.values().flat_map(|service| &service.networks) {
+        parts.networks.entry(attachment.network.clone()).or_default();
+    }
+    cx.refusals.finish();
+    Some(parts)
+}
+
+/// What is declared under a key, of which nothing but the name counts yet.
+fn names<N, T>(cx: &mut Context<'_>, at: Option<Cursor<'_>>) -> BTreeMap<N, T>
+where
+    N: std::str::FromStr<Err = InvalidName> + Ord,
+    T: Default,
+{
+    let entries = at.into_iter().flat_map(|at| at.entries());
+    entries.filter_map(|(name, at)| Some((valid(cx, name, at)?, T::default()))).collect()
+}
+
+fn valid<N: std::str::FromStr<Err = InvalidName>>(cx: &mut Context<'_>, name: &str, at: Cursor<'_>) -> Option<N> {
+    // Some names the format itself does not take, which has been said.
+    let taken = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    match name.parse() {
+        Ok(name) => Some(name),
+        Err(_) if !taken => None,
+        Err(error) => {
+            cx.push(at.at_key(Diagnostic::error(format!("{error}"))));
+            None
+        }
+    }
 }

@@ -1,27 +1,43 @@
 //! `network_mode:`, `ipc:`, `pid:` and `uts:`: whose namespaces a service is in.
 
-use super::{Context, Entry, service::Draft};
+use super::{Context, Cursor};
 use crate::{
+    compose::{Networking, Text},
     diagnostics::{Diagnostic, suggest},
-    model::NamespaceMode,
+    model::{NamespaceMode, ServiceName},
 };
 
+/// Where the namespaces of a service come from.
+pub(super) struct Modes {
+    pub(super) network: NamespaceMode,
+    pub(super) ipc: NamespaceMode,
+    pub(super) pid: NamespaceMode,
+    pub(super) uts: NamespaceMode,
+}
+
+impl Modes {
+    /// Services whose namespaces are shared.
+    pub(super) fn owners(&self) -> impl Iterator<Item = &ServiceName> {
+        [&self.network, &self.ipc, &self.pid, &self.uts].into_iter().filter_map(|mode| mode.service())
+    }
+}
+
 /// What one of the keys may say.
-struct Modes {
-    key: &'static str,
+struct Key {
+    name: &'static str,
     words: &'static [(&'static str, NamespaceMode)],
     /// `service:NAME` may stand there.
     service: bool,
 }
 
-const NETWORK: Modes = Modes {
-    key: "network_mode",
+const NETWORK: Key = Key {
+    name: "network_mode",
     words: &[("bridge", NamespaceMode::Private), ("host", NamespaceMode::Host), ("none", NamespaceMode::None)],
     service: true,
 };
 
-const IPC: Modes = Modes {
-    key: "ipc",
+const IPC: Key = Key {
+    name: "ipc",
     words: &[
         ("private", NamespaceMode::Private),
         // Every private one can be shared: who may is written in the file.
@@ -32,64 +48,47 @@ const IPC: Modes = Modes {
     service: true,
 };
 
-const PID: Modes = Modes { key: "pid", words: &[("host", NamespaceMode::Host)], service: true };
+const PID: Key = Key { name: "pid", words: &[("host", NamespaceMode::Host)], service: true };
 
-const UTS: Modes = Modes { key: "uts", words: &[("host", NamespaceMode::Host)], service: false };
+const UTS: Key = Key { name: "uts", words: &[("host", NamespaceMode::Host)], service: false };
 
-pub(super) fn network_mode(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
-    if let Some(mode) = NETWORK.read(cx, entry, draft) {
-        draft.service.network_mode = mode;
+pub(super) fn lower(cx: &mut Context<'_>, networking: &Networking, at: Cursor<'_>) -> Modes {
+    Modes {
+        network: NETWORK.lower(cx, networking.network_mode.as_ref(), at),
+        ipc: IPC.lower(cx, networking.ipc.as_ref(), at),
+        pid: PID.lower(cx, networking.pid.as_ref(), at),
+        uts: UTS.lower(cx, networking.uts.as_ref(), at),
     }
 }
 
-pub(super) fn ipc(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
-    if let Some(mode) = IPC.read(cx, entry, draft) {
-        draft.service.ipc = mode;
-    }
-}
-
-pub(super) fn pid(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
-    if let Some(mode) = PID.read(cx, entry, draft) {
-        draft.service.pid = mode;
-    }
-}
-
-pub(super) fn uts(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
-    if let Some(mode) = UTS.read(cx, entry, draft) {
-        draft.service.uts = mode;
-    }
-}
-
-impl Modes {
-    fn read(&self, cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) -> Option<NamespaceMode> {
-        let key = self.key;
-        let node = &entry.value;
-        let text = cx.string(&format!("`{key}`"), node)?;
-        if let Some((_, mode)) = self.words.iter().find(|(word, _)| *word == text) {
-            return Some(mode.clone());
+impl Key {
+    fn lower(&self, cx: &mut Context<'_>, text: Option<&Text>, at: Cursor<'_>) -> NamespaceMode {
+        let Some(Text(text)) = text else { return NamespaceMode::Private };
+        if let Some((_, mode)) = self.words.iter().find(|(word, _)| word == text) {
+            return mode.clone();
         }
-        if let Some(name) = text.strip_prefix("service:")
-            && self.service
-        {
-            draft.link(key, name, node.part(text.len() - name.len()..text.len()));
-            // What is no name is no service either, which the check of references will say.
-            return name.parse().ok().map(NamespaceMode::Service);
-        }
-        if text.starts_with("container:") && self.service {
-            cx.unsupported(&format!("{key}: container:…"), &node.span, "share with a service: `service:NAME`");
-            return None;
+        if self.service {
+            if let Some(name) = text.strip_prefix("service:") {
+                // Of one that is not there it has been said.
+                return cx.service(name).map_or(NamespaceMode::Private, NamespaceMode::Service);
+            }
+            if text.starts_with("container:") {
+                // It has been refused.
+                return NamespaceMode::Private;
+            }
         }
         let mut words: Vec<&str> = self.words.iter().map(|(word, _)| *word).collect();
         if self.service {
             words.push("service:NAME");
         }
         let listed: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+        let wrong = Diagnostic::error(format!("`{text}` is nothing that `{}` knows", self.name));
         cx.push(
-            Diagnostic::error(format!("`{text}` is nothing that `{key}` knows"))
-                .at(&node.span)
+            at.at(self.name)
+                .here(wrong)
                 .did_you_mean(suggest(text, self.words.iter().map(|(word, _)| *word)))
-                .hint(format!("`{key}` takes {}", listed.join(", "))),
+                .hint(format!("`{}` takes {}", self.name, listed.join(", "))),
         );
-        None
+        NamespaceMode::Private
     }
 }

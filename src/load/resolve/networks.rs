@@ -1,69 +1,55 @@
-//! `networks:` of a service: a list of names, or a mapping of names to aliases.
+//! `networks:` of a service.
 
-use std::collections::{HashMap, HashSet};
-
-use super::{
-    Context, Entry, Value,
-    keys::{self, Key, later, read as reads},
-    service::{Draft, Joined},
+use super::{Context, Cursor};
+use crate::{
+    compose::Networking,
+    diagnostics::Diagnostic,
+    model::{NamespaceMode, NetworkAttachment},
 };
-use crate::diagnostics::Diagnostic;
 
-const KEYS: [Key<Vec<String>>; 9] = [
-    reads("aliases", aliases),
-    later("driver_opts"),
-    later("gw_priority"),
-    later("interface_name"),
-    later("ipv4_address"),
-    later("ipv6_address"),
-    later("link_local_ips"),
-    later("mac_address"),
-    later("priority"),
-];
+/// The network of services that name none (Compose Specification, "networks").
+const DEFAULT: &str = "default";
 
-pub(super) fn read(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
-    let mut joined: Vec<Joined> = Vec::new();
-    match &entry.value.value {
-        Value::Sequence(nodes) => {
-            let mut seen = HashMap::new();
-            for node in nodes {
-                let Some(name) = cx.string("an item of `networks`", node) else { continue };
-                if let Some(first) = seen.insert(name, &node.span) {
-                    let twice = Diagnostic::error(format!("`{name}` is listed twice")).at(&node.span);
-                    cx.push(twice.label(first, "first here"));
-                    continue;
-                }
-                joined.push(Joined { network: name.to_owned(), span: node.span.clone(), aliases: Vec::new() });
-            }
+/// The networks it is on, as they are listed.
+pub(super) fn lower(
+    cx: &mut Context<'_>,
+    networking: &Networking,
+    mode: &NamespaceMode,
+    at: Cursor<'_>,
+) -> Vec<NetworkAttachment> {
+    let mut attachments = Vec::new();
+    for (name, at) in at.get("networks").into_iter().flat_map(Cursor::entries) {
+        let attachment = networking.networks.as_ref().and_then(|networks| networks.0.0.get(name)?.0.as_ref());
+        let aliases = attachment.and_then(|attachment| attachment.aliases.as_ref());
+        let aliases = aliases.map_or(Vec::new(), |aliases| {
+            let items = at.at("aliases").items(&aliases.0);
+            items.filter_map(|(alias, at)| host_name(cx, &alias.0, at)).collect()
+        });
+        if (name == DEFAULT || cx.declares_network(name))
+            && let Ok(network) = name.parse()
+        {
+            attachments.push(NetworkAttachment { network, aliases });
         }
-        Value::Mapping(entries) => {
-            for entry in entries.iter().filter(|entry| !entry.key.starts_with("x-")) {
-                let mut aliases = Vec::new();
-                let what = format!("network `{}` of a service", entry.key);
-                keys::read_mapping(cx, &what, &entry.value, &KEYS, &mut aliases);
-                joined.push(Joined { network: entry.key.to_string(), span: entry.key_span.clone(), aliases });
-            }
-        }
-        Value::Scalar(_) if entry.value.is_null() => {}
-        Value::Scalar(_) | Value::Broken => cx.mistyped("`networks`", "a list of networks or a mapping", &entry.value),
     }
-    draft.networks = Some(joined);
+    match mode {
+        NamespaceMode::Private => {}
+        _ => return Vec::new(),
+    }
+    if attachments.is_empty()
+        && let Ok(network) = DEFAULT.parse()
+    {
+        attachments.push(NetworkAttachment { network, aliases: Vec::new() });
+    }
+    attachments
 }
 
-fn aliases(cx: &mut Context<'_>, entry: &Entry, aliases: &mut Vec<String>) {
-    let mut seen = HashSet::new();
-    for node in cx.list("`aliases`", &entry.value) {
-        let Some(alias) = cx.string("an alias", node) else { continue };
-        // What a name server could answer for (RFC 1035, 2.3.4), without control characters or dots at the ends.
-        let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-        if alias.is_empty() || alias.len() > 253 || !alias.bytes().all(valid) || alias.starts_with(['.', '-']) {
-            cx.push(
-                Diagnostic::error(format!("`{alias}` is not a host name"))
-                    .at(&node.span)
-                    .hint("use letters, digits, `-`, `.` and `_`"),
-            );
-        } else if seen.insert(alias) {
-            aliases.push(alias.to_owned());
-        }
+/// What a name server could answer for (RFC 1035, 2.3.4), without control characters or dots at the ends.
+fn host_name(cx: &mut Context<'_>, alias: &str, at: Cursor<'_>) -> Option<String> {
+    let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    if !alias.is_empty() && alias.len() <= 253 && alias.bytes().all(valid) && !alias.starts_with(['.', '-']) {
+        return Some(alias.to_owned());
     }
+    let wrong = at.here(Diagnostic::error(format!("`{alias}` is not a host name")));
+    cx.push(wrong.hint("use letters, digits, `-`, `.` and `_`"));
+    None
 }

@@ -1,162 +1,79 @@
-//! `ports:`: the short form `[HOST_IP:][PUBLISHED:]TARGET[/PROTOCOL]`, a number, or a mapping.
+//! `ports:`.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::net::IpAddr;
 
-use super::{
-    Context, Entry, Node, Value,
-    keys::{self, Key, no_effect, read as reads},
-    service::Draft,
-};
+use super::{Context, Cursor};
 use crate::{
+    compose::{self, Networking},
     diagnostics::{Diagnostic, Span},
-    model::{Port, Protocol},
+    model::{Port, Protocol, ServiceName},
 };
 
-/// Ports of a whole file, ranges expanded.
-const MOST_PORTS: usize = 1 << 17;
-
-pub(super) fn read(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
-    // Said once; expanding further ranges would only cost time.
-    if cx.published.total > MOST_PORTS {
-        return;
-    }
-    for node in cx.list("`ports`", &entry.value) {
-        let ports = match &node.value {
-            Value::Mapping(_) => long(cx, node),
-            _ => cx.string_or_number("a port", node).and_then(|text| short(cx, text, &node.span)),
-        };
-        let Some(ports) = ports else { continue };
-        cx.published.total += ports.len();
-        if cx.published.total > MOST_PORTS {
-            cx.push(Diagnostic::error(format!("more than {MOST_PORTS} ports are listed")).at(&node.span));
-            return;
-        }
-        let taken = ports.iter().find_map(|port| {
-            let first = cx.published.take(port, draft.name.as_str(), &node.span)?;
-            Some((port.clone(), first))
-        });
-        if let Some((port, (service, span))) = taken {
-            let published = port.published.unwrap_or_default();
-            let twice = if service == draft.name.as_str() {
-                format!("service `{service}` publishes port {published}/{} twice", port.protocol)
+pub(super) fn lower(cx: &mut Context<'_>, name: &ServiceName, networking: &Networking, at: Cursor<'_>) -> Vec<Port> {
+    let Some(ports) = &networking.ports else { return Vec::new() };
+    let mut lowered = Vec::with_capacity(ports.0.0.len());
+    // Of a range one conflict is enough.
+    let mut reported: Option<&Span> = None;
+    for (port, at) in at.at("ports").items(&ports.0.0) {
+        let Some(port) = one(cx, port, at) else { continue };
+        if let Some((service, span)) = cx.published.take(&port, name.as_str(), at.span())
+            && reported != Some(at.span())
+        {
+            let (published, protocol) = (port.published.unwrap_or_default(), port.protocol);
+            let twice = if service == name.as_str() {
+                format!("service `{service}` publishes port {published}/{protocol} twice")
             } else {
-                let (name, protocol) = (&draft.name, port.protocol);
                 format!("services `{service}` and `{name}` both publish port {published}/{protocol}")
             };
-            cx.push(Diagnostic::error(twice).at(&node.span).label(&span, "taken here"));
+            cx.push(at.here(Diagnostic::error(twice)).label(&span, "taken here"));
+            reported = Some(at.span());
         }
-        draft.service.ports.extend(ports);
+        lowered.push(port);
     }
+    lowered
 }
 
-fn short(cx: &mut Context<'_>, text: &str, span: &Span) -> Option<Vec<Port>> {
-    Port::parse_short(text).map_err(|error| cx.push(Diagnostic::error(format!("{error}")).at(span))).ok()
-}
-
-#[derive(Default)]
-struct Long {
-    target: Option<String>,
-    published: Option<String>,
-    host_ip: Option<String>,
-    protocol: Option<String>,
-    /// Something in it was wrong and has been reported.
-    wrong: bool,
-}
-
-const KEYS: [Key<Long>; 7] = [
-    reads("target", |cx, entry, long| long.target = text(cx, "`target`", entry, &mut long.wrong)),
-    reads("published", |cx, entry, long| long.published = text(cx, "`published`", entry, &mut long.wrong)),
-    reads("host_ip", |cx, entry, long| long.host_ip = text(cx, "`host_ip`", entry, &mut long.wrong)),
-    reads("protocol", |cx, entry, long| long.protocol = text(cx, "`protocol`", entry, &mut long.wrong)),
-    reads("mode", mode),
-    no_effect("name"),
-    no_effect("app_protocol"),
-];
-
-fn text(cx: &mut Context<'_>, what: &str, entry: &Entry, wrong: &mut bool) -> Option<String> {
-    let text = cx.string_or_number(what, &entry.value).map(str::to_owned);
-    *wrong |= text.is_none();
-    text
-}
-
-fn mode(cx: &mut Context<'_>, entry: &Entry, _: &mut Long) {
-    if let Some(text) = cx.string("`mode`", &entry.value)
-        && !matches!(text, "host" | "ingress")
-    {
-        cx.push(
-            Diagnostic::error(format!("`{text}` is not a mode of a port"))
-                .at(&entry.value.span)
-                .hint("use `host` or `ingress`, which are the same on one machine"),
-        );
-    }
-}
-
-/// The long form is the short form in pieces.
-fn long(cx: &mut Context<'_>, node: &Node) -> Option<Vec<Port>> {
-    let mut long = Long::default();
-    keys::read_mapping(cx, "a port", node, &KEYS, &mut long);
-    if long.wrong {
-        return None;
-    }
-    let Some(target) = long.target else {
-        cx.push(Diagnostic::error("the port has no `target`").at(&node.span).hint("name the port of the container"));
-        return None;
-    };
-    let mut short_form = target;
-    if long.published.is_some() || long.host_ip.is_some() {
-        short_form = format!("{}:{short_form}", long.published.unwrap_or_default());
-    }
-    if let Some(ip) = long.host_ip {
-        short_form = if ip.contains(':') { format!("[{ip}]:{short_form}") } else { format!("{ip}:{short_form}") };
-    }
-    if let Some(protocol) = long.protocol {
-        short_form = format!("{short_form}/{protocol}");
-    }
-    short(cx, &short_form, &node.span)
-}
-
-/// Which ports of the host are taken, and by whom.
-#[derive(Default)]
-pub(super) struct PublishedPorts {
-    total: usize,
-    /// For each address, and under none for whichever came first on each port.
-    taken: HashMap<(Protocol, u16, Reach), (String, Span)>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Reach {
-    /// Every address.
-    Any,
-    /// Every address of IPv4, or of IPv6.
-    Family(bool),
-    One(IpAddr),
-    /// Some address of IPv4, or of IPv6: what a wider claim would run into.
-    Some(bool),
-}
-
-impl PublishedPorts {
-    /// Takes a port; gives back who has it if somebody does.
-    fn take(&mut self, port: &Port, service: &str, span: &Span) -> Option<(String, Span)> {
-        let published = port.published?;
-        let (own, conflicts): (Reach, Vec<Reach>) = match port.host_ip {
-            None => (Reach::Any, vec![Reach::Some(true), Reach::Some(false)]),
-            Some(ip) if ip.is_unspecified() => (Reach::Family(ip.is_ipv4()), vec![Reach::Some(ip.is_ipv4())]),
-            Some(ip) => (Reach::One(ip), vec![Reach::One(ip), Reach::Family(ip.is_ipv4()), Reach::Any]),
-        };
-        let key = |reach| (port.protocol, published, reach);
-        if let Some(first) = conflicts.into_iter().find_map(|reach| self.taken.get(&key(reach))) {
-            return Some(first.clone());
-        }
-        let families: &[bool] = match port.host_ip {
-            None => &[true, false],
-            Some(IpAddr::V4(_)) => &[true],
-            Some(IpAddr::V6(_)) => &[false],
-        };
-        let claim = (service.to_owned(), span.clone());
-        for family in families {
-            self.taken.entry(key(Reach::Some(*family))).or_insert_with(|| claim.clone());
-        }
-        self.taken.insert(key(own), claim);
+fn one(cx: &mut Context<'_>, port: &compose::Port, at: Cursor<'_>) -> Option<Port> {
+    let wrong = |cx: &mut Context<'_>, key: &str, problem: String, hint: &str| {
+        let diagnostic = at.at(key).here(Diagnostic::error(problem));
+        cx.push(if hint.is_empty() { diagnostic } else { diagnostic.hint(hint) });
         None
+    };
+    if let Some(mode) = port.mode.as_ref().map(|mode| mode.0.as_str())
+        && !matches!(mode, "host" | "ingress")
+    {
+        let hint = "use `host` or `ingress`, which are the same on one machine";
+        return wrong(cx, "mode", format!("`{mode}` is not a mode of a port"), hint);
     }
+    let target = match u16::try_from(port.target?.0.0) {
+        Ok(target) if target > 0 => target,
+        _ => return wrong(cx, "target", "port 0 is not a port of a container".to_owned(), ""),
+    };
+    let host_ip = match port.host_ip.as_ref().map(|ip| ip.0.as_str()) {
+        None | Some("") => None,
+        Some(ip) => Some(ip.parse::<IpAddr>().ok()?),
+    };
+    let published = match port.published.as_ref().map(|published| published.0.as_str()) {
+        // Which of a range is taken cannot be chosen yet, which has been said.
+        None | Some("" | "0") => None,
+        Some(range) if is_range(range) => None,
+        Some(text) => match text.parse::<u16>() {
+            Ok(port) => Some(port),
+            Err(_) => return wrong(cx, "published", format!("`{text}` is not a port number from 1 to 65535"), ""),
+        },
+    };
+    let protocol = match port.protocol.as_ref().map(|protocol| protocol.0.as_str()) {
+        None | Some("tcp") => Protocol::Tcp,
+        Some("udp") => Protocol::Udp,
+        // It has been refused.
+        Some("sctp") => return None,
+        Some(other) => {
+            return wrong(cx, "protocol", format!("the protocol `{other}` is neither tcp nor udp"), "");
+        }
+    };
+    Some(Port { host_ip, published, target, protocol })
+}
+
+fn is_range(text: &str) -> bool {
+    text.contains('-')
 }

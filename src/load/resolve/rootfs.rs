@@ -1,33 +1,38 @@
 //! `rootfs:`, nscompose's own key: `host`, a folder, or a tar file.
 
-use super::{Context, Entry, service::Draft};
-use crate::{diagnostics::Diagnostic, model::Rootfs};
+use super::{Context, Cursor, mounts::host_path};
+use crate::{
+    compose::Program,
+    diagnostics::Diagnostic,
+    model::{Rootfs, ServiceName},
+};
 
-pub(super) fn read(cx: &mut Context<'_>, entry: &Entry, draft: &mut Draft) {
-    let Some(text) = cx.string("`rootfs`", &entry.value) else { return };
-    let span = &entry.value.span;
+/// Nothing if there is no such key, or a mistake in it.
+pub(super) fn lower(cx: &mut Context<'_>, name: &ServiceName, program: &Program, at: Cursor<'_>) -> Option<Rootfs> {
+    let Some(rootfs) = &program.rootfs else {
+        // Without an image it has been reported; with one, the refusal says what to do.
+        if cx.refusals.allowed() && at.get("rootfs").is_none() && (program.image.is_some() || program.build.is_some()) {
+            let nothing = Diagnostic::error(format!("service `{name}` has no files to run on without its image"));
+            cx.push(at.at_key(nothing).hint("set `rootfs:` to `host`, a folder or a tar file"));
+        }
+        return None;
+    };
+    let (text, at) = (rootfs.0.as_str(), at.at("rootfs"));
     if text == "host" {
-        draft.service.rootfs = Rootfs::Host;
-        return;
+        return Some(Rootfs::Host);
     }
     if !text.starts_with(['.', '/', '~']) {
-        cx.push(
-            Diagnostic::error(format!("`{text}` is neither `host` nor a path"))
-                .at(span)
-                .hint(format!("write `./{text}` for a folder or a tar file beside the Compose file")),
-        );
-        return;
+        let wrong = Diagnostic::error(format!("`{text}` is neither `host` nor a path"));
+        cx.push(at.here(wrong).hint(format!("write `./{text}` for a folder or a tar file beside the Compose file")));
+        return None;
     }
     let lower = text.to_ascii_lowercase();
     if [".tar.xz", ".tar.zst", ".tar.bz2", ".txz", ".zip"].iter().any(|suffix| lower.ends_with(suffix)) {
-        cx.push(
-            Diagnostic::error(format!("`{text}` is compressed in a way that is not supported yet"))
-                .at(span)
-                .hint("use a plain tar file or one compressed with gzip"),
-        );
-        return;
+        let wrong = Diagnostic::error(format!("`{text}` is compressed in a way that is not supported yet"));
+        cx.push(at.here(wrong).hint("use a plain tar file or one compressed with gzip"));
+        return None;
     }
-    let Some(path) = cx.host_path(text, span) else { return };
+    let path = host_path(cx, text, at)?;
     let tar = [".tar", ".tar.gz", ".tgz"].iter().any(|suffix| lower.ends_with(suffix));
-    draft.service.rootfs = if tar { Rootfs::Tar(path) } else { Rootfs::Directory(path) };
+    Some(if tar { Rootfs::Tar(path) } else { Rootfs::Directory(path) })
 }

@@ -1,0 +1,128 @@
+//! Values that are treated otherwise than their keys: refused ones of keys that work, and those that say what is so anyway.
+
+/// A value, as it is written here and in the reference: a word, words of which one may end in `…`, or `FIRST-LAST`.
+type Word = &'static str;
+
+/// Values that are refused, of a key that works.
+pub(crate) struct RefusedValue {
+    /// The key, as [`Path::pattern`](super::visit::Path::pattern) has it.
+    pub(crate) path: &'static str,
+    pub(crate) values: &'static [Word],
+    /// What to do instead; may be empty.
+    pub(crate) hint: &'static str,
+}
+
+/// All that are refused.
+pub(crate) static REFUSED: &[RefusedValue] = &[
+    RefusedValue {
+        path: "services.*.depends_on.*.condition",
+        values: &["service_healthy", "service_completed_successfully"],
+        hint: "use `service_started`",
+    },
+    RefusedValue { path: "services.*.depends_on.*.restart", values: &["true"], hint: "" },
+    RefusedValue { path: "services.*.depends_on.*.required", values: &["false"], hint: "" },
+    RefusedValue { path: "services.*.network_mode", values: CONTAINER, hint: SHARE },
+    RefusedValue { path: "services.*.ipc", values: CONTAINER, hint: SHARE },
+    RefusedValue { path: "services.*.pid", values: CONTAINER, hint: SHARE },
+    RefusedValue {
+        path: "services.*.ports[].published",
+        values: &["FIRST-LAST"],
+        hint: "name one port, or as many as there are for the container",
+    },
+    RefusedValue { path: "services.*.ports[].protocol", values: &["sctp"], hint: "use `tcp` or `udp`" },
+    RefusedValue {
+        path: "services.*.volumes[].type",
+        values: &["npipe", "cluster", "image"],
+        hint: "use `bind`, `volume` or `tmpfs`",
+    },
+    PLATFORM,
+    TMPFS_OPTIONS,
+];
+
+/// Which platform is refused depends on the machine.
+pub(crate) const PLATFORM: RefusedValue = RefusedValue {
+    path: "services.*.platform",
+    values: &["any but this machine's"],
+    hint: "remove the key: there are only programs of this machine's own platform",
+};
+
+/// Options of `PATH:OPTION,OPTION`, not whole values.
+pub(crate) const TMPFS_OPTIONS: RefusedValue = RefusedValue {
+    path: "services.*.tmpfs[]",
+    values: &["noexec", "exec", "suid", "dev", "uid=…", "gid=…", "nr_inodes=…", "nr_blocks=…"],
+    hint: "the options are `size`, `mode`, `ro` and `rw`",
+};
+
+const CONTAINER: &[Word] = &["container:…"];
+const SHARE: &str = "share with a service: `service:NAME`";
+
+/// Values of refused keys that say what is so anyway.
+pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
+    ("services.*.cgroup", &["private"]),
+    ("services.*.deploy.mode", &["replicated"]),
+    ("services.*.deploy.replicas", &["1"]),
+    ("services.*.oom_kill_disable", NO),
+    ("services.*.oom_score_adj", &["0"]),
+    ("services.*.pids_limit", &["-1", "0"]),
+    ("services.*.privileged", NO),
+    ("services.*.restart", &["no"]),
+    ("services.*.scale", &["1"]),
+    ("services.*.shm_size", &["64m", "64mb", "67108864"]),
+    ("services.*.stdin_open", NO),
+    ("services.*.tty", NO),
+    ("services.*.use_api_socket", NO),
+    ("networks.*.driver", &["bridge"]),
+    ("networks.*.enable_ipv4", &["true"]),
+    ("networks.*.enable_ipv6", NO),
+    ("networks.*.external", NO),
+    ("networks.*.internal", NO),
+    ("volumes.*.driver", &["local"]),
+    ("volumes.*.external", NO),
+];
+
+const NO: &[Word] = &["false"];
+
+impl RefusedValue {
+    /// True if it is of these.
+    pub(crate) fn takes(&self, text: &str) -> bool {
+        self.values.iter().any(|value| is(value, text))
+    }
+}
+
+/// What refuses this value of the key at `path`, if anything does.
+pub(crate) fn refused(path: &str, text: &str) -> Option<&'static RefusedValue> {
+    REFUSED.iter().find(|refused| refused.path == path && refused.takes(text))
+}
+
+/// True if this value of the refused key at `path` says what is so anyway.
+pub(crate) fn harmless(path: &str, text: &str) -> bool {
+    HARMLESS.iter().any(|(key, values)| *key == path && values.iter().any(|value| is(value, text)))
+}
+
+fn is(value: Word, text: &str) -> bool {
+    match value {
+        "true" => ["true", "yes", "y", "on"].iter().any(|word| text.eq_ignore_ascii_case(word)),
+        "false" => ["false", "no", "n", "off"].iter().any(|word| text.eq_ignore_ascii_case(word)),
+        "FIRST-LAST" => text.contains('-'),
+        _ => match value.strip_suffix('…') {
+            Some(beginning) => text.starts_with(beginning),
+            None => text.eq_ignore_ascii_case(value),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values() {
+        assert!(refused("services.*.network_mode", "container:db").is_some());
+        assert!(refused("services.*.network_mode", "service:db").is_none());
+        assert!(refused("services.*.depends_on.*.restart", "Yes").is_some());
+        assert!(refused("services.*.ports[].published", "8000-8010").is_some());
+        assert!(refused("services.*.ports[].published", "8000").is_none());
+        assert!(harmless("services.*.tty", "false") && !harmless("services.*.tty", "true"));
+        assert!(harmless("services.*.shm_size", "64M") && !harmless("services.*.shm_size", "65m"));
+    }
+}

@@ -1,0 +1,75 @@
+//! What a service runs, and as whom.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{Context, Cursor};
+use crate::{
+    compose::{Program, Words},
+    diagnostics::{Diagnostic, suggest},
+    load::paths::clean,
+    model::{ServiceName, UserSpec},
+};
+
+/// A command line; an empty one is none.
+pub(super) fn words(words: Option<&Words>) -> Option<Vec<String>> {
+    words.and_then(|words| words.0.clone()).filter(|words| !words.is_empty())
+}
+
+/// Variables that have a value.
+pub(super) fn environment(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> BTreeMap<String, String> {
+    let mut environment = BTreeMap::new();
+    for (name, at) in at.get("environment").into_iter().flat_map(Cursor::entries) {
+        let value = program.environment.as_ref().and_then(|environment| environment.0.get(name)?.as_deref());
+        if name.is_empty() || name.contains('=') {
+            cx.push(at.at_key(Diagnostic::error(format!("`{name}` is not the name of a variable"))));
+        } else if let Some(value) = value {
+            environment.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    environment
+}
+
+pub(super) fn working_dir(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> Option<PathBuf> {
+    let text = &program.working_dir.as_ref()?.0;
+    container_path(cx, "the working directory", text, at.at("working_dir"))
+}
+
+/// A path inside a container, which has to be absolute.
+pub(super) fn container_path(cx: &mut Context<'_>, what: &str, text: &str, at: Cursor<'_>) -> Option<PathBuf> {
+    if text.starts_with('/') {
+        return Some(clean(Path::new(text)));
+    }
+    let diagnostic = at.here(Diagnostic::error(format!("{what} `{text}` is not an absolute path")));
+    cx.push(match text {
+        "" => diagnostic,
+        _ => diagnostic.hint(format!("write `/{}`", text.trim_start_matches("./"))),
+    });
+    None
+}
+
+pub(super) fn user(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> Option<UserSpec> {
+    let text = &program.user.as_ref()?.0;
+    text.parse().map_err(|error| cx.push(at.at("user").here(Diagnostic::error(format!("{error}"))))).ok()
+}
+
+/// Says that there is nothing to run. What was there and wrong has been reported; an image would bring a command of its own.
+pub(super) fn has_command(cx: &mut Context<'_>, name: &ServiceName, program: &Program, at: Cursor<'_>) {
+    let written = [("command", &program.command), ("entrypoint", &program.entrypoint)];
+    if written.iter().any(|(_, value)| words(value.as_ref()).is_some()) {
+        return;
+    }
+    let misread = written.iter().any(|(key, value)| value.is_none() && at.get(key).is_some());
+    let image = program.image.is_some() || program.build.is_some();
+    let misspelt = at.entries().any(|(key, _)| {
+        !key.starts_with("x-") && suggest(key, ["command", "entrypoint"]).is_some_and(|meant| meant != key)
+    });
+    let wanting = image && (!cx.refusals.allowed() || program.rootfs.is_none());
+    if misread || misspelt || wanting {
+        return;
+    }
+    let nothing = Diagnostic::error(format!("service `{name}` has no command"));
+    cx.push(at.at_key(nothing).hint("say what to run with `command:`"));
+}

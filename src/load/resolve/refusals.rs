@@ -1,0 +1,91 @@
+//! What cannot be done yet: an error, or a warning for who wants to go on without it.
+
+use super::super::tree::{Node, Value};
+use crate::{
+    compose::{
+        Format, Path, Project, RefusedValue, Support, Visited, Visitor, harmless, located, located_key, refused,
+    },
+    diagnostics::{Diagnostic, Diagnostics},
+};
+
+pub(super) struct Refusals<'a> {
+    pub(super) diagnostics: &'a mut Diagnostics,
+    allow: bool,
+    any: bool,
+}
+
+impl<'a> Refusals<'a> {
+    pub(super) fn new(diagnostics: &'a mut Diagnostics, allow: bool) -> Self {
+        Self { diagnostics, allow, any: false }
+    }
+
+    /// True if what is not supported is left out.
+    pub(super) fn allowed(&self) -> bool {
+        self.allow
+    }
+
+    /// Looks at each key that is written.
+    pub(super) fn walk(&mut self, tree: &Node) {
+        let mut does = |visited: &Visited<'_>| self.key(visited);
+        Project::visit(tree, &mut Visitor::new(&mut does));
+    }
+
+    /// Says it in the end, once.
+    pub(super) fn finish(self) {
+        if self.any && !self.allow {
+            self.diagnostics.close("`--allow-unsupported` leaves out what is not supported yet");
+        }
+    }
+
+    fn key(&mut self, Visited { field, entry, path }: &Visited<'_>) {
+        let node = &entry.value;
+        match field.support {
+            _ if node.is_implied() => {}
+            Support::Loaded | Support::Metadata => {}
+            Support::NoEffect(why) => {
+                let warning = Diagnostic::warning(format!("`{path}` has no effect: {why}"));
+                self.diagnostics.push(located_key(warning, entry));
+            }
+            Support::Refused(hint) => {
+                if !changes_nothing(path, node) {
+                    self.refuse(&path.to_string(), hint, |diagnostic| located_key(diagnostic, entry));
+                }
+            }
+            Support::Works => {
+                if let Some(scalar) = node.scalar()
+                    && let Some(value) = refused(&path.pattern(), &scalar.text)
+                {
+                    self.value(value, &format!("{path}: {}", scalar.text), |diagnostic| located(diagnostic, node));
+                }
+            }
+        }
+    }
+
+    /// A value that is refused, its place given by `at`.
+    pub(super) fn value(&mut self, value: &RefusedValue, what: &str, at: impl FnOnce(Diagnostic) -> Diagnostic) {
+        self.refuse(what, value.hint, at);
+    }
+
+    fn refuse(&mut self, what: &str, hint: &str, at: impl FnOnce(Diagnostic) -> Diagnostic) {
+        self.any = true;
+        let diagnostic = if self.allow {
+            Diagnostic::warning(format!("`{what}` is not supported yet and is left out"))
+        } else {
+            Diagnostic::error(format!("`{what}` is not supported yet"))
+        };
+        let diagnostic = at(diagnostic);
+        self.diagnostics.push(if hint.is_empty() || self.allow { diagnostic } else { diagnostic.hint(hint) });
+    }
+}
+
+/// Nothing would be different without it.
+fn changes_nothing(path: &Path, node: &Node) -> bool {
+    match &node.value {
+        Value::Mapping(entries) => entries.is_empty(),
+        Value::Sequence(nodes) => nodes.is_empty(),
+        // It has been reported.
+        Value::Broken => true,
+        Value::Scalar(_) if node.is_null() => true,
+        Value::Scalar(scalar) => harmless(&path.pattern(), &scalar.text),
+    }
+}
