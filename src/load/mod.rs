@@ -22,6 +22,7 @@
 //!
 //! Files may mean harm: size, depth, expansion of aliases and variables are bounded, and nothing is ever executed.
 
+mod budget;
 mod consistency;
 mod discover;
 mod dotenv;
