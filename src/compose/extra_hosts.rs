@@ -1,6 +1,9 @@
 //! `extra_hosts:`: names that a service finds at addresses of the author's choice.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
@@ -45,13 +48,19 @@ impl Format for ExtraHosts {
             return node;
         }
         let mut entries: Vec<Entry> = Vec::new();
-        let mut add = |name: &str, place: &Node, address: Node| match entries.iter_mut().find(|e| &*e.key == name) {
-            Some(Entry { value: Node { value: Value::Sequence(all), .. }, .. }) => all.push(address),
-            _ => entries.push(Entry {
-                key: Arc::from(name),
-                key_span: place.span.clone(),
-                value: place.with_value(Value::Sequence(vec![address])),
-            }),
+        let mut index: HashMap<Arc<str>, usize> = HashMap::new();
+        let mut add = |name: &str, place: &Node, address: Node| match index
+            .get(name)
+            .and_then(|at| entries.get_mut(*at))
+            .map(|entry| &mut entry.value.value)
+        {
+            Some(Value::Sequence(all)) => all.push(address),
+            _ => {
+                let key: Arc<str> = name.into();
+                index.insert(key.clone(), entries.len());
+                let value = place.with_value(Value::Sequence(vec![address]));
+                entries.push(Entry { key, key_span: place.span.clone(), value });
+            }
         };
         match &node.value {
             Value::Sequence(items) => {

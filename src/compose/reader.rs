@@ -81,15 +81,23 @@ impl<'a> Reader<'a> {
 
     /// The value that is being read, for messages.
     pub(crate) fn what(&self) -> String {
-        match self.path.iter().map(|key| &**key).collect::<Vec<_>>()[..] {
+        // Names of a hostile file may be as long as the file, and its mistakes as many.
+        let name = |name: &Arc<str>| match name.char_indices().nth(200) {
+            Some((cut, _)) => format!("{}…", &name[..cut]),
+            None => name.to_string(),
+        };
+        match &self.path[..] {
             [] => "a Compose file".to_owned(),
-            ["services", name] => format!("service `{name}`"),
-            ["networks", name] => format!("network `{name}`"),
-            ["volumes", name] => format!("volume `{name}`"),
-            ["configs", name] => format!("config `{name}`"),
-            ["secrets", name] => format!("secret `{name}`"),
-            ["models", name] => format!("model `{name}`"),
-            [.., last] => format!("`{last}`"),
+            [section, last] => match &**section {
+                "services" => format!("service `{}`", name(last)),
+                "networks" => format!("network `{}`", name(last)),
+                "volumes" => format!("volume `{}`", name(last)),
+                "configs" => format!("config `{}`", name(last)),
+                "secrets" => format!("secret `{}`", name(last)),
+                "models" => format!("model `{}`", name(last)),
+                _ => format!("`{}`", name(last)),
+            },
+            [.., last] => format!("`{}`", name(last)),
         }
     }
 

@@ -78,6 +78,16 @@ impl Diagnostic {
         }
     }
 
+    /// Cuts texts that hold names of a hostile file: a thousand of them are kept.
+    fn shorten(&mut self) {
+        const LONGEST: usize = 10_000;
+        let texts = self.hints.iter_mut().chain(self.labels.iter_mut().map(|label| &mut label.text));
+        for text in texts.chain([&mut self.message]).filter(|text| text.len() > LONGEST) {
+            let cut = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+            *text = format!("{}…", &text[..cut]);
+        }
+    }
+
     /// The text for people, with its excerpt, ending in a line break.
     pub fn render(&self, color: bool) -> String {
         render::diagnostic(self, color)
@@ -106,7 +116,8 @@ impl Diagnostics {
     }
 
     /// Adds one.
-    pub fn push(&mut self, diagnostic: Diagnostic) {
+    pub fn push(&mut self, mut diagnostic: Diagnostic) {
+        diagnostic.shorten();
         if self.list.len() < MOST_KEPT {
             self.list.push(diagnostic);
         } else {

@@ -86,7 +86,10 @@ impl<'a> Checker<'a> {
     }
 
     /// Reports that a name is not declared in its section.
-    fn undeclared(&mut self, message: String, name: &str, section: &str, way: &[&str]) {
+    fn undeclared(&mut self, message: impl Fn() -> String, name: &str, section: &str, way: &[&str]) {
+        if self.diagnostics.is_full() {
+            return self.diagnostics.push(Diagnostic::error(""));
+        }
         let meant = if self.diagnostics.len() > 100 {
             None
         } else {
@@ -94,7 +97,7 @@ impl<'a> Checker<'a> {
             others.sort_unstable();
             suggest(name, others)
         };
-        let diagnostic = Diagnostic::error(message).did_you_mean(meant);
+        let diagnostic = Diagnostic::error(message()).did_you_mean(meant);
         let diagnostic = match section {
             "services" => diagnostic,
             "volumes" => {
@@ -150,7 +153,7 @@ impl<'a> Checker<'a> {
             match self.project.services.as_ref().and_then(|services| services.0.0.get(other)) {
                 None if self.declares("services", other) => {}
                 None => {
-                    let message = format!("service `{name}` builds with service `{other}`, which is not declared");
+                    let message = || format!("service `{name}` builds with service `{other}`, which is not declared");
                     self.undeclared(message, other, "services", &way);
                 }
                 Some(other_service) if other_service.program.build.is_none() => {
@@ -185,7 +188,7 @@ impl<'a> Checker<'a> {
         }
         for network in networks.0.0.keys() {
             if network != "default" && !self.declares("networks", network) {
-                let message = format!("service `{name}` uses network `{network}`, which is not declared");
+                let message = || format!("service `{name}` uses network `{network}`, which is not declared");
                 self.undeclared(message, network, "networks", &["services", name, "networks", network]);
             }
         }
@@ -210,7 +213,7 @@ impl<'a> Checker<'a> {
                 }
                 continue;
             }
-            let message = format!("service `{name}` depends on `{other}`, which is not declared");
+            let message = || format!("service `{name}` depends on `{other}`, which is not declared");
             self.undeclared(message, other, "services", &way);
         }
     }
@@ -228,7 +231,7 @@ impl<'a> Checker<'a> {
             }
             let (Some(MountType::Volume), Some(source)) = (mount.r#type, &mount.source) else { continue };
             if !source.0.is_empty() && !self.declares("volumes", &source.0) {
-                let message = format!("service `{name}` mounts volume `{}`, which is not declared", source.0);
+                let message = || format!("service `{name}` mounts volume `{}`, which is not declared", source.0);
                 let way = ["services", name, "volumes", &format!("#{index}"), "source"];
                 self.undeclared(message, &source.0, "volumes", &way);
             }
@@ -262,7 +265,7 @@ impl<'a> Checker<'a> {
         self.granted(build.map_or(&[][..], |list| &list.0), "secret", "secrets", &way);
         for model in service.security.models.iter().flat_map(|models| models.0.0.keys()) {
             if !self.declares("models", model) {
-                let message = format!("service `{name}` uses model `{model}`, which is not declared");
+                let message = || format!("service `{name}` uses model `{model}`, which is not declared");
                 let way = ["services", name, "models", model];
                 self.undeclared(message, model, "models", &way);
             }
@@ -277,7 +280,7 @@ impl<'a> Checker<'a> {
                 let mut way = way.to_vec();
                 way.extend([item.as_str(), "source"]);
                 let service = way.get(1).copied().unwrap_or_default().to_owned();
-                let message = format!("service `{service}` reads {what} `{}`, which is not declared", source.0);
+                let message = || format!("service `{service}` reads {what} `{}`, which is not declared", source.0);
                 self.undeclared(message, &source.0, section, &way);
             }
         }

@@ -48,6 +48,7 @@ enum Written {
 }
 
 /// Reads a file whose variables see `lookup`.
+#[cfg(test)]
 pub(crate) fn parse(file: &SourceFile, lookup: &Variables, diagnostics: &mut Diagnostics) -> Variables {
     let mut variables = Variables::default();
     let statements = read(file, diagnostics);

@@ -22,6 +22,9 @@ use crate::diagnostics::{Diagnostic, Diagnostics, Span};
 /// Text that files may grow all services to.
 const MOST_TEXT: usize = 256 * 1024 * 1024;
 
+/// Text that a variable counts for by being there.
+const VARIABLE: usize = 256;
+
 /// An entry of `env_file:`.
 #[derive(Debug, Clone)]
 pub(crate) struct EnvFile {
@@ -120,6 +123,7 @@ impl<'a> EnvFiles<'a> {
         let mut found = Diagnostics::new();
         if let Some(known) = self.known(path, format, span, &mut found) {
             self.text += known.statements.fill(lookup, into, &mut known.warned.borrow_mut(), &mut found);
+            self.text += into.len() * VARIABLE;
             if self.text > MOST_TEXT {
                 self.full = true;
                 let message = format!("files of variables make more than {} MiB of text", MOST_TEXT >> 20);

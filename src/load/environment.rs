@@ -141,11 +141,11 @@ fn add(service: &mut Node, key: &str, node: &Node, variables: &Variables) {
     let empty = node.beside(Value::Mapping(Vec::new()));
     service.put(key, empty);
     let Some(entry) = service.entry_mut(key) else { return };
-    for (name, variable) in variables.iter() {
+    entry.value.put_all(variables.iter().map(|(name, variable)| {
         let mut value = node.written(&variable.value);
         if let Origin::File(span) = &variable.origin {
             value.span = span.clone();
         }
-        entry.value.put(name, value);
-    }
+        (name, value)
+    }));
 }

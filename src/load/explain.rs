@@ -259,7 +259,7 @@ fn leaf(node: &Node, path: &str) -> Explained {
     let mut way = Vec::new();
     let mut implied = false;
     let mut via: Option<&Via> = node.via.as_deref();
-    while let Some(Via { step, before }) = via {
+    while let Some(Via { step, before, .. }) = via {
         match stop(step) {
             Some(stop) => way.push(stop),
             None => implied = true,

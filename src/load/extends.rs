@@ -6,14 +6,14 @@
 //! ```
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
     files::Group,
-    paths::absolute,
+    paths::clean,
     reset,
     sources::Sources,
     tree::{Entry, Node, Step, Value},
@@ -36,7 +36,34 @@ struct Reference {
 /// The services of a file as they are before they are extended.
 struct Services {
     entries: HashMap<Arc<str>, Node>,
-    resets: Vec<reset::Path>,
+    resets: Resets,
+}
+
+/// What a file takes out of its services.
+#[derive(Default)]
+struct Resets {
+    /// Out of all of them.
+    all: Vec<reset::Path>,
+    /// Out of the service of a name.
+    services: HashMap<Arc<str>, Vec<reset::Path>>,
+}
+
+impl Resets {
+    fn add(&mut self, paths: &[reset::Path]) {
+        for path in paths {
+            match &path.0[..] {
+                [section] if &**section == "services" => self.all.push(path.clone()),
+                [section, name, ..] if &**section == "services" => {
+                    self.services.entry(name.clone()).or_default().push(path.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn of(&self, service: &str) -> Vec<reset::Path> {
+        self.all.iter().chain(self.services.get(service).into_iter().flatten()).cloned().collect()
+    }
 }
 
 pub(super) struct Extender<'a, 'd> {
@@ -69,7 +96,9 @@ impl<'a, 'd> Extender<'a, 'd> {
             return;
         }
         let entries = services.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect();
-        self.files.insert(self.main.clone(), Some(Arc::new(Services { entries, resets: resets.to_vec() })));
+        let mut taken = Resets::default();
+        taken.add(resets);
+        self.files.insert(self.main.clone(), Some(Arc::new(Services { entries, resets: taken })));
         for service in services.iter_mut().filter(|service| service.value.entry("extends").is_some()) {
             if !self.group.interpolate && service.value.entry("extends").is_some_and(|entry| has_variable(&entry.value))
             {
@@ -86,6 +115,7 @@ impl<'a, 'd> Extender<'a, 'd> {
     fn extended(&mut self, start: &Reference) -> Option<Node> {
         // Followed to the first service that extends nothing, or is done.
         let mut way: Vec<(Reference, Node, Span)> = Vec::new();
+        let mut passed = HashSet::new();
         let mut at = start.clone();
         let mut base = loop {
             if let Some(known) = self.done.get(&at) {
@@ -96,8 +126,9 @@ impl<'a, 'd> Extender<'a, 'd> {
                 // Nothing, or a mistake that has been reported.
                 break if node.entry("extends").is_some() { None } else { Some(node) };
             };
+            passed.insert(at.clone());
             way.push((at.clone(), node, span));
-            if way.iter().any(|(before, ..)| *before == next) || way.len() > LONGEST {
+            if passed.contains(&next) || way.len() > LONGEST {
                 self.cycle(&way, &next);
                 way.iter().for_each(|(reference, ..)| {
                     self.done.insert(reference.clone(), None);
@@ -120,12 +151,16 @@ impl<'a, 'd> Extender<'a, 'd> {
             // As Compose does it: there was nothing to take, and what asked for it is still there.
             return node;
         }
+        if !self.sources.budget.nodes(base.size(), Some(span), self.diagnostics) {
+            return base.with_value(Value::Broken);
+        }
         remove(&mut node, "extends");
         base.came(&Step::Extends(span.clone()));
         for file in [&self.main.clone(), &reference.file] {
             let Some(Some(services)) = self.files.get(file) else { continue };
-            if !services.resets.is_empty() {
-                base = without(base, &reference.service, &services.resets);
+            let resets = services.resets.of(&reference.service);
+            if !resets.is_empty() {
+                base = without(base, &reference.service, &resets);
             }
         }
         Service::merge(base, node, &mut Merger::new(self.diagnostics))
@@ -148,9 +183,9 @@ impl<'a, 'd> Extender<'a, 'd> {
     fn read(&mut self, file: &Path, named: Option<&Span>) -> Option<Services> {
         let documents = self.sources.documents(file, named, self.diagnostics)?;
         let mut merged: Option<Node> = None;
-        let mut resets = Vec::new();
+        let mut resets = Resets::default();
         for document in documents {
-            let (tree, more) = self.group.prepared(document, self.diagnostics);
+            let (tree, more) = self.group.prepared(document, &mut self.sources.budget, self.diagnostics);
             merged = Some(match merged {
                 None => tree,
                 Some(mut earlier) => {
@@ -158,7 +193,7 @@ impl<'a, 'd> Extender<'a, 'd> {
                     Project::merge(earlier, tree, &mut Merger::new(self.diagnostics))
                 }
             });
-            resets.extend(more);
+            resets.add(&more);
         }
         let folder = Folder { directory: file.parent().unwrap_or(file), ..self.group.folder() };
         let mut entries = HashMap::new();
@@ -211,7 +246,7 @@ impl<'a, 'd> Extender<'a, 'd> {
                 } else {
                     from.file.parent().unwrap_or(self.group.directory)
                 };
-                Arc::new(absolute(folder, Path::new(&*text)))
+                Arc::new(clean(&folder.join(&*text)))
             }
         };
         let named = extends.entry("file").map_or(&extends.span, |entry| &entry.value.span).clone();

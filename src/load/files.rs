@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    budget::Budget,
     extends::Extender,
     include,
     interpolate::Interpolator,
@@ -45,7 +46,10 @@ impl<'a> Group<'a> {
                 continue;
             };
             for document in documents {
-                let (mut tree, resets) = self.prepared(document, diagnostics);
+                let (mut tree, resets) = self.prepared(document, &mut sources.budget, diagnostics);
+                if sources.budget.exhausted() {
+                    return None;
+                }
                 Extender::new(self, path, sources, diagnostics).apply(&mut tree, &resets);
                 include::apply(self, path, &mut tree, sources, diagnostics);
                 merged = Some(match merged {
@@ -53,13 +57,16 @@ impl<'a> Group<'a> {
                     Some(mut earlier) => {
                         super::reset::apply(&resets, &mut earlier);
                         let touched = Touched::by(&tree);
+                        // To merge is to go through what there is, however little comes to it.
+                        let through = earlier.entries().unwrap_or_default().iter();
+                        let through = through.map(|section| section.value.entries().unwrap_or_default().len()).sum();
+                        if !sources.budget.nodes(through, Some(&tree.span), diagnostics) {
+                            return None;
+                        }
                         // Each file has to be right when it is merged, not only what counts in the end.
                         let merged = Project::merge(earlier, tree, &mut Merger::new(diagnostics));
-                        let as_written = !self.interpolate;
-                        Project::read(
-                            &touched.of(&merged),
-                            &mut Reader::new(diagnostics).leaving_variables(as_written),
-                        );
+                        let mut reader = Reader::new(diagnostics).leaving_variables(!self.interpolate);
+                        Project::read(&touched.of(&merged), &mut reader);
                         merged
                     }
                 });
@@ -106,9 +113,16 @@ impl<'a> Group<'a> {
     }
 
     /// A document with its variables filled in, its `!reset` taken out, and everything in its long form.
-    pub(super) fn prepared(&self, mut tree: Node, diagnostics: &mut Diagnostics) -> (Node, Vec<super::reset::Path>) {
+    pub(super) fn prepared(
+        &self,
+        mut tree: Node,
+        budget: &mut Budget,
+        diagnostics: &mut Diagnostics,
+    ) -> (Node, Vec<super::reset::Path>) {
         if self.interpolate {
-            Interpolator::new(self.variables).node(&mut tree, diagnostics);
+            let mut interpolator = Interpolator::new(self.variables);
+            interpolator.node(&mut tree, diagnostics);
+            budget.text(interpolator.text(), Some(&tree.span), diagnostics);
         }
         let resets = super::reset::take(&mut tree);
         (Project::canonical(tree, &mut Reader::new(diagnostics).leaving_variables(!self.interpolate)), resets)

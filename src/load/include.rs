@@ -1,10 +1,14 @@
 //! Phase 6: other projects become part of this one, each read against its own folder and its own variables.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     files::Group,
-    paths::absolute,
+    paths::clean,
     sources::Sources,
     tree::{Entry, Node, ScalarKind, Step, Value},
 };
@@ -41,6 +45,7 @@ pub(super) fn apply(
     let mut above = group.above.to_vec();
     above.push(file.to_owned());
     let mut done = true;
+    let mut names = Names::new();
     for item in &items {
         let Some(entry) = Included::of(item, diagnostics) else {
             // It is read, and refused, like everything else.
@@ -49,7 +54,7 @@ pub(super) fn apply(
         };
         if let Some(mut included) = entry.load(group, &above, item, sources, diagnostics) {
             included.came(&Step::Include(item.span.clone()));
-            import(included, tree, diagnostics);
+            import(included, tree, &mut names, diagnostics);
         }
     }
     if let Value::Mapping(entries) = &mut tree.value
@@ -105,8 +110,7 @@ impl Included {
         sources: &mut Sources,
         diagnostics: &mut Diagnostics,
     ) -> Option<Node> {
-        let files: Vec<PathBuf> =
-            self.paths.iter().map(|(path, _)| absolute(group.directory, Path::new(path))).collect();
+        let files: Vec<PathBuf> = self.paths.iter().map(|(path, _)| clean(&group.directory.join(path))).collect();
         let first = files.first()?;
         if above.contains(first) || above.len() > DEEPEST {
             let from = above.iter().position(|file| file == first).unwrap_or_default();
@@ -119,6 +123,9 @@ impl Included {
             );
             return None;
         }
+        if !sources.budget.include(&item.span, diagnostics) {
+            return None;
+        }
         // Read here first, so that one that is missing is reported where it is named.
         let mut missing = false;
         for (file, (_, node)) in files.iter().zip(&self.paths) {
@@ -128,14 +135,14 @@ impl Included {
             return None;
         }
         let directory = match &self.project_directory {
-            Some(directory) => absolute(group.directory, Path::new(directory)),
+            Some(directory) => clean(&group.directory.join(directory)),
             None => first.parent().unwrap_or(group.directory).to_owned(),
         };
         let env_files: Vec<(PathBuf, Option<&Node>)> = if self.env_files.is_empty() {
             let default = directory.join(".env");
             if default.is_file() { vec![(default, None)] } else { Vec::new() }
         } else {
-            self.env_files.iter().map(|(path, node)| (absolute(group.directory, Path::new(path)), Some(node))).collect()
+            self.env_files.iter().map(|(path, node)| (clean(&group.directory.join(path)), Some(node))).collect()
         };
         for (path, node) in &env_files {
             if let Some(node) = node {
@@ -157,8 +164,11 @@ impl Included {
     }
 }
 
+/// Where the entries of each section stand.
+type Names = HashMap<Arc<str>, HashMap<Arc<str>, usize>>;
+
 /// Adds the sections of an included project to those of the tree.
-fn import(included: Node, tree: &mut Node, diagnostics: &mut Diagnostics) {
+fn import(included: Node, tree: &mut Node, names: &mut Names, diagnostics: &mut Diagnostics) {
     let (Value::Mapping(sections), Value::Mapping(mine)) = (included.value, &mut tree.value) else { return };
     for section in sections.into_iter().filter(|section| SECTIONS.contains(&&*section.key)) {
         let Some(own) = mine.iter_mut().find(|entry| entry.key == section.key) else {
@@ -168,9 +178,14 @@ fn import(included: Node, tree: &mut Node, diagnostics: &mut Diagnostics) {
         let (Value::Mapping(own), Value::Mapping(theirs)) = (&mut own.value.value, section.value.value) else {
             continue;
         };
+        let known = names.entry(section.key.clone()).or_default();
+        known.extend(own.iter().enumerate().skip(known.len()).map(|(at, entry)| (entry.key.clone(), at)));
         for entry in theirs {
-            match own.iter().find(|mine| mine.key == entry.key) {
-                None => own.push(entry),
+            match known.get(&entry.key).map(|at| &own[*at]) {
+                None => {
+                    known.insert(entry.key.clone(), own.len());
+                    own.push(entry);
+                }
                 Some(mine) if fingerprint(&mine.value) == fingerprint(&entry.value) => {}
                 Some(mine) => conflict(&section.key, mine, &entry, diagnostics),
             }

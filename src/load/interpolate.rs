@@ -29,6 +29,11 @@ impl<'a> Interpolator<'a> {
         Self { variables, warned: BTreeSet::new(), text: 0, full: false }
     }
 
+    /// How much text it has made.
+    pub(crate) fn text(&self) -> usize {
+        self.text
+    }
+
     /// Fills in every value below `node`. A value that cannot be filled in is broken afterwards.
     pub(crate) fn node(&mut self, node: &mut Node, diagnostics: &mut Diagnostics) {
         match &mut node.value {

@@ -22,6 +22,7 @@
 //!
 //! Files may mean harm: size, depth, expansion of aliases and variables are bounded, and nothing is ever executed.
 
+mod budget;
 mod consistency;
 mod discover;
 mod dotenv;
@@ -171,7 +172,7 @@ impl Contents {
     ///
     /// # Errors
     /// When a value cannot be said in JSON, such as a number of more than 64 bits.
-    pub fn json(&self) -> Result<String, serde_json::Error> {
+    pub fn json(&self) -> Result<Document, serde_json::Error> {
         let mut document = if self.extended {
             let mut known = Diagnostics::new();
             Document::of(&compose::Project::read(&self.tree, &mut Reader::new(&mut known).without_extensions()))?
@@ -179,9 +180,7 @@ impl Contents {
             Document::of(&self.project)?
         };
         json_form::complete(&mut document);
-        let text = serde_json::to_string_pretty(&document)?;
-        // Whoever reads it fills in variables: a `$` that is none stands doubled.
-        Ok(if text.contains('$') { text.replace('$', "$$") } else { text })
+        Ok(document)
     }
 }
 
@@ -311,8 +310,7 @@ impl Place {
             if !options.no_consistency {
                 consistency::check(&tree, &project, &all_services, diagnostics);
             }
-            let selected = options.only && select::keep_only(&mut tree, &project, &options.services);
-            if selected {
+            if options.only && select::keep_only(&mut tree, &project, &options.services) {
                 profiles::keep(&tree, &mut project);
             }
             if profiles::drop_unused(&mut tree, &project) {

@@ -115,15 +115,16 @@ fn dependencies(service: &mut Node) {
     let empty = service.beside(Value::Mapping(Vec::new()));
     service.put("depends_on", empty);
     let Some(depends_on) = service.entry_mut("depends_on") else { return };
-    for (name, node, restart) in implied {
+    depends_on.value.put_all(implied.into_iter().map(|(name, node, restart)| {
         let entry = |key: &str, value: Node| Entry { key: key.into(), key_span: node.span.clone(), value };
         let mut entries = vec![entry("condition", node.text("service_started"))];
         if restart {
             entries.push(entry("restart", node.flag(true)));
         }
         entries.push(entry("required", node.flag(true)));
-        depends_on.value.put(&name, node.beside(Value::Mapping(entries)));
-    }
+        let value = node.beside(Value::Mapping(entries));
+        (name, value)
+    }));
 }
 
 fn build(service: &mut Node, variables: &Variables) {

@@ -1,6 +1,6 @@
 //! Phase 2, first half: the bytes of a file as text.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{fs::OpenOptions, io::Read, os::unix::fs::OpenOptionsExt, path::Path};
 
 use crate::diagnostics::{Diagnostic, SourceFile};
 
@@ -21,8 +21,13 @@ pub(crate) fn read(order: usize, path: &Path, display: &str) -> Result<SourceFil
     let bytes = if path == Path::new("-") {
         take(&mut std::io::stdin().lock()).map_err(fail)?
     } else {
-        let mut file = File::open(path).map_err(fail)?;
+        // Without waiting for whoever may write into a pipe.
+        let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(fail)?;
         let meta = file.metadata().map_err(fail)?;
+        if !meta.is_file() && !meta.is_dir() && path != Path::new("/dev/null") {
+            return Err(Diagnostic::error(format!("`{display}` is a pipe or a device, not a file"))
+                .hint("`-f -` reads a Compose file from standard input"));
+        }
         if meta.is_dir() {
             return Err(Diagnostic::error(format!("`{display}` is a folder, not a file"))
                 .hint("name the file in it, or go there and name none"));

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{dotenv, parse, paths::display, read, tree::Node, variables::Variables};
+use super::{budget::Budget, dotenv, parse, paths::display, read, tree::Node, variables::Variables};
 use crate::diagnostics::{Diagnostic, Diagnostics, SourceFile, Span};
 
 /// Files of one project, with what has been read of them.
@@ -18,6 +18,7 @@ pub(super) struct Sources {
     texts: HashMap<PathBuf, Option<SourceFile>>,
     /// Variables without a value that were warned about.
     warned: BTreeSet<String>,
+    pub(super) budget: Budget,
 }
 
 /// What has become of the documents of a file.
@@ -40,6 +41,7 @@ impl Sources {
             documents: HashMap::new(),
             texts: HashMap::new(),
             warned: BTreeSet::new(),
+            budget: Budget::default(),
         }
     }
 
@@ -91,24 +93,30 @@ impl Sources {
         named: Option<&Span>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Vec<Node>> {
-        if !self.read(path, named, diagnostics) {
+        if self.budget.exhausted() || !self.read(path, named, diagnostics) {
             return None;
         }
         let known = self.documents.get_mut(path)?;
-        match std::mem::replace(known, Documents::Taken) {
-            Documents::Broken => None,
-            Documents::Ready(documents) => Some(documents),
+        let documents = match std::mem::replace(known, Documents::Taken) {
+            Documents::Broken => {
+                *known = Documents::Broken;
+                return None;
+            }
+            Documents::Ready(documents) => documents,
             Documents::Kept(documents) => {
                 *known = Documents::Kept(documents.clone());
-                Some(documents)
+                documents
             }
             Documents::Taken => {
                 // What there is to say about them has been said.
                 let documents = self.parsed(path, named, &mut Diagnostics::new())?;
                 self.documents.insert(path.to_owned(), Documents::Kept(documents.clone()));
-                Some(documents)
+                documents
             }
-        }
+        };
+        let size = documents.iter().map(Node::size).sum();
+        let start = documents.first().map(|tree| &tree.span);
+        self.budget.nodes(size, named.or(start), diagnostics).then_some(documents)
     }
 
     /// A key at the top of the documents of a file that has been read and not been handed out.

@@ -1,6 +1,6 @@
 //! What phases 2 to 4 work on: a YAML tree that knows where each key and value stands.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::diagnostics::{Diagnostic, Span};
 
@@ -21,6 +21,23 @@ pub(crate) struct Node {
 pub(crate) struct Via {
     pub(crate) step: Step,
     pub(crate) before: Option<Arc<Via>>,
+    /// How many steps there are, this one included.
+    steps: usize,
+}
+
+impl Via {
+    /// A step after others. A hostile file makes thousands: those that come after so many are not noted, as nobody reads
+    /// them, and memory and the stack they are taken apart on have an end.
+    pub(crate) fn new(step: Step, before: Option<Arc<Self>>) -> Arc<Self> {
+        const MOST: usize = 100;
+        match before {
+            Some(before) if before.steps >= MOST => before,
+            before => {
+                let steps = before.as_ref().map_or(0, |before| before.steps) + 1;
+                Arc::new(Self { step, before, steps })
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -135,19 +152,28 @@ impl Node {
 
     /// Notes a step that this value, and all that is inside of it, has made.
     pub(crate) fn came(&mut self, step: &Step) {
-        self.came_first(&Arc::new(Via { step: step.clone(), before: None }));
+        self.came_first(&Via::new(step.clone(), None));
     }
 
     /// `first` is shared by all that have made no step before.
     fn came_first(&mut self, first: &Arc<Via>) {
         self.via = Some(match self.via.take() {
             None => first.clone(),
-            before => Arc::new(Via { step: first.step.clone(), before }),
+            before => Via::new(first.step.clone(), before),
         });
         match &mut self.value {
             Value::Sequence(nodes) => nodes.iter_mut().for_each(|node| node.came_first(first)),
             Value::Mapping(entries) => entries.iter_mut().for_each(|entry| entry.value.came_first(first)),
             Value::Scalar(_) | Value::Broken => {}
+        }
+    }
+
+    /// How many values there are in it, itself included.
+    pub(crate) fn size(&self) -> usize {
+        1 + match &self.value {
+            Value::Sequence(nodes) => nodes.iter().map(Node::size).sum(),
+            Value::Mapping(entries) => entries.iter().map(|entry| entry.value.size()).sum(),
+            Value::Scalar(_) | Value::Broken => 0,
         }
     }
 
@@ -169,21 +195,12 @@ impl Node {
         self
     }
 
-    /// How many values there are in it, itself included.
-    pub(crate) fn size(&self) -> usize {
-        1 + match &self.value {
-            Value::Sequence(nodes) => nodes.iter().map(Node::size).sum(),
-            Value::Mapping(entries) => entries.iter().map(|entry| entry.value.size()).sum(),
-            Value::Scalar(_) | Value::Broken => 0,
-        }
-    }
-
     /// Says in a diagnostic where this value was written, and which aliases and merge keys of the file brought it to where
     /// it counts.
     pub(crate) fn locate(&self, diagnostic: Diagnostic) -> Diagnostic {
         let mut diagnostic = diagnostic.at(&self.span);
         let mut via = self.via.as_deref();
-        while let Some(Via { step, before }) = via {
+        while let Some(Via { step, before, .. }) = via {
             diagnostic = match step {
                 Step::Alias(at) => diagnostic.label(at, "used here by the alias"),
                 Step::MergeKey(at) => diagnostic.label(at, "merged in here"),
@@ -240,9 +257,21 @@ impl Node {
         }
     }
 
+    /// Puts values under keys that are not there yet.
+    pub(crate) fn put_all<K: Into<Arc<str>>>(&mut self, values: impl IntoIterator<Item = (K, Node)>) {
+        let Value::Mapping(entries) = &mut self.value else { return };
+        let mut known: HashSet<Arc<str>> = entries.iter().map(|entry| entry.key.clone()).collect();
+        for (key, value) in values {
+            let key = key.into();
+            if known.insert(key.clone()) {
+                entries.push(Entry { key, key_span: value.span.clone(), value });
+            }
+        }
+    }
+
     /// Another value at the same place, which is not written there.
     pub(crate) fn beside(&self, value: Value) -> Self {
-        let via = Some(Arc::new(Via { step: Step::Implied, before: self.via.clone() }));
+        let via = Some(Via::new(Step::Implied, self.via.clone()));
         Self { span: self.span.clone(), value, via, directive: None }
     }
 

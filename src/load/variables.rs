@@ -52,6 +52,11 @@ impl Variables {
         self.0.retain(|name, _| wanted(name));
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Variable)> {
         self.0.iter().map(|(name, variable)| (name.as_str(), variable))
     }

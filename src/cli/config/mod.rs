@@ -14,10 +14,11 @@ use super::{
     settings::Settings,
 };
 use crate::{
+    compose::Document,
     diagnostics::Failure,
     load::{self, Contents, LoadOptions},
 };
-use document::{abridge, document, escaped, json, put_in_order, yaml};
+use document::escaped;
 
 /// Show what the Compose files come to: merged, with variables filled in and everything in its long form
 ///
@@ -136,6 +137,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         None if settings.printer.is_quiet() => return Ok(0),
         None => whole(args, &contents)?,
     };
+    // As above.
+    std::mem::forget(contents);
     output::write(&text, args.output.as_deref(), &settings.directory, settings.printer)?;
     Ok(0)
 }
@@ -163,19 +166,21 @@ fn known(words: &Words, contents: &Contents) -> Result<(), Failure> {
 }
 
 fn whole(args: &Args, contents: &Contents) -> Result<String, Failure> {
-    if args.without.no_interpolate {
-        let mut project = document(&contents.untyped())?;
-        abridge(&mut project);
-        return if args.format == Format::Json { json(&project) } else { yaml(&project) };
-    }
-    if args.format == Format::Json {
-        let failed = |e| Failure::operation("the project cannot be written as JSON").caused_by(&e);
-        return contents.json().map(|text| text + "\n").map_err(failed);
-    }
-    let mut project = document(&contents.project)?;
-    put_in_order(&mut project);
-    abridge(&mut project);
-    Ok(escaped(&yaml(&project)?))
+    let failed = |e: serde_json::Error| Failure::operation("the project cannot be written").caused_by(&e);
+    let (document, written) = match (args.without.no_interpolate, args.format) {
+        (true, _) => (document::brief(Document::of(&contents.untyped()).map_err(failed)?), true),
+        (false, Format::Yaml) => {
+            (document::brief(document::in_order(Document::of(&contents.project).map_err(failed)?)), false)
+        }
+        (false, Format::Json) => (contents.json().map_err(failed)?, false),
+    };
+    let text = match args.format {
+        Format::Yaml => document::yaml(&document)?,
+        Format::Json => document.json(),
+    };
+    // The process is about to end: taking a large document apart would be for nothing.
+    std::mem::forget(document);
+    Ok(if written { text } else { escaped(text) })
 }
 
 impl Instead {

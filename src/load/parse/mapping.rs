@@ -116,17 +116,17 @@ impl Mapping {
         let Some(merge) = self.merge.take() else { return (self.entries, false) };
         for source in merge.sources {
             // All entries of a source share the steps, as long as they have made none before.
-            let steps = Via { step: Step::MergeKey(merge.key.clone()), before: source.via.clone() };
-            let shared = Arc::new(steps);
+            let shared = Via::new(Step::MergeKey(merge.key.clone()), source.via.clone());
             let Value::Mapping(entries) = source.value else { continue };
             for mut entry in entries {
                 entry.value.via = Some(match entry.value.via.take() {
                     None => shared.clone(),
                     Some(before) => {
-                        let before = source.via.as_deref().map_or(before.clone(), |via| {
-                            Arc::new(Via { step: via.step.clone(), before: Some(before.clone()) })
-                        });
-                        Arc::new(Via { step: shared.step.clone(), before: Some(before) })
+                        let before = source
+                            .via
+                            .as_deref()
+                            .map_or(before.clone(), |via| Via::new(via.step.clone(), Some(before.clone())));
+                        Via::new(shared.step.clone(), Some(before))
                     }
                 });
                 match self.find(&entry.key) {

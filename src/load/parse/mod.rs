@@ -20,7 +20,7 @@ mod tag;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap};
 
 use saphyr_parser::{Event, Parser, Tag};
 
@@ -263,7 +263,7 @@ impl<'a> Builder<'a> {
         }
         let Some(Some(anchored)) = self.anchors.get(&anchor) else { return Err(problem::unknown_anchor(&span)) };
         let mut node = anchored.node.clone();
-        node.via = Some(Arc::new(Via { step: Step::Alias(span), before: node.via.take() }));
+        node.via = Some(Via::new(Step::Alias(span), node.via.take()));
         if self.overriding > 0 {
             node.directive = None;
         }
