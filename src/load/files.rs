@@ -130,7 +130,10 @@ impl<'a> Group<'a> {
 }
 
 /// The keys of a file's sections: what it may have changed in what came before it.
-struct Touched(Vec<(Arc<str>, Option<HashSet<Arc<str>>>)>);
+struct Touched(Vec<(Arc<str>, SectionKeys)>);
+
+/// None: the section is no mapping.
+type SectionKeys = Option<HashSet<Arc<str>>>;
 
 impl Touched {
     fn by(tree: &Node) -> Self {
@@ -141,7 +144,7 @@ impl Touched {
 
     /// That part of the merged tree. The rest is as it was, and has been read or will be.
     fn of(&self, merged: &Node) -> Node {
-        let part = |(section, keys): &(Arc<str>, Option<HashSet<Arc<str>>>)| {
+        let part = |(section, keys): &(Arc<str>, SectionKeys)| {
             let found = merged.entry(section)?;
             let value = match (&found.value.value, keys) {
                 (Value::Mapping(all), Some(keys)) => {
