@@ -263,11 +263,8 @@ impl Place {
         for file in &self.files {
             sources.read(file, None, diagnostics);
         }
-        let written = self
-            .files
-            .iter()
-            .rev()
-            .find_map(|file| sources.top(file, "name").filter(|name| project_name::is_said(name)));
+        let says = |node: &&Node| !project_name::says_nothing(node);
+        let written = self.files.iter().rev().find_map(|file| sources.top(file, "name").filter(says));
         project_name::of(options.project_name.as_deref(), written, &self.variables, &self.directory, of_the_name)
     }
 

@@ -73,9 +73,9 @@ pub(super) fn of(
     name
 }
 
-/// False for a name that is empty, unless a variable made it so: it is none.
-pub(super) fn is_said(name: &Node) -> bool {
-    !matches!(&name.value, Value::Scalar(name) if name.kind == ScalarKind::String && name.text.is_empty())
+/// True for an empty text, which names nothing, unless a variable made it so.
+pub(super) fn says_nothing(node: &Node) -> bool {
+    node.scalar().is_some_and(|scalar| scalar.kind == ScalarKind::String && scalar.text.is_empty())
 }
 
 fn with_normalized(diagnostic: Diagnostic, name: &str) -> Diagnostic {
