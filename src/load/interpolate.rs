@@ -191,7 +191,7 @@ mod tests {
     fn steps(node: &Node) -> Vec<&str> {
         let mut steps = Vec::new();
         let mut via: Option<&Via> = node.via.as_deref();
-        while let Some(Via { step, before }) = via {
+        while let Some(Via { step, before, .. }) = via {
             if let Step::Variable(name, _) = step {
                 steps.push(name.as_str());
             }

@@ -185,7 +185,7 @@ fn a_value_knows_its_way() {
         let found = keys.iter().fold(&documents[0], |node, key| &node.entry(key).expect("a key").value);
         let mut steps = vec![found.span.to_string()];
         let mut via = found.via.as_deref();
-        while let Some(Via { step, before }) = via {
+        while let Some(Via { step, before, .. }) = via {
             steps.push(match step {
                 Step::Alias(at) => format!("{} at {at}", at.text()),
                 Step::MergeKey(at) => format!("{} at {at}", at.text()),
