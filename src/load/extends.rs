@@ -8,6 +8,7 @@
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
+    rc::Rc,
     sync::Arc,
 };
 
@@ -72,8 +73,10 @@ pub(super) struct Extender<'a, 'd> {
     sources: &'d mut Sources,
     diagnostics: &'d mut Diagnostics,
     files: HashMap<Arc<PathBuf>, Option<Arc<Services>>>,
+    /// Names that services of the document extend.
+    bases: HashSet<Arc<str>>,
     /// What has been extended; none if that failed and has been reported.
-    done: HashMap<Reference, Option<Node>>,
+    done: HashMap<Reference, Option<Rc<Node>>>,
 }
 
 impl<'a, 'd> Extender<'a, 'd> {
@@ -84,7 +87,7 @@ impl<'a, 'd> Extender<'a, 'd> {
         diagnostics: &'d mut Diagnostics,
     ) -> Self {
         let main = Arc::new(file.to_owned());
-        Self { group, main, sources, diagnostics, files: HashMap::new(), done: HashMap::new() }
+        Self { group, main, sources, diagnostics, files: HashMap::new(), bases: HashSet::new(), done: HashMap::new() }
     }
 
     /// Extends every service of a document that asks for it.
@@ -95,6 +98,11 @@ impl<'a, 'd> Extender<'a, 'd> {
         if services.iter().all(|service| service.value.entry("extends").is_none()) {
             return;
         }
+        let name = |service: &Entry| {
+            let extends = &service.value.entry("extends")?.value;
+            Some(extends.entry("service")?.value.scalar()?.text.clone())
+        };
+        self.bases = services.iter().filter_map(name).collect();
         let entries = services.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect();
         let mut taken = Resets::default();
         taken.add(resets);
@@ -106,13 +114,13 @@ impl<'a, 'd> Extender<'a, 'd> {
             }
             let reference = Reference { file: self.main.clone(), service: service.key.clone() };
             service.value = match self.extended(&reference) {
-                Some(node) => node,
+                Some(node) => Rc::unwrap_or_clone(node),
                 None => service.value.with_value(Value::Broken),
             };
         }
     }
 
-    fn extended(&mut self, start: &Reference) -> Option<Node> {
+    fn extended(&mut self, start: &Reference) -> Option<Rc<Node>> {
         // Followed to the first service that extends nothing, or is done.
         let mut way: Vec<(Reference, Node, Span)> = Vec::new();
         let mut passed = HashSet::new();
@@ -124,7 +132,7 @@ impl<'a, 'd> Extender<'a, 'd> {
             let Some(node) = self.service(&at) else { break None };
             let Some((next, span)) = self.base_of(&at, &node) else {
                 // Nothing, or a mistake that has been reported.
-                break if node.entry("extends").is_some() { None } else { Some(node) };
+                break if node.entry("extends").is_some() { None } else { Some(Rc::new(node)) };
             };
             passed.insert(at.clone());
             way.push((at.clone(), node, span));
@@ -139,14 +147,17 @@ impl<'a, 'd> Extender<'a, 'd> {
         };
         self.done.insert(at, base.clone());
         while let Some((reference, node, span)) = way.pop() {
-            base = base.map(|base| self.merged(&reference, base, node, &span));
-            self.done.insert(reference, base.clone());
+            base = base.map(|base| Rc::new(self.merged(&reference, &base, node, &span)));
+            // Most services are not extended by others, and need not be kept for them.
+            if base.is_none() || self.bases.contains(&reference.service) {
+                self.done.insert(reference, base.clone());
+            }
         }
         base
     }
 
     /// `node` over the settings of `base`.
-    fn merged(&mut self, reference: &Reference, mut base: Node, mut node: Node, span: &Span) -> Node {
+    fn merged(&mut self, reference: &Reference, base: &Node, mut node: Node, span: &Span) -> Node {
         if base.is_null() {
             // As Compose does it: there was nothing to take, and what asked for it is still there.
             return node;
@@ -155,6 +166,7 @@ impl<'a, 'd> Extender<'a, 'd> {
             return base.with_value(Value::Broken);
         }
         remove(&mut node, "extends");
+        let mut base = base.clone();
         base.came(&Step::Extends(span.clone()));
         for file in [&self.main.clone(), &reference.file] {
             let Some(Some(services)) = self.files.get(file) else { continue };
