@@ -1,9 +1,9 @@
 //! nscompose brings up the services of a Compose file straight on Linux namespaces.
 //!
 //! ```text
-//! bytes ──load──▶ Project ──plan──▶ Plan ──executor──▶ sandbox, network, cgroup ──▶ Outcome
-//!                  model            ▲                  │
-//!                                Observed ◀─ supervisor ─ sys (the only unsafe code)
+//! bytes ──yaml──▶ tree ──load──▶ Project ──plan──▶ Plan ──executor──▶ sandbox, network, cgroup ──▶ Outcome
+//!                       compose   model            ▲                  │
+//!                                               Observed ◀─ supervisor ─ sys (the only unsafe code)
 //! ```
 //!
 //! docs/ARCHITECTURE.md is the map; the modules below stand in the order in which the data flows.
@@ -22,5 +22,6 @@ pub mod sandbox;
 pub mod state;
 pub mod supervisor;
 pub mod sys;
+mod yaml;
 
 pub mod diagnostics;

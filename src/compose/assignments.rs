@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::{Folder, Format, Merger, Reader, Schemas, untyped};
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Entry, Node, Scalar, ScalarKind, Value},
+    yaml::tree::{Entry, Node, Scalar, ScalarKind, Value},
 };
 
 /// Texts by name; a name alone has an empty one.

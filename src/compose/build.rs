@@ -9,11 +9,9 @@ use super::{
     mapping::{made_of, mapping},
 };
 use crate::{
+    compose::resolve_path,
     diagnostics::Diagnostic,
-    load::{
-        resolve_path,
-        tree::{Node, ScalarKind, Value},
-    },
+    yaml::tree::{Node, ScalarKind, Value},
 };
 
 mapping! {

@@ -11,7 +11,7 @@ macro_rules! choice {
 
         impl $crate::compose::Format for $name {
             fn read(
-                node: &$crate::load::tree::Node,
+                node: &$crate::yaml::tree::Node,
                 cx: &mut $crate::compose::Reader<'_>,
             ) -> Option<Self> {
                 const WORDS: &[&str] = &[$($word),*];
@@ -33,7 +33,7 @@ macro_rules! choice {
 pub(crate) use choice;
 
 use super::Reader;
-use crate::{diagnostics::Diagnostic, load::tree::Node};
+use crate::{diagnostics::Diagnostic, yaml::tree::Node};
 
 pub(crate) fn unknown(word: &str, words: &[&str], node: &Node, cx: &mut Reader<'_>) {
     let listed: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::{Folder, Format, Keys, Merger, Reader, Schemas, Visitor, merger};
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, ScalarKind, Value},
+    yaml::tree::{Node, ScalarKind, Value},
 };
 
 /// A list; the lists of several files are appended.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, Scalar, ScalarKind, Value},
+    yaml::tree::{Node, Scalar, ScalarKind, Value},
 };
 
 mapping! {

@@ -1,7 +1,7 @@
 //! `develop:`: what happens when source files change.
 
 use super::{Distinct, Hook, HostPath, List, OneOrMany, Reader, StrictFlag, Text, choice::choice, mapping::mapping};
-use crate::{diagnostics::Diagnostic, load::tree::Node};
+use crate::{diagnostics::Diagnostic, yaml::tree::Node};
 
 mapping! {
     /// What happens when source files change.

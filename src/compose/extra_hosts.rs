@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use super::{Format, Merger, Reader, Schemas, merger};
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Entry, Node, ScalarKind, Value},
+    yaml::tree::{Entry, Node, ScalarKind, Value},
 };
 
 /// The addresses of each name, in order.

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::{Merger, Reader, Schemas, Visitor};
-use crate::load::tree::Node;
+use crate::yaml::tree::Node;
 
 /// A type that a value of a Compose file may have.
 ///

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use super::{Flag, Format, Kept, Reader, Schemas, Span, Truncated, mapping::mapping};
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, ScalarKind, Value},
+    yaml::tree::{Node, ScalarKind, Value},
 };
 
 mapping! {

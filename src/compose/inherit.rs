@@ -9,26 +9,26 @@ macro_rules! inherit {
 
 macro_rules! method {
     ($inner:ty, canonical) => {
-        fn canonical(node: $crate::load::tree::Node, cx: &mut $crate::compose::Reader<'_>) -> $crate::load::tree::Node {
+        fn canonical(node: $crate::yaml::tree::Node, cx: &mut $crate::compose::Reader<'_>) -> $crate::yaml::tree::Node {
             <$inner as $crate::compose::Format>::canonical(node, cx)
         }
     };
     ($inner:ty, merge) => {
         fn merge(
-            earlier: $crate::load::tree::Node,
-            later: $crate::load::tree::Node,
+            earlier: $crate::yaml::tree::Node,
+            later: $crate::yaml::tree::Node,
             merger: &mut $crate::compose::Merger<'_>,
-        ) -> $crate::load::tree::Node {
+        ) -> $crate::yaml::tree::Node {
             <$inner as $crate::compose::Format>::merge(earlier, later, merger)
         }
     };
     ($inner:ty, settle) => {
-        fn settle(node: &mut $crate::load::tree::Node, folder: &$crate::compose::Folder<'_>) {
+        fn settle(node: &mut $crate::yaml::tree::Node, folder: &$crate::compose::Folder<'_>) {
             <$inner as $crate::compose::Format>::settle(node, folder);
         }
     };
     ($inner:ty, read) => {
-        fn read(node: &$crate::load::tree::Node, cx: &mut $crate::compose::Reader<'_>) -> Option<Self> {
+        fn read(node: &$crate::yaml::tree::Node, cx: &mut $crate::compose::Reader<'_>) -> Option<Self> {
             <$inner as $crate::compose::Format>::read(node, cx).map(Self)
         }
     };
@@ -48,7 +48,7 @@ macro_rules! method {
         }
     };
     ($inner:ty, visit) => {
-        fn visit(node: &$crate::load::tree::Node, visitor: &mut $crate::compose::Visitor<'_>) {
+        fn visit(node: &$crate::yaml::tree::Node, visitor: &mut $crate::compose::Visitor<'_>) {
             <$inner as $crate::compose::Format>::visit(node, visitor);
         }
     };

@@ -17,7 +17,7 @@ use serde_json::{Value as Json, json};
 use super::{Field, Folder, Group, Merger, Reader, Schemas, Visitor};
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Entry, Node, Value},
+    yaml::tree::{Entry, Node, Value},
 };
 
 /// A mapping with known keys.
@@ -272,7 +272,7 @@ macro_rules! mapping {
             fn set(
                 &mut self,
                 name: &str,
-                node: &$crate::load::tree::Node,
+                node: &$crate::yaml::tree::Node,
                 cx: &mut $crate::compose::Reader<'_>,
             ) -> bool {
                 match name {
@@ -294,7 +294,7 @@ macro_rules! mapping {
                 }
             }
 
-            fn extend(&mut self, name: &str, node: &$crate::load::tree::Node) {
+            fn extend(&mut self, name: &str, node: &$crate::yaml::tree::Node) {
                 self.extensions.insert(name.to_owned(), $crate::compose::Untyped::of(node));
             }
 
@@ -303,26 +303,26 @@ macro_rules! mapping {
 
         impl $crate::compose::Format for $name {
             fn canonical(
-                node: $crate::load::tree::Node,
+                node: $crate::yaml::tree::Node,
                 cx: &mut $crate::compose::Reader<'_>,
-            ) -> $crate::load::tree::Node {
+            ) -> $crate::yaml::tree::Node {
                 $crate::compose::mapping::canonical::<Self>(node, cx)
             }
             fn merge(
-                earlier: $crate::load::tree::Node,
-                later: $crate::load::tree::Node,
+                earlier: $crate::yaml::tree::Node,
+                later: $crate::yaml::tree::Node,
                 merger: &mut $crate::compose::Merger<'_>,
-            ) -> $crate::load::tree::Node {
+            ) -> $crate::yaml::tree::Node {
                 <Self as $crate::compose::Mapping>::merge_whole(earlier, later, merger)
             }
-            fn settle(node: &mut $crate::load::tree::Node, folder: &$crate::compose::Folder<'_>) {
+            fn settle(node: &mut $crate::yaml::tree::Node, folder: &$crate::compose::Folder<'_>) {
                 $crate::compose::mapping::settle::<Self>(node, folder);
             }
-            fn identity(node: &$crate::load::tree::Node) -> Option<String> {
+            fn identity(node: &$crate::yaml::tree::Node) -> Option<String> {
                 <Self as $crate::compose::Mapping>::identity(node)
             }
             fn read(
-                node: &$crate::load::tree::Node,
+                node: &$crate::yaml::tree::Node,
                 cx: &mut $crate::compose::Reader<'_>,
             ) -> Option<Self> {
                 $crate::compose::mapping::read::<Self>(node, cx)
@@ -336,7 +336,7 @@ macro_rules! mapping {
                     groups: <Self as $crate::compose::Mapping>::groups(),
                 }
             }
-            fn visit(node: &$crate::load::tree::Node, visitor: &mut $crate::compose::Visitor<'_>) {
+            fn visit(node: &$crate::yaml::tree::Node, visitor: &mut $crate::compose::Visitor<'_>) {
                 $crate::compose::mapping::visit::<Self>(node, visitor);
             }
         }

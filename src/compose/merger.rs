@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use crate::{
     diagnostics::{Diagnostic, Diagnostics},
-    load::tree::{Directive, Node, Value},
+    yaml::tree::{Directive, Node, Value},
 };
 
 /// Merges two canonical trees.

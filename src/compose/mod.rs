@@ -21,6 +21,7 @@ mod document;
 mod extra_hosts;
 mod format;
 mod healthcheck;
+mod host_path;
 mod inherit;
 mod mapping;
 mod merger;
@@ -60,6 +61,7 @@ pub use untyped::{Extensions, Untyped};
 pub use volume_mount::*;
 
 pub(crate) use format::{Field, Folder, Format, Group, Keys, Support, omitted};
+pub(crate) use host_path::{clean, resolve_path};
 pub(crate) use mapping::Mapping;
 pub(crate) use merger::Merger;
 pub(crate) use reader::{Reader, has_variable, located, located_key};

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, Scalar, ScalarKind, Value},
+    yaml::tree::{Node, Scalar, ScalarKind, Value},
 };
 
 /// Ports of a whole file, ranges expanded.
@@ -119,7 +119,7 @@ fn with_defaults(mut item: Node) -> Node {
     if let Value::Mapping(entries) = &mut item.value {
         for (key, value) in [("mode", "ingress"), ("protocol", "tcp")] {
             if !entries.iter().any(|entry| &*entry.key == key) {
-                entries.push(crate::load::tree::Entry {
+                entries.push(crate::yaml::tree::Entry {
                     key: key.into(),
                     key_span: place.span.clone(),
                     value: place.text(value),

@@ -7,7 +7,7 @@ use super::{
     Text, Volume,
     mapping::{made_of, mapping},
 };
-use crate::load::tree::{Node, ScalarKind};
+use crate::yaml::tree::{Node, ScalarKind};
 
 mapping! {
     /// A Compose file.

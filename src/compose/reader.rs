@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     diagnostics::{Diagnostic, Diagnostics, Span, suggest},
-    load::tree::{Entry, Node, Origin, Scalar, ScalarKind, Step, Value},
+    yaml::tree::{Entry, Node, Origin, Scalar, ScalarKind, Step, Value},
 };
 
 /// Where the reading is, and where its mistakes go.

@@ -8,11 +8,9 @@ use super::{
     TextOrWhole, Unquoted, fingerprint, mapping::mapping,
 };
 use crate::{
+    compose::resolve_path,
     diagnostics::Diagnostic,
-    load::{
-        resolve_path,
-        tree::{Entry, Node, Value},
-    },
+    yaml::tree::{Entry, Node, Value},
 };
 
 mapping! {

@@ -1,6 +1,6 @@
 //! Trees as text.
 
-use crate::load::tree::{Node, Value};
+use crate::yaml::tree::{Node, Value};
 
 /// A text that two values share if they say the same.
 pub(crate) fn fingerprint(node: &Node) -> Option<String> {

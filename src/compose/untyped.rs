@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::load::{
+use crate::yaml::{
     scalar::{self, Typed},
     tree::{Node, Scalar, ScalarKind, Value},
 };

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{Field, Support};
-use crate::load::tree::{Entry, Node};
+use crate::yaml::tree::{Entry, Node};
 
 /// A key that is in a file.
 pub(crate) struct Visited<'a> {

@@ -8,11 +8,9 @@ use super::{
     mapping::{made_of, mapping},
 };
 use crate::{
+    compose::resolve_path,
     diagnostics::{Diagnostic, suggest},
-    load::{
-        resolve_path,
-        tree::{Node, Scalar, ScalarKind, Value},
-    },
+    yaml::tree::{Node, Scalar, ScalarKind, Value},
 };
 
 choice! {

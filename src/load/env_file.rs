@@ -187,7 +187,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{diagnostics::SourceFile, load::tree::Origin};
+    use crate::{diagnostics::SourceFile, yaml::tree::Origin};
 
     struct Case {
         folder: tempfile::TempDir,

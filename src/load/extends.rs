@@ -14,13 +14,12 @@ use std::{
 
 use super::{
     files::Group,
-    paths::clean,
     reset,
     sources::Sources,
     tree::{Entry, Node, Step, Value},
 };
 use crate::{
-    compose::{Folder, Format, Merger, Project, Service, has_variable},
+    compose::{Folder, Format, Merger, Project, Service, clean, has_variable},
     diagnostics::{Diagnostic, Diagnostics, Span, suggest},
 };
 

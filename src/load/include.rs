@@ -8,12 +8,11 @@ use std::{
 
 use super::{
     files::Group,
-    paths::clean,
     sources::Sources,
     tree::{Entry, Node, ScalarKind, Step, Value},
 };
 use crate::{
-    compose::fingerprint,
+    compose::{clean, fingerprint},
     diagnostics::{Diagnostic, Diagnostics, suggest},
 };
 

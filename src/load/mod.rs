@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  1 place         which files, and their variables                         place.rs (discover.rs, project_variables.rs)
-//!  2 parse         bytes -> text -> trees in which all has its place        read.rs, parse/ (tree.rs, scalar.rs)
+//!  2 parse         bytes -> text -> trees in which all has its place        read.rs, crate::yaml
 //!  3 interpolate   variables, from the environment and `.env`               interpolate.rs (template.rs, dotenv.rs)
 //!  4 canonical     short forms -> long ones                                 crate::compose
 //!  5 extends       services take the settings of others                     extends.rs
@@ -36,37 +36,31 @@ mod interpolate;
 mod json_form;
 mod label_file;
 mod normalize;
-#[cfg(test)]
-mod oracle;
-mod parse;
 pub(crate) mod paths;
 mod place;
 mod profiles;
 mod project_name;
 mod project_variables;
 mod raw_env;
-mod read;
-mod reset;
+pub(crate) mod read;
+pub(crate) mod reset;
 mod resolve;
-pub(crate) mod scalar;
 mod select;
 mod sources;
 mod template;
-pub(crate) mod tree;
 mod variables;
-pub(crate) mod words;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub use discover::discover;
 pub use explain::{Explained, PathError, Place as WrittenAt, Stop};
 pub use interpolate::UsedVariable;
-pub(crate) use paths::resolve_path;
 
 use crate::{
     compose::{self, Document, Format, Reader},
     diagnostics::Diagnostics,
     model::{self, ProjectName},
+    yaml::{parse, tree},
 };
 use files::Group;
 use paths::display;

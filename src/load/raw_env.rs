@@ -58,9 +58,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::load::{
-        tree::Origin,
-        variables::{Variable, Variables},
+    use crate::{
+        load::variables::{Variable, Variables},
+        yaml::tree::Origin,
     };
 
     fn read_all(text: &str) -> (Vec<String>, Diagnostics) {

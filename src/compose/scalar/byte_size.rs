@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use super::super::{Format, Reader, Schemas, untyped};
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, ScalarKind},
+    yaml::tree::{Node, ScalarKind},
 };
 
 /// Bytes; -1 is no limit at all.

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::super::{Format, Reader, Schemas};
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, ScalarKind},
+    yaml::tree::{Node, ScalarKind},
 };
 
 /// A span of time, to the nanosecond.

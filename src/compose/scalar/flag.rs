@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use super::super::{Format, Reader, Schemas};
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, ScalarKind},
+    yaml::tree::{Node, ScalarKind},
 };
 
 /// `true` or `false`, or a string that says so.

@@ -5,6 +5,7 @@ mod duration;
 mod flag;
 mod number;
 mod quoted;
+mod split;
 mod text;
 mod words;
 

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use super::super::{Format, Reader, Schemas, untyped};
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, ScalarKind},
+    yaml::tree::{Node, ScalarKind},
 };
 
 /// A whole number as a text. With underscores it is one for us, and a text for most editors.

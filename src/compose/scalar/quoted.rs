@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use super::super::{Format, Reader, Schemas, untyped};
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, ScalarKind},
+    yaml::tree::{Node, ScalarKind},
 };
 
 /// A number that is written without quotes, unless a variable made it.

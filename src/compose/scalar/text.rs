@@ -7,11 +7,9 @@ use serde_json::{Value as Json, json};
 
 use super::super::{Folder, Format, Reader, Schemas};
 use crate::{
+    compose::resolve_path,
     diagnostics::Diagnostic,
-    load::{
-        resolve_path,
-        tree::{Node, Value},
-    },
+    yaml::tree::{Node, Value},
 };
 
 /// A string, and nothing that YAML would read as something else.

@@ -4,12 +4,10 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::super::{Format, Reader, Schemas};
+use super::split::split;
 use crate::{
     diagnostics::Diagnostic,
-    load::{
-        tree::{Directive, Node, ScalarKind, Value},
-        words,
-    },
+    yaml::tree::{Directive, Node, ScalarKind, Value},
 };
 
 /// A command line; none: what the image says.
@@ -27,7 +25,7 @@ impl Format for Words {
         if cx.undecided(&node) {
             return node;
         }
-        match words::split(&scalar.text) {
+        match split(&scalar.text) {
             Ok(words) => {
                 let nodes = words
                     .iter()

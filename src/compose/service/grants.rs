@@ -11,7 +11,7 @@ use super::super::{
 };
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, ScalarKind, Value},
+    yaml::tree::{Node, ScalarKind, Value},
 };
 
 mapping! {

@@ -11,7 +11,7 @@ use super::super::{
     choice::choice,
     mapping::{made_of, mapping},
 };
-use crate::load::tree::{Entry, Node, ScalarKind, Value};
+use crate::yaml::tree::{Entry, Node, ScalarKind, Value};
 
 mapping! {
     /// When it runs and for how long.

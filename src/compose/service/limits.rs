@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, Value},
+    yaml::tree::{Node, Value},
 };
 
 mapping! {

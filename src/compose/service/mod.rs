@@ -21,7 +21,7 @@ pub use storage::{Device, Gpus, Storage};
 pub(super) use lifecycle::twice;
 
 use super::{Reader, mapping::mapping};
-use crate::load::tree::Node;
+use crate::yaml::tree::Node;
 
 mapping! {
     /// A service: what runs, where, with what, and for how long.

@@ -10,7 +10,7 @@ use super::{
     },
     lifecycle::{by_name, no_names, twice},
 };
-use crate::load::tree::{Node, Value};
+use crate::yaml::tree::{Node, Value};
 
 mapping! {
     /// Whom it can talk to, and whose namespaces it is in.

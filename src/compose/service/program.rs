@@ -8,7 +8,7 @@ use super::super::{
     Reader, Schemas, Set, Text, TextOrWhole, Untyped, Words,
     mapping::{made_of, mapping},
 };
-use crate::load::tree::{Node, ScalarKind, Value};
+use crate::yaml::tree::{Node, ScalarKind, Value};
 
 mapping! {
     /// What runs.

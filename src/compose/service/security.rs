@@ -7,7 +7,7 @@ use super::{
     super::{Distinct, Flag, Format, Named, Nullable, Reader, Schemas, Set, StrictFlag, Text, mapping::mapping},
     lifecycle::{by_name, no_names, twice},
 };
-use crate::load::tree::Node;
+use crate::yaml::tree::Node;
 
 mapping! {
     /// What it is allowed, and what it is given by the platform.

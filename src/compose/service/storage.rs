@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     diagnostics::Diagnostic,
-    load::tree::{Node, Scalar, ScalarKind, Value},
+    yaml::tree::{Node, Scalar, ScalarKind, Value},
 };
 
 mapping! {

@@ -7,9 +7,9 @@ use std::{
 
 use super::{Context, Cursor};
 use crate::{
+    compose::clean,
     compose::{Program, Words},
     diagnostics::{Diagnostic, suggest},
-    load::paths::clean,
     model::{ServiceName, UserSpec},
 };
 

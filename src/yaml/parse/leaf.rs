@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     diagnostics::{Diagnostic, Span},
-    load::{
+    yaml::{
         scalar,
         tree::{Directive, Node, Scalar, ScalarKind, Value},
     },

@@ -3,10 +3,11 @@
 use serde_yaml::Value as Theirs;
 
 use super::{
-    parse, read,
+    parse,
     tree::{Node, ScalarKind, Value as Ours},
 };
 use crate::diagnostics::Diagnostics;
+use crate::load::read;
 
 fn ours(text: &str) -> Result<Option<Node>, String> {
     let mut diagnostics = Diagnostics::new();
@@ -310,7 +311,7 @@ fn no_text_makes_the_parser_panic() {
         let mut diagnostics = Diagnostics::new();
         let file = read::text(0, "f", text.into_bytes()).expect("text");
         match parse::parse(&file, &mut diagnostics) {
-            Ok(mut documents) => documents.iter_mut().for_each(|tree| drop(super::reset::take(tree))),
+            Ok(mut documents) => documents.iter_mut().for_each(|tree| drop(crate::load::reset::take(tree))),
             Err(diagnostic) => drop(diagnostic.render(false)),
         }
         diagnostics.render(false);

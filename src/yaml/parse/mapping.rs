@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     diagnostics::{Diagnostic, Diagnostics, Span},
-    load::tree::{Directive, Entry, Node, ScalarKind, Step, Value, Via},
+    yaml::tree::{Directive, Entry, Node, ScalarKind, Step, Value, Via},
 };
 
 /// A key is looked up among fewer than this one by one, which is cheaper than a table.

@@ -6,7 +6,7 @@ use saphyr_parser::{ScalarStyle, Tag};
 
 use crate::{
     diagnostics::{Diagnostic, Diagnostics, Span, suggest},
-    load::{
+    yaml::{
         scalar,
         tree::{Directive, ScalarKind},
     },

@@ -1,5 +1,5 @@
 use super::*;
-use crate::load::{read, scalar};
+use crate::{load::read, yaml::scalar};
 
 /// The documents in a short form, `!reset` and `!override` as `-` and `=` in front of a value, and what was said.
 fn parsed(text: &str) -> (String, String) {
@@ -25,7 +25,7 @@ fn shown(node: &Node) -> String {
         },
         Value::Sequence(nodes) => format!("[{}]", all(nodes.iter().map(shown).collect())),
         Value::Mapping(entries) => {
-            let entry = |entry: &crate::load::tree::Entry| format!("{}:{}", entry.key, shown(&entry.value));
+            let entry = |entry: &crate::yaml::tree::Entry| format!("{}:{}", entry.key, shown(&entry.value));
             format!("{{{}}}", all(entries.iter().map(entry).collect()))
         }
         Value::Broken => "broken".to_owned(),
