@@ -1,6 +1,5 @@
 //! What `config` does with a file of N services, phase by phase. `cargo bench --bench config`
 
-#![expect(missing_docs, reason = "a benchmark")]
 
 use divan::Bencher;
 use nscompose::load::{LoadOptions, contents, project_name};
