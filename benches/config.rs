@@ -1,6 +1,5 @@
 //! What `config` does with a file of N services, phase by phase. `cargo bench --bench config`
 
-
 use divan::Bencher;
 use nscompose::load::{LoadOptions, contents, project_name};
 use tempfile::TempDir;
