@@ -126,7 +126,11 @@ impl<'a> Checker<'a> {
     fn origin(&mut self, name: &str, service: &Service) {
         let program = &service.program;
         let image = program.image.as_ref().is_some_and(|image| !image.0.is_empty());
-        if !image && program.build.is_none() && program.rootfs.is_none() && program.provider.is_none() {
+        if !image
+            && program.build.is_none()
+            && program.rootfs.as_ref().is_none_or(|rootfs| rootfs.0.is_empty())
+            && program.provider.is_none()
+        {
             self.push_at_key(
                 Diagnostic::error(format!("service `{name}` has neither an image nor a build nor a root file system"))
                     .hint("say what it runs on with `image:`, `build:` or `rootfs:`"),
