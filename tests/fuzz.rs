@@ -282,16 +282,25 @@ impl Case {
         let Ok(first) = contents(&options) else { return Ok(false) };
         let json = printed(&first)?;
         self.write("again.json", &json);
-        let again = contents(&self.options(&["again.json"]));
-        let again =
-            again.map_err(|diagnostics| format!("what is printed is refused: {}", diagnostics.render(false)))?;
-        same(&json, &printed(&again)?, "what is printed comes to something else")?;
+        if says_all(&json) {
+            match contents(&self.options(&["again.json"])) {
+                Ok(again) => same(&json, &printed(&again)?, "what is printed comes to something else")?,
+                // An empty `file` is one, and is not printed.
+                Err(diagnostics) if diagnostics.to_string().contains("and needs one") => {}
+                Err(diagnostics) => return Err(format!("what is printed is refused: {}", diagnostics.render(false))),
+            }
+        }
         self.write("nothing.yaml", "{}\n");
         let merged = contents(&self.options(&[&files[..], &["nothing.yaml"]].concat()));
         let merged = merged.map_err(|diagnostics| format!("{{}} changes it: {}", diagnostics.render(false)))?;
         same(&json, &printed(&merged)?, "{} changes it")?;
         Ok(true)
     }
+}
+
+/// As in Docker Compose, JSON knows no models, and calls what limits devices by other names than files do.
+fn says_all(json: &str) -> bool {
+    !json.contains("\"models\":") && !json.contains("\"Path\":")
 }
 
 fn printed(contents: &Contents) -> Result<String, String> {
@@ -351,6 +360,7 @@ fn files_that_are_nearly_right() {
             println!("{}", case.shown);
         }
         if let Some(failure) = failure {
+            let failure = failure.lines().take(4).collect::<Vec<_>>().join(" ");
             failures.push(format!("case {round} of seed {seed}: {failure}"));
             if failures.len() >= 20 {
                 break;

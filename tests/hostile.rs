@@ -109,7 +109,7 @@ fn large_files() {
     std::fs::remove_file(&path).expect("removed");
     std::os::unix::fs::symlink("/dev/zero", &path).expect("a link");
     let error = load_in(folder.path()).expect_err("refused").to_string();
-    assert!(error.contains("longer than 16 MiB"), "{error}");
+    assert!(error.contains("`compose.yaml` is a pipe or a device, not a file"), "{error}");
 
     // One long line, ASCII and not, many nodes, many keys, many mistakes, one long word.
     says(format!("a: [{}]", "x,".repeat(300_000)), "no key `a`");
@@ -203,6 +203,155 @@ fn a_hostile_env_file() {
         std::fs::write(folder.path().join(".env"), text).expect("written");
         load_in(folder.path()).expect_err("refused");
     }
+}
+
+/// Files of a project, of which `compose.yaml` is loaded and has to be refused: saying what is expected, in bearable time.
+#[track_caller]
+fn project_says(files: &[(&str, String)], expected: &str) {
+    let folder = TempDir::new().expect("a folder");
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).expect("written");
+    }
+    let start = Instant::now();
+    let rendered = load_in(folder.path()).expect_err("refused").render(false);
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(rendered.contains(expected), "{}", &rendered[..rendered.len().min(2_000)]);
+}
+
+fn lines(count: usize, line: impl Fn(usize) -> String) -> String {
+    (0..count).map(line).collect()
+}
+
+#[test]
+fn includes_that_multiply() {
+    let mut files = vec![("compose.yaml".to_owned(), "include: [f0.yaml]\n".to_owned())];
+    for level in 0..30 {
+        let next = level + 1;
+        for name in ["f", "g"] {
+            files.push((format!("{name}{level}.yaml"), format!("include: [f{next}.yaml, g{next}.yaml]\n")));
+        }
+    }
+    for name in ["f30.yaml", "g30.yaml"] {
+        files.push((name.to_owned(), "services: {a: {command: x}}\n".to_owned()));
+    }
+    let files: Vec<(&str, String)> = files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
+    project_says(&files, "files are included more than 10000 times");
+    let many = lines(20_000, |n| format!("  - {{path: a.yaml, project_directory: d{n}}}\n"));
+    let included = ("a.yaml", "services: {a: {command: x}}\n".to_owned());
+    project_says(
+        &[("compose.yaml", format!("include:\n{many}")), included],
+        "files are included more than 10000 times",
+    );
+    let text = lines(100, |n| format!("  - i{n}.yaml\n"));
+    let mut files = vec![("compose.yaml".to_owned(), format!("include:\n{text}"))];
+    for n in 0..100 {
+        let words = "\"$BIG\",".repeat(100);
+        files.push((format!("i{n}.yaml"), format!("services: {{s{n}: {{command: [{words}]}}}}\n")));
+    }
+    let files: Vec<(&str, String)> = files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
+    project_says(&files, "variables make more than 128 MiB of text of the project");
+}
+
+#[test]
+fn extends_that_multiply() {
+    let base = lines(10_000, |n| format!("      E{n}: v\n"));
+    let fan = lines(10_000, |n| format!("  s{n}: {{extends: base}}\n"));
+    says(
+        format!("services:\n  base:\n    command: x\n    environment:\n{base}{fan}"),
+        "the project has more than 2000000 values",
+    );
+    let growing = lines(10_000, |n| format!("  s{}: {{extends: s{n}, environment: {{A{n}: x}}}}\n", n + 1));
+    says(format!("services:\n  s0: {{command: x}}\n{growing}"), "the project has more than 2000000 values");
+    let chain = lines(100_000, |n| format!("  s{n}: {{extends: s{}}}\n", n + 1));
+    says(format!("services:\n{chain}  s100000: {{command: x}}\n"), "services extend each other more than 1000 deep");
+    let resets = lines(5_000, |n| format!("  s{n}: {{extends: b{n}, ports: !reset []}}\n  b{n}: {{ports: [80]}}\n"));
+    says(format!("services:\n{resets}"), "has neither an image nor a build");
+}
+
+#[test]
+fn documents_that_multiply() {
+    let services = lines(20_000, |n| format!("  s{n}: {{command: x}}\n"));
+    let documents = "---\nservices: {s1: {command: x}}\n".repeat(5_000);
+    says(format!("services:\n{services}{documents}"), "the project has more than 2000000 values");
+}
+
+#[test]
+fn variables_of_services_that_multiply() {
+    let services = lines(1_000, |n| format!("  s{n}: {{command: x, env_file: big.env}}\n"));
+    let variables = lines(10_000, |n| format!("V{n}=1\n"));
+    let files = [("compose.yaml", format!("services:\n{services}")), ("big.env", variables)];
+    project_says(&files, "files of variables make more than 256 MiB of text");
+}
+
+#[test]
+fn nothing_is_looked_up_one_by_one() {
+    let service = |rest: String| format!("services:\n  a:\n    command: x\n{rest}");
+    let items = |key: &str, item: &dyn Fn(usize) -> String| service(format!("    {key}:\n{}", lines(100_000, item)));
+    says(items("links", &|n| format!("      - h{n}:b\n")), "depends on `h0`, which is not declared");
+    says(items("volumes_from", &|n| format!("      - h{n}\n")), "depends on `h0`, which is not declared");
+    says(items("networks", &|n| format!("      - n{n}\n")), "uses network `n0`, which is not declared");
+    says(items("extra_hosts", &|n| format!("      - h{n}=1.1.1.1\n")) + "    z: 1\n", "has no key `z`");
+    let conflicting = |image: &str| lines(20_000, |n| format!("  s{n}: {{image: {image}}}\n"));
+    project_says(
+        &[
+            ("compose.yaml", "include: [a.yaml, b.yaml]\n".to_owned()),
+            ("a.yaml", format!("services:\n{}", conflicting("x"))),
+            ("b.yaml", format!("services:\n{}", conflicting("y"))),
+        ],
+        "is declared in an included file as well, and differs",
+    );
+    let variables = lines(200_000, |n| format!("V{n}=1\n"));
+    project_says(
+        &[("compose.yaml", service("    env_file: e\n    z: 1\n".to_owned())), ("e", variables)],
+        "has no key `z`",
+    );
+}
+
+#[test]
+fn names_as_long_as_files() {
+    let name = "n".repeat(1 << 20);
+    let folder = TempDir::new().expect("a folder");
+    for keys in [
+        lines(20_000, |n| format!("    k{n}: 1\n")),
+        format!("    networks: [{}]\n", lines(20_000, |n| format!("n{n},"))),
+    ] {
+        let text = format!("services:\n  ? {name}\n  :\n    command: x\n{keys}");
+        std::fs::write(folder.path().join("compose.yaml"), text).expect("written");
+        let start = Instant::now();
+        let diagnostics = load_in(folder.path()).expect_err("refused");
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+        assert!(diagnostics.iter().all(|diagnostic| diagnostic.message.len() < 20_000));
+    }
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let folder = TempDir::new().expect("a folder");
+    let pipe = folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    for text in [
+        "include: [pipe]",
+        "include: [{path: empty.yaml, env_file: pipe}]",
+        "services: {a: {command: x, env_file: pipe}}",
+        "services: {a: {command: x, label_file: pipe}}",
+        "services: {a: {extends: {file: pipe, service: a}}}",
+        "include: [/dev/zero]",
+    ] {
+        std::fs::write(folder.path().join("empty.yaml"), "services: {}").expect("written");
+        std::fs::write(folder.path().join("compose.yaml"), text).expect("written");
+        let error = load_in(folder.path()).expect_err("refused").to_string();
+        assert!(error.contains("is a pipe or a device, not a file"), "{error}");
+    }
+    // Standard input is for the caller to give.
+    for text in ["include: ['-']", "services: {a: {extends: {file: '-', service: a}}}"] {
+        std::fs::write(folder.path().join("compose.yaml"), text).expect("written");
+        let error = load_in(folder.path()).expect_err("refused").to_string();
+        assert!(error.contains("`-` does not exist"), "{error}");
+    }
+    std::fs::remove_file(folder.path().join("compose.yaml")).expect("removed");
+    std::fs::rename(pipe, folder.path().join("compose.yaml")).expect("renamed");
+    let error = load_in(folder.path()).expect_err("refused").to_string();
+    assert!(error.contains("is a pipe or a device, not a file"), "{error}");
 }
 
 /// Numbers that look random and are the same in each run (SplitMix64).

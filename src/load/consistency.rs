@@ -125,12 +125,16 @@ impl<'a> Checker<'a> {
     /// What its files come from.
     fn origin(&mut self, name: &str, service: &Service) {
         let program = &service.program;
+        let image = program.image.as_ref().is_some_and(|image| !image.0.is_empty());
+        let rootfs = program.rootfs.as_ref().is_some_and(|rootfs| !rootfs.0.is_empty());
+        if image || rootfs || program.build.is_some() || program.provider.is_some() {
+            return;
+        }
         // One that is broken has been reported.
         let broken = find(self.tree, &["services", name])
             .entry("image")
             .is_some_and(|image| matches!(image.value.value, Value::Broken));
-        let image = broken || program.image.as_ref().is_some_and(|image| !image.0.is_empty());
-        if !image && program.build.is_none() && program.rootfs.is_none() && program.provider.is_none() {
+        if !broken {
             self.push_at_key(
                 Diagnostic::error(format!("service `{name}` has neither an image nor a build nor a root file system"))
                     .hint("say what it runs on with `image:`, `build:` or `rootfs:`"),

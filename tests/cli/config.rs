@@ -361,7 +361,12 @@ fn odd_texts_stay_what_they_are() {
         .enumerate()
         .flat_map(|(index, text)| {
             let text = text.replace('$', "$$");
-            let key = if text.contains('$') { String::from("dollar") } else { text.clone() };
+            // A key is not filled in, and not empty.
+            let key = match &*text {
+                text if text.contains('$') => "dollar".to_owned(),
+                text if text.trim().is_empty() => format!("blank{index}"),
+                text => text.to_owned(),
+            };
             [(format!("k{index}"), json!(text)), (key, json!(format!("v{index}")))]
         })
         .collect();
