@@ -215,7 +215,7 @@ impl<T: Format> Format for OneOrMany<T> {
 
 fn values(mut node: Node, cx: &mut Reader<'_>, change: fn(Node, &mut Reader<'_>) -> Node) -> Node {
     if let Value::Mapping(entries) = &mut node.value {
-        for entry in entries.iter_mut().filter(|entry| !entry.key.starts_with("x-")) {
+        for entry in entries.iter_mut() {
             let value = std::mem::replace(&mut entry.value, Node::new(entry.key_span.clone(), Value::Broken));
             entry.value = cx.at(&entry.key, |cx| change(value, cx));
         }

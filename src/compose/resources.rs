@@ -2,6 +2,7 @@
 
 use crate::compose::inherit::inherit;
 use serde_json::{Value as Json, json};
+use std::collections::HashMap;
 
 use super::{
     Flag, Folder, Format, HostPath, Int, Kept, Keys, Labels, List, Map, Merger, Reader, Schemas, Text, TextOrNumber,
@@ -10,7 +11,7 @@ use super::{
 use crate::{
     compose::resolve_path,
     diagnostics::Diagnostic,
-    yaml::tree::{Entry, Node, Value},
+    yaml::tree::{Entry, Node, Scalar, ScalarKind, Value},
 };
 
 mapping! {
@@ -68,12 +69,13 @@ impl Format for IpamRanges {
         let subnet = |node: &Node| node.entry("subnet").and_then(|entry| Some(entry.value.scalar()?.text.clone()));
         match (&earlier.value, &later.value) {
             (Value::Sequence(before), Value::Sequence(after)) => {
-                let ranges = after.iter().map(|range| {
-                    let same = before.iter().find(|old| old.entries().is_some() && subnet(old) == subnet(range));
-                    match same {
-                        Some(old) if range.entries().is_some() => IpamConfig::merge(old.clone(), range.clone(), merger),
-                        _ => range.clone(),
-                    }
+                let mut by_subnet = HashMap::new();
+                for old in before.iter().filter(|old| old.entries().is_some()) {
+                    by_subnet.entry(subnet(old)).or_insert(old);
+                }
+                let ranges = after.iter().map(|range| match by_subnet.get(&subnet(range)) {
+                    Some(old) if range.entries().is_some() => IpamConfig::merge((*old).clone(), range.clone(), merger),
+                    _ => range.clone(),
                 });
                 let ranges = ranges.collect();
                 later.with_value(Value::Sequence(ranges))
@@ -285,7 +287,9 @@ fn renamed<const STRICT: bool>(mut node: Node, cx: &mut Reader<'_>) -> Node {
         }
     }
     if let Some(entry) = node.entry_mut("external") {
-        entry.value = external.flag(true);
+        // It is written, if in another way: refusing it is a matter of whether it is there.
+        let yes = Scalar { text: "true".into(), kind: ScalarKind::Bool, interpolated: false };
+        entry.value = external.with_value(Value::Scalar(yes));
     }
     node
 }
@@ -293,8 +297,8 @@ fn renamed<const STRICT: bool>(mut node: Node, cx: &mut Reader<'_>) -> Node {
 /// Whether something is there already, and not the project's.
 pub(crate) fn is_external(node: &Node) -> bool {
     node.entry("external").is_some_and(|entry| {
-        let yes = |text: &str| ["true", "yes", "y", "on"].iter().any(|word| text.eq_ignore_ascii_case(word));
-        entry.value.entries().is_some() || entry.value.scalar().is_some_and(|scalar| yes(&scalar.text))
+        let yes = |scalar: &Scalar| Flag::parse(&scalar.text) == Some(true);
+        entry.value.entries().is_some() || entry.value.scalar().is_some_and(yes)
     })
 }
 

@@ -101,8 +101,8 @@ pub(crate) fn harmless(path: &str, text: &str) -> bool {
 
 fn is(value: Word, text: &str) -> bool {
     match value {
-        "true" => ["true", "yes", "y", "on"].iter().any(|word| text.eq_ignore_ascii_case(word)),
-        "false" => ["false", "no", "n", "off"].iter().any(|word| text.eq_ignore_ascii_case(word)),
+        "true" => super::Flag::parse(text) == Some(true),
+        "false" => super::Flag::parse(text) == Some(false),
         "FIRST-LAST" => text.contains('-'),
         _ => match value.strip_suffix('…') {
             Some(beginning) => text.starts_with(beginning),

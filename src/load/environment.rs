@@ -9,7 +9,7 @@ use super::{
     variables::{Variable, Variables},
 };
 use crate::{
-    compose::{Format, Project, Reader, Service},
+    compose::{Flag, Format, Project, Reader, Service},
     diagnostics::Diagnostics,
 };
 
@@ -110,7 +110,7 @@ fn env_files(
             Some(EnvFile {
                 path: directory.join(&*path.scalar()?.text),
                 span: path.span.clone(),
-                required: required.is_none_or(|scalar| &*scalar.text == "true"),
+                required: required.is_none_or(|scalar| Flag::parse(&scalar.text) != Some(false)),
                 format,
             })
         })

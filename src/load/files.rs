@@ -65,8 +65,11 @@ impl<'a> Group<'a> {
                         }
                         // Each file has to be right when it is merged, not only what counts in the end.
                         let merged = Project::merge(earlier, tree, &mut Merger::new(diagnostics));
-                        let mut reader = Reader::new(diagnostics).leaving_variables(!self.interpolate);
-                        Project::read(&touched.of(&merged), &mut reader);
+                        let changed = touched.of(&merged);
+                        if !sources.budget.nodes(changed.size() / 4, Some(&merged.span), diagnostics) {
+                            return None;
+                        }
+                        Project::read(&changed, &mut Reader::new(diagnostics).leaving_variables(!self.interpolate));
                         merged
                     }
                 });

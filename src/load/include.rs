@@ -148,6 +148,9 @@ impl Included {
                 sources.optional(path, true, &node.span, diagnostics)?;
             }
         }
+        if !sources.budget.nodes(group.variables.len(), Some(&item.span), diagnostics) {
+            return None;
+        }
         let mut variables = group.variables.clone();
         let paths: Vec<PathBuf> = env_files.into_iter().map(|(path, _)| path).collect();
         sources.variables(&paths, &mut variables, diagnostics);

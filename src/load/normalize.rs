@@ -23,7 +23,7 @@ pub(super) fn normalize(tree: &mut Node, project: &str, variables: &Variables) {
             if let Some(policy) = service.value.entry_mut("pull_policy")
                 && policy.value.scalar().is_some_and(|scalar| &*scalar.text == "if_not_present")
             {
-                policy.value = policy.value.text("missing");
+                policy.value = policy.value.written("missing");
             }
         }
     }

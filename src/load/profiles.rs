@@ -43,6 +43,10 @@ pub(super) fn drop_unused(tree: &mut Node, project: &Project) -> bool {
     for service in project.services.iter().flat_map(|services| services.0.0.values()) {
         let networks = service.networking.networks.iter().flat_map(|networks| networks.0.0.keys());
         used.extend(networks.map(|name| ("networks", name.as_str())));
+        if service.networking.network_mode.as_ref().is_some_and(|mode| mode.0 == "bridge") {
+            // Here that is the network of services that name none.
+            used.insert(("networks", "default"));
+        }
         for mount in service.storage.volumes.iter().flat_map(|volumes| &volumes.0) {
             if let (Some(MountType::Volume), Some(source)) = (mount.r#type, &mount.source) {
                 used.insert(("volumes", source.0.as_str()));

@@ -3,9 +3,18 @@
 use std::{
     collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
-use super::{budget::Budget, dotenv, parse, paths::display, read, tree::Node, variables::Variables};
+use super::{
+    budget::Budget,
+    dotenv::{self, Statements},
+    parse,
+    paths::display,
+    read,
+    tree::Node,
+    variables::Variables,
+};
 use crate::diagnostics::{Diagnostic, Diagnostics, SourceFile, Span};
 
 /// Files of one project, with what has been read of them.
@@ -16,6 +25,8 @@ pub(super) struct Sources {
     met: usize,
     documents: HashMap<PathBuf, Documents>,
     texts: HashMap<PathBuf, Option<SourceFile>>,
+    /// Files of variables.
+    statements: HashMap<PathBuf, Rc<Statements>>,
     /// Variables without a value that were warned about.
     warned: BTreeSet<String>,
     pub(super) budget: Budget,
@@ -40,6 +51,7 @@ impl Sources {
             met: 100,
             documents: HashMap::new(),
             texts: HashMap::new(),
+            statements: HashMap::new(),
             warned: BTreeSet::new(),
             budget: Budget::default(),
         }
@@ -144,12 +156,12 @@ impl Sources {
         let mut together = Variables::default();
         for path in files {
             let Some(file) = self.text(path, None, diagnostics) else { continue };
-            dotenv::read(&file, diagnostics).fill(
-                &|name| variables.get(name),
-                &mut together,
-                &mut self.warned,
-                diagnostics,
-            );
+            let statements = self
+                .statements
+                .entry(path.clone())
+                .or_insert_with(|| Rc::new(dotenv::read(&file, diagnostics)))
+                .clone();
+            statements.fill(&|name| variables.get(name), &mut together, &mut self.warned, diagnostics);
         }
         variables.under(together);
     }

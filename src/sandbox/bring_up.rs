@@ -98,8 +98,18 @@ fn bring_up(
 
     let prepared = program::prepare(&launch.process)?;
     for mount in &launch.mounts {
-        if let LaunchSource::Bind { give: true, .. } = &mount.source {
+        if let LaunchSource::Bind { give: true, read_only, .. } = &mount.source {
             prepared.take_over(&mount.target)?;
+            if *read_only {
+                let failed = |e: std::io::Error| BringUpStep::Mount(mount.target.clone()).failed(e);
+                let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
+                let given = rustix::fs::open(&mount.target, flags, rustix::fs::Mode::empty());
+                let attributes = MountAttributes { set: RDONLY, ..MountAttributes::default() };
+                given
+                    .map_err(Into::into)
+                    .and_then(|given| set_attributes(given.as_fd(), attributes))
+                    .map_err(failed)?;
+            }
         }
     }
     prepared.enter(&launch.process)?;

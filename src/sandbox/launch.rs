@@ -293,9 +293,10 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
     for mount in &launch.mounts {
         match &mount.source {
             LaunchSource::Tmpfs(tmpfs) => attach(&mount.target, Kind::Directory, Content::Tmpfs(tmpfs.clone())),
-            LaunchSource::Bind { path, read_only, .. } => {
+            LaunchSource::Bind { path, read_only, give } => {
                 let failed = |e| BringUpStep::MountSource(path.clone()).failed(e);
-                let source = root::bind(path, *read_only, id_map).map_err(failed)?;
+                // What has to be given to its user can be made read-only only after that.
+                let source = root::bind(path, *read_only && !give, id_map).map_err(failed)?;
                 let kind = if is_directory(source.as_fd()).map_err(failed)? { Kind::Directory } else { Kind::File };
                 attach(&mount.target, kind, Content::Mount(source));
             }

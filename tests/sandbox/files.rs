@@ -298,6 +298,16 @@ fn a_new_volume_belongs_to_whoever_the_service_runs_as() {
 }
 
 #[test]
+fn a_new_volume_that_cannot_be_written_to_belongs_to_its_user_too() {
+    needs!(Need::Ids);
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, user: nobody, command: [sleep, infinity], volumes: ['data:/data:ro']}}\nvolumes: {data: {}}",
+    );
+    stack.up();
+    assert_eq!(stack.sh("web", "stat -c %U /data; touch /data/x 2>/dev/null || echo refused"), "nobody\nrefused");
+}
+
+#[test]
 fn a_bind_source_that_is_made_is_said_and_open_to_look_into() {
     needs!(Need::Program("sh"));
     let stack =

@@ -51,7 +51,8 @@ impl Span {
             // Twelve digits are finer than a nanosecond of a week.
             let fraction = &fraction[..fraction.len().min(12)];
             if !fraction.is_empty() {
-                total += fraction.parse::<u128>().ok()? * nanos / 10_u128.pow(fraction.len() as u32);
+                let part = fraction.parse::<u128>().ok()? * nanos / 10_u128.pow(fraction.len() as u32);
+                total = total.checked_add(part)?;
             }
         }
         let nanos = u64::try_from(total).ok().filter(|nanos| i64::try_from(*nanos).is_ok())?;
@@ -164,5 +165,8 @@ mod tests {
         ] {
             assert_eq!(Span::parse(bad), None, "{bad}");
         }
+        // Terms that add up to just below what fits in 128 bits, and a fraction that would go beyond.
+        let terms = "99999999999999999999w".repeat(7) + "0.9w";
+        assert_eq!(Span::parse(&terms), None);
     }
 }

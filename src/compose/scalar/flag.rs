@@ -14,6 +14,19 @@ use crate::{
 #[serde(transparent)]
 pub struct Flag(pub bool);
 
+impl Flag {
+    /// What a text says, in the words that Compose knows.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<bool> {
+        let is = |words: [&str; 4]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+        match () {
+            () if is(["true", "yes", "y", "on"]) => Some(true),
+            () if is(["false", "no", "n", "off"]) => Some(false),
+            () => None,
+        }
+    }
+}
+
 impl Format for Flag {
     fn omitted(&self) -> bool {
         !self.0
@@ -26,17 +39,11 @@ impl Format for Flag {
                 return None;
             }
         };
-        let word = scalar.text.to_ascii_lowercase();
-        let (value, odd) = match word.as_str() {
-            "true" => (true, false),
-            "false" => (false, false),
-            "yes" | "y" | "on" => (true, true),
-            "no" | "n" | "off" => (false, true),
-            _ => {
-                cx.mistyped("`true` or `false`", node);
-                return None;
-            }
+        let Some(value) = Self::parse(&scalar.text) else {
+            cx.mistyped("`true` or `false`", node);
+            return None;
         };
+        let odd = !["true", "false"].iter().any(|word| scalar.text.eq_ignore_ascii_case(word));
         if odd && !scalar.interpolated {
             let what = cx.what();
             cx.report(

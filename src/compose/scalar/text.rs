@@ -24,9 +24,12 @@ impl Format for Text {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         cx.string(node).map(|text| Self(text.to_owned()))
     }
-    /// In a set, `KEY=VALUE` is what sets `KEY`.
+    /// In a set, `KEY=VALUE` is what sets `KEY`; a path that has a `=` in it is still a path.
     fn identity(node: &Node) -> Option<String> {
         let text = &node.scalar()?.text;
+        if text.starts_with('/') {
+            return Some(text.to_string());
+        }
         Some(text.split_once('=').map_or(&**text, |(key, _)| key).to_owned())
     }
     fn schema(_: &mut Schemas) -> Json {

@@ -138,3 +138,8 @@ fn valid<N: std::str::FromStr<Err = InvalidName>>(cx: &mut Context<'_>, name: &s
         }
     }
 }
+
+/// A text that says something: an empty one, which a variable may have made, is none.
+fn said(text: Option<&compose::Text>) -> Option<&str> {
+    text.map(|text| text.0.as_str()).filter(|text| !text.is_empty())
+}

@@ -99,6 +99,18 @@ fn one(cx: &mut Context<'_>, volume: &VolumeMount, target: &str, at: Cursor<'_>)
             }
         };
     };
+    let own = match kind {
+        MountType::Bind => "bind",
+        MountType::Tmpfs => "tmpfs",
+        MountType::Image => "image",
+        MountType::Volume | MountType::Cluster | MountType::Npipe => "volume",
+    };
+    for (key, options) in at.entries() {
+        if matches!(key, "bind" | "tmpfs" | "image" | "volume") && key != own && !options.is_implied() {
+            let warning = Diagnostic::warning(format!("`{key}` says nothing of a mount of the type `{own}`"));
+            cx.push(options.at_key(warning));
+        }
+    }
     let source = match (kind, path) {
         (MountType::Bind, Some(path)) => MountSource::Bind(BindMount {
             source: host_path(cx, path, at.at("source"))?,

@@ -1,6 +1,6 @@
 //! `network_mode:`, `ipc:`, `pid:` and `uts:`: whose namespaces a service is in.
 
-use super::{Context, Cursor};
+use super::{Context, Cursor, said};
 use crate::{
     compose::{Networking, Text},
     diagnostics::{Diagnostic, suggest},
@@ -63,8 +63,8 @@ pub(super) fn lower(cx: &mut Context<'_>, networking: &Networking, at: Cursor<'_
 
 impl Key {
     fn lower(&self, cx: &mut Context<'_>, text: Option<&Text>, at: Cursor<'_>) -> NamespaceMode {
-        let Some(Text(text)) = text else { return NamespaceMode::Private };
-        if let Some((_, mode)) = self.words.iter().find(|(word, _)| word == text) {
+        let Some(text) = said(text) else { return NamespaceMode::Private };
+        if let Some((_, mode)) = self.words.iter().find(|(word, _)| *word == text) {
             return mode.clone();
         }
         if self.service {

@@ -1,6 +1,6 @@
 //! `platform:`, which can only be that of this machine.
 
-use super::{Context, Cursor};
+use super::{Context, Cursor, said};
 use crate::compose::{Program, REFUSED_PLATFORMS};
 
 /// This machine as Go calls it, and with it everything around containers.
@@ -17,14 +17,14 @@ fn machine() -> &'static str {
 
 /// `OS[/ARCHITECTURE[/VARIANT]]`, or an architecture alone.
 pub(super) fn check(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) {
-    let Some(platform) = program.platform.as_ref() else { return };
-    let ours = match platform.0.split('/').collect::<Vec<_>>()[..] {
+    let Some(platform) = said(program.platform.as_ref()) else { return };
+    let ours = match platform.split('/').collect::<Vec<_>>()[..] {
         [one] => one == "linux" || one == machine() || one == std::env::consts::ARCH,
         ["linux", arch] | ["linux", arch, _] => arch == machine() || arch == std::env::consts::ARCH,
         _ => false,
     };
     if !ours {
-        let what = format!("platform: {}", platform.0);
+        let what = format!("platform: {platform}");
         cx.refusals.value(&REFUSED_PLATFORMS, &what, |diagnostic| at.at("platform").here(diagnostic));
     }
 }

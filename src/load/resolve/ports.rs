@@ -62,7 +62,7 @@ fn one(cx: &mut Context<'_>, port: &compose::Port, at: Cursor<'_>) -> Option<Por
             Err(_) => return wrong(cx, "published", format!("`{text}` is not a port number from 1 to 65535"), ""),
         },
     };
-    let protocol = match port.protocol.as_ref().map(|protocol| protocol.0.as_str()) {
+    let protocol = match port.protocol.as_ref().map(|protocol| protocol.0.to_ascii_lowercase()).as_deref() {
         None | Some("tcp") => Protocol::Tcp,
         Some("udp") => Protocol::Udp,
         // It has been refused.

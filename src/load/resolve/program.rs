@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Context, Cursor};
+use super::{Context, Cursor, said};
 use crate::{
     compose::clean,
     compose::{Program, Words},
@@ -33,7 +33,7 @@ pub(super) fn environment(cx: &mut Context<'_>, program: &Program, at: Cursor<'_
 }
 
 pub(super) fn working_dir(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> Option<PathBuf> {
-    let text = &program.working_dir.as_ref()?.0;
+    let text = said(program.working_dir.as_ref())?;
     container_path(cx, "the working directory", text, at.at("working_dir"))
 }
 
@@ -51,7 +51,7 @@ pub(super) fn container_path(cx: &mut Context<'_>, what: &str, text: &str, at: C
 }
 
 pub(super) fn user(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> Option<UserSpec> {
-    let text = &program.user.as_ref()?.0;
+    let text = said(program.user.as_ref())?;
     text.parse().map_err(|error| cx.push(at.at("user").here(Diagnostic::error(format!("{error}"))))).ok()
 }
 

@@ -52,7 +52,7 @@ impl<'a> Refusals<'a> {
                 }
             }
             Support::Works => {
-                if let Some(scalar) = node.scalar()
+                if let Some(scalar) = node.scalar().filter(|scalar| !scalar.text.is_empty())
                     && let Some(value) = refused(&path.pattern(), &scalar.text)
                 {
                     self.value(value, &format!("{path}: {}", scalar.text), |diagnostic| located(diagnostic, node));
@@ -86,6 +86,8 @@ fn changes_nothing(path: &Path, node: &Node) -> bool {
         // It has been reported.
         Value::Broken => true,
         Value::Scalar(_) if node.is_null() => true,
+        // What a variable made of nothing.
+        Value::Scalar(scalar) if scalar.text.is_empty() => true,
         Value::Scalar(scalar) => harmless(&path.pattern(), &scalar.text),
     }
 }

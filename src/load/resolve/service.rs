@@ -63,6 +63,6 @@ fn stop_signal(
     lifecycle: &compose::Lifecycle,
     at: Cursor<'_>,
 ) -> Option<crate::model::StopSignal> {
-    let text = &lifecycle.stop_signal.as_ref()?.0;
+    let text = super::said(lifecycle.stop_signal.as_ref())?;
     text.parse().map_err(|error| cx.push(at.at("stop_signal").here(Diagnostic::error(format!("{error}"))))).ok()
 }
