@@ -154,7 +154,8 @@ pub struct Ssh(pub Environment);
 impl serde::Serialize for Ssh {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.0.iter().map(|(id, path)| match path.as_deref() {
-            None | Some("") => id.clone(),
+            None | Some("") if id == "default" => id.clone(),
+            None => format!("{id}="),
             Some(path) => format!("{id}={path}"),
         }))
     }

@@ -63,8 +63,7 @@ impl Format for ByteSize {
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         let scalar = cx.string_or_number(node)?;
         let size = match scalar.kind {
-            // As Compose does it: only a number may say that there is no limit. A part of a byte is none.
-            ScalarKind::String if !scalar.interpolated && &*scalar.text == "-1" => None,
+            // A part of a byte is none.
             ScalarKind::Float => None,
             ScalarKind::Int => {
                 untyped::integer(scalar).and_then(|size| i64::try_from(size).ok()).filter(|size| *size >= -1).map(Self)
