@@ -33,11 +33,11 @@ pub(super) fn is_file(word: &str, directory: &Path) -> bool {
 }
 
 /// Loads the files that the command line names, or finds them, to run them. Warnings are printed.
-pub(super) fn load_project(words: &Words, settings: &Settings, allow_unsupported: bool) -> Result<Project, Failure> {
+pub(super) fn load_project(words: &Words, settings: &Settings, allow_unsupported: bool) -> Result<Loaded, Failure> {
     let options = LoadOptions { allow_unsupported, ..options(words, settings)? };
-    let Loaded { project, warnings } = load(&options)?;
-    settings.printer.diagnostics(&warnings);
-    Ok(project)
+    let loaded = load(&options)?;
+    settings.printer.diagnostics(&loaded.warnings);
+    Ok(loaded)
 }
 
 /// The name of the stack that the command line means; the file need not be valid beyond that.

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     diagnostics::Failure,
+    load::Loaded,
     model::{ContainerState, Project, ServiceName},
     plan::{self, Intent},
     state::StackLayout,
@@ -46,13 +47,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
-    let project = load_project(&words, settings, args.leniency.allow_unsupported)?;
+    let Loaded { project, all_services, .. } = load_project(&words, settings, args.leniency.allow_unsupported)?;
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
     check_roots(&project, &intent.services)?;
     let layout = settings.layout.stack(&project.name);
     open(&layout)?.on_runtime(async |mut connection, snapshot| {
         same_stack(&project.name, &project.files, &snapshot)?;
-        for orphan in snapshot.observed.containers.keys().filter(|name| !project.services.contains_key(name)) {
+        let declared = |name: &ServiceName| all_services.iter().any(|declared| declared == name.as_str());
+        for orphan in snapshot.observed.containers.keys().filter(|name| !declared(name)) {
             settings
                 .printer
                 .warning(&format!("service `{orphan}` runs and is not in the file any more; `down` removes it"));

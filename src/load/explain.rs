@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::tree::{Node, Origin, Step, Value, Via};
+use super::{
+    profiles::{self, LeftOut},
+    tree::{Node, Origin, Step, Value, Via},
+};
 use crate::{
     compose::Untyped,
     diagnostics::{Span, suggest},
@@ -111,16 +114,48 @@ enum Part {
 }
 
 /// Explains all parts of the value at a path such as `services.web.ports[0]` or `services["a.b"]`; `.` is the whole.
-pub(super) fn explain(tree: &Node, path: &str) -> Result<Vec<Explained>, PathError> {
+pub(super) fn explain(tree: &Node, left_out: &LeftOut, path: &str) -> Result<Vec<Explained>, PathError> {
     let mut shown = String::new();
     let mut node = tree;
     for part in parse(path)? {
-        node = step(node, &part, &shown)?;
+        let before = shown.clone();
         add(&mut shown, &part);
+        node = step(node, &part, &before).map_err(|error| gone(&shown, left_out).unwrap_or(error))?;
     }
     let mut explained = Vec::new();
     leaves(node, &shown, &mut explained);
     Ok(explained)
+}
+
+/// Why there is nothing any more at a path at which something may have been written.
+fn gone(path: &str, left_out: &LeftOut) -> Option<PathError> {
+    let parts = parse(path).ok()?;
+    let keys: Option<Vec<&str>> = parts
+        .iter()
+        .map(|part| match part {
+            Part::Key(key) => Some(key.as_str()),
+            Part::Position(_) => None,
+        })
+        .collect();
+    let (what, hint) = match keys?[..] {
+        ["services", service] => {
+            let profiles = left_out.get(service)?;
+            return Some(PathError::new(
+                format!("`{path}` is left out: its profiles are not asked for"),
+                Some(profiles::ask_for(profiles)),
+            ));
+        }
+        ["services", service, "env_file"] => {
+            ("env_file", Some(format!("what the files say stands in `services.{service}.environment`")))
+        }
+        ["services", service, "label_file"] => {
+            ("label_file", Some(format!("what the files say stands in `services.{service}.labels`")))
+        }
+        ["services", _, "extends"] => ("extends", Some("values say `extends` on their way".to_owned())),
+        ["include"] => ("include", Some("values say `include` on their way".to_owned())),
+        _ => return None,
+    };
+    Some(PathError::new(format!("`{what}` does its work while files are loaded, and is gone afterwards"), hint))
 }
 
 fn step<'n>(node: &'n Node, part: &Part, path: &str) -> Result<&'n Node, PathError> {

@@ -58,13 +58,14 @@ pub use interpolate::UsedVariable;
 
 use crate::{
     compose::{self, Document, Format, Reader},
-    diagnostics::Diagnostics,
+    diagnostics::{Diagnostic, Diagnostics},
     model::{self, ProjectName},
     yaml::{parse, tree},
 };
 use files::Group;
 use paths::display;
 use place::Place;
+use profiles::LeftOut;
 use sources::Sources;
 use tree::Node;
 use variables::Variables;
@@ -110,6 +111,8 @@ pub struct LoadOptions {
 pub struct Loaded {
     /// The project.
     pub project: model::Project,
+    /// Names of all services that are written, whether they are wanted or not.
+    pub all_services: Vec<String>,
     /// Warnings, in file order.
     pub warnings: Diagnostics,
 }
@@ -130,6 +133,7 @@ pub struct Contents {
     /// Warnings, in file order.
     pub warnings: Diagnostics,
     tree: Node,
+    left_out: LeftOut,
     /// There are keys that begin with `x-` below the top level.
     extended: bool,
     variables: Variables,
@@ -154,12 +158,30 @@ impl Contents {
         compose::Untyped::of(&self.tree)
     }
 
+    /// Why there is no service.
+    fn nothing_to_run(&self) -> Diagnostic {
+        let services = self.tree.entry("services").filter(|services| !services.value.is_implied());
+        let nothing = if self.left_out.is_empty() {
+            Diagnostic::error("no service is declared").hint("declare at least one under `services:`")
+        } else {
+            let mut profiles: Vec<String> = self.left_out.values().flatten().cloned().collect();
+            profiles.sort();
+            profiles.dedup();
+            Diagnostic::error("every service belongs to a profile that is not asked for")
+                .hint(profiles::ask_for(&profiles))
+        };
+        match services {
+            Some(services) => nothing.at(&services.key_span),
+            None => nothing.at(&self.tree.span.part(0..0)),
+        }
+    }
+
     /// Where the value at a path comes from, part by part.
     ///
     /// # Errors
     /// When the path is none, or leads nowhere.
     pub fn explain(&self, path: &str) -> Result<Vec<Explained>, PathError> {
-        explain::explain(&self.tree, path)
+        explain::explain(&self.tree, &self.left_out, path)
     }
 
     /// The project as Docker Compose prints it in JSON.
@@ -187,7 +209,14 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
     let place = Place::of(options, &mut diagnostics)?;
     let resolved = place.contents(options, &mut diagnostics).and_then(|contents| {
         let (project, tree) = (&contents.project, &contents.tree);
-        let parts = resolve::resolve(project, tree, options.allow_unsupported, &mut diagnostics)?;
+        if project.services.as_ref().is_none_or(|services| services.0.0.is_empty()) {
+            let nothing = contents.nothing_to_run();
+            if !diagnostics.has_errors() {
+                diagnostics.push(nothing);
+            }
+            return None;
+        }
+        let parts = resolve::resolve(project, tree, options.allow_unsupported, &mut diagnostics);
         Some((contents, parts))
     });
     diagnostics.sort();
@@ -201,6 +230,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
                 networks: parts.networks,
                 volumes: parts.volumes,
             },
+            all_services: contents.all_services,
             warnings: diagnostics,
         }),
         _ => Err(diagnostics),
@@ -291,11 +321,15 @@ impl Place {
         let mut reader = Reader::new(diagnostics).leaving_variables(as_written);
         let mut project = compose::Project::read(&tree, &mut reader)?;
         let extended = reader.has_extensions();
+        let mut left_out = LeftOut::new();
         if !as_written {
             // Which services are wanted, and what they need, may be up to variables.
             consistency::cycles(&tree, &project, diagnostics);
             let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
-            if profiles::select(&mut tree, &profiles) {
+            // Those of the environment may be meant for other projects.
+            profiles::unknown(&tree, &options.profiles, diagnostics);
+            left_out = profiles::select(&mut tree, &profiles);
+            if !left_out.is_empty() {
                 profiles::keep(&tree, &mut project);
             }
             if !options.no_consistency {
@@ -322,6 +356,7 @@ impl Place {
             files: self.files,
             warnings: Diagnostics::new(),
             tree,
+            left_out,
             extended,
             variables: self.variables,
         })

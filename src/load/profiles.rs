@@ -1,9 +1,15 @@
 //! Phase 10: services whose profiles nobody asked for are left out.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::tree::{Entry, Node, Value};
-use crate::compose::{MountType, Named, Project};
+use crate::{
+    compose::{MountType, Named, Project},
+    diagnostics::{Diagnostic, Diagnostics, suggest},
+};
+
+/// Services that nobody asked for, each with its profiles.
+pub(super) type LeftOut = BTreeMap<String, Vec<String>>;
 
 /// What is asked for.
 pub(super) struct Wanted<'a> {
@@ -13,10 +19,32 @@ pub(super) struct Wanted<'a> {
     pub(super) services: &'a [String],
 }
 
-/// Takes out the services that are not wanted; true if there were any.
-pub(super) fn select(tree: &mut Node, wanted: &Wanted<'_>) -> bool {
+/// Warns of profiles that no service has: a slip of the pen starts nothing, and says nothing.
+pub(super) fn unknown(tree: &Node, asked: &[String], diagnostics: &mut Diagnostics) {
+    let services = tree.entry("services").and_then(|services| services.value.entries()).unwrap_or_default();
+    let known: BTreeSet<String> = services.iter().flat_map(|service| profiles(&service.value)).collect();
+    for profile in asked.iter().filter(|profile| *profile != "*" && !known.contains(*profile)) {
+        let warning = Diagnostic::warning(format!("no service has the profile `{profile}`"));
+        let meant = suggest(profile, known.iter().take(2_000).map(String::as_str));
+        diagnostics.push(warning.did_you_mean(meant));
+    }
+}
+
+/// What there is to ask for, so that these services are not left out.
+pub(super) fn ask_for(profiles: &[String]) -> String {
+    let mut profiles: Vec<String> = profiles.iter().map(|profile| format!("`--profile {profile}`")).collect();
+    profiles.truncate(20);
+    match profiles.split_last() {
+        Some((last, [])) => format!("ask for it with {last}"),
+        Some((last, others)) => format!("ask for one with {} or {last}", others.join(", ")),
+        None => "ask for all with `--profile '*'`".to_owned(),
+    }
+}
+
+/// Takes out the services that are not wanted.
+pub(super) fn select(tree: &mut Node, wanted: &Wanted<'_>) -> LeftOut {
     let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = tree.entry_mut("services") else {
-        return false;
+        return LeftOut::new();
     };
     let mut asked: HashSet<String> = wanted.profiles.iter().cloned().collect();
     for service in services.iter().filter(|service| wanted.services.iter().any(|name| **name == *service.key)) {
@@ -26,15 +54,19 @@ pub(super) fn select(tree: &mut Node, wanted: &Wanted<'_>) -> bool {
         // A profile without a name is the one that nobody has to ask for.
         asked.insert(String::new());
     }
+    let mut left_out = LeftOut::new();
     if asked.contains("*") {
-        return false;
+        return left_out;
     }
-    let before = services.len();
     services.retain(|service| {
         let own = profiles(&service.value);
-        own.is_empty() || own.iter().any(|profile| asked.contains(profile))
+        let kept = own.is_empty() || own.iter().any(|profile| asked.contains(profile));
+        if !kept {
+            left_out.insert(service.key.to_string(), own);
+        }
+        kept
     });
-    services.len() < before
+    left_out
 }
 
 /// Takes out what is declared and not used by any service; true if there was any.

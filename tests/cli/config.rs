@@ -455,6 +455,31 @@ fn paths_that_lead_nowhere_say_so() {
 }
 
 #[test]
+fn paths_of_what_is_gone_say_why() {
+    let stack = Stack::empty();
+    stack.file("compose.yaml", "services: {a: {profiles: [x, y], image: b}, b: {image: b, env_file: web.env}}\n");
+    stack.file("web.env", "A=1\n");
+    for (path, message, hint) in [
+        ("services.a", "`services.a` is left out: its profiles are not asked for", "`--profile x` or `--profile y`"),
+        ("services.a.image", "`services.a` is left out", "`--profile x`"),
+        ("services.b.env_file", "`env_file` does its work while files are loaded", "`services.b.environment`"),
+        ("services.b.env_file[0]", "`env_file` does its work while files are loaded", "`services.b.environment`"),
+        ("include", "`include` does its work", "on their way"),
+    ] {
+        config(&stack, &["--explain", path]).code(2).stdout_is("").stderr_has(message).stderr_has(hint);
+    }
+}
+
+#[test]
+fn a_profile_that_no_service_has_is_a_warning() {
+    let stack = Stack::empty();
+    stack.file("compose.yaml", "services: {a: {profiles: [debug], image: b}, b: {image: b}}\n");
+    let output = config(&stack, &["--profile", "debgu", "--services"]).success().stdout_is("b\n");
+    output.stderr_has("warning: no service has the profile `debgu`").stderr_has("did you mean `debug`?");
+    config(&stack, &["--profile", "debug", "--profile", "*", "--services"]).success().stdout_is("a\nb\n");
+}
+
+#[test]
 fn messages_are_json_for_programs() {
     let stack = Stack::empty();
     stack.file("compose.yaml", "services:\n  web:\n    rootfs: host\n    comand: x\n    ports: [x]\n");

@@ -259,3 +259,24 @@ fn a_service_that_is_not_in_the_file_any_more_is_warned_about() {
     stack.down();
     traces.assert_gone();
 }
+
+#[test]
+fn services_of_profiles_that_nobody_asks_for_are_no_strangers() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services: {a: {rootfs: host, command: [sleep, infinity], profiles: [x]}, b: {rootfs: host, command: [sleep, infinity]}}",
+    );
+    stack.run(&["up", "-d", "a"]).success();
+    let output = stack.run(&["up", "-d"]).success();
+    assert!(!output.stderr.contains("not in the file"), "{output}");
+    stack.run(&["exec", "a", "echo", "hello"]).success().stdout_is("hello\n");
+}
+
+#[test]
+fn nothing_is_up_when_all_services_are_of_profiles_that_nobody_asks_for() {
+    let stack = Stack::new("services: {a: {rootfs: host, profiles: [x]}, b: {rootfs: host, profiles: [y, x]}}");
+    for verb in ["up", "plan"] {
+        let output = stack.run(&[verb]).code(3).stderr_has("every service belongs to a profile that is not asked for");
+        output.stderr_has("hint: ask for one with `--profile x` or `--profile y`");
+    }
+}

@@ -81,19 +81,9 @@ pub(super) fn resolve(
     tree: &Node,
     allow_unsupported: bool,
     diagnostics: &mut Diagnostics,
-) -> Option<Parts> {
+) -> Parts {
     let root = Cursor::root(tree);
     let services = root.get("services");
-    if project.services.as_ref().is_none_or(|services| services.0.0.is_empty()) {
-        if !diagnostics.has_errors() {
-            let missing = Diagnostic::error("no service is declared").hint("declare at least one under `services:`");
-            diagnostics.push(match services {
-                Some(services) => services.at_key(missing),
-                None => missing.at(&tree.span.part(0..0)),
-            });
-        }
-        return None;
-    }
     let mut refusals = Refusals::new(diagnostics, allow_unsupported);
     refusals.walk(tree);
     let mut cx = Context { project, refusals, published: Published::default() };
@@ -113,7 +103,7 @@ pub(super) fn resolve(
         parts.networks.entry(attachment.network.clone()).or_default();
     }
     cx.refusals.finish();
-    Some(parts)
+    parts
 }
 
 /// What is declared under a key, of which nothing but the name counts yet.
