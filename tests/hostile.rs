@@ -257,13 +257,19 @@ fn extends_that_multiply() {
     let base = lines(10_000, |n| format!("      E{n}: v\n"));
     let fan = lines(10_000, |n| format!("  s{n}: {{extends: base}}\n"));
     says(
-        format!("services:\n  base:\n    command: x\n    environment:\n{base}{fan}"),
+        format!("services:\n  base:\n    rootfs: host\n    command: x\n    environment:\n{base}{fan}"),
         "the project has more than 2000000 values",
     );
     let growing = lines(10_000, |n| format!("  s{}: {{extends: s{n}, environment: {{A{n}: x}}}}\n", n + 1));
-    says(format!("services:\n  s0: {{command: x}}\n{growing}"), "the project has more than 2000000 values");
+    says(
+        format!("services:\n  s0: {{rootfs: host, command: x}}\n{growing}"),
+        "the project has more than 2000000 values",
+    );
     let chain = lines(100_000, |n| format!("  s{n}: {{extends: s{}}}\n", n + 1));
-    says(format!("services:\n{chain}  s100000: {{command: x}}\n"), "services extend each other more than 1000 deep");
+    says(
+        format!("services:\n{chain}  s100000: {{rootfs: host, command: x}}\n"),
+        "services extend each other more than 1000 deep",
+    );
     let resets = lines(5_000, |n| format!("  s{n}: {{extends: b{n}, ports: !reset []}}\n  b{n}: {{ports: [80]}}\n"));
     says(format!("services:\n{resets}"), "has neither an image nor a build");
 }
@@ -277,7 +283,7 @@ fn documents_that_multiply() {
 
 #[test]
 fn variables_of_services_that_multiply() {
-    let services = lines(1_000, |n| format!("  s{n}: {{command: x, env_file: big.env}}\n"));
+    let services = lines(1_000, |n| format!("  s{n}: {{rootfs: host, command: x, env_file: big.env}}\n"));
     let variables = lines(10_000, |n| format!("V{n}=1\n"));
     let files = [("compose.yaml", format!("services:\n{services}")), ("big.env", variables)];
     project_says(&files, "files of variables make more than 256 MiB of text");
