@@ -117,6 +117,7 @@ pub(super) fn context_path(node: &mut Node, folder: &Folder<'_>) {
             && let Some(path) = resolve_path(&scalar.text, folder)
         {
             scalar.text = path.into();
+            scalar.kind = ScalarKind::String;
         }
     }
 }
