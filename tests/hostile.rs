@@ -297,6 +297,8 @@ fn nothing_is_looked_up_one_by_one() {
     says(items("volumes_from", &|n| format!("      - h{n}\n")), "depends on `h0`, which is not declared");
     says(items("networks", &|n| format!("      - n{n}\n")), "uses network `n0`, which is not declared");
     says(items("extra_hosts", &|n| format!("      - h{n}=1.1.1.1\n")) + "    z: 1\n", "has no key `z`");
+    let nothing = lines(200_000, |n| format!("  s{n}: {{imge: x}}\n"));
+    says(format!("services:\n{nothing}"), "has no key `imge`");
     let conflicting = |image: &str| lines(20_000, |n| format!("  s{n}: {{image: {image}}}\n"));
     project_says(
         &[

@@ -130,11 +130,12 @@ impl<'a> Checker<'a> {
         if image || rootfs || program.build.is_some() || program.provider.is_some() {
             return;
         }
-        // One that is broken has been reported.
-        let broken = find(self.tree, &["services", name])
-            .entry("image")
-            .is_some_and(|image| matches!(image.value.value, Value::Broken));
-        if !broken {
+        // One that is broken has been reported. Among very many mistakes it is not looked for.
+        let broken = || {
+            let image = find(self.tree, &["services", name]).entry("image");
+            image.is_some_and(|image| matches!(image.value.value, Value::Broken))
+        };
+        if self.diagnostics.is_full() || !broken() {
             self.push_at_key(
                 Diagnostic::error(format!("service `{name}` has neither an image nor a build nor a root file system"))
                     .hint("say what it runs on with `image:`, `build:` or `rootfs:`"),
