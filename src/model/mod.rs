@@ -12,6 +12,7 @@
 //! Nothing here does I/O. Every reference inside a [`Project`] (a service that another one depends on, a network that a
 //! service joins) is known to resolve: `load` is the only maker, and it refuses a file in which one does not.
 
+mod image;
 mod mount;
 mod name;
 mod namespace_mode;
@@ -23,6 +24,10 @@ mod service;
 mod signal;
 mod user;
 
+pub use image::{
+    Digest, Image, ImageConfig, ImageHealthcheck, ImageName, ImageRequest, ImageSource, InArchive, InvalidDigest,
+    InvalidImageName, InvalidImageSource, InvalidPlatform, InvalidPullPolicy, Platform, PullPolicy,
+};
 pub use mount::{BindMount, Mount, MountSource, TmpfsMount, VolumeMount};
 pub use name::{InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
 pub use namespace_mode::NamespaceMode;
