@@ -14,6 +14,7 @@ pub mod ui;
 pub mod cgroup;
 pub mod compose;
 pub mod executor;
+pub mod image;
 pub mod load;
 pub mod model;
 pub mod network;

@@ -97,7 +97,9 @@ impl FromStr for ImageName {
             _ => (rest, None),
         };
         if tag.is_some_and(|tag| !is_tag(tag)) {
-            return Err(wrong("a tag has up to 128 letters, digits, `_`, `.` and `-`, and begins with none of the last two"));
+            return Err(wrong(
+                "a tag has up to 128 letters, digits, `_`, `.` and `-`, and begins with none of the last two",
+            ));
         }
         let (registry, path) = match name.split_once('/') {
             Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (first, path),

@@ -91,7 +91,8 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, InvalidPlatform> {
         let lower = text.to_ascii_lowercase();
         let parts: Vec<&str> = lower.split('/').collect();
-        let word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        let word =
+            |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
         if !parts.iter().all(word) {
             return Err(InvalidPlatform(text.to_owned()));
         }
@@ -157,9 +158,8 @@ mod tests {
 
     #[test]
     fn the_nearest_variant_is_the_best() {
-        let rate = |ours: &str, theirs: &str| {
-            ours.parse::<Platform>().expect("ours").rates(&theirs.parse().expect("theirs"))
-        };
+        let rate =
+            |ours: &str, theirs: &str| ours.parse::<Platform>().expect("ours").rates(&theirs.parse().expect("theirs"));
         assert!(rate("linux/arm/v7", "linux/arm/v7") > rate("linux/arm/v7", "linux/arm/v6"));
         assert_eq!(rate("linux/arm/v6", "linux/arm/v7"), None);
         assert_eq!(rate("linux/amd64", "linux/arm64"), None);

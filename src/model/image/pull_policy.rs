@@ -100,7 +100,9 @@ mod tests {
 
     #[test]
     fn every_policy_reads_back_as_itself() {
-        for text in ["always", "missing", "if_not_present", "never", "build", "daily", "weekly", "every_1d12h", "every_0s"] {
+        for text in
+            ["always", "missing", "if_not_present", "never", "build", "daily", "weekly", "every_1d12h", "every_0s"]
+        {
             let policy: PullPolicy = text.parse().unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }

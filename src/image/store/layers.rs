@@ -1,0 +1,136 @@
+//! Unpacked layers.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::FlockOperation;
+
+use super::{Begun, Store, StoreError, flock};
+use crate::model::Digest;
+
+/// A layer that is being unpacked; what is dropped unfinished is removed.
+#[derive(Debug)]
+pub struct LayerWriter {
+    folder: PathBuf,
+    target: PathBuf,
+    lock: Option<(File, PathBuf)>,
+}
+
+impl Store {
+    /// Whether a layer is there, unpacked.
+    pub fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.layer(diff_id).is_dir()
+    }
+
+    /// Begins to unpack a layer into an empty folder. Waits for another one who does, who in general leaves it complete.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn begin_layer(&self, diff_id: &Digest) -> Result<Begun<LayerWriter>, StoreError> {
+        let folder = self.folder.join("unpacking").join(diff_id.hex());
+        let path = self.folder.join("unpacking").join(format!("{}.lock", diff_id.hex()));
+        loop {
+            let target = self.layer(diff_id);
+            if target.is_dir() {
+                return Ok(Begun::Present);
+            }
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&path)
+                .and_then(|file| flock(&file, FlockOperation::LockExclusive).map(|()| file))
+                .map_err(StoreError::at(&path))?;
+            // Whoever had it removes it when it is done.
+            let same = fs::metadata(&path).is_ok_and(|there| {
+                file.metadata().is_ok_and(|ours| (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
+            });
+            if !same || target.is_dir() {
+                continue;
+            }
+            // Of one that was killed.
+            remove_tree(&folder)?;
+            fs::create_dir(&folder).map_err(StoreError::at(&folder))?;
+            return Ok(Begun::Writer(LayerWriter { folder, target, lock: Some((file, path)) }));
+        }
+    }
+}
+
+impl LayerWriter {
+    /// The folder to unpack into.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Gives the layer its name; the caller has checked its digest.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn finish(self) -> Result<(), StoreError> {
+        fs::rename(&self.folder, &self.target).map_err(StoreError::at(&self.target))
+    }
+}
+
+impl Drop for LayerWriter {
+    fn drop(&mut self) {
+        let _ = remove_tree(&self.folder);
+        if let Some((_held, path)) = self.lock.take() {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Removes a folder with all that is in it, if it is there. As an ordinary user's root a folder without permissions is no
+/// obstacle; with a single id, one has to make it passable first.
+pub(super) fn remove_tree(folder: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            make_passable(folder);
+            fs::remove_dir_all(folder).map_err(StoreError::at(folder))
+        }
+        other => other.map_err(StoreError::at(folder)),
+    }
+}
+
+fn make_passable(folder: &Path) {
+    let _ = fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            make_passable(&entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_has_its_name_only_when_it_is_complete() {
+        let dir = tempfile::tempdir().expect("folder");
+        let store = Store::new(dir.path().join("images"));
+        drop(store.share().expect("folders"));
+        let id = Digest::of(b"layer");
+        let Begun::Writer(writer) = store.begin_layer(&id).expect("begun") else { panic!("it should not be there") };
+        fs::write(writer.folder().join("half"), "").expect("written");
+        assert!(!store.has_layer(&id));
+        // As kill -9 does: nothing is dropped.
+        std::mem::forget(writer);
+        // The lock is this process's, which a second open file of it does not share.
+        let lock = dir.path().join("images/unpacking").join(format!("{}.lock", id.hex()));
+        fs::remove_file(lock).expect("the lock of the killed one goes with it");
+        let Begun::Writer(writer) = store.begin_layer(&id).expect("begun") else { panic!("it should not be there") };
+        assert!(!writer.folder().join("half").exists(), "what the killed one left is gone");
+        fs::write(writer.folder().join("whole"), "").expect("written");
+        writer.finish().expect("renamed");
+        assert!(store.layer(&id).join("whole").exists());
+        assert!(matches!(store.begin_layer(&id), Ok(Begun::Present)));
+        assert_eq!(fs::read_dir(dir.path().join("images/unpacking")).expect("folder").count(), 0);
+    }
+}

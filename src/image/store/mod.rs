@@ -1,0 +1,127 @@
+//! What is kept of images: content under its digest, names that lead to it, and layers unpacked.
+//!
+//! ```text
+//! DATA/v1/images/lock                  flock: shared by who adds or runs, exclusive for who removes
+//!               /names/KEY             an Entry: a name, or none for an image that lost it, and the manifest it leads to
+//!               /blobs/HEX             manifests, configurations and layers as they came; complete and verified
+//!               /partial/HEX           a blob under way, locked by who writes it; goes on where it was broken off
+//!               /layers/HEX/           an unpacked layer by the digest of its uncompressed archive; complete
+//!               /unpacking/HEX/        one under way; HEX.lock is locked by who writes it
+//! ```
+//!
+//! Nothing half done ever has its final name: blobs and layers are made beside it and renamed. So `kill -9` leaves only
+//! what is in `partial` and `unpacking`, which the next one goes on with or throws away. The files of layers are not synced
+//! to disk one by one; a machine that loses power in the minute after a pull may have to pull again (`images --check` tells).
+//!
+//! An image that a container runs is in use: the supervisor holds a shared flock on the blob of its configuration.
+
+mod blobs;
+mod entry;
+mod error;
+mod layers;
+mod names;
+mod remove;
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::FlockOperation;
+
+use crate::model::Digest;
+
+pub use blobs::{Begun, BlobWriter};
+pub use entry::{Entry, Stored, StoredLayer};
+pub use error::StoreError;
+pub use layers::LayerWriter;
+pub use remove::{InUse, Removed, size_on_disk};
+
+/// The store of one account.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// The right to add to a store, or to remove from it, until it is dropped.
+#[derive(Debug)]
+pub struct StoreLock {
+    _file: File,
+}
+
+impl Store {
+    /// In this folder, which need not be there yet.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder that unpacked layers are in, each under the hexadecimal digits of its digest.
+    pub fn layers(&self) -> PathBuf {
+        self.folder.join("layers")
+    }
+
+    /// Where an unpacked layer is, or will be.
+    pub fn layer(&self, diff_id: &Digest) -> PathBuf {
+        self.layers().join(diff_id.hex())
+    }
+
+    /// Where a blob is, or will be.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.folder.join("blobs").join(digest.hex())
+    }
+
+    /// Makes the folders, and keeps everybody from removing anything until the lock is dropped. Waits for who removes.
+    ///
+    /// # Errors
+    /// When the folders cannot be made or locked.
+    pub fn share(&self) -> Result<StoreLock, StoreError> {
+        self.create()?;
+        self.lock(FlockOperation::LockShared)
+    }
+
+    /// Keeps everybody out until the lock is dropped; waits for those who add.
+    pub(crate) fn own(&self) -> Result<StoreLock, StoreError> {
+        self.create()?;
+        self.lock(FlockOperation::LockExclusive)
+    }
+
+    fn create(&self) -> Result<(), StoreError> {
+        for name in ["names", "blobs", "partial", "layers", "unpacking"] {
+            let folder = self.folder.join(name);
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(StoreError::at(&folder))?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self, operation: FlockOperation) -> Result<StoreLock, StoreError> {
+        let path = self.folder.join("lock");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(StoreError::at(&path))?;
+        flock(&file, operation).map_err(StoreError::at(&path))?;
+        Ok(StoreLock { _file: file })
+    }
+}
+
+/// flock(2), again when a signal comes between.
+fn flock(file: &File, operation: FlockOperation) -> io::Result<()> {
+    loop {
+        match rustix::fs::flock(file, operation) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
