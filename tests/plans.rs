@@ -47,6 +47,7 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
                     name: spec.name.clone(),
                     state: ContainerState::Running,
                     pid: Some(1),
+                    image: None,
                     config: spec.config.clone(),
                     dependencies: spec.dependencies.clone(),
                     command: spec.argv.clone(),

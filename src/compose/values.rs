@@ -31,20 +31,17 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
     },
     RefusedValue { path: "services.*.ports[].protocol", values: &["sctp"], hint: "use `tcp` or `udp`" },
     RefusedValue {
+        path: "services.*.pull_policy",
+        values: &["build"],
+        hint: "images are not built yet; pull it, or load it with `nscompose load`",
+    },
+    RefusedValue {
         path: "services.*.volumes[].type",
         values: &["npipe", "cluster", "image"],
         hint: "use `bind`, `volume` or `tmpfs`",
     },
-    PLATFORM,
     TMPFS_OPTIONS,
 ];
-
-/// Which platform is refused depends on the machine.
-pub(crate) const PLATFORM: RefusedValue = RefusedValue {
-    path: "services.*.platform",
-    values: &["any but this machine's"],
-    hint: "remove the key: there are only programs of this machine's own platform",
-};
 
 /// Options of `PATH:OPTION,OPTION`, not whole values.
 pub(crate) const TMPFS_OPTIONS: RefusedValue = RefusedValue {

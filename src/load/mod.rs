@@ -208,7 +208,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
     let mut diagnostics = Diagnostics::new();
     let place = Place::of(options, &mut diagnostics)?;
     let resolved = place.contents(options, &mut diagnostics).and_then(|contents| {
-        let (project, tree) = (&contents.project, &contents.tree);
+        let (project, directory, tree) = (&contents.project, &contents.directory, &contents.tree);
         if project.services.as_ref().is_none_or(|services| services.0.0.is_empty()) {
             let nothing = contents.nothing_to_run();
             if !diagnostics.has_errors() {
@@ -216,7 +216,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
             }
             return None;
         }
-        let parts = resolve::resolve(project, tree, options.allow_unsupported, &mut diagnostics);
+        let parts = resolve::resolve(project, directory, tree, options.allow_unsupported, &mut diagnostics);
         Some((contents, parts))
     });
     diagnostics.sort();

@@ -26,7 +26,7 @@ mod user;
 
 pub use image::{
     Digest, Image, ImageConfig, ImageHealthcheck, ImageName, ImageRequest, ImageSource, InArchive, InvalidDigest,
-    InvalidImageName, InvalidImageSource, InvalidPlatform, InvalidPullPolicy, Platform, PullPolicy,
+    InvalidImageName, InvalidImageSource, InvalidPlatform, InvalidPullPolicy, NoCommand, Platform, PullPolicy,
 };
 pub use mount::{BindMount, Mount, MountSource, TmpfsMount, VolumeMount};
 pub use name::{InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};

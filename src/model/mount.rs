@@ -47,6 +47,13 @@ pub struct VolumeMount {
     pub read_only: bool,
 }
 
+impl VolumeMount {
+    /// One without a name, which goes with its container.
+    pub fn anonymous() -> Self {
+        Self { volume: None, read_only: false }
+    }
+}
+
 /// An empty folder in memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TmpfsMount {

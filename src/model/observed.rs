@@ -8,7 +8,7 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::{NetworkName, Port, ServiceName, StopSignal};
+use super::{Digest, NetworkName, Port, ServiceName, StopSignal};
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +59,9 @@ pub struct Container {
     pub pid: Option<i32>,
     /// Fingerprint of the configuration it was made from.
     pub config: String,
+    /// The image that it runs, if it does.
+    #[serde(default)]
+    pub image: Option<Digest>,
     /// Services that it was started after; they are stopped after it.
     pub dependencies: BTreeSet<ServiceName>,
     /// Its command line.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mount, NamespaceMode, NetworkAttachment, Port, ServiceName, StopSignal, UserSpec};
+use super::{Image, ImageRequest, Mount, NamespaceMode, NetworkAttachment, Port, ServiceName, StopSignal, UserSpec};
 
 /// Where the root file system of a service comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,10 @@ pub enum Rootfs {
     Directory(PathBuf),
     /// A tar archive, plain or gzip, unpacked for the stack.
     Tar(PathBuf),
+    /// An image that has not been looked for yet.
+    Image(ImageRequest),
+    /// An image that is in the store, copied on write.
+    Layers(Box<Image>),
 }
 
 /// One service, with every default filled in and every reference known to resolve.
@@ -23,9 +27,9 @@ pub enum Rootfs {
 pub struct Service {
     /// Where its files come from.
     pub rootfs: Rootfs,
-    /// The program with its first arguments; `command` follows it.
+    /// The program with its first arguments; `command` follows it. An empty one is none, and hides that of an image.
     pub entrypoint: Option<Vec<String>>,
-    /// The arguments, or the whole command line where there is no entrypoint.
+    /// The arguments, or the whole command line where there is no entrypoint. An empty one hides that of an image.
     pub command: Option<Vec<String>>,
     /// Environment variables. A name without a value has been looked up in the caller's environment already.
     pub environment: BTreeMap<String, String>,
@@ -57,8 +61,8 @@ pub struct Service {
     pub init: bool,
     /// The root file system cannot be written to.
     pub read_only: bool,
-    /// What asks it to stop.
-    pub stop_signal: StopSignal,
+    /// What asks it to stop; none is SIGTERM, or what its image says.
+    pub stop_signal: Option<StopSignal>,
     /// How long it may take to stop before it is killed.
     pub stop_grace_period: Duration,
 }

@@ -15,7 +15,7 @@ use super::{
     ids::IdRanges,
 };
 use crate::model::{
-    ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Project, Service, ServiceName, VolumeName,
+    ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Project, Rootfs, Service, ServiceName, VolumeName,
 };
 
 /// What is asked for beyond the file.
@@ -181,7 +181,12 @@ impl<'a> Up<'a> {
         for name in &self.wanted {
             let cause = match self.observed.containers.get(*name) {
                 None => "it is not there yet".to_owned(),
-                Some(container) if container.config != self.config(name) => "its configuration has changed".to_owned(),
+                Some(container) if container.config != self.config(name) => match &self.project.services[*name].rootfs {
+                    Rootfs::Layers(image) if container.image.as_ref().is_some_and(|id| *id != image.id) => {
+                        "its image has changed".to_owned()
+                    }
+                    _ => "its configuration has changed".to_owned(),
+                },
                 Some(_) if self.namespaces_differ(name) => "its namespaces have changed".to_owned(),
                 Some(container) => match container.state {
                     ContainerState::Exited(code) => format!("it has exited with code {code}"),
@@ -348,12 +353,11 @@ impl<'a> Up<'a> {
             }
             Source::New | Source::Host => None,
         };
-        let argv = service.entrypoint.iter().chain(&service.command).flatten().cloned().collect();
         ContainerSpec {
             service: name.clone(),
             name: hosts::container_name(self.project, name),
             hostname: hosts::hostname(self.project, name),
-            argv,
+            argv: service.argv(),
             environment: service.environment.clone(),
             working_dir: service.working_dir.clone().unwrap_or_else(|| "/".into()),
             user: service.user.clone(),
@@ -372,7 +376,7 @@ impl<'a> Up<'a> {
             init: service.init,
             ports: service.ports.clone(),
             address: address.map(Into::into),
-            stop_signal: service.stop_signal,
+            stop_signal: service.stop_signal.unwrap_or_default(),
             stop_grace_ms: u64::try_from(service.stop_grace_period.as_millis()).unwrap_or(u64::MAX),
             dependencies: service.dependencies().cloned().collect(),
             config: self.config(name),

@@ -35,4 +35,6 @@ pub use keeper::{Keeper, Started, Surroundings, fork_keeper};
 pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, Process, Root, SharedFiles};
 pub use namespaces::{NamespaceOrder, Pinned, forget_shared_memory};
 pub use root::HostView;
-pub use user_namespace::{StackIds, UserNamespaceError, diagnose, map_ids, more_ids_hint};
+pub use user_namespace::{
+    StackIds, UserNamespaceError, as_root_of_containers, diagnose, enter, let_in, more_ids_hint, refused,
+};

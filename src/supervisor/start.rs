@@ -24,7 +24,7 @@ use crate::{
     diagnostics::{Failure, FailureKind},
     executor::Stack,
     network::netlink::host_routes,
-    sandbox::{Keeper, StackIds, Surroundings, UserNamespaceError, diagnose, fork_keeper, map_ids},
+    sandbox::{Keeper, StackIds, Surroundings, UserNamespaceError, enter, fork_keeper, let_in, refused},
     state::{Entry, Journal, Lock, LockError, StackLayout},
     sys::{
         PidFd,
@@ -103,30 +103,18 @@ fn start(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure> {
             drop(theirs);
             // The child has it too and keeps it; ours must not outlive this command.
             drop(lock);
-            let mut answer = Vec::new();
-            // It may fail before it has a namespace, and what it says then is a failure from its first byte on.
-            if ids != StackIds::Root && matches!((&ours).take(1).read_to_end(&mut answer), Ok(1)) && answer == UNSHARED
-            {
-                map_ids(child.pid, &ids).map_err(|e| {
-                    Failure::from_error(FailureKind::Host, &e)
-                        .hint("check the ranges of your account in /etc/subuid and /etc/subgid (subuid(5))")
-                })?;
-                let _ = ours.write_all(MAPPED);
-            }
+            let mut answer = if ids == StackIds::Root { Vec::new() } else { let_in(child.pid, &mut ours, &ids)? };
             // When it ends without a word, what it wrote before is not a failure that can be read either.
             let _ = ours.read_to_end(&mut answer);
-            let answer = answer.strip_prefix(UNSHARED).unwrap_or(&answer);
             if answer == READY {
                 return layout.connect().map_err(|e| unreachable(layout, &e));
             }
-            Err(serde_json::from_slice(answer)
+            Err(serde_json::from_slice(&answer)
                 .unwrap_or_else(|_| Failure::internal("the supervisor ended before it was ready")))
         }
     }
 }
 
-const UNSHARED: &[u8; 1] = b"u";
-const MAPPED: &[u8; 1] = b"m";
 const READY: &[u8] = b"r";
 
 /// The supervisor's life, in the forked process.
@@ -180,7 +168,7 @@ fn prepare(
     lock.name_holder().map_err(io("write to the lock"))?;
 
     if *ids != StackIds::Root {
-        enter_user_namespace(caller)?;
+        enter(caller)?;
     }
     // Mounts of the stack are nobody else's business, and go with it.
     let own_mounts = nix::sched::unshare(CloneFlags::CLONE_NEWNS)
@@ -209,26 +197,6 @@ fn raise_open_files() -> Option<u64> {
     let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
     limit.current
-}
-
-fn enter_user_namespace(caller: &mut UnixStream) -> Result<(), Failure> {
-    nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| refused(UserNamespaceError::Refused(e.into())))?;
-    let mut answer = [0; 1];
-    let mapped = caller.write_all(UNSHARED).and_then(|()| caller.read_exact(&mut answer));
-    // The caller has told the user why, if it failed.
-    mapped.map_err(|e| Failure::host("ids were not mapped").caused_by(&e))
-}
-
-fn refused(error: UserNamespaceError) -> Failure {
-    let failure = Failure::from_error(FailureKind::Host, &error);
-    if nix::unistd::geteuid().is_root() && matches!(error, UserNamespaceError::Powerless(_)) {
-        // Root without CAP_SYS_ADMIN: a container that was not given it.
-        let in_namespace = !StackIds::of_caller().eq(&StackIds::Root);
-        if !in_namespace {
-            return failure.hint("root lacks CAP_SYS_ADMIN here, as in an unprivileged container; run that privileged");
-        }
-    }
-    diagnose().into_iter().fold(failure, Failure::hint)
 }
 
 /// Standard input from nowhere, output and errors into a file: nothing of the caller's terminal stays open.

@@ -13,10 +13,11 @@ use crate::yaml::tree::{Node, ScalarKind, Value};
 mapping! {
     /// What runs.
     pub struct Program {
-        /// The image whose files it sees.
-        refused("use `rootfs:` with a folder or a tar file: images are not supported yet") image: Text,
+        /// The image whose files it sees, by its name in a registry, or as `oci:FOLDER`, `oci-archive:FILE` or
+        /// `docker-archive:FILE`, each with or without `:NAME`.
+        works image: Text,
         /// How the image is made.
-        refused("use `rootfs:` with a folder or a tar file: images are not supported yet") build: Build,
+        refused("images are not built yet: name one with `image:`, or use `rootfs:` with a folder or a tar file") build: Build,
         /// nscompose's own: the files it sees, instead of an image. `host` for a copy of the host's own that is written to
         /// without changing it, a folder, or a tar file.
         works rootfs: RootfsPath,
@@ -45,7 +46,7 @@ mapping! {
         /// The platform that the image is for.
         works platform: Text,
         /// When the image is looked for in the registry.
-        refused pull_policy: PatternText<PullPolicy>,
+        works pull_policy: PatternText<PullPolicy>,
         /// After what time the image is looked for anew.
         refused pull_refresh_after: Text,
         /// The runtime that makes its container.

@@ -12,10 +12,10 @@
 mod cursor;
 mod exclusions;
 mod hostname;
+mod image;
 mod mounts;
 mod namespaces;
 mod networks;
-mod platform;
 mod ports;
 mod program;
 mod published;
@@ -24,7 +24,7 @@ mod rootfs;
 mod service;
 mod tmpfs;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use super::tree::Node;
 use crate::{
@@ -47,6 +47,8 @@ pub(super) struct Parts {
 /// What the lowering of one thing knows of all others, and where its mistakes go.
 struct Context<'a> {
     project: &'a compose::Project,
+    /// Relative paths start from it.
+    directory: &'a Path,
     refusals: Refusals<'a>,
     published: Published,
 }
@@ -78,6 +80,7 @@ fn declares<T>(all: Option<&Named<T>>, name: &str) -> bool {
 /// Lowers a whole project. What comes back is meaningful only if `diagnostics` has no errors.
 pub(super) fn resolve(
     project: &compose::Project,
+    directory: &Path,
     tree: &Node,
     allow_unsupported: bool,
     diagnostics: &mut Diagnostics,
@@ -86,7 +89,7 @@ pub(super) fn resolve(
     let services = root.get("services");
     let mut refusals = Refusals::new(diagnostics, allow_unsupported);
     refusals.walk(tree);
-    let mut cx = Context { project, refusals, published: Published::default() };
+    let mut cx = Context { project, directory, refusals, published: Published::default() };
     let mut parts = Parts {
         services: BTreeMap::new(),
         networks: names(&mut cx, root.get("networks")),

@@ -13,9 +13,9 @@ use crate::{
     model::{ServiceName, UserSpec},
 };
 
-/// A command line; an empty one is none.
+/// A command line; an empty one is not the same as none, since it hides that of an image.
 pub(super) fn words(words: Option<&Words>) -> Option<Vec<String>> {
-    words.and_then(|words| words.0.clone()).filter(|words| !words.is_empty())
+    words.and_then(|words| words.0.clone())
 }
 
 /// Variables that have a value.
@@ -58,16 +58,16 @@ pub(super) fn user(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> O
 /// Says that there is nothing to run. What was there and wrong has been reported; an image would bring a command of its own.
 pub(super) fn has_command(cx: &mut Context<'_>, name: &ServiceName, program: &Program, at: Cursor<'_>) {
     let written = [("command", &program.command), ("entrypoint", &program.entrypoint)];
-    if written.iter().any(|(_, value)| words(value.as_ref()).is_some()) {
+    if written.iter().any(|(_, value)| words(value.as_ref()).is_some_and(|words| !words.is_empty())) {
         return;
     }
     let misread = written.iter().any(|(key, value)| value.is_none() && at.get(key).is_some());
-    let image = program.image.is_some() || program.build.is_some();
+    // Without `rootfs:` its image may bring a command of its own.
+    let image = (program.image.is_some() || program.build.is_some()) && program.rootfs.is_none();
     let misspelt = at.entries().any(|(key, _)| {
         !key.starts_with("x-") && suggest(key, ["command", "entrypoint"]).is_some_and(|meant| meant != key)
     });
-    let wanting = image && (!cx.refusals.allowed() || program.rootfs.is_none());
-    if misread || misspelt || wanting {
+    if misread || misspelt || image {
         return;
     }
     let nothing = Diagnostic::error(format!("service `{name}` has no command"));

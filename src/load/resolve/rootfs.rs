@@ -1,21 +1,23 @@
-//! `rootfs:`, nscompose's own key: `host`, a folder, or a tar file.
+//! What a service sees as its files: `rootfs:`, nscompose's own key (`host`, a folder, or a tar file), or else its image.
 
-use super::{Context, Cursor, mounts::host_path};
+use super::{Context, Cursor, image, mounts::host_path};
 use crate::{
     compose::Program,
     diagnostics::Diagnostic,
     model::{Rootfs, ServiceName},
 };
 
-/// Nothing if there is no such key, or a mistake in it.
+/// Nothing if there is neither, or a mistake in it, which has been said.
 pub(super) fn lower(cx: &mut Context<'_>, name: &ServiceName, program: &Program, at: Cursor<'_>) -> Option<Rootfs> {
+    let image = image::lower(cx, program, at);
     let Some(rootfs) = &program.rootfs else {
-        // Without an image it has been reported; with one, the refusal says what to do.
-        if cx.refusals.allowed() && at.get("rootfs").is_none() && (program.image.is_some() || program.build.is_some()) {
-            let nothing = Diagnostic::error(format!("service `{name}` has no files to run on without its image"));
-            cx.push(at.at_key(nothing).hint("set `rootfs:` to `host`, a folder or a tar file"));
+        // Without an image it has been reported; where one is to be built, the refusal says what to do.
+        let unnamed = program.image.is_none() && program.build.is_some();
+        if cx.refusals.allowed() && at.get("rootfs").is_none() && unnamed {
+            let nothing = Diagnostic::error(format!("service `{name}` has no files to run on without being built"));
+            cx.push(at.at_key(nothing).hint("set `image:` to an image, or `rootfs:` to `host`, a folder or a tar file"));
         }
-        return None;
+        return image.map(Rootfs::Image);
     };
     let (text, at) = (rootfs.0.as_str(), at.at("rootfs"));
     if text == "host" {

@@ -1,6 +1,6 @@
 //! One service.
 
-use super::{Context, Cursor, exclusions, hostname, mounts, namespaces, networks, platform, ports, program, rootfs};
+use super::{Context, Cursor, exclusions, hostname, mounts, namespaces, networks, ports, program, rootfs};
 use crate::{
     compose,
     diagnostics::Diagnostic,
@@ -19,7 +19,6 @@ pub(super) fn lower(
         // It is no container; that it is left out has been said.
         return None;
     }
-    platform::check(cx, program, at);
     program::has_command(cx, name, program, at);
     let modes = namespaces::lower(cx, networking, at);
     let rootfs = rootfs::lower(cx, name, program, at);
@@ -42,7 +41,7 @@ pub(super) fn lower(
         uts: modes.uts,
         init: program.init.is_some_and(|init| init.0.0),
         read_only: storage.read_only.is_some_and(|read_only| read_only.0),
-        stop_signal: stop_signal(cx, lifecycle, at).unwrap_or_default(),
+        stop_signal: stop_signal(cx, lifecycle, at),
         stop_grace_period: lifecycle.stop_grace_period.map_or(Service::DEFAULT_STOP_GRACE_PERIOD, |span| span.0),
     };
     exclusions::check(cx, name, &lowered, at);

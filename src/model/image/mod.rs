@@ -4,6 +4,7 @@
 //! ImageRequest { ImageSource, Platform, PullPolicy } ──image::pull──▶ Image { id, layers, ImageConfig }
 //! ```
 
+mod apply;
 mod config;
 mod digest;
 mod name;
@@ -13,6 +14,7 @@ mod source;
 
 use serde::{Deserialize, Serialize};
 
+pub use apply::NoCommand;
 pub use config::{ImageConfig, ImageHealthcheck};
 pub use digest::{Digest, InvalidDigest};
 pub use name::{ImageName, InvalidImageName};

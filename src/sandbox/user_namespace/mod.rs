@@ -3,6 +3,8 @@
 //! Inside it the user is root and may make every other namespace; its further ids come from /etc/subuid and /etc/subgid
 //! through newuidmap(1), which is allowed to hand them out.
 
+mod enter;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::root::in_initial_user_namespace;
 use crate::model::Ids;
+
+pub use enter::{as_root_of_containers, enter, let_in, refused};
 
 /// Whose ids a stack has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +140,7 @@ pub enum UserNamespaceError {
 ///
 /// # Errors
 /// What newuidmap(1) prints, or what the kernel says to a map.
-pub fn map_ids(pid: i32, ids: &StackIds) -> Result<(), UserNamespaceError> {
+fn map_ids(pid: i32, ids: &StackIds) -> Result<(), UserNamespaceError> {
     let write = |file: &str, text: String| {
         let path = format!("/proc/{pid}/{file}");
         fs::write(&path, text).map_err(|e| UserNamespaceError::Map(format!("{path}: {e}")))

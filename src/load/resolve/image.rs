@@ -1,0 +1,43 @@
+//! `image:`, `platform:` and `pull_policy:`.
+
+use super::{Context, Cursor, mounts::host_path, said};
+use crate::{
+    compose::{Program, clean},
+    diagnostics::Diagnostic,
+    model::{ImageRequest, ImageSource, Platform, PullPolicy},
+};
+
+/// Nothing if no image is named, or a mistake is in it, which has been said.
+pub(super) fn lower(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> Option<ImageRequest> {
+    let platform = platform(cx, program, at);
+    let pull_policy = pull_policy(cx, program, at);
+    let text = said(program.image.as_ref())?;
+    let source = match text.parse::<ImageSource>() {
+        Ok(source) => source,
+        Err(error) => {
+            cx.push(at.at("image").here(Diagnostic::error(error.to_string())));
+            return None;
+        }
+    };
+    let source = match source.path() {
+        Some(path) if path.starts_with("~") => {
+            let path = host_path(cx, &path.to_string_lossy(), at.at("image"))?;
+            source.with_path(|_| path)
+        }
+        _ => source.with_path(|path| clean(&cx.directory.join(path))),
+    };
+    Some(ImageRequest { source, platform, pull_policy: pull_policy.unwrap_or_default() })
+}
+
+fn platform(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> Option<Platform> {
+    let text = said(program.platform.as_ref())?;
+    let wrong = |error| at.at("platform").here(Diagnostic::error(format!("{error}")));
+    let platform = text.parse::<Platform>().map_err(|error| cx.push(wrong(error))).ok()?;
+    (platform != Platform::host()).then_some(platform)
+}
+
+fn pull_policy(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> Option<PullPolicy> {
+    let text = program.pull_policy.as_ref().map(|policy| policy.0.as_str()).filter(|text| !text.is_empty())?;
+    let wrong = |error| at.at("pull_policy").here(Diagnostic::error(format!("{error}")));
+    text.parse().map_err(|error| cx.push(wrong(error))).ok()
+}

@@ -1,0 +1,163 @@
+//! What comes of a service and its image: the service's own keys go before what the image says.
+
+use std::collections::BTreeMap;
+
+use super::Image;
+use crate::model::{Mount, MountSource, Project, Rootfs, Service, ServiceName, VolumeMount};
+
+/// An image that says nothing of what to run, for a service that does not either.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("service `{service}` has no command, and neither has its image `{image}`")]
+pub struct NoCommand {
+    /// The service.
+    pub service: ServiceName,
+    /// What its image is called.
+    pub image: String,
+}
+
+impl Project {
+    /// The project with these images in place of what its services asked for. A service that is not among them stays as it
+    /// is.
+    ///
+    /// # Errors
+    /// When there is nothing to run in one of them.
+    pub fn on_images(mut self, images: &BTreeMap<ServiceName, Image>) -> Result<Self, NoCommand> {
+        for (name, image) in images {
+            let Some(service) = self.services.get_mut(name) else { continue };
+            service.put_on(image);
+            if service.argv().is_empty() {
+                return Err(NoCommand { service: name.clone(), image: image.name.clone() });
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl Service {
+    /// The command line.
+    pub fn argv(&self) -> Vec<String> {
+        self.entrypoint.iter().chain(&self.command).flatten().cloned().collect()
+    }
+
+    /// As Docker merges the two (Compose Specification, `entrypoint` and `command`; moby, `daemon/commit.go`, `merge`).
+    fn put_on(&mut self, image: &Image) {
+        let config = &image.config;
+        // An entrypoint of the file hides the image's command too, which are arguments for another program.
+        if self.command.is_none() && self.entrypoint.as_ref().is_none_or(Vec::is_empty) {
+            self.command = Some(config.command.clone());
+        }
+        self.entrypoint.get_or_insert_with(|| config.entrypoint.clone());
+        for (name, value) in &config.environment {
+            self.environment.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        self.working_dir = self.working_dir.take().or_else(|| config.working_dir.clone());
+        self.user = self.user.take().or_else(|| config.user.clone());
+        self.stop_signal = self.stop_signal.or(config.stop_signal);
+        for target in &config.volumes {
+            if !self.mounts.iter().any(|mount| mount.target == *target) {
+                let source = MountSource::Volume(VolumeMount::anonymous());
+                self.mounts.push(Mount { target: target.clone(), source });
+            }
+        }
+        self.rootfs = Rootfs::Layers(Box::new(image.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Digest, ImageConfig, ImageRequest, NamespaceMode, PullPolicy, StopSignal};
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn image() -> Image {
+        Image {
+            name: "app:latest".to_owned(),
+            id: Digest::of(b"config"),
+            layers: vec![Digest::of(b"layer")],
+            config: ImageConfig {
+                entrypoint: words("/entry --flag"),
+                command: words("serve"),
+                environment: [("PATH", "/bin"), ("A", "image")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+                working_dir: Some("/srv".into()),
+                user: Some("app".parse().expect("user")),
+                volumes: vec!["/data".into(), "/cache".into()],
+                stop_signal: Some(StopSignal::KILL),
+                ..ImageConfig::default()
+            },
+        }
+    }
+
+    fn service(entrypoint: Option<&str>, command: Option<&str>) -> Service {
+        let request = ImageRequest {
+            source: "app".parse().expect("name"),
+            platform: None,
+            pull_policy: PullPolicy::default(),
+        };
+        Service {
+            rootfs: Rootfs::Image(request),
+            entrypoint: entrypoint.map(words),
+            command: command.map(words),
+            environment: [("A".to_owned(), "file".to_owned())].into(),
+            working_dir: None,
+            user: None,
+            hostname: None,
+            domainname: None,
+            mounts: vec![Mount { target: "/data".into(), source: MountSource::Tmpfs(crate::model::TmpfsMount::default()) }],
+            depends_on: Vec::new(),
+            networks: Vec::new(),
+            ports: Vec::new(),
+            network_mode: NamespaceMode::Private,
+            ipc: NamespaceMode::Private,
+            pid: NamespaceMode::Private,
+            uts: NamespaceMode::Private,
+            init: false,
+            read_only: false,
+            stop_signal: None,
+            stop_grace_period: Service::DEFAULT_STOP_GRACE_PERIOD,
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_that_of_docker() {
+        for (entrypoint, command, expected) in [
+            (None, None, "/entry --flag serve"),
+            (None, Some("other"), "/entry --flag other"),
+            (Some("/mine"), None, "/mine"),
+            (Some("/mine"), Some("arg"), "/mine arg"),
+            (Some(""), None, "serve"),
+            (Some(""), Some("arg"), "arg"),
+            (None, Some(""), "/entry --flag"),
+        ] {
+            let mut service = service(entrypoint, command);
+            service.put_on(&image());
+            assert_eq!(service.argv(), words(expected), "entrypoint {entrypoint:?}, command {command:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_file_says_goes_before_the_image() {
+        let mut plain = service(None, None);
+        plain.put_on(&image());
+        assert_eq!(plain.environment["A"], "file");
+        assert_eq!(plain.environment["PATH"], "/bin");
+        assert_eq!(plain.working_dir.as_deref(), Some(std::path::Path::new("/srv")));
+        assert_eq!(plain.user.as_ref().map(ToString::to_string).as_deref(), Some("app"));
+        assert_eq!(plain.stop_signal, Some(StopSignal::KILL));
+        let targets: Vec<&str> = plain.mounts.iter().filter_map(|mount| mount.target.to_str()).collect();
+        assert_eq!(targets, ["/data", "/cache"]);
+        assert!(matches!(plain.mounts[0].source, MountSource::Tmpfs(_)), "what the file mounts there stays");
+
+        let said = Service {
+            working_dir: Some("/own".into()),
+            user: Some("0".parse().expect("user")),
+            stop_signal: Some(StopSignal::TERM),
+            ..service(None, None)
+        };
+        let mut own = said.clone();
+        own.put_on(&image());
+        assert_eq!((&own.working_dir, &own.user, own.stop_signal), (&said.working_dir, &said.user, said.stop_signal));
+    }
+}
