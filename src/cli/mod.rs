@@ -8,6 +8,7 @@ mod config;
 mod down;
 mod exec;
 mod files;
+mod image;
 mod logs;
 mod plan;
 mod ps;
@@ -99,25 +100,32 @@ enum Verb {
     Plan(plan::Args),
     Config(config::Args),
     Schema(schema::Args),
+    Images(image::ListArgs),
+    Rmi(image::RemoveArgs),
+    Image(image::Args),
+    System(image::SystemArgs),
     /// Anything else, to be told what it is.
     #[command(external_subcommand)]
     Other(Vec<String>),
 }
 
+/// Verbs that are, for a did-you-mean.
+const VERBS: [&str; 18] = [
+    "up", "down", "ps", "logs", "exec", "plan", "config", "schema", "images", "pull", "push", "rmi", "load", "save", "commit",
+    "export", "image", "system",
+];
+
 /// Verbs of Docker Compose that are not here yet, each with what serves meanwhile.
-const NOT_YET: [(&str, &str); 23] = [
+const NOT_YET: [(&str, &str); 20] = [
     ("attach", "`logs -f` shows what services write"),
-    ("build", "set `rootfs: host`, a folder or a tar file"),
+    ("build", "build it with another tool and `nscompose load` it"),
     ("cp", "use a bind mount, or `exec SERVICE cat FILE`"),
     ("create", "`up -d` makes and starts"),
     ("events", "`ps` shows what is"),
-    ("images", "set `rootfs: host`, a folder or a tar file"),
     ("kill", "`down -t 0` ends the stack at once"),
     ("ls", "`ps` shows one stack"),
     ("pause", "there is nothing in its place"),
     ("port", "`ps` shows the ports"),
-    ("pull", "set `rootfs: host`, a folder or a tar file"),
-    ("push", "set `rootfs: host`, a folder or a tar file"),
     ("restart", "`down` and `up -d`"),
     ("rm", "`down` removes"),
     ("run", "`exec SERVICE COMMAND` runs in a service that is up"),
@@ -137,7 +145,7 @@ fn other(words: &[String]) -> Failure {
         return Failure::usage(format!("`{verb}` is not supported yet")).hint(*instead);
     }
     let failure = Failure::usage(format!("there is no verb `{verb}`"));
-    match suggest(verb, ["up", "down", "ps", "logs", "exec", "plan", "config", "schema"]) {
+    match suggest(verb, VERBS) {
         Some(name) => failure.hint(format!("did you mean `{name}`?")),
         None => failure.hint("`nscompose --help` lists them"),
     }
@@ -151,7 +159,14 @@ impl Verb {
             Self::Ps(args) => &args.more.files,
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
-            Self::Logs(_) | Self::Exec(_) | Self::Schema(_) | Self::Other(_) => &[],
+            Self::Logs(_)
+            | Self::Exec(_)
+            | Self::Schema(_)
+            | Self::Images(_)
+            | Self::Rmi(_)
+            | Self::Image(_)
+            | Self::System(_)
+            | Self::Other(_) => &[],
         }
     }
 
@@ -196,6 +211,10 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Plan(args) => plan::run(&args, &settings),
         Verb::Config(args) => config::run(&args, &settings),
         Verb::Schema(args) => schema::run(&args, &settings),
+        Verb::Images(args) => image::list(&args, &settings),
+        Verb::Rmi(args) => image::remove(&args, &settings),
+        Verb::Image(args) => image::run(&args, &settings),
+        Verb::System(args) => image::system(&args, &settings),
         Verb::Other(words) => Err(other(&words)),
     }
 }

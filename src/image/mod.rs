@@ -10,4 +10,7 @@
 //! root, or as root of the user namespace that an ordinary user's stacks have.
 
 pub mod document;
+mod event;
 pub mod store;
+
+pub use event::{ImageEvent, LayerState};

@@ -79,6 +79,11 @@ impl Layout {
         [&self.runtime, &self.data]
     }
 
+    /// The store of images.
+    pub fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
     /// The places of one stack.
     pub fn stack(&self, project: &ProjectName) -> StackLayout {
         StackLayout { layout: self.clone(), project: project.clone() }

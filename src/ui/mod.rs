@@ -1,11 +1,15 @@
-//! What people see while things go well: text on the two streams, log lines with their prefixes, tables.
+//! What people see while things go well: text on the two streams, log lines with their prefixes, tables, progress.
 //!
 //! Data goes to standard output, everything for people to standard error. Nothing else in the crate prints.
 
+mod images;
 mod logs;
 mod printer;
+mod pulls;
 mod table;
 
+pub use images::{ImageRow, UsageRow, images_json, images_table, json_lines, size, usage_table};
 pub use logs::{LogFollower, LogPrinter, LogStyle};
 pub use printer::{FilterBrokenPipe, Messages, Printer};
+pub use pulls::PullProgress;
 pub use table::{Row, container_rows, containers_json, containers_table};

@@ -50,6 +50,11 @@ impl Printer {
         self.quiet
     }
 
+    /// Whether people read the messages, and not a program.
+    pub fn messages_are_for_people(self) -> bool {
+        self.messages == Messages::Human
+    }
+
     /// Whether messages have colours.
     pub fn color(self) -> bool {
         self.color

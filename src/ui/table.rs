@@ -61,7 +61,8 @@ fn ports(container: &Container) -> Vec<String> {
     shown.collect()
 }
 
-fn age(seconds: i64) -> String {
+/// How long ago, for people.
+pub(super) fn age(seconds: i64) -> String {
     match seconds {
         ..60 => format!("{} s", seconds.max(0)),
         60..3600 => format!("{} min", seconds / 60),

@@ -17,6 +17,8 @@ pub struct Entry {
     pub id: Digest,
     /// What the registry called it by: the digest of an index, or of the manifest. None if it came from a file.
     pub registry_digest: Option<Digest>,
+    /// Bytes that its layers take on disk, unpacked.
+    pub unpacked: u64,
     /// Seconds since the Unix epoch at which it was last looked for at its source.
     pub checked: i64,
 }

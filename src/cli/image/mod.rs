@@ -1,0 +1,139 @@
+//! The verbs that deal with images, and what they have in common.
+//!
+//! What only looks reads the store as whoever calls. What changes it happens as root of the containers' ids
+//! (`as_root_of_containers`), since layers hold files of all of them.
+
+mod list;
+mod prune;
+mod remove;
+mod usage;
+
+use std::collections::BTreeMap;
+
+use clap::Subcommand;
+
+use super::settings::Settings;
+use crate::{
+    diagnostics::{Failure, FailureKind, suggest},
+    image::store::{Entry, Store, StoreError},
+    model::{Digest, ImageName},
+    supervisor::observe,
+};
+
+pub(super) use list::Args as ListArgs;
+pub(super) use remove::Args as RemoveArgs;
+
+/// Manage images
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    #[command(name = "ls", alias = "list")]
+    List(list::Args),
+    #[command(name = "rm", alias = "remove")]
+    Remove(remove::Args),
+    Prune(prune::Args),
+}
+
+/// Look at what nscompose keeps
+#[derive(Debug, clap::Args)]
+pub(super) struct SystemArgs {
+    #[command(subcommand)]
+    verb: SystemVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum SystemVerb {
+    Df(usage::Args),
+}
+
+pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
+    match &args.verb {
+        Verb::List(args) => list(args, settings),
+        Verb::Remove(args) => remove(args, settings),
+        Verb::Prune(args) => prune::run(args, settings),
+    }
+}
+
+pub(super) fn list(args: &list::Args, settings: &Settings) -> Result<u8, Failure> {
+    list::run(args, settings)
+}
+
+pub(super) fn remove(args: &remove::Args, settings: &Settings) -> Result<u8, Failure> {
+    remove::run(args, settings)
+}
+
+pub(super) fn system(args: &SystemArgs, settings: &Settings) -> Result<u8, Failure> {
+    match &args.verb {
+        SystemVerb::Df(args) => usage::run(args, settings),
+    }
+}
+
+/// The store of the account.
+fn store(settings: &Settings) -> Store {
+    Store::new(settings.layout.images())
+}
+
+fn broken(error: &StoreError) -> Failure {
+    let failure = Failure::from_error(FailureKind::Host, error);
+    match error {
+        StoreError::Mismatch { .. } | StoreError::Size { .. } | StoreError::Broken { .. } => {
+            failure.hint("`nscompose images --check` looks for all that is damaged")
+        }
+        StoreError::Io { .. } => failure,
+    }
+}
+
+/// Which services run which image, as `STACK/SERVICE`. A stack that does not answer is left out: its images are in use all
+/// the same, and the store knows.
+fn users(settings: &Settings) -> BTreeMap<Digest, Vec<String>> {
+    let mut users: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
+    for stack in settings.layout.stacks() {
+        let stream = settings.layout.stack(&stack).connect().ok();
+        let Some(snapshot) = stream.and_then(|stream| observe(&stream).ok().flatten()) else { continue };
+        for (service, container) in snapshot.observed.containers {
+            if let Some(image) = container.image {
+                users.entry(image).or_default().push(format!("{stack}/{service}"));
+            }
+        }
+    }
+    users
+}
+
+/// The entries that a word on the command line means: a name, an ID or the beginning of one of at least four digits, or
+/// the name with the digest that a registry knows it by.
+fn find<'a>(word: &str, entries: &'a [Entry]) -> Result<Vec<&'a Entry>, Failure> {
+    if let Ok(name) = word.parse::<ImageName>() {
+        let named = |entry: &&Entry| {
+            entry.name.as_ref() == Some(&name)
+                || name.digest().is_some_and(|digest| {
+                    let same = |other: &ImageName| other.familiar_repository() == name.familiar_repository();
+                    entry.name.as_ref().is_some_and(same) && entry.registry_digest.as_ref() == Some(digest)
+                })
+        };
+        let found: Vec<&Entry> = entries.iter().filter(named).collect();
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    let hex = word.strip_prefix("sha256:").unwrap_or(word);
+    if hex.len() >= 4 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let found: Vec<&Entry> = entries.iter().filter(|entry| entry.id.hex().starts_with(hex)).collect();
+        if let Some(first) = found.first() {
+            if found.iter().all(|entry| entry.id == first.id) {
+                return Ok(found);
+            }
+            return Err(Failure::usage(format!("`{word}` is the beginning of several IDs")));
+        }
+    }
+    let failure = Failure::operation(format!("there is no image `{word}`"));
+    let names: Vec<String> = entries.iter().filter_map(|entry| Some(entry.name.as_ref()?.to_string())).collect();
+    Err(match suggest(word, names.iter().map(String::as_str)) {
+        Some(name) => failure.hint(format!("did you mean `{name}`?")),
+        None => failure.hint("`nscompose images` lists them"),
+    })
+}

@@ -1,0 +1,62 @@
+//! `nscompose rmi`.
+
+use super::{broken, find, store, users};
+use crate::{
+    cli::settings::Settings,
+    diagnostics::{Failure, FailureKind},
+    image::store::{Entry, Store},
+    sandbox::as_root_of_containers,
+};
+
+/// Remove images
+///
+/// An image that a container runs is not removed. Layers that another image has too stay.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Images by name or ID; with an ID all names of it are removed
+    #[arg(value_name = "IMAGE", required = true)]
+    words: Vec<String>,
+}
+
+pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
+    let store = store(settings);
+    let entries = store.entries().map_err(|e| broken(&e))?;
+    let mut doomed: Vec<Entry> = Vec::new();
+    for word in &args.words {
+        for entry in find(word, &entries)? {
+            if !doomed.contains(entry) {
+                doomed.push(entry.clone());
+            }
+        }
+    }
+    if let Some(failure) = in_use(&store, &doomed, &entries, settings) {
+        return Err(failure);
+    }
+    as_root_of_containers(|| remove(&store, &doomed, settings))?;
+    Ok(0)
+}
+
+/// Check all, then change: the first image that would be taken away from a container, if there is one. One of several names
+/// can be taken away.
+fn in_use(store: &Store, doomed: &[Entry], all: &[Entry], settings: &Settings) -> Option<Failure> {
+    let last = |entry: &&Entry| !all.iter().any(|other| other.id == entry.id && !doomed.contains(other));
+    let used = doomed.iter().filter(last).find(|entry| store.is_in_use(&entry.id))?;
+    let name = used.name.as_ref().map_or_else(|| used.id.short().to_owned(), ToString::to_string);
+    let failure = Failure::new(FailureKind::Operation, format!("image `{name}` is in use"));
+    Some(match users(settings).remove(&used.id) {
+        Some(users) => failure.note("who runs it", users).hint("take the stack down first"),
+        None => failure.hint("something is just beginning to run it, or pulls it; try again"),
+    })
+}
+
+/// Takes entries away and says what went with them.
+pub(super) fn remove(store: &Store, doomed: &[Entry], settings: &Settings) -> Result<u64, Failure> {
+    let removed = store.remove(doomed).map_err(|e| broken(&e))?;
+    for name in &removed.names {
+        settings.printer.progress(name, "untagged");
+    }
+    for id in &removed.images {
+        settings.printer.progress(id.short(), "removed");
+    }
+    Ok(removed.bytes)
+}
