@@ -100,18 +100,16 @@ enum Verb {
     Plan(plan::Args),
     Config(config::Args),
     Schema(schema::Args),
-    Images(image::ListArgs),
-    Rmi(image::RemoveArgs),
-    Image(image::Args),
-    System(image::SystemArgs),
+    #[command(flatten)]
+    Images(image::Verb),
     /// Anything else, to be told what it is.
     #[command(external_subcommand)]
     Other(Vec<String>),
 }
 
 /// Verbs that are, for a did-you-mean.
-const VERBS: [&str; 18] = [
-    "up", "down", "ps", "logs", "exec", "plan", "config", "schema", "images", "pull", "push", "rmi", "load", "save", "commit",
+const VERBS: [&str; 19] = [
+    "up", "down", "ps", "logs", "exec", "plan", "config", "schema", "images", "pull", "push", "rmi", "tag", "load", "save", "commit",
     "export", "image", "system",
 ];
 
@@ -159,14 +157,8 @@ impl Verb {
             Self::Ps(args) => &args.more.files,
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
-            Self::Logs(_)
-            | Self::Exec(_)
-            | Self::Schema(_)
-            | Self::Images(_)
-            | Self::Rmi(_)
-            | Self::Image(_)
-            | Self::System(_)
-            | Self::Other(_) => &[],
+            Self::Images(verb) => verb.more_files(),
+            Self::Logs(_) | Self::Exec(_) | Self::Schema(_) | Self::Other(_) => &[],
         }
     }
 
@@ -211,10 +203,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Plan(args) => plan::run(&args, &settings),
         Verb::Config(args) => config::run(&args, &settings),
         Verb::Schema(args) => schema::run(&args, &settings),
-        Verb::Images(args) => image::list(&args, &settings),
-        Verb::Rmi(args) => image::remove(&args, &settings),
-        Verb::Image(args) => image::run(&args, &settings),
-        Verb::System(args) => image::system(&args, &settings),
+        Verb::Images(verb) => image::run(&verb, &settings),
         Verb::Other(words) => Err(other(&words)),
     }
 }

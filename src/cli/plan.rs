@@ -2,6 +2,7 @@
 
 use super::{
     files::{load_project, services, tell_apart},
+    image::look_only,
     settings::Settings,
     stack::no_plan,
 };
@@ -33,6 +34,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let project = load_project(&words, settings, args.leniency.allow_unsupported)?.project;
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
+    let project = look_only(project, &intent.services, settings)?;
     let running = settings.layout.stack(&project.name).connect().ok();
     let running = running.and_then(|stream| observe(&stream).ok().flatten());
     let observed = match running {

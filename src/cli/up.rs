@@ -6,13 +6,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     files::{check_roots, load_project, same_stack, services, tell_apart},
+    image::{Provided, provide},
     settings::Settings,
     stack::{carry_out, connection, gone, look_again, name_owners, no_plan, open, talk, until_done, wait_for_end},
 };
 use crate::{
     diagnostics::Failure,
     load::Loaded,
-    model::{ContainerState, Project, ServiceName},
+    model::{ContainerState, InvalidPullPolicy, Project, PullPolicy, ServiceName},
     plan::{self, Intent},
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
@@ -34,6 +35,9 @@ pub(super) struct Args {
     /// Leave the stack running and come back when it is up
     #[arg(short, long)]
     detach: bool,
+    /// When images are looked for in their registries, instead of what `pull_policy` says: always, missing or never
+    #[arg(long, value_name = "POLICY", value_parser = pull_policy)]
+    pull: Option<PullPolicy>,
     /// Show log lines without the service in front
     #[arg(long)]
     no_log_prefix: bool,
@@ -45,11 +49,20 @@ pub(super) struct Args {
     timestamps: bool,
 }
 
+/// Those of `pull_policy` that make sense here.
+fn pull_policy(text: &str) -> Result<PullPolicy, String> {
+    match text {
+        "always" | "missing" | "never" => text.parse().map_err(|e: InvalidPullPolicy| e.to_string()),
+        _ => Err("it may be `always`, `missing` or `never`".to_owned()),
+    }
+}
+
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let Loaded { project, all_services, .. } = load_project(&words, settings, args.leniency.allow_unsupported)?;
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
     check_roots(&project, &intent.services)?;
+    let Provided { project, held } = provide(project, &intent.services, args.pull, settings)?;
     let layout = settings.layout.stack(&project.name);
     open(&layout)?.on_runtime(async |mut connection, snapshot| {
         same_stack(&project.name, &project.files, &snapshot)?;
@@ -75,6 +88,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                     wait_for_end(&mut connection).await;
                 }
             }
+            // Its containers hold their images themselves by now.
+            drop(held);
             result.map_err(|failure| name_owners(failure, &taken))?;
             if unchanged {
                 settings.printer.progress(project.name.as_str(), "is up already, nothing to do");

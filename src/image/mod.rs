@@ -9,8 +9,18 @@
 //! Reading an image that is there takes the store alone. Everything that writes happens with the ids of containers: as
 //! root, or as root of the user namespace that an ordinary user's stacks have.
 
+mod check;
 pub mod document;
 mod event;
+mod find;
+mod install;
+mod pull;
+mod push;
 pub mod store;
 
+pub use check::{Damage, DamagedThing};
 pub use event::{ImageEvent, LayerState};
+pub use find::Found;
+pub use install::{InstallError, Installer};
+pub use pull::{PullError, Puller};
+pub use push::push;

@@ -34,7 +34,7 @@ pub use exec::ExecOrder;
 pub use keeper::{Keeper, Started, Surroundings, fork_keeper};
 pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, Process, Root, SharedFiles};
 pub use namespaces::{NamespaceOrder, Pinned, forget_shared_memory};
-pub use root::HostView;
+pub use root::{HostView, in_initial_user_namespace};
 pub use user_namespace::{
     StackIds, UserNamespaceError, as_root_of_containers, diagnose, enter, let_in, more_ids_hint, refused,
 };

@@ -338,7 +338,7 @@ fn by_fd(fd: BorrowedFd<'_>) -> String {
 }
 
 /// Whether ids are those of the machine: the initial user namespace maps all of them onto themselves.
-pub(super) fn in_initial_user_namespace() -> bool {
+pub fn in_initial_user_namespace() -> bool {
     fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 

@@ -2,11 +2,12 @@
 
 use clap::ValueEnum;
 
-use super::{broken, find, store, users};
+use super::{broken, find, installer, store, users};
 use crate::{
     cli::settings::Settings,
     diagnostics::Failure,
-    image::store::Stored,
+    image::{DamagedThing, store::Stored},
+    sandbox::as_root_of_containers,
     ui::{ImageRow, images_json, images_table},
 };
 
@@ -19,6 +20,12 @@ pub(in crate::cli) struct Args {
     /// List those that have lost their name too
     #[arg(short, long)]
     all: bool,
+    /// Check that everything is still what it was, instead of listing
+    #[arg(long)]
+    check: bool,
+    /// With --check, take away what is damaged and unpack anew what can be
+    #[arg(long, requires = "check")]
+    repair: bool,
     /// List IDs only
     #[arg(short, long)]
     quiet: bool,
@@ -37,6 +44,9 @@ enum Format {
 }
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
+    if args.check {
+        return check(args.repair, settings);
+    }
     let store = store(settings);
     let entries = store.entries().map_err(|e| broken(&e))?;
     let mut wanted = Vec::new();
@@ -63,4 +73,35 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         Format::Json => images_json(&rows),
     })?;
     Ok(0)
+}
+
+fn check(repair: bool, settings: &Settings) -> Result<u8, Failure> {
+    let damaged = as_root_of_containers(|| {
+        let installer = installer(settings)?;
+        let _held = installer.store().share().map_err(|e| broken(&e))?;
+        let printer = settings.printer;
+        let damages = installer.check(repair, |layer| printer.progress(layer, "checking")).map_err(|e| broken(&e))?;
+        let told: Vec<String> = damages
+            .iter()
+            .map(|damage| {
+                let what = match &damage.what {
+                    DamagedThing::Blob(digest) => format!("blob {}", digest.short()),
+                    DamagedThing::Layer(digest) => format!("unpacked layer {}", digest.short()),
+                    DamagedThing::Name(name) => format!("name {name}"),
+                };
+                format!("{what} of {}: {}", damage.images.join(", "), damage.why)
+            })
+            .collect();
+        Ok(told)
+    })?;
+    if damaged.is_empty() {
+        settings.printer.progress("images", "are what they should be");
+        return Ok(0);
+    }
+    let failure = Failure::operation("something of the images is damaged").note("what", damaged);
+    Err(if repair {
+        failure.hint("what no container runs has been taken away or unpacked anew; `nscompose pull` brings the rest")
+    } else {
+        failure.hint("`nscompose images --check --repair` takes it away, and `nscompose pull` brings it again")
+    })
 }

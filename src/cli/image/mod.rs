@@ -3,12 +3,20 @@
 //! What only looks reads the store as whoever calls. What changes it happens as root of the containers' ids
 //! (`as_root_of_containers`), since layers hold files of all of them.
 
+mod access;
 mod list;
+mod load;
+mod provide;
 mod prune;
+mod pull;
+mod push;
 mod remove;
+mod save;
+mod services;
+mod tag;
 mod usage;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Subcommand;
 
@@ -20,18 +28,30 @@ use crate::{
     supervisor::observe,
 };
 
-pub(super) use list::Args as ListArgs;
-pub(super) use remove::Args as RemoveArgs;
+use access::{install_failure, installer};
+pub(super) use provide::{Provided, look_only, provide};
 
-/// Manage images
-#[derive(Debug, clap::Args)]
-pub(super) struct Args {
+/// The verbs, as they stand beside those of stacks.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    Images(list::Args),
+    Pull(pull::Args),
+    Push(push::Args),
+    Tag(tag::Args),
+    Rmi(remove::Args),
+    Load(load::Args),
+    Save(save::Args),
+    /// Manage images
     #[command(subcommand)]
-    verb: Verb,
+    Image(Group),
+    /// Look at what nscompose keeps
+    #[command(subcommand)]
+    System(System),
 }
 
+/// Those that Docker has below `image`.
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub(super) enum Group {
     #[command(name = "ls", alias = "list")]
     List(list::Args),
     #[command(name = "rm", alias = "remove")]
@@ -39,37 +59,33 @@ enum Verb {
     Prune(prune::Args),
 }
 
-/// Look at what nscompose keeps
-#[derive(Debug, clap::Args)]
-pub(super) struct SystemArgs {
-    #[command(subcommand)]
-    verb: SystemVerb,
-}
-
+/// Those that Docker has below `system`.
 #[derive(Debug, Subcommand)]
-enum SystemVerb {
+pub(super) enum System {
     Df(usage::Args),
 }
 
-pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
-    match &args.verb {
-        Verb::List(args) => list(args, settings),
-        Verb::Remove(args) => remove(args, settings),
-        Verb::Prune(args) => prune::run(args, settings),
+impl Verb {
+    pub(super) fn more_files(&self) -> &[PathBuf] {
+        match self {
+            Self::Pull(args) => &args.more.files,
+            Self::Push(args) => &args.more.files,
+            _ => &[],
+        }
     }
 }
 
-pub(super) fn list(args: &list::Args, settings: &Settings) -> Result<u8, Failure> {
-    list::run(args, settings)
-}
-
-pub(super) fn remove(args: &remove::Args, settings: &Settings) -> Result<u8, Failure> {
-    remove::run(args, settings)
-}
-
-pub(super) fn system(args: &SystemArgs, settings: &Settings) -> Result<u8, Failure> {
-    match &args.verb {
-        SystemVerb::Df(args) => usage::run(args, settings),
+pub(super) fn run(verb: &Verb, settings: &Settings) -> Result<u8, Failure> {
+    match verb {
+        Verb::Images(args) | Verb::Image(Group::List(args)) => list::run(args, settings),
+        Verb::Pull(args) => pull::run(args, settings),
+        Verb::Push(args) => push::run(args, settings),
+        Verb::Tag(args) => tag::run(args, settings),
+        Verb::Rmi(args) | Verb::Image(Group::Remove(args)) => remove::run(args, settings),
+        Verb::Image(Group::Prune(args)) => prune::run(args, settings),
+        Verb::Load(args) => load::run(args, settings),
+        Verb::Save(args) => save::run(args, settings),
+        Verb::System(System::Df(args)) => usage::run(args, settings),
     }
 }
 

@@ -61,6 +61,38 @@ impl Store {
     }
 }
 
+/// A folder for something that is thrown away.
+#[derive(Debug)]
+pub struct Scratch {
+    folder: PathBuf,
+}
+
+impl Scratch {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = remove_tree(&self.folder);
+    }
+}
+
+impl Store {
+    /// Makes an empty folder that is removed when what comes back is dropped, or by the next prune.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn scratch(&self, name: &str) -> Result<Scratch, StoreError> {
+        let folder = self.folder.join("unpacking").join(format!("{name}-{}", std::process::id()));
+        remove_tree(&folder)?;
+        fs::create_dir(&folder).map_err(StoreError::at(&folder))?;
+        Ok(Scratch { folder })
+    }
+}
+
 impl LayerWriter {
     /// The folder to unpack into.
     pub fn folder(&self) -> &Path {

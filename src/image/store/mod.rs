@@ -36,7 +36,7 @@ use crate::model::Digest;
 pub use blobs::{Begun, BlobWriter};
 pub use entry::{Entry, Stored, StoredLayer};
 pub use error::StoreError;
-pub use layers::LayerWriter;
+pub use layers::{LayerWriter, Scratch};
 pub use remove::{InUse, Removed, size_on_disk};
 
 /// The store of one account.

@@ -67,8 +67,9 @@ pub fn refused(error: UserNamespaceError) -> Failure {
     diagnose().into_iter().fold(failure, Failure::hint)
 }
 
-/// Does `work` as root of the account's containers, whose ids it can then give to files: as root of the machine right here,
-/// else in a process of its own, in a user namespace with the account's ids. The caller has to be single-threaded.
+/// Does `work` as root of the account's containers, whose ids it can then give to files, in a process of its own: for an
+/// ordinary user it is in a user namespace, and for all the caller stays without the threads and the runtime that `work` may
+/// have. The caller has to be single-threaded.
 ///
 /// # Errors
 /// Those of `work`, and when there is no user namespace to be had.
@@ -76,9 +77,6 @@ pub fn as_root_of_containers<T: Serialize + DeserializeOwned>(
     work: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let ids = StackIds::of_caller();
-    if ids == StackIds::Root {
-        return work();
-    }
     let host = |what: &str, e: &dyn std::error::Error| Failure::host(format!("cannot {what}")).caused_by(e);
     let (mut ours, mut theirs) = UnixStream::pair().map_err(|e| host("make a socket", &e))?;
     match process::fork(CloneFlags::empty(), None).map_err(|e| host("start a process", &e))? {
@@ -86,7 +84,8 @@ pub fn as_root_of_containers<T: Serialize + DeserializeOwned>(
             drop(ours);
             // Ctrl-C reaches both; this is for what reaches only the one that people see.
             let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
-            let result = enter(&mut theirs).and_then(|()| {
+            let entered = if ids == StackIds::Root { Ok(()) } else { enter(&mut theirs) };
+            let result = entered.and_then(|()| {
                 // Changing credentials has cleared it (PR_SET_PDEATHSIG(2const)).
                 let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
                 work()
@@ -96,7 +95,7 @@ pub fn as_root_of_containers<T: Serialize + DeserializeOwned>(
         }
         Fork::Parent(child) => {
             drop(theirs);
-            let mut answer = let_in(child.pid, &mut ours, &ids)?;
+            let mut answer = if ids == StackIds::Root { Vec::new() } else { let_in(child.pid, &mut ours, &ids)? };
             let _ = ours.read_to_end(&mut answer);
             let ended = process::reap_child(child.pid);
             serde_json::from_slice(&answer).unwrap_or_else(|_| {

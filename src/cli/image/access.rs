@@ -1,0 +1,99 @@
+//! How this account reaches registries and unpacks layers, from what was typed and the environment.
+
+use std::path::PathBuf;
+
+use super::store;
+use crate::{
+    cli::settings::Settings,
+    diagnostics::{Failure, FailureKind},
+    image::{
+        InstallError, Installer, PullError,
+        registry::{Access, CredentialSources, Proxies, RegistryError, RegistrySettings},
+        unpack::{Limits, OverlayAttributes, Ownership, UnpackOptions},
+    },
+    model::Ids,
+    sandbox::{StackIds, in_initial_user_namespace},
+};
+
+/// What unpacks layers into the account's store. To be called as root of the containers' ids.
+pub(super) fn installer(settings: &Settings) -> Result<Installer, Failure> {
+    let limits = Limits { bytes: registry_settings(settings)?.max_unpacked_size(), ..Limits::default() };
+    let options = UnpackOptions {
+        ownership: match StackIds::of_caller().for_plan() {
+            Ids::Single => Ownership::Single,
+            Ids::Root | Ids::Range(_) => Ownership::Kept,
+        },
+        attributes: match in_initial_user_namespace() {
+            true => OverlayAttributes::Trusted,
+            false => OverlayAttributes::User,
+        },
+        limits,
+    };
+    Ok(Installer::new(store(settings), options))
+}
+
+fn registry_settings(settings: &Settings) -> Result<RegistrySettings, Failure> {
+    let files = [config_folder(settings).map(|folder| folder.join("nscompose/config.yaml")), Some("/etc/nscompose/config.yaml".into())];
+    let files: Vec<PathBuf> = files.into_iter().flatten().filter(|path| path.exists()).collect();
+    Ok(RegistrySettings::load(&files)?)
+}
+
+fn absolute(settings: &Settings, name: &str) -> Option<PathBuf> {
+    settings.environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// XDG Base Directory Specification.
+fn config_folder(settings: &Settings) -> Option<PathBuf> {
+    absolute(settings, "XDG_CONFIG_HOME").or_else(|| Some(absolute(settings, "HOME")?.join(".config")))
+}
+
+/// Files of credentials where Docker and Podman have them: theirs by environment variables first.
+pub(super) fn access(settings: &Settings) -> Result<Access, Failure> {
+    let variable = |name: &str| settings.environment.get(name).filter(|value| !value.is_empty()).cloned();
+    let either = |name: &str| variable(&name.to_lowercase()).or_else(|| variable(name));
+    let in_home = |path: &str| absolute(settings, "HOME").map(|home| home.join(path));
+    let files = [
+        variable("REGISTRY_AUTH_FILE").map(PathBuf::from),
+        variable("DOCKER_CONFIG").map(|folder| PathBuf::from(folder).join("config.json")),
+        absolute(settings, "XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
+        config_folder(settings).map(|folder| folder.join("containers/auth.json")),
+        in_home(".docker/config.json"),
+    ];
+    let certificates = [
+        config_folder(settings).map(|folder| folder.join("containers/certs.d")),
+        Some("/etc/containers/certs.d".into()),
+        Some("/etc/docker/certs.d".into()),
+    ];
+    Ok(Access {
+        settings: registry_settings(settings)?,
+        credentials: CredentialSources {
+            files: files.into_iter().flatten().map(|path| settings.directory.join(path)).collect(),
+            search_path: settings.environment.get("PATH").map(Into::into).unwrap_or_default(),
+        },
+        certificates: certificates.into_iter().flatten().collect(),
+        proxies: Proxies { http: either("HTTP_PROXY"), https: either("HTTPS_PROXY"), none: either("NO_PROXY") },
+        ..Access::default()
+    })
+}
+
+/// Why an image was not pulled, with what to do about it.
+pub(super) fn pull_failure(image: &str, error: &PullError) -> Failure {
+    match error {
+        PullError::Registry(error) => registry_failure(&format!("cannot pull `{image}`"), error),
+        PullError::Document(error) => Failure::operation(format!("cannot pull `{image}`")).caused_by(error),
+        PullError::Install(error) => install_failure(&format!("`{image}`"), error),
+    }
+}
+
+pub(super) fn registry_failure(what: &str, error: &RegistryError) -> Failure {
+    error.hints().into_iter().fold(Failure::operation(what).caused_by(error), Failure::hint)
+}
+
+/// Why an image that is here in some form cannot be made available.
+pub(super) fn install_failure(what: &str, error: &InstallError) -> Failure {
+    let kind = match error {
+        InstallError::Store(_) => FailureKind::Host,
+        _ => FailureKind::Operation,
+    };
+    Failure::new(kind, format!("cannot unpack {what}")).caused_by(error)
+}

@@ -1,0 +1,167 @@
+//! Images for the services that are to be run.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{
+    access::{access, install_failure, installer, pull_failure},
+    broken, store,
+};
+use crate::{
+    cli::settings::Settings,
+    diagnostics::{Failure, FailureKind},
+    image::{
+        Found, ImageEvent, Installer, Puller,
+        archive::{Archive, ArchiveKind},
+        registry::Registry,
+        store::{Store, StoreLock},
+    },
+    model::{Image, ImageRequest, ImageSource, Platform, Project, PullPolicy, Rootfs, ServiceName},
+    sandbox::as_root_of_containers,
+    ui::PullProgress,
+};
+
+/// A project whose images are here, and what keeps them from being removed until its containers hold them.
+pub(in crate::cli) struct Provided {
+    pub(in crate::cli) project: Project,
+    pub(in crate::cli) held: Option<StoreLock>,
+}
+
+/// Finds the images of `wanted` services, or of all, and pulls what is missing or may be stale.
+pub(in crate::cli) fn provide(
+    project: Project,
+    wanted: &BTreeSet<ServiceName>,
+    policy: Option<PullPolicy>,
+    settings: &Settings,
+) -> Result<Provided, Failure> {
+    let requests = requests(&project, wanted, policy);
+    if requests.is_empty() {
+        return Ok(Provided { project, held: None });
+    }
+    let store = store(settings);
+    settings.layout.create().map_err(|e| Failure::host("cannot make nscompose's folders").caused_by(&e))?;
+    let held = store.share().map_err(|e| broken(&e))?;
+    let here = look(&store, &requests)?;
+    let missing: Vec<&ImageRequest> =
+        requests.iter().zip(&here).filter(|(_, image)| image.is_none()).map(|(request, _)| &request.image).collect();
+    let mut pulled = if missing.is_empty() { Vec::new() } else { as_root_of_containers(|| pull(&missing, settings))? };
+    pulled.reverse();
+    let all = here.into_iter().filter_map(|image| image.or_else(|| pulled.pop()));
+    let project = on_images(project, requests.iter().zip(all))?;
+    Ok(Provided { project, held: Some(held) })
+}
+
+/// The project with those of its images that are here, without touching anything; what is not here, or may be stale, is
+/// said to be pulled by `up`.
+pub(in crate::cli) fn look_only(
+    project: Project,
+    wanted: &BTreeSet<ServiceName>,
+    settings: &Settings,
+) -> Result<Project, Failure> {
+    let requests = requests(&project, wanted, None);
+    let here = look(&store(settings), &requests)?;
+    for (request, _) in requests.iter().zip(&here).filter(|(_, image)| image.is_none()) {
+        settings.printer.progress(&request.image.source.to_string(), "is looked for and pulled by `up`");
+    }
+    on_images(project, requests.iter().zip(here).filter_map(|(request, image)| Some((request, image?))))
+}
+
+fn on_images<'a>(project: Project, images: impl Iterator<Item = (&'a Request, Image)>) -> Result<Project, Failure> {
+    let images: BTreeMap<ServiceName, Image> = images
+        .flat_map(|(request, image)| request.services.iter().map(move |service| (service.clone(), image.clone())))
+        .collect();
+    project
+        .on_images(&images)
+        .map_err(|e| Failure::from_error(FailureKind::Operation, &e).hint("say what to run with `command:`"))
+}
+
+/// One image, and who wants it.
+struct Request {
+    image: ImageRequest,
+    services: Vec<ServiceName>,
+}
+
+fn requests(project: &Project, wanted: &BTreeSet<ServiceName>, policy: Option<PullPolicy>) -> Vec<Request> {
+    let mut needed: Vec<&ServiceName> = Vec::new();
+    let mut next: Vec<&ServiceName> =
+        project.services.keys().filter(|name| wanted.is_empty() || wanted.contains(*name)).collect();
+    while let Some(name) = next.pop() {
+        if !needed.contains(&name) {
+            needed.push(name);
+            next.extend(project.services[name].dependencies());
+        }
+    }
+    needed.sort();
+    let mut requests: Vec<Request> = Vec::new();
+    for name in needed {
+        let Rootfs::Image(image) = &project.services[name].rootfs else { continue };
+        let image = ImageRequest { pull_policy: policy.unwrap_or(image.pull_policy), ..image.clone() };
+        match requests.iter_mut().find(|request| request.image == image) {
+            Some(request) => request.services.push(name.clone()),
+            None => requests.push(Request { image, services: vec![name.clone()] }),
+        }
+    }
+    requests
+}
+
+/// What is here and need not be looked for, for each request.
+fn look(store: &Store, requests: &[Request]) -> Result<Vec<Option<Image>>, Failure> {
+    let now = jiff::Timestamp::now().as_second();
+    let one = |Request { image, services }: &Request| match store.look_for(image, now).map_err(|e| broken(&e))? {
+        Found::Here(stored) => Ok(Some(stored.image)),
+        Found::Missing if image.pull_policy == PullPolicy::Never && image.source.registry().is_some() => {
+            let what = format!("image `{}` of service `{}` is not here", image.source, services[0]);
+            Err(Failure::operation(what)
+                .hint("its pull policy is `never`: pull it with `nscompose pull`, or load it with `nscompose load`"))
+        }
+        Found::Stale(_) | Found::Missing => Ok(None),
+    };
+    requests.iter().map(one).collect()
+}
+
+/// Pulls, or takes from files, all of these at the same time. To be called as root of the containers' ids.
+pub(super) fn pull(requests: &[&ImageRequest], settings: &Settings) -> Result<Vec<Image>, Failure> {
+    let installer = installer(settings)?;
+    let access = access(settings)?;
+    let progress = Mutex::new(PullProgress::new(settings.printer, "pulled"));
+    let event: Arc<dyn Fn(ImageEvent) + Send + Sync> =
+        Arc::new(move |event| progress.lock().unwrap_or_else(PoisonError::into_inner).show(&event));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
+    runtime.block_on(async {
+        let told = event.clone();
+        let registry = Registry::new(access, move |news| told(ImageEvent::Warning(news.to_string())));
+        let puller = Puller::new(installer.clone(), registry, event.clone());
+        let one = async |request: &ImageRequest| match &request.source {
+            ImageSource::Registry(name) => {
+                let pulled = puller.pull(name, request.platform.as_ref()).await;
+                pulled.map(|stored| stored.image).map_err(|e| pull_failure(&name.to_string(), &e))
+            }
+            ImageSource::OciLayout(_) | ImageSource::OciArchive(_) | ImageSource::DockerArchive(_) => {
+                let (installer, request, event) = (installer.clone(), request.clone(), event.clone());
+                let taken = tokio::task::spawn_blocking(move || take(&installer, &request, &*event)).await;
+                taken.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+            }
+        };
+        futures_util::future::try_join_all(requests.iter().map(|request| one(request))).await
+    })
+}
+
+/// Takes an image from a folder or file. What is there of it already is not read again.
+fn take(installer: &Installer, request: &ImageRequest, event: &(dyn Fn(ImageEvent) + Sync)) -> Result<Image, Failure> {
+    let (place, kind) = match &request.source {
+        ImageSource::Registry(_) => return Err(Failure::internal("an image of a registry is no file")),
+        ImageSource::OciLayout(place) => (place, ArchiveKind::OciLayout),
+        ImageSource::OciArchive(place) => (place, ArchiveKind::OciArchive),
+        ImageSource::DockerArchive(place) => (place, ArchiveKind::DockerArchive),
+    };
+    let what = request.source.to_string();
+    let platform = request.platform.clone().unwrap_or_else(Platform::host);
+    let imported = Archive::open(&place.path, kind, installer.store())
+        .and_then(|archive| archive.import(archive.find(place.name.as_deref())?, &platform, installer.store()))
+        .map_err(|e| Failure::operation(format!("cannot take `{what}`")).caused_by(&e))?;
+    let stored = installer.install(&imported, &[], event).map_err(|e| install_failure(&format!("`{what}`"), &e))?;
+    Ok(Image { name: what, ..stored.image })
+}

@@ -1,0 +1,273 @@
+//! From a name in a registry to an image that can be run.
+//!
+//! ```text
+//! manifest ─ index? choose ─▶ configuration ─▶ for each layer, several at a time:
+//!                                 registry ──download──▶ blob of the store
+//!                                               └──────▶ unpack, in a thread: it ends when the last byte has come
+//! ```
+//!
+//! A layer has its final name only when both its digests are right: that of the blob, which the manifest promises, and that
+//! of the content, which the configuration promises.
+
+use std::{io, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use oci_spec::image::Descriptor;
+use tokio::sync::mpsc;
+
+use super::{
+    ImageEvent, LayerState,
+    document::{self, Configuration, Document, DocumentError, MAX_DOCUMENT},
+    install::{InstallError, Installer, warn},
+    registry::{Registry, RegistryError, download},
+    store::{Begun, Entry, StoreError, Stored, StoredLayer},
+    unpack::Lost,
+};
+use crate::model::{Digest, ImageName, Platform};
+
+/// So many layers come at a time; as many as Docker's daemon fetches (`max-concurrent-downloads`).
+const LAYERS: usize = 3;
+
+/// So many pieces of a layer may wait for being unpacked.
+const PIECES: usize = 32;
+
+/// Why an image does not come.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// What the registry gives is not what can be run.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// It cannot be unpacked or kept.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+}
+
+impl From<StoreError> for PullError {
+    fn from(error: StoreError) -> Self {
+        Self::Install(error.into())
+    }
+}
+
+/// Brings images from registries. Whoever has it holds [`super::store::Store::share`].
+#[derive(Clone)]
+pub struct Puller {
+    installer: Installer,
+    registry: Registry,
+    event: Arc<dyn Fn(ImageEvent) + Send + Sync>,
+}
+
+impl Puller {
+    /// With what tells of each step.
+    pub fn new(installer: Installer, registry: Registry, event: Arc<dyn Fn(ImageEvent) + Send + Sync>) -> Self {
+        Self { installer, registry, event }
+    }
+
+    /// Brings an image, or finds that the one that is here is still the registry's.
+    ///
+    /// # Errors
+    /// When it does not come. What has come of it stays, for the next time.
+    pub async fn pull(&self, name: &ImageName, platform: Option<&Platform>) -> Result<Stored, PullError> {
+        let image = name.to_string();
+        (self.event)(ImageEvent::Looking(image.clone()));
+        let wanted = platform.cloned().unwrap_or_else(Platform::host);
+        let top = self.registry.manifest(name).await?;
+        let store = self.installer.store();
+        if let Some(had) = store.find(name, platform).ok().flatten()
+            && had.entry.registry_digest.as_ref() == Some(&top.digest)
+            && is_complete(&self.installer, &had)
+        {
+            let entry = Entry { checked: now(), ..had.entry };
+            store.name(&entry)?;
+            (self.event)(ImageEvent::Ready { image, unchanged: true });
+            return Ok(store.open(entry)?);
+        }
+        let (manifest, bytes) = match Document::parse(&top.bytes, top.media_type.as_deref())? {
+            Document::Manifest(manifest) => (manifest, top.bytes.clone()),
+            Document::Index(index) => {
+                let digest = document::digest_of(document::choose(&index, &wanted)?)?;
+                let fetched = self.registry.manifest(&name.at(digest)).await?;
+                match Document::parse(&fetched.bytes, fetched.media_type.as_deref())? {
+                    Document::Manifest(manifest) => (manifest, fetched.bytes),
+                    Document::Index(_) => return Err(DocumentError::Foreign("an index in an index".to_owned()).into()),
+                }
+            }
+        };
+        let config = self.small(name, manifest.config()).await?;
+        let configuration = Configuration::parse(&config)?;
+        if configuration.platform.is_none() {
+            return Err(InstallError::Foreign { found: None }.into());
+        }
+        let layers = document::layers(&manifest, &configuration)?;
+
+        let all = stream::iter(layers.iter().map(|layer| self.layer(name, &image, layer)));
+        let lost = all.buffer_unordered(LAYERS).try_fold(Lost::default(), async |sum, lost| Ok(sum + lost)).await?;
+        warn(&image, lost, &*self.event);
+
+        // The manifest last: an image that has one is whole.
+        let id = store.write_blob(&config)?;
+        let manifest = store.write_blob(&bytes)?;
+        let entry = Entry {
+            name: None,
+            platform: platform.cloned(),
+            manifest,
+            id,
+            registry_digest: Some(top.digest),
+            unpacked: 0,
+            checked: now(),
+        };
+        let stored = self.installer.name(entry, &layers, std::slice::from_ref(name))?;
+        (self.event)(ImageEvent::Ready { image, unchanged: false });
+        Ok(stored)
+    }
+
+    /// Whether the registry has another image under the name than the one that is here.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub async fn is_stale(&self, name: &ImageName, had: &Stored) -> Result<bool, RegistryError> {
+        let digest = self.registry.manifest_digest(name).await?;
+        Ok(had.entry.registry_digest.as_ref() != Some(&digest))
+    }
+
+    /// A configuration, kept in memory.
+    async fn small(&self, name: &ImageName, descriptor: &Descriptor) -> Result<Vec<u8>, PullError> {
+        let digest = document::digest_of(descriptor)?;
+        if let Ok(bytes) = self.installer.store().read_blob(&digest) {
+            return Ok(bytes);
+        }
+        if descriptor.size() > MAX_DOCUMENT {
+            let why = format!("it has {} bytes", descriptor.size());
+            return Err(DocumentError::Invalid { what: "configuration", why }.into());
+        }
+        let mut blob = self.registry.blob(name, &digest, 0).await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = blob.next().await? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() as u64 > MAX_DOCUMENT {
+                let why = format!("it has more than {MAX_DOCUMENT} bytes");
+                return Err(DocumentError::Invalid { what: "configuration", why }.into());
+            }
+        }
+        let actual = Digest::of(&bytes);
+        if actual != digest {
+            return Err(StoreError::Mismatch { expected: digest, actual }.into());
+        }
+        Ok(bytes)
+    }
+
+    async fn layer(&self, name: &ImageName, image: &str, layer: &StoredLayer) -> Result<Lost, PullError> {
+        let told = |state| {
+            (self.event)(ImageEvent::Layer { image: image.to_owned(), layer: layer.digest.clone(), state });
+        };
+        let store = self.installer.store().clone();
+        let digest = layer.digest.clone();
+        // Another process may be at the same layer, and is waited for.
+        let begun = blocking(move || store.begin_blob(&digest)).await?;
+        let mut writer = match begun {
+            Begun::Present => {
+                if self.installer.store().has_layer(&layer.diff_id) {
+                    told(LayerState::Present);
+                    return Ok(Lost::default());
+                }
+                told(LayerState::Unpacking);
+                let (installer, layer) = (self.installer.clone(), layer.clone());
+                let lost = blocking(move || installer.blob(&layer)).await?;
+                told(LayerState::Done);
+                return Ok(lost);
+            }
+            Begun::Writer(writer) => writer,
+        };
+
+        let (pieces, taken) = mpsc::channel::<Bytes>(PIECES);
+        let (installer, of_layer) = (self.installer.clone(), layer.clone());
+        let mut unpacking =
+            tokio::task::spawn_blocking(move || installer.layer(&of_layer, Pieces { taken, piece: Bytes::new(), whole: false }));
+        let mut come = 0;
+        let downloading = download(&self.registry, name, layer.size, &mut writer, async |piece: Bytes| {
+            come += piece.len() as u64;
+            told(LayerState::Moving(come, layer.size));
+            pieces.send(piece).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        });
+        let downloaded = downloading.await;
+        match downloaded {
+            // Its own failure is the cause, and says more.
+            Err(RegistryError::Sink(_)) => {
+                drop(pieces);
+                flatten((&mut unpacking).await)?;
+                return Err(RegistryError::Sink(io::ErrorKind::BrokenPipe.into()).into());
+            }
+            Err(error) => {
+                drop(pieces);
+                let _ = unpacking.await;
+                return Err(error.into());
+            }
+            Ok(()) => {}
+        }
+        told(LayerState::Unpacking);
+        // Only what has the right digest counts as whole for who unpacks it.
+        let finished = writer.finish(Some(layer.size));
+        if finished.is_ok() {
+            let _ = pieces.send(Bytes::new()).await;
+        }
+        drop(pieces);
+        let unpacked = flatten(unpacking.await);
+        finished?;
+        let lost = unpacked?;
+        told(LayerState::Done);
+        Ok(lost)
+    }
+}
+
+fn is_complete(installer: &Installer, stored: &Stored) -> bool {
+    let store = installer.store();
+    stored.layers.iter().all(|layer| store.has_layer(&layer.diff_id) && store.has_blob(&layer.digest))
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Work on files, off the thread of the runtime.
+async fn blocking<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    flatten(tokio::task::spawn_blocking(work).await)
+}
+
+fn flatten<T, E>(joined: Result<Result<T, E>, tokio::task::JoinError>) -> Result<T, E> {
+    match joined {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// The pieces of a download as something that is read: it ends with an empty piece, and what ends without one was broken
+/// off.
+struct Pieces {
+    taken: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+    whole: bool,
+}
+
+impl io::Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            if self.whole {
+                return Ok(0);
+            }
+            match self.taken.blocking_recv() {
+                Some(piece) if piece.is_empty() => self.whole = true,
+                Some(piece) => self.piece = piece,
+                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the download was broken off")),
+            }
+        }
+        let count = buffer.len().min(self.piece.len());
+        buffer[..count].copy_from_slice(&self.piece.split_to(count));
+        Ok(count)
+    }
+}
