@@ -10,4 +10,5 @@
 //! root, or as root of the user namespace that an ordinary user's stacks have.
 
 pub mod document;
+pub mod registry;
 pub mod store;
