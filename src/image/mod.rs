@@ -9,6 +9,7 @@
 //! Reading an image that is there takes the store alone. Everything that writes happens with the ids of containers: as
 //! root, or as root of the user namespace that an ordinary user's stacks have.
 
+pub mod archive;
 mod check;
 pub mod document;
 mod event;
@@ -16,7 +17,9 @@ mod find;
 mod install;
 mod pull;
 mod push;
+pub mod registry;
 pub mod store;
+pub mod unpack;
 
 pub use check::{Damage, DamagedThing};
 pub use event::{ImageEvent, LayerState};

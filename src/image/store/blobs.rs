@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::PathBuf,
 };
 
@@ -140,6 +140,20 @@ impl BlobWriter {
             }
         };
         read().map_err(failed)
+    }
+
+    /// Up to `most` of the bytes that are there, from an offset on; at least one of them.
+    ///
+    /// # Errors
+    /// When they cannot be read, or there are none.
+    pub fn read_at(&self, offset: u64, most: usize) -> Result<Vec<u8>, StoreError> {
+        let left = usize::try_from(self.written.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; most.min(left)];
+        self.file.read_exact_at(&mut bytes, offset).map_err(StoreError::at(&self.partial))?;
+        if bytes.is_empty() {
+            return Err(StoreError::at(&self.partial)(io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(bytes)
     }
 
     /// Throws away what is there.
