@@ -27,3 +27,5 @@ pub use find::Found;
 pub use install::{InstallError, Installer};
 pub use pull::{PullError, Puller};
 pub use push::push;
+=======
+>>>>>>> s4-unpack
