@@ -9,5 +9,6 @@
 //! Reading an image that is there takes the store alone. Everything that writes happens with the ids of containers: as
 //! root, or as root of the user namespace that an ordinary user's stacks have.
 
+pub mod archive;
 pub mod document;
 pub mod store;
