@@ -72,7 +72,7 @@ pub(super) fn file_list(words: &Words, settings: &Settings) -> Result<Vec<PathBu
 pub(super) fn check_roots(project: &Project, selected: &BTreeSet<ServiceName>) -> Result<(), Failure> {
     for (name, service) in project.services.iter().filter(|(name, _)| selected.is_empty() || selected.contains(name)) {
         let (path, what, fits) = match &service.rootfs {
-            Rootfs::Host => continue,
+            Rootfs::Host | Rootfs::Image(_) | Rootfs::Layers(_) => continue,
             Rootfs::Directory(path) => (path, "a folder", path.is_dir()),
             Rootfs::Tar(path) => (path, "a tar file", path.is_file()),
         };

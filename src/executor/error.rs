@@ -4,6 +4,7 @@ use std::{io, path::PathBuf};
 
 use crate::{
     diagnostics::{Failure, FailureKind},
+    image::store::StoreError,
     model::{NetworkName, Port, ServiceName, VolumeName},
     network::{
         netlink::NetlinkError,
@@ -62,6 +63,16 @@ pub enum ExecutorError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// An image that cannot be had.
+    #[error("service `{service}` cannot have its image `{image}`")]
+    Image {
+        /// The service.
+        service: ServiceName,
+        /// What the image is called.
+        image: String,
+        /// Why.
+        source: StoreError,
     },
     /// A service did not come up.
     #[error("service `{service}` did not start")]

@@ -45,6 +45,8 @@ pub struct VolumeMount {
     pub volume: Option<VolumeName>,
     /// Nothing can be written through it.
     pub read_only: bool,
+    /// What the image has at that place is not copied into it while it is new.
+    pub nocopy: bool,
 }
 
 /// An empty folder in memory.

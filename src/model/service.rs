@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mount, NamespaceMode, NetworkAttachment, Port, ServiceName, StopSignal, UserSpec};
+use super::{Image, ImageRequest, Mount, NamespaceMode, NetworkAttachment, Port, ServiceName, StopSignal, UserSpec};
 
 /// Where the root file system of a service comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,10 @@ pub enum Rootfs {
     Directory(PathBuf),
     /// A tar archive, plain or gzip, unpacked for the stack.
     Tar(PathBuf),
+    /// An image that is yet to be looked for; none is left when there is a plan.
+    Image(ImageRequest),
+    /// The layers of an image of the store, copied on write.
+    Layers(Image),
 }
 
 /// One service, with every default filled in and every reference known to resolve.

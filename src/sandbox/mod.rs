@@ -15,24 +15,28 @@
 //!
 //! Networks, control groups and what to run are left to others: they arrive as descriptors and as a [`Launch`].
 
+mod bind;
 mod bring_up;
 mod capabilities;
+mod copy_up;
 mod credentials;
 mod error;
 mod exec;
+mod host_view;
 mod in_root;
 mod init;
 mod keeper;
 mod launch;
 mod namespaces;
+mod overlay;
 mod program;
-mod root;
 mod user_namespace;
 
 pub use error::{BringUpError, BringUpStep, SandboxError};
 pub use exec::ExecOrder;
+pub use host_view::HostView;
 pub use keeper::{Keeper, Started, Surroundings, fork_keeper};
-pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, Process, Root, SharedFiles};
+pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Process, Root, SharedFiles};
 pub use namespaces::{NamespaceOrder, Pinned, forget_shared_memory};
-pub use root::HostView;
+
 pub use user_namespace::{StackIds, UserNamespaceError, diagnose, map_ids, more_ids_hint};
