@@ -282,8 +282,7 @@ fn namespaces(spec: &ContainerSpec, stack: &Stack) -> Result<(Vec<NamespaceKind>
 fn hold_image(spec: &ContainerSpec, stack: &Stack) -> Result<Option<InUse>, ExecutorError> {
     let Rootfs::Layers(image) = &spec.files.rootfs else { return Ok(None) };
     let held = Store::new(stack.layout.layout().images()).hold(&image.id);
-    let failed =
-        |source| ExecutorError::Image { service: spec.service.clone(), image: image.name.clone(), source };
+    let failed = |source| ExecutorError::Image { service: spec.service.clone(), image: image.name.clone(), source };
     held.map(Some).map_err(failed)
 }
 

@@ -164,6 +164,9 @@ impl ExecutorError {
                     "the writable layer needs a file system that overlayfs can write to: set NSCOMPOSE_HOME to a folder \
                      on ext4, xfs, btrfs or tmpfs",
                 ),
+                (BringUpStep::TooManyLayers(_), _) => {
+                    failure.hint("build the image with fewer layers, for example by a last stage that copies all files at once")
+                }
                 (BringUpStep::MountPoint(_), libc::EACCES | libc::EROFS) => {
                     failure.hint("the folder it would be made in belongs to nobody in the container; mount somewhere else")
                 }

@@ -137,7 +137,9 @@ fn extended(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
             rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty())
         });
         match copied {
-            Err(e @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::IO)) => return Err(e.into()),
+            Err(e @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::IO)) => {
+                return Err(e.into());
+            }
             Ok(()) | Err(_) => {}
         }
     }

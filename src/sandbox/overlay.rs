@@ -358,7 +358,8 @@ mod tests {
         fn new(layers: usize) -> Self {
             let dir = tempfile::tempdir().expect("folder");
             // Not every file system can be the writable layer; a tmpfs of our own can.
-            nix::mount::mount(Some("none"), dir.path(), Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("a tmpfs");
+            nix::mount::mount(Some("none"), dir.path(), Some("tmpfs"), MsFlags::empty(), None::<&str>)
+                .expect("a tmpfs");
             let [store, folder, private] = ["store", "folder", "private"].map(|name| dir.path().join(name));
             for folder in [&store, &folder, &private] {
                 fs::create_dir(folder).expect("a folder");
@@ -420,9 +421,9 @@ mod tests {
             for layers in [1, 3, 130, 300] {
                 for way in [Way::OneByOne, Way::Joined, Way::Page] {
                     let case = Case::new(layers);
-                    let made = case.overlay(id_map).mount_by(&case.private, |found| {
-                        case.overlay(id_map).create(found, way, &case.private)
-                    });
+                    let made = case
+                        .overlay(id_map)
+                        .mount_by(&case.private, |found| case.overlay(id_map).create(found, way, &case.private));
                     if way == Way::Joined && layers > 100 {
                         assert_eq!(made.map(drop).expect_err("too long").errno, libc::E2BIG);
                         continue;
@@ -517,7 +518,8 @@ mod tests {
                             }
                         }
                         times.sort();
-                        let line = format!("{shown:12} {from:10} {way:9?} {layers:4} layers: {:?}\n", times[times.len() / 2]);
+                        let line =
+                            format!("{shown:12} {from:10} {way:9?} {layers:4} layers: {:?}\n", times[times.len() / 2]);
                         io::Write::write_all(&mut io::stderr(), line.as_bytes()).expect("written");
                     }
                 }

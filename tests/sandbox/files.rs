@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::support::{Need, Run, Stack, image::busybox_root, needs, program};
+use crate::support::{Need, Run, Stack, image::busybox_root, needs};
 
 #[test]
 fn the_hosts_files_are_seen_and_never_written_to() {

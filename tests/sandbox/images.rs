@@ -51,7 +51,10 @@ fn upper_layers_replace_and_delete_what_lower_ones_have() {
         });
     up(&stack, &image.build(), &["web"]);
     assert_eq!(stack.sh("web", "cat /etc/marker"), "from the middle");
-    assert_eq!(stack.sh("web", "cat /etc/passwd | head -n 1 2>/dev/null || cat /etc/passwd").lines().next(), Some("root:x:0:0::/:/bin/sh"));
+    assert_eq!(
+        stack.sh("web", "cat /etc/passwd | head -n 1 2>/dev/null || cat /etc/passwd").lines().next(),
+        Some("root:x:0:0::/:/bin/sh")
+    );
     assert_eq!(stack.sh("web", "ls /hidden /merged"), "/hidden:\nhigh\n\n/merged:\nhigh\nlow");
     stack.run(&["exec", "web", "ls", "/gone"]).failure();
     assert!(image.folder(1).join("gone/low").exists());
@@ -106,11 +109,8 @@ fn an_image_that_is_not_there_is_said_by_name() {
     fs::remove_file(stack.home().join("data/v1/images/blobs").join(image.id.hex())).expect("there");
     let failure = up_on(&stack, &Rootfs::Layers(image), &["web"]).expect_err("no image");
     assert!(failure.render(false).contains("`image:test`"), "{}", failure.render(false));
-    let request = ImageRequest {
-        source: "nginx:1".parse().expect("a name"),
-        platform: None,
-        pull_policy: PullPolicy::default(),
-    };
+    let request =
+        ImageRequest { source: "nginx:1".parse().expect("a name"), platform: None, pull_policy: PullPolicy::default() };
     let failure = up_on(&stack, &Rootfs::Image(request), &["web"]).expect_err("not looked for");
     assert!(failure.render(false).contains("nginx"), "{}", failure.render(false));
 }
@@ -140,7 +140,19 @@ fn owners_are_those_that_the_image_has() {
     let _ = stack.run(&["-p", stack.project(), "exec", "keep", "sh", "-c", &script]).success();
     up(&stack, &image.build(), &["web"]);
     let _ = stack
-        .run(&["-p", stack.project(), "exec", "web", "stat", "-c", "%u %g %n", "/", "/www", "/www/theirs", "/www/roots"])
+        .run(&[
+            "-p",
+            stack.project(),
+            "exec",
+            "web",
+            "stat",
+            "-c",
+            "%u %g %n",
+            "/",
+            "/www",
+            "/www/theirs",
+            "/www/roots",
+        ])
         .success()
         .stdout_is("0 0 /\n33 34 /www\n33 34 /www/theirs\n0 0 /www/roots\n");
 }
@@ -215,10 +227,8 @@ fn a_volume_keeps_the_owner_that_the_image_says_or_gets_its_user() {
 #[test]
 fn a_copy_that_was_cut_off_begins_anew() {
     needs!(Need::StaticBusybox);
-    let stack = stack(
-        "  web: {rootfs: ./image, command: [sleep, '100000'], volumes: ['data:/data']}",
-        "volumes: {data: {}}",
-    );
+    let stack =
+        stack("  web: {rootfs: ./image, command: [sleep, '100000'], volumes: ['data:/data']}", "volumes: {data: {}}");
     let image = ImageBuilder::new(&stack).busybox().layer(|folder| {
         fs::create_dir(folder.join("data")).expect("a folder");
         fs::write(folder.join("data/file"), "whole").expect("a file");
@@ -263,18 +273,18 @@ fn a_volume_of_several_services_is_filled_by_one() {
 fn links_of_an_image_do_not_lead_out_of_it() {
     needs!(Need::StaticBusybox);
     let stack = stack(
-        "  web: {rootfs: ./image, command: [sleep, '100000'], volumes: ['up:/up', 'away:/away/inner', 'deep:/deep']}",
+        "  web: {rootfs: ./image, command: [sleep, '100000'], volumes: ['up:/up', 'away:/away', 'deep:/deep']}",
         "volumes: {up: {}, away: {}, deep: {}}",
     );
-    fs::create_dir(stack.path("outside")).expect("a folder");
-    fs::create_dir(stack.path("outside/inner")).expect("a folder");
-    fs::write(stack.path("outside/secret"), "secret").expect("a file");
-    fs::write(stack.path("outside/inner/secret"), "secret").expect("a file");
-    let outside = stack.path("outside");
+    for folder in ["outside", "beyond"] {
+        fs::create_dir(stack.path(folder)).expect("a folder");
+        fs::write(stack.path(folder).join("secret"), "secret").expect("a file");
+    }
+    let (outside, beyond) = (stack.path("outside"), stack.path("beyond"));
     let image = ImageBuilder::new(&stack).busybox().layer(|folder| {
         let up = format!("{}{}", "../".repeat(40), outside.display());
         std::os::unix::fs::symlink(up, folder.join("up")).expect("a link");
-        std::os::unix::fs::symlink(&outside, folder.join("away")).expect("a link");
+        std::os::unix::fs::symlink(&beyond, folder.join("away")).expect("a link");
         fs::create_dir(folder.join("deep")).expect("a folder");
         std::os::unix::fs::symlink(outside.join("secret"), folder.join("deep/link")).expect("a link");
     });
@@ -284,7 +294,7 @@ fn links_of_an_image_do_not_lead_out_of_it() {
     }
     assert!(fs::symlink_metadata(stack.volume("deep").join("link")).expect("copied").is_symlink());
     stack.run(&["exec", "web", "cat", "/deep/link"]).failure();
-    assert!(!stack.path("outside/made").exists() && outside.join("secret").exists());
+    assert!(outside.join("secret").exists() && beyond.join("secret").exists());
 }
 
 #[test]
@@ -295,10 +305,42 @@ fn a_folder_as_the_root_fills_volumes_too_and_the_host_does_not() {
     );
     stack.file(
         "stack.yaml",
-        &fs::read_to_string(stack.path("stack.yaml")).expect("there").replace("services:", "volumes: {data: {}}\nservices:"),
+        &fs::read_to_string(stack.path("stack.yaml"))
+            .expect("there")
+            .replace("services:", "volumes: {data: {}}\nservices:"),
     );
     busybox_root(&stack.path("root"));
     stack.up();
     assert_eq!(stack.sh("web", "cat /etc/marker"), "from the root");
     assert_eq!(stack.sh("host", "ls -A /var/lib"), "");
+}
+
+/// Not a test but a measurement: `cargo test --test sandbox -- --ignored --nocapture how_long_fifty`.
+#[test]
+#[ignore = "a measurement"]
+fn how_long_fifty_services_take() {
+    needs!(Need::StaticBusybox);
+    let services: Vec<String> =
+        (0..50).map(|i| format!("  s{i}: {{rootfs: ./image, command: [sleep, '100000']}}")).collect();
+    let names: Vec<String> = (0..50).map(|i| format!("s{i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for round in 0..3 {
+        for layers in [0, 1, 20, 100] {
+            let stack = stack(&services.join("\n"), "");
+            let mut image = ImageBuilder::new(&stack).busybox();
+            for i in 1..layers {
+                image = image.layer(|folder| fs::write(folder.join(format!("only-{i}")), "").expect("a file"));
+            }
+            let (what, rootfs) = if layers == 0 {
+                busybox_root(&stack.path("root"));
+                ("a folder".to_owned(), Rootfs::Directory(stack.path("root")))
+            } else {
+                (format!("{layers} layers"), Rootfs::Layers(image.build()))
+            };
+            let started = std::time::Instant::now();
+            up_on(&stack, &rootfs, &names).unwrap_or_else(|e| panic!("{}", e.render(false)));
+            let line = format!("round {round}: 50 services on {what}: {:?}\n", started.elapsed());
+            std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).expect("written");
+        }
+    }
 }
