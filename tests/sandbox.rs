@@ -5,6 +5,7 @@ mod support;
 mod sandbox {
     mod files;
     mod identity;
+    mod images;
     mod isolation;
     mod names;
     mod ports;

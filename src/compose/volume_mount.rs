@@ -144,7 +144,7 @@ mapping! {
         /// Labels for a volume that is made for this mount.
         metadata labels: Labels,
         /// What the image has at that path is not copied into a new volume.
-        refused nocopy: Flag,
+        works nocopy: Flag,
         /// A path inside of the volume.
         refused subpath: Text,
     }

@@ -1,13 +1,19 @@
 //! From the specification of a container to a running one.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Read},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
-use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc::UnboundedSender, task::JoinHandle};
+use tokio::{
+    io::AsyncReadExt,
+    net::unix::pipe,
+    sync::{OwnedMutexGuard, mpsc::UnboundedSender},
+    task::JoinHandle,
+};
 
 use super::{
     Change, ExecutorError, Stack, logs,
@@ -15,10 +21,12 @@ use super::{
     run::Claims,
     stack::Running,
     stop::{remove, stop},
+    volume::VolumeFolder,
 };
 use crate::{
     cgroup,
-    model::{Container, ContainerState, MountSource, PublishedPort, Rootfs},
+    image::store::{InUse, Store},
+    model::{Container, ContainerState, MountSource, PublishedPort, Rootfs, VolumeMount},
     network::ports::serve,
     plan::{ContainerSpec, Source},
     sandbox::{
@@ -42,8 +50,11 @@ pub(super) async fn start(
     let folder = stack.layout.container(&spec.service);
     let mut unfinished = Unfinished { folder: (!folder.exists()).then(|| folder.clone()), group: None };
     create_folder(&folder).map_err(files("make the folder", &folder))?;
+    let image = hold_image(spec, stack)?;
     let root = root(spec, stack, &folder).await?;
-    let mounts = mounts(spec, stack, &folder, changes)?;
+    let volumes = volumes(spec, stack, &folder);
+    let filling = wait_for_volumes(spec, stack, &volumes).await;
+    let mounts = mounts(spec, stack, &volumes, changes)?;
     let (join, namespaces) = namespaces(spec, stack)?;
     let group = stack.group.as_ref().map(|group| group.create(&spec.service)).transpose();
     let group = group.map_err(files("make the control group of", Path::new(spec.name.as_str())))?;
@@ -104,6 +115,7 @@ pub(super) async fn start(
         process,
         group,
         folder,
+        _image: image,
         forwarders: Vec::new(),
         told: None,
     };
@@ -115,6 +127,8 @@ pub(super) async fn start(
         Ok(()) => program_runs(status_reader).await.map_err(failed),
         Err(error) => Err(error),
     };
+    volumes.values().for_each(VolumeFolder::settle);
+    drop(filling);
     let ports = match runs.and_then(|()| publish(spec, stack, claims)) {
         Ok(ports) => ports,
         Err(error) => {
@@ -268,6 +282,14 @@ fn namespaces(spec: &ContainerSpec, stack: &Stack) -> Result<(Vec<NamespaceKind>
     Ok((join, fds))
 }
 
+/// Keeps the image of a container from being removed.
+fn hold_image(spec: &ContainerSpec, stack: &Stack) -> Result<Option<InUse>, ExecutorError> {
+    let Rootfs::Layers(image) = &spec.files.rootfs else { return Ok(None) };
+    let held = Store::new(stack.layout.layout().images()).hold(&image.id);
+    let failed = |source| ExecutorError::Image { service: spec.service.clone(), image: image.name.clone(), source };
+    held.map(Some).map_err(failed)
+}
+
 async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Root, ExecutorError> {
     let files = |what, path: &Path| {
         let path = path.to_owned();
@@ -275,7 +297,12 @@ async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Root
     };
     match &spec.files.rootfs {
         Rootfs::Directory(path) => Ok(Root::Directory(path.clone())),
-        Rootfs::Image(_) | Rootfs::Layers(_) => todo_layers(spec),
+        Rootfs::Layers(image) => {
+            // The manifest has the lowest first.
+            let layers = image.layers.iter().rev().map(|layer| layer.hex().to_owned()).collect();
+            Ok(Root::Layers { store: Store::new(stack.layout.layout().images()).layers(), layers })
+        }
+        Rootfs::Image(image) => Err(ExecutorError::Missing(format!("image `{}` in the store", image.source))),
         Rootfs::Host => {
             let hidden = stack.layout.layout().folders().map(Path::to_owned).into();
             Ok(Root::Host { view: host_view(spec, stack)?, hidden })
@@ -334,11 +361,47 @@ fn unpack(archive: &Path, folder: &Path, single_id: bool) -> io::Result<()> {
     archive.unpack(folder)
 }
 
+/// The volumes of a container, by the position of their mount.
+fn volumes(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> BTreeMap<usize, VolumeFolder> {
+    let mounts = spec.files.mounts.iter().enumerate();
+    let volumes = mounts.filter_map(|(i, mount)| match &mount.source {
+        MountSource::Volume(VolumeMount { volume: Some(name), .. }) => Some((i, stack.volume(name))),
+        MountSource::Volume(VolumeMount { volume: None, .. }) => {
+            let path = folder.join(format!("volume{i}"));
+            Some((i, VolumeFolder { marker: path.with_extension("new"), path }))
+        }
+        MountSource::Bind(_) | MountSource::Tmpfs(_) => None,
+    });
+    volumes.collect()
+}
+
+/// Waits for other services that fill new volumes of this one for the first time, and keeps them from it meanwhile.
+async fn wait_for_volumes(
+    spec: &ContainerSpec,
+    stack: &Stack,
+    volumes: &BTreeMap<usize, VolumeFolder>,
+) -> Vec<OwnedMutexGuard<()>> {
+    // In the order of their names, so that no two services wait for each other.
+    let mut new = BTreeSet::new();
+    for (i, folder) in volumes {
+        if let MountSource::Volume(VolumeMount { volume: Some(name), .. }) = &spec.files.mounts[*i].source
+            && folder.may_be_new()
+        {
+            new.insert(name);
+        }
+    }
+    let mut held = Vec::new();
+    for name in new {
+        held.push(stack.fill(name).await);
+    }
+    held
+}
+
 /// What is mounted besides the usual: names, volumes, folders of the host, memory.
 fn mounts(
     spec: &ContainerSpec,
     stack: &Stack,
-    folder: &Path,
+    volumes: &BTreeMap<usize, VolumeFolder>,
     changes: &UnboundedSender<Change>,
 ) -> Result<Vec<LaunchMount>, ExecutorError> {
     let files = |what, path: &Path| {
@@ -389,14 +452,18 @@ fn mounts(
                 bind(&mount.target, source.source.clone(), source.read_only)
             }
             MountSource::Volume(volume) => {
-                let path = match &volume.volume {
-                    Some(name) => stack.layout.volume(name),
-                    None => folder.join(format!("volume{i}")),
-                };
-                create_folder(&path).map_err(files("make the folder", &path))?;
+                let folder = &volumes[&i];
+                // The host's files are not a program's, and there may be any number of them.
+                let copy_up = spec.files.rootfs != Rootfs::Host && !volume.nocopy;
                 // A database that does not run as root has to be able to write to its new volume.
-                let give = spec.user.is_some() && fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
-                let source = LaunchSource::Bind { path, read_only: volume.read_only, give };
+                // One that is mounted at two places is filled from the first.
+                let new = if volumes.range(..i).any(|(_, before)| before.path == folder.path) {
+                    None
+                } else {
+                    let new = folder.prepare(copy_up, spec.user.is_some());
+                    new.map_err(files("make the folder", &folder.path))?
+                };
+                let source = LaunchSource::Bind { path: folder.path.clone(), read_only: volume.read_only, new };
                 LaunchMount { target: mount.target.clone(), source }
             }
             MountSource::Tmpfs(tmpfs) => {
@@ -408,7 +475,7 @@ fn mounts(
 }
 
 fn bind(target: impl AsRef<Path>, path: PathBuf, read_only: bool) -> LaunchMount {
-    LaunchMount { target: target.as_ref().to_owned(), source: LaunchSource::Bind { path, read_only, give: false } }
+    LaunchMount { target: target.as_ref().to_owned(), source: LaunchSource::Bind { path, read_only, new: None } }
 }
 
 /// A resolv.conf for a stack without a name server: what /etc/hosts does not know is unknown at once, since nobody listens
@@ -422,9 +489,4 @@ pub(super) fn write_readable(path: &Path, text: &str) -> io::Result<()> {
     }
     fs::write(path, text)?;
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
-}
-
-// Replaced by the branch that makes the root of layers.
-fn todo_layers(spec: &ContainerSpec) -> Result<Root, ExecutorError> {
-    Err(ExecutorError::Missing(format!("the layers of `{}`", spec.service)))
 }

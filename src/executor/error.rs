@@ -4,6 +4,7 @@ use std::{io, path::PathBuf};
 
 use crate::{
     diagnostics::{Failure, FailureKind},
+    image::store::StoreError,
     model::{NetworkName, Port, ServiceName, VolumeName},
     network::{
         netlink::NetlinkError,
@@ -62,6 +63,16 @@ pub enum ExecutorError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// An image that cannot be had.
+    #[error("service `{service}` cannot have its image `{image}`")]
+    Image {
+        /// The service.
+        service: ServiceName,
+        /// What the image is called.
+        image: String,
+        /// Why.
+        source: StoreError,
     },
     /// A service did not come up.
     #[error("service `{service}` did not start")]
@@ -153,6 +164,9 @@ impl ExecutorError {
                     "the writable layer needs a file system that overlayfs can write to: set NSCOMPOSE_HOME to a folder \
                      on ext4, xfs, btrfs or tmpfs",
                 ),
+                (BringUpStep::TooManyLayers(_), _) => {
+                    failure.hint("build the image with fewer layers, for example by a last stage that copies all files at once")
+                }
                 (BringUpStep::MountPoint(_), libc::EACCES | libc::EROFS) => {
                     failure.hint("the folder it would be made in belongs to nobody in the container; mount somewhere else")
                 }

@@ -17,6 +17,7 @@ mod operation;
 mod run;
 mod stack;
 mod stop;
+mod volume;
 
 pub use change::Change;
 pub use error::ExecutorError;

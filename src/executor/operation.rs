@@ -59,13 +59,10 @@ pub(super) async fn carry_out(
             tell(Change::ContainerRemoved(service.clone()));
         }
         Operation::RemoveVolume(volume) => {
-            let path = stack.layout.volume(volume);
-            let failed =
-                |source| ExecutorError::Volume { volume: volume.clone(), what: "remove", path: path.clone(), source };
-            match fs::remove_dir_all(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
-                _ => {}
-            }
+            let folder = stack.volume(volume);
+            let path = folder.path.clone();
+            let failed = |source| ExecutorError::Volume { volume: volume.clone(), what: "remove", path, source };
+            folder.remove().map_err(failed)?;
         }
         Operation::Detach(cable) => detach(cable, stack).await?,
         Operation::RemoveNamespaces(service) => {

@@ -8,12 +8,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{OwnedMutexGuard, watch},
+    task::JoinHandle,
+};
 
-use super::{ExecutorError, container::program_runs};
+use super::{ExecutorError, container::program_runs, volume::VolumeFolder};
 use crate::{
     cgroup::{Group, Hierarchy, StackGroup},
-    model::{NetworkName, ServiceName, StopSignal},
+    image::store::InUse,
+    model::{NetworkName, ServiceName, StopSignal, VolumeName},
     network::{
         netlink::{LinkIndex, Netlink, NetlinkError},
         ports::Forwarder,
@@ -43,6 +47,8 @@ pub(super) struct Objects {
     pub(super) bridges: BTreeMap<NetworkName, LinkIndex>,
     pub(super) namespaces: BTreeMap<ServiceName, Arc<OwnedNamespaces>>,
     pub(super) containers: BTreeMap<ServiceName, Running>,
+    /// Each is locked by who fills it for the first time.
+    pub(super) filling: BTreeMap<VolumeName, Arc<tokio::sync::Mutex<()>>>,
     /// How containers see the host's files; the same for all.
     pub(super) host_view: Option<HostView>,
 }
@@ -66,6 +72,8 @@ pub(super) struct Running {
     pub(super) process: Process,
     pub(super) group: Option<Group>,
     pub(super) folder: PathBuf,
+    /// Keeps its layers from being removed.
+    pub(super) _image: Option<InUse>,
     /// Dropped with it: from then on nobody listens on its ports.
     pub(super) forwarders: Vec<Forwarder>,
     /// Takes down the last of its log and tells of its end; done a moment after it has ended.
@@ -216,6 +224,17 @@ impl Stack {
         if let Some(Err(error)) = self.group.as_ref().map(StackGroup::remove) {
             tracing::warn!(%error, "the control group of the stack is left");
         }
+    }
+
+    /// Where a named volume is.
+    pub(super) fn volume(&self, volume: &VolumeName) -> VolumeFolder {
+        VolumeFolder { path: self.layout.volume(volume), marker: self.layout.volume_marker(volume) }
+    }
+
+    /// Waits until nobody fills this volume, and keeps others from it.
+    pub(super) async fn fill(&self, volume: &VolumeName) -> OwnedMutexGuard<()> {
+        let lock = self.objects().filling.entry(volume.clone()).or_default().clone();
+        lock.lock_owned().await
     }
 
     /// The descriptor of a namespace that `service` owns.

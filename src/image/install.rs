@@ -182,9 +182,21 @@ impl Installer {
     }
 }
 
+impl std::ops::AddAssign for Lost {
+    fn add_assign(&mut self, other: Self) {
+        let Self { devices, owners_noted, owners, ids_out_of_range, attributes, reserved_attributes } = other;
+        self.devices += devices;
+        self.owners_noted += owners_noted;
+        self.owners += owners;
+        self.ids_out_of_range += ids_out_of_range;
+        self.attributes += attributes;
+        self.reserved_attributes += reserved_attributes;
+    }
+}
+
 /// Says what could not be kept. What was noted, and does no harm, is for who looks closely.
 pub(super) fn warn(image: &str, lost: Lost, event: &(dyn Fn(ImageEvent) + Sync)) {
-    let mut say = |text: String| event(ImageEvent::Warning(format!("image {image}: {text}")));
+    let say = |text: String| event(ImageEvent::Warning(format!("image {image}: {text}")));
     if lost.ids_out_of_range > 0 {
         say(format!(
             "{} files belong to ids that your account does not have, and are yours; a larger range in /etc/subuid and \

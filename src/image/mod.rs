@@ -27,5 +27,3 @@ pub use find::Found;
 pub use install::{InstallError, Installer};
 pub use pull::{PullError, Puller};
 pub use push::push;
-=======
->>>>>>> s4-unpack

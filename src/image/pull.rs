@@ -104,7 +104,12 @@ impl Puller {
         let layers = document::layers(&manifest, &configuration)?;
 
         let all = stream::iter(layers.iter().map(|layer| self.layer(name, &image, layer)));
-        let lost = all.buffer_unordered(LAYERS).try_fold(Lost::default(), async |sum, lost| Ok(sum + lost)).await?;
+        let mut lost = Lost::default();
+        let mut all = all.buffer_unordered(LAYERS);
+        while let Some(one) = all.try_next().await? {
+            lost += one;
+        }
+        drop(all);
         warn(&image, lost, &*self.event);
 
         // The manifest last: an image that has one is whole.

@@ -45,12 +45,14 @@ pub struct VolumeMount {
     pub volume: Option<VolumeName>,
     /// Nothing can be written through it.
     pub read_only: bool,
+    /// What the image has at that place is not copied into it while it is new.
+    pub nocopy: bool,
 }
 
 impl VolumeMount {
     /// One without a name, which goes with its container.
     pub fn anonymous() -> Self {
-        Self { volume: None, read_only: false }
+        Self { volume: None, read_only: false, nocopy: false }
     }
 }
 

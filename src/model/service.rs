@@ -16,9 +16,9 @@ pub enum Rootfs {
     Directory(PathBuf),
     /// A tar archive, plain or gzip, unpacked for the stack.
     Tar(PathBuf),
-    /// An image that has not been looked for yet.
+    /// An image that is yet to be looked for; none is left when there is a plan.
     Image(ImageRequest),
-    /// An image that is in the store, copied on write.
+    /// The layers of an image of the store, copied on write.
     Layers(Box<Image>),
 }
 

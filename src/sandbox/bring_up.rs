@@ -14,10 +14,11 @@ use rustix::{
 };
 
 use super::{
+    copy_up::copy_up,
     error::{BringUpError, BringUpStep},
     in_root::{Kind, mount_point},
     init,
-    launch::{Launch, LaunchFds, LaunchSource},
+    launch::{Launch, LaunchFds},
     program,
 };
 use crate::{
@@ -35,6 +36,18 @@ pub(super) struct Attachment {
     pub(super) content: Content,
     /// It is part of the root, and cannot be written to when the root cannot.
     pub(super) of_root: bool,
+    /// It is an empty volume.
+    pub(super) new: Option<NewFiles>,
+}
+
+/// What an empty volume gets ([`super::NewVolume`]).
+pub(super) struct NewFiles {
+    /// What the root has at its place; then this is written to.
+    pub(super) marker: Option<File>,
+    /// Else its user.
+    pub(super) give: bool,
+    /// After that nothing can be written through it.
+    pub(super) read_only: bool,
 }
 
 /// What is attached: a mount that the keeper has made, or one that has to be made inside the namespaces it belongs to.
@@ -78,6 +91,18 @@ fn bring_up(
         .map_err(|e| BringUpStep::Pivot.failed(e))?;
 
     let root = attach_root(files)?;
+    // Before anything is mounted on what the image has. As root of the container: its ids are those of the volume's mount.
+    let mut filled = Vec::new();
+    for file in files {
+        if let (Some(NewFiles { marker: Some(marker), .. }), Content::Mount(volume)) = (&file.new, &file.content) {
+            let failed = |e: io::Error| BringUpStep::CopyUp(file.target.clone()).failed(e);
+            if copy_up(root.as_fd(), &file.target, volume.as_fd()).map_err(failed)? {
+                filled.push(&file.target);
+            }
+            (&*marker).write_all(b"complete\n").map_err(failed)?;
+        }
+    }
+
     let mut of_root = vec![(Path::new("/"), root.try_clone().map_err(|e| BringUpStep::Pivot.failed(e))?)];
     for file in &files[1..] {
         let mount = attach(root.as_fd(), file)?;
@@ -97,19 +122,15 @@ fn bring_up(
     drop(root);
 
     let prepared = program::prepare(&launch.process)?;
-    for mount in &launch.mounts {
-        if let LaunchSource::Bind { give: true, read_only, .. } = &mount.source {
-            prepared.take_over(&mount.target)?;
-            if *read_only {
-                let failed = |e: std::io::Error| BringUpStep::Mount(mount.target.clone()).failed(e);
-                let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
-                let given = rustix::fs::open(&mount.target, flags, rustix::fs::Mode::empty());
-                let attributes = MountAttributes { set: RDONLY, ..MountAttributes::default() };
-                given
-                    .map_err(Into::into)
-                    .and_then(|given| set_attributes(given.as_fd(), attributes))
-                    .map_err(failed)?;
-            }
+    for file in files {
+        let (Some(new), Content::Mount(volume)) = (&file.new, &file.content) else { continue };
+        if new.give && !filled.contains(&&file.target) {
+            prepared.take_over(volume.as_fd(), &file.target)?;
+        }
+        if new.read_only {
+            let attributes = MountAttributes { set: RDONLY, ..MountAttributes::default() };
+            let failed = |e| BringUpStep::Mount(file.target.clone()).failed(e);
+            set_attributes(volume.as_fd(), attributes).map_err(failed)?;
         }
     }
     prepared.enter(&launch.process)?;

@@ -39,6 +39,9 @@ pub enum BringUpStep {
     /// Overlay of the root.
     #[error("mount the root file system over {}", .0.display())]
     Root(PathBuf),
+    /// More layers than overlayfs takes (OVL_MAX_STACK).
+    #[error("put {0} layers over each other, of which the kernel takes 500")]
+    TooManyLayers(usize),
     /// The source of a bind mount.
     #[error("take {} as the source of a mount", .0.display())]
     MountSource(PathBuf),
@@ -51,6 +54,9 @@ pub enum BringUpStep {
     /// The place of a mount inside the container.
     #[error("make the mount point {} in the container", .0.display())]
     MountPoint(PathBuf),
+    /// The first contents of a volume.
+    #[error("copy what the image has at {} into the volume", .0.display())]
+    CopyUp(PathBuf),
     /// Attaching a mount.
     #[error("mount on {} in the container", .0.display())]
     Mount(PathBuf),

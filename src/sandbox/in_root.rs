@@ -3,7 +3,10 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
     path::{Component, Path},
 };
 
@@ -30,6 +33,18 @@ pub(super) enum Kind {
 /// # Errors
 /// ELOOP for too many links; ENOTDIR where a folder is needed; what mkdirat(2) and openat(2) say.
 pub(super) fn mount_point(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
+    walk(root, path, Some(kind))?.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// Opens `path` below `root` (O_PATH) if it is there, resolved in the same way.
+///
+/// # Errors
+/// As [`mount_point`], which makes what is missing.
+pub(super) fn find(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option<OwnedFd>> {
+    walk(root, path, None)
+}
+
+fn walk(root: BorrowedFd<'_>, path: &Path, missing: Option<Kind>) -> io::Result<Option<OwnedFd>> {
     let mut todo: Vec<OsString> = components(path.as_os_str());
     // The folders from the root to where we are; `..` takes the last one away.
     let mut stack: Vec<OwnedFd> = Vec::new();
@@ -43,6 +58,7 @@ pub(super) fn mount_point(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::
         let last = todo.is_empty();
         let fd = match open(here, &name) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let Some(kind) = missing else { return Ok(None) };
                 if last && kind == Kind::File {
                     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::WRONLY;
                     drop(rustix::fs::openat(here, &name, flags, Mode::from_raw_mode(0o644))?);
@@ -60,7 +76,7 @@ pub(super) fn mount_point(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::
                 return Err(io::Error::from_raw_os_error(libc::ELOOP));
             }
             let target = rustix::fs::readlinkat(&fd, "", Vec::new())?;
-            let target = OsString::from(target.to_string_lossy().into_owned());
+            let target = OsString::from_vec(target.into_bytes());
             if Path::new(&target).is_absolute() {
                 stack.clear();
             }
@@ -73,8 +89,8 @@ pub(super) fn mount_point(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::
         stack.push(fd);
     }
     match stack.pop() {
-        Some(fd) => Ok(fd),
-        None => Ok(rustix::fs::openat(root, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?),
+        Some(fd) => Ok(Some(fd)),
+        None => Ok(Some(rustix::fs::openat(root, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)),
     }
 }
 

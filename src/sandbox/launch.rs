@@ -10,12 +10,14 @@ use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    bring_up::{self, Attachment, Content},
+    bind::bind,
+    bring_up::{self, Attachment, Content, NewFiles},
     error::{BringUpError, BringUpStep},
+    host_view::{HIDDEN, HostView},
     in_root::{Kind, is_directory},
     keeper::{Surroundings, helper},
     namespaces,
-    root::{self, HIDDEN, HostView, Overlay},
+    overlay::{Lower, Overlay},
 };
 use crate::{
     model::{TmpfsMount, UserSpec},
@@ -38,6 +40,13 @@ pub enum Root {
     },
     /// A folder.
     Directory(PathBuf),
+    /// The unpacked layers of an image.
+    Layers {
+        /// The folder that all layers are in.
+        store: PathBuf,
+        /// Their names in it, the uppermost first; an image may have none.
+        layers: Vec<String>,
+    },
 }
 
 /// One mount, in the order in which they are made.
@@ -59,11 +68,21 @@ pub enum LaunchSource {
         path: PathBuf,
         /// Nothing can be written through it.
         read_only: bool,
-        /// It is new and empty, and becomes that of whoever the container runs as.
-        give: bool,
+        /// It is an empty volume.
+        new: Option<NewVolume>,
     },
     /// A new tmpfs.
     Tmpfs(TmpfsMount),
+}
+
+/// What an empty volume gets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NewVolume {
+    /// It gets what the root has at its place, if that is a folder. Then something is written to this file, which is there
+    /// and empty: as long as it is, the volume is not complete.
+    pub copy_up: Option<PathBuf>,
+    /// Unless it has been given that, it becomes that of whoever the container runs as.
+    pub give: bool,
 }
 
 /// Where the file systems that belong to a namespace come from: made anew where the container owns the namespace, else
@@ -221,22 +240,26 @@ pub(super) fn join(kinds: &[NamespaceKind], fds: &[OwnedFd]) -> Result<(), Bring
 /// Everything that is mounted, made here and attached by the container's first process.
 fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<Attachment>, BringUpError> {
     let id_map = (launch.outside != 0).then_some(user);
+    let whole = |lower| -> Result<Content, BringUpError> {
+        let overlay = Overlay { lower, folder: &launch.folder, name: "upper", id_map, outside: launch.outside };
+        Ok(Content::Mount(overlay.mount(private)?))
+    };
     let mut files = Vec::new();
     let mut attach = |target: &Path, kind: Kind, content: Content| {
-        files.push(Attachment { target: target.to_owned(), kind, content, of_root: false });
+        files.push(Attachment { target: target.to_owned(), kind, content, of_root: false, new: None });
     };
     match &launch.root {
-        Root::Directory(lower) => {
-            let lower = [lower.clone()];
-            let overlay =
-                Overlay { lower: &lower, folder: &launch.folder, name: "upper", id_map, outside: launch.outside };
-            attach(Path::new("/"), Kind::Directory, Content::Mount(overlay.mount(private)?));
+        Root::Directory(folder) => {
+            attach(Path::new("/"), Kind::Directory, whole(Lower::Folders(std::slice::from_ref(folder)))?);
+        }
+        Root::Layers { store, layers } => {
+            attach(Path::new("/"), Kind::Directory, whole(Lower::Layers { store, names: layers })?);
         }
         Root::Host { view, hidden } => {
             for (i, layer) in view.layers.iter().enumerate() {
                 let name = format!("upper{i}");
                 let overlay = Overlay {
-                    lower: &layer.lower,
+                    lower: Lower::Folders(&layer.lower),
                     folder: &launch.folder,
                     name: &name,
                     id_map: id_map.filter(|_| view.mapped),
@@ -261,13 +284,13 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
     // All so far makes up the root.
     files.iter_mut().for_each(|file| file.of_root = true);
     let mut attach = |target: &Path, kind: Kind, content: Content| {
-        files.push(Attachment { target: target.to_owned(), kind, content, of_root: false });
+        files.push(Attachment { target: target.to_owned(), kind, content, of_root: false, new: None });
     };
 
     let shared = &launch.shared;
     let host = |path: &str| -> Result<Content, BringUpError> {
         let failed = |e| BringUpStep::MountSource(path.into()).failed(e);
-        Ok(Content::Mount(root::bind(Path::new(path), false, None).map_err(failed)?))
+        Ok(Content::Mount(bind(Path::new(path), false, None).map_err(failed)?))
     };
     let proc = if shared.proc { Content::Proc } else { host("/proc")? };
     attach(Path::new("/proc"), Kind::Directory, proc);
@@ -284,23 +307,29 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
     }
     if let Some(owner) = &shared.shm_of {
         let path = namespaces::shm_folder(private, owner);
-        let shm = root::bind(&path, false, None).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
+        let shm = bind(&path, false, None).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
         attach(Path::new("/dev/shm"), Kind::Directory, Content::Mount(shm));
     } else if shared.host_shm {
         attach(Path::new("/dev/shm"), Kind::Directory, host("/dev/shm")?);
     }
 
     for mount in &launch.mounts {
-        match &mount.source {
-            LaunchSource::Tmpfs(tmpfs) => attach(&mount.target, Kind::Directory, Content::Tmpfs(tmpfs.clone())),
-            LaunchSource::Bind { path, read_only, give } => {
+        let (kind, content, new) = match &mount.source {
+            LaunchSource::Tmpfs(tmpfs) => (Kind::Directory, Content::Tmpfs(tmpfs.clone()), None),
+            LaunchSource::Bind { path, read_only, new } => {
                 let failed = |e| BringUpStep::MountSource(path.clone()).failed(e);
-                // What has to be given to its user can be made read-only only after that.
-                let source = root::bind(path, *read_only && !give, id_map).map_err(failed)?;
+                // What has to be filled, or given to its user, can be made read-only only after that.
+                let source = bind(path, *read_only && new.is_none(), id_map).map_err(failed)?;
                 let kind = if is_directory(source.as_fd()).map_err(failed)? { Kind::Directory } else { Kind::File };
-                attach(&mount.target, kind, Content::Mount(source));
+                let new = new.as_ref().map(|new| -> io::Result<NewFiles> {
+                    let open = |path| fs::OpenOptions::new().write(true).open(path);
+                    let marker = new.copy_up.as_ref().map(open).transpose()?;
+                    Ok(NewFiles { marker, give: new.give, read_only: *read_only })
+                });
+                (kind, Content::Mount(source), new.transpose().map_err(failed)?)
             }
-        }
+        };
+        files.push(Attachment { target: mount.target.clone(), kind, content, of_root: false, new });
     }
     Ok(files)
 }

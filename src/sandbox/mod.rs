@@ -15,26 +15,30 @@
 //!
 //! Networks, control groups and what to run are left to others: they arrive as descriptors and as a [`Launch`].
 
+mod bind;
 mod bring_up;
 mod capabilities;
+mod copy_up;
 mod credentials;
 mod error;
 mod exec;
+mod host_view;
 mod in_root;
 mod init;
 mod keeper;
 mod launch;
 mod namespaces;
+mod overlay;
 mod program;
-mod root;
 mod user_namespace;
 
 pub use error::{BringUpError, BringUpStep, SandboxError};
 pub use exec::ExecOrder;
+pub use host_view::HostView;
 pub use keeper::{Keeper, Started, Surroundings, fork_keeper};
-pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, Process, Root, SharedFiles};
+pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Process, Root, SharedFiles};
 pub use namespaces::{NamespaceOrder, Pinned, forget_shared_memory};
-pub use root::{HostView, in_initial_user_namespace};
 pub use user_namespace::{
-    StackIds, UserNamespaceError, as_root_of_containers, diagnose, enter, let_in, more_ids_hint, refused,
+    StackIds, UserNamespaceError, as_root_of_containers, diagnose, enter, in_initial_user_namespace, let_in,
+    more_ids_hint, refused,
 };

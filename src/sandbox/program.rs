@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::Mode;
+use rustix::fs::{AtFlags, Gid, Mode, Uid};
 
 use super::{
     capabilities,
@@ -65,10 +65,11 @@ pub(super) fn prepare(process: &Process) -> Result<Prepared, BringUpError> {
 }
 
 impl Prepared {
-    /// Makes a folder that of the user.
-    pub(super) fn take_over(&self, folder: &Path) -> Result<(), BringUpError> {
-        std::os::unix::fs::lchown(folder, Some(self.credentials.uid), Some(self.credentials.gid))
-            .map_err(|e| BringUpStep::Internal(format!("give {} to its user", folder.display())).failed(e))
+    /// Makes what `folder` is (O_PATH) that of the user; `target` is what messages call it.
+    pub(super) fn take_over(&self, folder: BorrowedFd<'_>, target: &Path) -> Result<(), BringUpError> {
+        let (uid, gid) = (Uid::from_raw(self.credentials.uid), Gid::from_raw(self.credentials.gid));
+        rustix::fs::chownat(folder, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+            .map_err(|e| BringUpStep::Internal(format!("give {} to its user", target.display())).failed(e))
     }
 
     /// Enters the working directory and becomes the user. What needs root of the container comes before, what must not
@@ -94,7 +95,7 @@ fn own_pipe(stream: BorrowedFd<'_>, credentials: &Credentials) {
     let is_pipe = rustix::fs::fstat(stream)
         .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo);
     if is_pipe {
-        let (uid, gid) = (rustix::fs::Uid::from_raw(credentials.uid), rustix::fs::Gid::from_raw(credentials.gid));
+        let (uid, gid) = (Uid::from_raw(credentials.uid), Gid::from_raw(credentials.gid));
         let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
     }
 }

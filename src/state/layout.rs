@@ -64,9 +64,15 @@ impl Layout {
         Ok(())
     }
 
-    /// Removes the folders as far as nothing is in them: no stack and no volume.
+    /// Images, for all stacks of the account.
+    pub fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
+    /// Removes the folders as far as nothing is in them: no stack, no volume and no image.
     pub fn remove_empty(&self) {
-        for folder in [&self.data.join("stacks"), &self.data.join("volumes"), &self.data, &self.runtime] {
+        let inside = ["stacks", "volumes", "images"].map(|name| self.data.join(name));
+        for folder in inside.iter().chain([&self.data, &self.runtime]) {
             let _ = fs::remove_dir(folder);
         }
         for folder in [&self.data, &self.runtime] {
@@ -77,11 +83,6 @@ impl Layout {
     /// Folders that a copy-on-write view of the host has to hide.
     pub fn folders(&self) -> [&Path; 2] {
         [&self.runtime, &self.data]
-    }
-
-    /// The store of images.
-    pub fn images(&self) -> PathBuf {
-        self.data.join("images")
     }
 
     /// The places of one stack.
@@ -207,5 +208,10 @@ impl StackLayout {
     /// A named volume.
     pub fn volume(&self, volume: &VolumeName) -> PathBuf {
         self.layout.data.join("volumes").join(format!("{}_{volume}", self.project))
+    }
+
+    /// A file that is there while a named volume gets its first contents. No project has a name with a dot in front.
+    pub fn volume_marker(&self, volume: &VolumeName) -> PathBuf {
+        self.layout.data.join("volumes").join(format!(".{}_{volume}.new", self.project))
     }
 }

@@ -6,20 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::support::{Need, Run, Stack, needs, program};
-
-/// A root with a busybox and what is needed to call it.
-fn busybox_root(folder: &Path) {
-    for part in ["bin", "etc", "tmp"] {
-        fs::create_dir_all(folder.join(part)).expect("folders");
-    }
-    fs::copy(program("busybox").expect("declared"), folder.join("bin/busybox")).expect("a copy");
-    for applet in ["sh", "sleep", "cat", "ls", "touch", "id", "stat", "mount"] {
-        std::os::unix::fs::symlink("busybox", folder.join("bin").join(applet)).expect("a link");
-    }
-    fs::write(folder.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nworker:x:1000:1000::/tmp:/bin/sh\n").expect("a file");
-    fs::write(folder.join("etc/marker"), "from the root\n").expect("a file");
-}
+use crate::support::{Need, Run, Stack, image::busybox_root, needs};
 
 #[test]
 fn the_hosts_files_are_seen_and_never_written_to() {

@@ -11,6 +11,7 @@
 //! failure, unless it is for another kind of account. Nothing waits for a time to pass: [`wait_for`] waits for what has to be.
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses a part of this")]
 
+pub(crate) mod image;
 mod need;
 mod run;
 mod stack;

@@ -177,13 +177,18 @@ impl Traces {
             let folder = self.home.join(format!("data/v1/volumes/{}_{volume}", self.project));
             expected.extend(folder.ancestors().map(Path::to_owned));
         }
+        // Images are there for all stacks, and stay.
+        let images = self.home.join("data/v1/images");
+        if images.exists() {
+            expected.extend(images.ancestors().map(Path::to_owned));
+        }
         let mut todo = vec![self.home.clone()];
         while let Some(folder) = todo.pop() {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 if !expected.contains(&path) {
                     left.push(format!("on disk {}", path.display()));
-                } else if path.parent().is_some_and(|parent| !parent.ends_with("volumes")) {
+                } else if path != images && path.parent().is_some_and(|parent| !parent.ends_with("volumes")) {
                     todo.push(path);
                 }
             }

@@ -5,7 +5,7 @@
 //!   docker.io: { mirrors: [https://mirror.example, http://localhost:5001] }
 //!   localhost:5000: { insecure: true }
 //!   reg.example: { ca: /path/ca.pem }
-//! limits: { max_layer_size: 20GiB }
+//! limits: { max_layer_size: 20GiB, max_unpacked_size: 64GiB }
 //! ```
 //!
 //! There is one for everybody (/etc/nscompose/config.yaml) and one for each account; what the account's says of a registry
@@ -30,6 +30,7 @@ use crate::diagnostics::{Diagnostic, Diagnostics, SourceFile, suggest};
 pub struct RegistrySettings {
     registries: BTreeMap<RegistryHost, RegistryOptions>,
     max_layer_size: Option<u64>,
+    max_unpacked_size: Option<u64>,
 }
 
 /// What is said of one registry.
@@ -81,16 +82,20 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Limits {
     max_layer_size: Option<Bytes>,
+    max_unpacked_size: Option<Bytes>,
 }
 
 /// All keys, for who mistypes one.
-const KEYS: [&str; 6] = ["registries", "limits", "mirrors", "insecure", "ca", "max_layer_size"];
+const KEYS: [&str; 7] = ["registries", "limits", "mirrors", "insecure", "ca", "max_layer_size", "max_unpacked_size"];
 
 /// Settings are short; what is larger is another file.
 const LARGEST: u64 = 1 << 20;
 
 /// A layer may be this large if nothing is said.
 const DEFAULT_LAYER_SIZE: u64 = 20 << 30;
+
+/// And this large when it is uncompressed.
+const DEFAULT_UNPACKED_SIZE: u64 = 64 << 30;
 
 impl RegistrySettings {
     /// Reads the files that are there, the account's before that for everybody.
@@ -126,6 +131,11 @@ impl RegistrySettings {
         self.max_layer_size.unwrap_or(DEFAULT_LAYER_SIZE)
     }
 
+    /// How many bytes a layer may have when it is uncompressed.
+    pub fn max_unpacked_size(&self) -> u64 {
+        self.max_unpacked_size.unwrap_or(DEFAULT_UNPACKED_SIZE)
+    }
+
     /// Adds what has not been said yet.
     fn fill_up(&mut self, file: File, path: &Path) {
         let folder = path.parent().unwrap_or(Path::new("/"));
@@ -135,6 +145,7 @@ impl RegistrySettings {
             self.registries.entry(host).or_insert(options);
         }
         self.max_layer_size = self.max_layer_size.or(file.limits.max_layer_size.map(|bytes| bytes.0));
+        self.max_unpacked_size = self.max_unpacked_size.or(file.limits.max_unpacked_size.map(|bytes| bytes.0));
     }
 }
 

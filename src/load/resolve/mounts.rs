@@ -111,6 +111,7 @@ fn one(cx: &mut Context<'_>, volume: &VolumeMount, target: &str, at: Cursor<'_>)
             cx.push(options.at_key(warning));
         }
     }
+    let nocopy = volume.volume.as_ref().and_then(|options| options.nocopy).is_some_and(|nocopy| nocopy.0);
     let source = match (kind, path) {
         (MountType::Bind, Some(path)) => MountSource::Bind(BindMount {
             source: host_path(cx, path, at.at("source"))?,
@@ -120,14 +121,14 @@ fn one(cx: &mut Context<'_>, volume: &VolumeMount, target: &str, at: Cursor<'_>)
         }),
         // It has been reported.
         (MountType::Bind, None) => return None,
-        (MountType::Volume, None) => MountSource::Volume(model::VolumeMount { volume: None, read_only }),
+        (MountType::Volume, None) => MountSource::Volume(model::VolumeMount { volume: None, read_only, nocopy }),
         (MountType::Volume, Some("")) => {
             return wrong(cx, at.at("source").here(Diagnostic::error("the source of the volume is empty")));
         }
         // Of one that is not declared it has been said.
         (MountType::Volume, Some(name)) if !cx.declares_volume(name) => return None,
         (MountType::Volume, Some(name)) => {
-            MountSource::Volume(model::VolumeMount { volume: Some(name.parse().ok()?), read_only })
+            MountSource::Volume(model::VolumeMount { volume: Some(name.parse().ok()?), read_only, nocopy })
         }
         (MountType::Tmpfs, None) => MountSource::Tmpfs(TmpfsMount { read_only, ..memory(cx, volume, at) }),
         (MountType::Tmpfs, Some(_)) => {

@@ -13,10 +13,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::root::in_initial_user_namespace;
 use crate::model::Ids;
 
 pub use enter::{as_root_of_containers, enter, let_in, refused};
+
+/// Whether ids are those of the machine: the initial user namespace maps all of them onto themselves.
+pub fn in_initial_user_namespace() -> bool {
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
+}
 
 /// Whose ids a stack has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

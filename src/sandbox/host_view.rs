@@ -1,23 +1,19 @@
-//! Root file systems: overlays over the host, or over a folder, made detached with the rights of the keeper.
+//! The host's files as the root of a container: what they consist of, and a skeleton for those who cannot map ids.
 
 use std::{
     ffi::OsStr,
     fs, io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::{ffi::OsStrExt, fs::DirBuilderExt, fs::MetadataExt, fs::PermissionsExt},
+        fd::{AsFd, BorrowedFd},
+        unix::{ffi::OsStrExt, fs::MetadataExt, fs::PermissionsExt},
     },
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    fs::{Access, Mode, OFlags},
-    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
-};
+use rustix::{fs::Access, mount::OpenTreeFlags};
 use serde::{Deserialize, Serialize};
 
-use super::error::{BringUpError, BringUpStep};
-use crate::sys::mount::{MountAttributes, NODEV, RDONLY, set_attributes};
+use crate::sys::mount::{MountAttributes, set_attributes};
 
 /// A copy-on-write view of the host's files: what it consists of, `/` first, each layer before what lies below it.
 ///
@@ -220,155 +216,12 @@ impl Skeleton {
     }
 }
 
-/// One overlay to make.
-pub(super) struct Overlay<'a> {
-    /// The folders that are shown, the uppermost first.
-    pub(super) lower: &'a [PathBuf],
-    /// Folder of the container that gets the writable layer, as `NAME` and `NAME.work`.
-    pub(super) folder: &'a Path,
-    pub(super) name: &'a str,
-    /// Show the lower files with the ids of this user namespace; the writable layer has them as they are.
-    pub(super) id_map: Option<BorrowedFd<'a>>,
-    /// First of the container's ids, here.
-    pub(super) outside: u32,
-}
-
-/// Folder of the keeper's private mount on which lower layers are attached for a moment.
-const STAGE: &str = "stage";
-
-impl Overlay<'_> {
-    /// Makes the overlay, attached nowhere.
-    pub(super) fn mount(&self, private: &Path) -> Result<OwnedFd, BringUpError> {
-        let failed = |e: io::Error| {
-            let shown = self.lower.last().cloned().unwrap_or_default();
-            BringUpStep::Root(shown).failed(e)
-        };
-        self.make_upper().map_err(failed)?;
-        let mut staged = Vec::new();
-        let mut lower = Vec::new();
-        for path in self.lower {
-            let attached = match self.id_map {
-                Some(id_map) => Staged::attach(path, id_map, &private.join(STAGE)).map_err(failed)?,
-                None => None,
-            };
-            match attached {
-                Some(attached) => {
-                    lower.push(attached.descriptor.try_clone().map_err(failed)?);
-                    staged.push(attached);
-                }
-                None => lower.push(open_path(path).map_err(failed)?),
-            }
-        }
-        self.create(&lower).map_err(failed)
-    }
-
-    fn create(&self, lower: &[OwnedFd]) -> io::Result<OwnedFd> {
-        // Short names through descriptors: an option may have 255 bytes only (fsconfig(2)), and no character in them needs
-        // escaping.
-        let lower: Vec<String> = lower.iter().map(|fd| by_fd(fd.as_fd())).collect();
-        let folder = open_path(self.folder)?;
-        let folder = by_fd(folder.as_fd());
-        let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        rustix::mount::fsconfig_set_string(&fs, "source", "nscompose")?;
-        rustix::mount::fsconfig_set_string(&fs, "lowerdir", lower.join(":"))?;
-        rustix::mount::fsconfig_set_string(&fs, "upperdir", format!("{folder}/{}", self.name))?;
-        rustix::mount::fsconfig_set_string(&fs, "workdir", format!("{folder}/{}.work", self.name))?;
-        if !in_initial_user_namespace() {
-            // trusted.* attributes, which overlayfs marks deletions with, are root's alone (Linux 5.11 has these instead).
-            rustix::mount::fsconfig_set_flag(&fs, "userxattr")?;
-        }
-        rustix::mount::fsconfig_create(&fs)?;
-        Ok(rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)?)
-    }
-
-    fn make_upper(&self) -> io::Result<()> {
-        let upper = self.folder.join(self.name);
-        match fs::create_dir(&upper) {
-            // A container that is started again goes on with what it wrote.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            other => other?,
-        }
-        fs::DirBuilder::new().mode(0o700).create(self.folder.join(format!("{}.work", self.name)))?;
-        // The root of the writable layer decides how the root of the container looks.
-        let lower = fs::metadata(self.lower.first().ok_or(io::ErrorKind::InvalidInput)?)?;
-        let (uid, gid) = match self.id_map {
-            // Ids beyond the mapping are nobody's in the container.
-            Some(_) => [lower.uid(), lower.gid()].map(|id| self.outside + if id < 65_536 { id } else { 0 }).into(),
-            None => (self.outside, self.outside),
-        };
-        std::os::unix::fs::chown(&upper, Some(uid), Some(gid))?;
-        fs::set_permissions(&upper, fs::Permissions::from_mode(lower.mode() & 0o7777))
-    }
-}
-
-/// A clone of a mount with mapped ids, attached where overlayfs finds it and taken away when dropped: a layer has to be
-/// attached when the overlay is made, which then has a clone of its own.
-struct Staged {
-    descriptor: OwnedFd,
-}
-
-impl Staged {
-    /// None when the file system does not do id-mapped mounts.
-    fn attach(lower: &Path, id_map: BorrowedFd<'_>, stage: &Path) -> io::Result<Option<Self>> {
-        fs::create_dir_all(stage)?;
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = rustix::mount::open_tree(rustix::fs::CWD, lower, flags)?;
-        match set_attributes(tree.as_fd(), MountAttributes { id_map: Some(id_map), ..MountAttributes::default() }) {
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
-            other => other?,
-        }
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        rustix::mount::move_mount(&tree, "", rustix::fs::CWD, stage, flags)?;
-        Ok(Some(Self { descriptor: tree }))
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(by_fd(self.descriptor.as_fd()), UnmountFlags::DETACH);
-    }
-}
-
-fn open_path(path: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
-}
-
-fn by_fd(fd: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
-}
-
-/// Whether ids are those of the machine: the initial user namespace maps all of them onto themselves.
-pub fn in_initial_user_namespace() -> bool {
-    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
-}
-
 /// Whether a copy-on-write view of `path` can show its files with other ids.
 fn can_map_ids(path: &Path, id_map: BorrowedFd<'_>) -> bool {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     rustix::mount::open_tree(rustix::fs::CWD, path, flags).is_ok_and(|tree| {
         set_attributes(tree.as_fd(), MountAttributes { id_map: Some(id_map), ..MountAttributes::default() }).is_ok()
     })
-}
-
-/// A clone of whatever is at `path`, with everything mounted below it, attached nowhere. Its files have the ids of
-/// `id_map` where their file system can do that; what cannot shows them as they are.
-pub(super) fn bind(path: &Path, read_only: bool, id_map: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let tree = rustix::mount::open_tree(rustix::fs::CWD, path, flags)?;
-    if let Some(id_map) = id_map {
-        let all = MountAttributes { id_map: Some(id_map), recursive: true, ..MountAttributes::default() };
-        let mapped = set_attributes(tree.as_fd(), all)
-            .or_else(|_| set_attributes(tree.as_fd(), MountAttributes { recursive: false, ..all }));
-        match mapped {
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
-                tracing::warn!(path = %path.display(), "its file system cannot show files with other owners");
-            }
-            other => other?,
-        }
-    }
-    let set = NODEV | if read_only { RDONLY } else { 0 };
-    set_attributes(tree.as_fd(), MountAttributes { set, recursive: true, ..MountAttributes::default() })?;
-    Ok(tree)
 }
 
 #[cfg(test)]

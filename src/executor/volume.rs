@@ -1,0 +1,142 @@
+//! Folders of volumes, and what a new one gets.
+//!
+//! A volume is new as long as it is empty. While the first container fills it there is an empty file beside it, which that
+//! container writes to when it is done: what was cut off is known by it and begun anew, even after `kill -9`.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::operation::create_folder;
+use crate::sandbox::NewVolume;
+
+/// A volume and the file that tells whether it is complete.
+#[derive(Debug, Clone)]
+pub(super) struct VolumeFolder {
+    pub(super) path: PathBuf,
+    pub(super) marker: PathBuf,
+}
+
+impl VolumeFolder {
+    /// Whether it is new, or may be: only then [`VolumeFolder::prepare`] has anything to do.
+    pub(super) fn may_be_new(&self) -> bool {
+        self.marker.exists() || is_empty(&self.path)
+    }
+
+    /// Makes the folder where there is none, and says what it gets if it is new. What is wanted is a copy of what the
+    /// image has, and that it belongs to the user of the container. Nobody else may be preparing or filling it.
+    pub(super) fn prepare(&self, copy_up: bool, give: bool) -> io::Result<Option<NewVolume>> {
+        create_folder(&self.path)?;
+        match fs::read(&self.marker) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+            Ok(text) => {
+                if text.is_empty() {
+                    empty(&self.path)?;
+                }
+                fs::remove_file(&self.marker)?;
+            }
+        }
+        if !is_empty(&self.path) {
+            return Ok(None);
+        }
+        if copy_up {
+            fs::write(&self.marker, "")?;
+        }
+        Ok(Some(NewVolume { copy_up: copy_up.then(|| self.marker.clone()), give }))
+    }
+
+    /// Takes the marker away if the volume is complete; else the next one has to see it.
+    pub(super) fn settle(&self) {
+        if fs::metadata(&self.marker).is_ok_and(|marker| marker.len() > 0) {
+            let _ = fs::remove_file(&self.marker);
+        }
+    }
+
+    /// Removes it, with all that is in it.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        remove_tree(&self.path)?;
+        // Last: as long as it is there, the rest does not count.
+        absent(fs::remove_file(&self.marker))
+    }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+}
+
+fn empty(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn absent(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes a folder. With a single id, one that nobody may enter has to be opened first.
+fn remove_tree(folder: &Path) -> io::Result<()> {
+    match absent(fs::remove_dir_all(folder)) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            make_passable(folder);
+            fs::remove_dir_all(folder)
+        }
+        other => other,
+    }
+}
+
+fn make_passable(folder: &Path) {
+    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            make_passable(&entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_that_was_cut_off_is_new_again() {
+        let dir = tempfile::tempdir().expect("folder");
+        let volume = VolumeFolder { path: dir.path().join("volume"), marker: dir.path().join(".volume.new") };
+        assert!(volume.may_be_new());
+        let new = volume.prepare(true, false).expect("made").expect("new");
+        assert_eq!(new.copy_up.as_ref(), Some(&volume.marker));
+        // Cut off in the middle.
+        fs::create_dir_all(volume.path.join("half/way")).expect("folder");
+        volume.settle();
+        assert!(volume.may_be_new());
+        assert!(volume.prepare(true, false).expect("made").is_some());
+        assert!(!volume.path.join("half").exists());
+        // Complete, and killed before it was settled.
+        fs::write(volume.path.join("whole"), "").expect("file");
+        fs::write(&volume.marker, "complete").expect("file");
+        assert!(volume.prepare(true, false).expect("made").is_none());
+        assert!(volume.path.join("whole").exists() && !volume.may_be_new() && !volume.marker.exists());
+    }
+
+    #[test]
+    fn what_is_not_to_be_copied_has_no_marker() {
+        let dir = tempfile::tempdir().expect("folder");
+        let volume = VolumeFolder { path: dir.path().join("volume"), marker: dir.path().join(".volume.new") };
+        let new = volume.prepare(false, true).expect("made").expect("new");
+        assert!(new.copy_up.is_none() && new.give && !volume.marker.exists());
+        volume.remove().expect("removed");
+        assert!(!volume.path.exists());
+    }
+}
