@@ -9,7 +9,7 @@ use crate::{
 ///
 /// Nothing that a container runs is removed.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// Remove all that no container runs, whether they have a name or not
     #[arg(short, long)]
     all: bool,

@@ -13,7 +13,7 @@ use crate::{
 
 /// Show how much disk images, containers and volumes take
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     /// For programs: an array of objects
     #[arg(long, value_name = "FORMAT", value_parser = ["json"])]
     format: Option<String>,

@@ -120,7 +120,7 @@ impl Registry {
     /// # Errors
     /// When no server gives it, or what is given is too long or not what its digest says.
     pub async fn manifest(&self, name: &ImageName) -> Result<Fetched, RegistryError> {
-        let ask = async || self.from_any(name, async |endpoint| manifest(endpoint, name).await).await;
+        let ask = async || self.any_server(name, async |endpoint| manifest(endpoint, name).await).await;
         self.explain(self.patiently(&name.to_string(), ask).await, name).await
     }
 
@@ -130,7 +130,7 @@ impl Registry {
     /// When no server says it.
     pub async fn manifest_digest(&self, name: &ImageName) -> Result<Digest, RegistryError> {
         let ask = async || {
-            self.from_any(name, async |endpoint| {
+            self.any_server(name, async |endpoint| {
                 let response = ask_manifest(endpoint, name, Method::HEAD).await?;
                 match said_digest(&response) {
                     Some(digest) => Ok(digest),
@@ -151,7 +151,7 @@ impl Registry {
     pub async fn blob(&self, name: &ImageName, digest: &Digest, offset: u64) -> Result<Blob, RegistryError> {
         let servers = self.servers(name.registry())?;
         let (index, response, start) = self
-            .from_any_of(&servers, name, async |endpoint, index| {
+            .any_of(&servers, name, async |endpoint, index| {
                 let (response, start) = blob(endpoint, name, digest, offset).await?;
                 Ok((index, response, start))
             })
@@ -212,17 +212,17 @@ impl Registry {
         }
     }
 
-    async fn from_any<T>(
+    async fn any_server<T>(
         &self,
         name: &ImageName,
         ask: impl AsyncFn(&Endpoint) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
         let servers = self.servers(name.registry())?;
-        self.from_any_of(&servers, name, async |endpoint, _| ask(endpoint).await).await
+        self.any_of(&servers, name, async |endpoint, _| ask(endpoint).await).await
     }
 
     /// Asks the mirrors in their order and then the registry itself, whose number is that after the last mirror's.
-    async fn from_any_of<T>(
+    async fn any_of<T>(
         &self,
         servers: &Servers,
         name: &ImageName,
@@ -291,7 +291,9 @@ impl Registry {
             return Vec::new();
         }
         let (bytes, _) = refusal::beginning(response, 1 << 20).await;
-        serde_json::from_slice::<Tags>(&bytes).ok().and_then(|tags| tags.tags).unwrap_or_default()
+        let mut tags = serde_json::from_slice::<Tags>(&bytes).ok().and_then(|tags| tags.tags).unwrap_or_default();
+        tags.sort();
+        tags
     }
 }
 

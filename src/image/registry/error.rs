@@ -321,7 +321,7 @@ fn missing(name: &ImageName, tags: &[String]) -> Vec<String> {
             hints.push(format!("did you mean `{repository}:{near}`?"));
         }
         const SHOWN: usize = 8;
-        // Registries sort by name, so the last are the highest numbers in most cases.
+        // In order of their names, the last are the highest numbers in most cases.
         let mut some: Vec<&str> = tags.iter().rev().take(SHOWN).map(String::as_str).collect();
         some.reverse();
         let more = if tags.len() > SHOWN { format!(" and {} more", tags.len() - SHOWN) } else { String::new() };
@@ -338,10 +338,15 @@ fn missing(name: &ImageName, tags: &[String]) -> Vec<String> {
 /// What the TLS library has found, if it is about that.
 fn tls_mistake(error: &reqwest::Error) -> Option<(TlsMistake, String)> {
     use rustls::{CertificateError as Bad, Error as Tls};
-    let found = chain(error).find_map(|error| {
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        inner.and_then(|inner| inner.downcast_ref::<Tls>()).or_else(|| error.downcast_ref::<Tls>())
-    })?;
+    let hung_up = |error: &(dyn Error + 'static)| {
+        let io = error.downcast_ref::<io::Error>();
+        // Said by the library in words alone.
+        io.is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof && io.to_string().contains("handshake"))
+    };
+    let Some(found) = chain(error).find_map(|error| error.downcast_ref::<Tls>()) else {
+        let plain = || (TlsMistake::Plain, "it hangs up when TLS should begin".to_owned());
+        return chain(error).any(hung_up).then(plain);
+    };
     Some(match found {
         Tls::InvalidMessage(_) => (TlsMistake::Plain, "it does not speak TLS".to_owned()),
         Tls::InvalidCertificate(Bad::UnknownIssuer) => {
@@ -364,12 +369,16 @@ fn tls_mistake(error: &reqwest::Error) -> Option<(TlsMistake, String)> {
     })
 }
 
+/// An error and all behind it. What an [`io::Error`] was made of is not its source, which is the source of that.
 fn chain<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     let first: &(dyn Error + 'static) = error;
     std::iter::successors(Some(first), |error| {
         // Copied out of the reference, which does not live as long.
         let error: &'a (dyn Error + 'static) = *error;
-        error.source()
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        }
     })
 }
 

@@ -25,6 +25,23 @@ impl Store {
         self.layer(diff_id).is_dir()
     }
 
+    /// Of an image's layers, lowest first, those that make up what is seen, as overlayfs takes them. It takes none twice: of
+    /// two that are the same the lower one shows nothing that the upper one does not. And it heeds no opaque mark at the root
+    /// of a layer, so what lies below one that has it is left out here.
+    pub(super) fn visible(&self, diff_ids: &[Digest]) -> Vec<Digest> {
+        let mut visible: Vec<Digest> = Vec::new();
+        for diff_id in diff_ids.iter().rev() {
+            if !visible.contains(diff_id) {
+                visible.push(diff_id.clone());
+            }
+            if hides_all_below(&self.layer(diff_id)) {
+                break;
+            }
+        }
+        visible.reverse();
+        visible
+    }
+
     /// Begins to unpack a layer into an empty folder. Waits for another one who does, who in general leaves it complete.
     ///
     /// # Errors
@@ -117,6 +134,13 @@ impl Drop for LayerWriter {
     }
 }
 
+fn hides_all_below(folder: &Path) -> bool {
+    ["trusted.overlay.opaque", "user.overlay.opaque"].iter().any(|name| {
+        let mut value = [0_u8; 8];
+        matches!(rustix::fs::lgetxattr(folder, *name, &mut value), Ok(1) if value[0] == b'y')
+    })
+}
+
 /// Removes a folder with all that is in it, if it is there. As an ordinary user's root a folder without permissions is no
 /// obstacle; with a single id, one has to make it passable first.
 pub(super) fn remove_tree(folder: &Path) -> Result<(), StoreError> {
@@ -142,6 +166,22 @@ fn make_passable(folder: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_layer_that_comes_twice_is_shown_once_where_it_is_uppermost() {
+        let dir = tempfile::tempdir().expect("folder");
+        let store = Store::new(dir.path().join("images"));
+        let [a, b, c] = [b"a", b"b", b"c"].map(|name| Digest::of(name));
+        let layers = [a.clone(), b.clone(), a.clone(), c.clone(), a.clone()];
+        assert_eq!(store.visible(&layers), [b.clone(), c.clone(), a.clone()]);
+        // Below /tmp the file system may have no user attributes; where it has them, an opaque root ends the view.
+        let opaque = store.layer(&c);
+        fs::create_dir_all(&opaque).expect("folder");
+        let flags = rustix::fs::XattrFlags::empty();
+        if rustix::fs::lsetxattr(&opaque, "user.overlay.opaque", b"y", flags).is_ok() {
+            assert_eq!(store.visible(&layers), [c, a]);
+        }
+    }
 
     #[test]
     fn a_layer_has_its_name_only_when_it_is_complete() {

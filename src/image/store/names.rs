@@ -65,7 +65,12 @@ impl Store {
             layers,
             platform: configuration.platform,
             created: configuration.created,
-            image: Image { name, id: entry.id.clone(), layers: configuration.diff_ids, config: configuration.config },
+            image: Image {
+                name,
+                id: entry.id.clone(),
+                layers: self.visible(&configuration.diff_ids),
+                config: configuration.config,
+            },
             entry,
         })
     }

@@ -40,7 +40,7 @@ pub struct Image {
     pub name: String,
     /// Digest of its configuration, which is what Docker calls its ID.
     pub id: Digest,
-    /// Digests of its layers' uncompressed archives (`rootfs.diff_ids`), the lowest first.
+    /// The layers that make up its files, the lowest first, each by the digest of its uncompressed archive.
     pub layers: Vec<Digest>,
     /// What it says about running it.
     pub config: ImageConfig,
