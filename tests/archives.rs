@@ -1,7 +1,7 @@
 //! Images in files: what skopeo, umoci and `docker save` write is read, what is written here they read, and what a
 //! stranger writes does no harm.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test")]
 
 mod support;
 
@@ -472,7 +472,24 @@ fn what_is_missing_or_wrong_is_named() {
         let longer = place.refused(&layout(|files| files[number].1.push(b' ')));
         assert!(longer.contains("bytes and has"), "{longer}");
     }
+    // Also when the store has what is wrong in the archive, from another one.
     let whole = layout(|_| ());
+    place.file("whole.tar", &whole);
+    place.import("whole.tar", ArchiveKind::Any, None).expect("imported");
+    let lie = place.refused(&layout(|files| {
+        let text = String::from_utf8(files[MANIFEST].1.clone()).expect("text");
+        let manifest = text.replace(&format!("\"size\":{}", files[LAYER].1.len()), "\"size\":7").into_bytes();
+        let mut index: Value = serde_json::from_slice(&files[INDEX].1).expect("JSON");
+        index["manifests"][0]["digest"] = json!(Digest::of(&manifest).as_str());
+        index["manifests"][0]["size"] = json!(manifest.len());
+        files[INDEX].1 = index.to_string().into_bytes();
+        files[MANIFEST] = (format!("blobs/sha256/{}", Digest::of(&manifest).hex()), manifest);
+    }));
+    assert!(lie.contains("should have 7 bytes and has 2048"), "{lie}");
+    // Nor is anything missed that is there.
+    let known = layout(|files| drop(files.remove(LAYER)));
+    place.file("known.tar", &known);
+    place.import("known.tar", ArchiveKind::Any, None).expect("imported");
     let cut = place.refused(&whole[..whole.len() - 2048]);
     assert_eq!(cut, format!("it ends in the middle of `{}`", names[LAYER]));
     let cut = place.refused(&whole[..1100]);
@@ -602,7 +619,8 @@ fn a_damaged_store_saves_nothing_that_looks_whole() {
     File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).expect("blob");
     bytes[600] ^= 1;
     fs::write(&path, &bytes).expect("damaged");
-    let error = save(&place.store, &[stored.clone()], SaveFormat::Docker, &mut std::io::sink()).expect_err("damaged");
+    let error = save(&place.store, std::slice::from_ref(&stored), SaveFormat::Docker, &mut std::io::sink())
+        .expect_err("damaged");
     assert!(said(&error).contains("is damaged"), "{}", said(&error));
     let out = place.path("out");
     save_layout(&place.store, &[stored], &out).expect_err("damaged");

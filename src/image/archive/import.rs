@@ -1,10 +1,12 @@
 //! Copying an image into the store.
 
+use std::fs;
+
 use super::{Archive, ArchiveError, Listed, docker, layout, listed::Origin, members::Members};
 use crate::{
     image::{
         document::{self, Configuration},
-        store::{Begun, Store, StoredLayer},
+        store::{Begun, Store, StoreError, StoredLayer},
     },
     model::{Digest, ImageName, Platform},
 };
@@ -62,11 +64,18 @@ impl Archive {
 /// Copies a layer, which becomes a blob of the store if it is what it should be.
 fn copy(members: &Members, name: &str, layer: &StoredLayer, store: &Store) -> Result<(), ArchiveError> {
     let failed = || ArchiveError::store(name);
-    let Begun::Writer(mut writer) = store.begin_blob(&layer.digest).map_err(failed())? else { return Ok(()) };
+    let size = |actual| match actual {
+        actual if actual == layer.size => Ok(()),
+        actual => Err(ArchiveError::Size { member: name.to_owned(), expected: layer.size, actual }),
+    };
+    let Begun::Writer(mut writer) = store.begin_blob(&layer.digest).map_err(failed())? else {
+        // The manifest is kept, so what it says has to be true.
+        let there = store.blob(&layer.digest);
+        let meta = fs::metadata(&there).map_err(|source| StoreError::Io { path: there, source });
+        return size(meta.map_err(failed())?.len());
+    };
     let mut member = members.open(name)?;
-    if member.size() != layer.size {
-        return Err(ArchiveError::Size { member: name.to_owned(), expected: layer.size, actual: member.size() });
-    }
+    size(member.size())?;
     // What another one has left there may be anything, and reading ours costs no more than reading theirs.
     writer.restart().map_err(failed())?;
     member.for_each(|bytes| writer.write(bytes).map_err(failed()))?;
