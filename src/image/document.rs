@@ -17,6 +17,7 @@ pub const MAX_LAYERS: usize = 500;
 
 /// What a registry, or a layout, has under a name.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Document {
     /// One image.
     Manifest(ImageManifest),

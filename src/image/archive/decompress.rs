@@ -4,7 +4,7 @@ use std::io::{self, Chain, Cursor, Read};
 
 use flate2::read::MultiGzDecoder;
 use ruzstd::decoding::{
-    StreamingDecoder,
+    FrameDecoder, StreamingDecoder,
     errors::{FrameDecoderError, ReadFrameHeaderError},
 };
 
@@ -63,12 +63,15 @@ pub(super) fn decompress<'a>(input: impl Read + 'a, compression: Compression) ->
     }
 }
 
+/// Input of which four bytes had to be looked at.
+type Begun<R> = Chain<Cursor<[u8; 4]>, io::BufReader<R>>;
+
 /// Zstandard frames one behind the other, as parallel compressors write them; the decoder knows only one.
 struct Frames<R: Read> {
     /// Between two frames.
     input: Option<io::BufReader<R>>,
     /// In one.
-    frame: Option<StreamingDecoder<Chain<Cursor<[u8; 4]>, io::BufReader<R>>, ruzstd::decoding::FrameDecoder>>,
+    frame: Option<StreamingDecoder<Begun<R>, FrameDecoder>>,
 }
 
 impl<R: Read> Frames<R> {

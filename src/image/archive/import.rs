@@ -1,10 +1,12 @@
 //! Copying an image into the store.
 
+use std::fs;
+
 use super::{Archive, ArchiveError, Listed, docker, layout, listed::Origin, members::Members};
 use crate::{
     image::{
         document::{self, Configuration},
-        store::{Begun, Store, StoredLayer},
+        store::{Begun, Store, StoreError, StoredLayer},
     },
     model::{Digest, ImageName, Platform},
 };
@@ -62,13 +64,26 @@ impl Archive {
 /// Copies a layer, which becomes a blob of the store if it is what it should be.
 fn copy(members: &Members, name: &str, layer: &StoredLayer, store: &Store) -> Result<(), ArchiveError> {
     let failed = || ArchiveError::store(name);
-    let Begun::Writer(mut writer) = store.begin_blob(&layer.digest).map_err(failed())? else { return Ok(()) };
-    let mut member = members.open(name)?;
-    if member.size() != layer.size {
-        return Err(ArchiveError::Size { member: name.to_owned(), expected: layer.size, actual: member.size() });
+    let check = |actual| match layer.size {
+        expected if expected == actual => Ok(()),
+        expected => Err(ArchiveError::Size { member: name.to_owned(), expected, actual }),
+    };
+    if store.has_blob(&layer.digest) {
+        // The manifest is kept, so what it says has to be true.
+        let there = store.blob(&layer.digest);
+        let meta = fs::metadata(&there).map_err(|source| StoreError::Io { path: there, source });
+        return check(meta.map_err(failed())?.len());
     }
+    let mut member = members.open(name)?;
+    check(member.size())?;
+    let Begun::Writer(mut writer) = store.begin_blob(&layer.digest).map_err(failed())? else { return Ok(()) };
     // What another one has left there may be anything, and reading ours costs no more than reading theirs.
     writer.restart().map_err(failed())?;
-    member.for_each(|bytes| writer.write(bytes).map_err(failed()))?;
+    let copied = member.for_each(|bytes| writer.write(bytes).map_err(failed()));
+    if copied.is_err() {
+        // Or a pull would go on with what nobody has verified.
+        let _ = writer.restart();
+    }
+    copied?;
     writer.finish(Some(layer.size)).map_err(failed())
 }
