@@ -19,7 +19,7 @@ pub enum Rootfs {
     /// An image that is yet to be looked for; none is left when there is a plan.
     Image(ImageRequest),
     /// The layers of an image of the store, copied on write.
-    Layers(Image),
+    Layers(Box<Image>),
 }
 
 /// One service, with every default filled in and every reference known to resolve.

@@ -17,7 +17,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags},
+    io::Errno,
+};
 
 use super::in_root::{find, is_directory};
 
@@ -116,7 +119,7 @@ fn own(folder: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     match rustix::fs::chownat(folder, name, Some(uid), Some(gid), flags) {
-        Err(rustix::io::Errno::INVAL) => Ok(()),
+        Err(Errno::INVAL) => Ok(()),
         other => Ok(other?),
     }
 }
@@ -136,11 +139,8 @@ fn extended(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
             let length = if size == 0 { 0 } else { rustix::fs::fgetxattr(from, name, &mut value[..])? };
             rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty())
         });
-        match copied {
-            Err(e @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::IO)) => {
-                return Err(e.into());
-            }
-            Ok(()) | Err(_) => {}
+        if let Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) = copied {
+            return Err(e.into());
         }
     }
     Ok(())
