@@ -85,7 +85,9 @@ impl Copy<'_> {
                 let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let from = rustix::fs::openat(from, name, flags | OFlags::RDONLY, Mode::empty())?;
                 let new = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-                let to = rustix::fs::openat(to, name, new, Mode::RUSR | Mode::WUSR)?;
+                // Without the bits that would give somebody else's rights away before it is somebody else's.
+                let to =
+                    rustix::fs::openat(to, name, new, Mode::from_raw_mode(stat.st_mode) & !(Mode::SUID | Mode::SGID))?;
                 let (mut source, mut target) = (File::from(from), File::from(to));
                 io::copy(&mut source, &mut target)?;
                 attributes(&source.into(), &target.into(), &stat)
@@ -108,8 +110,15 @@ impl Copy<'_> {
 /// Owner, mode, extended attributes and times, in this order: a change of the owner takes the set-user-id bit and file
 /// capabilities away.
 fn attributes(from: &OwnedFd, to: &OwnedFd, stat: &Stat) -> io::Result<()> {
-    own(to.as_fd(), c"", stat)?;
-    rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
+    // Most is as it should be already, and each change is one of the file system's journal.
+    let new = rustix::fs::fstat(to)?;
+    let owned = (new.st_uid, new.st_gid) != (stat.st_uid, stat.st_gid);
+    if owned {
+        own(to.as_fd(), c"", stat)?;
+    }
+    if owned || new.st_mode != stat.st_mode {
+        rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
+    }
     extended(from, to)?;
     Ok(rustix::fs::futimens(to, &times(stat))?)
 }
