@@ -17,7 +17,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags},
+    io::Errno,
+};
 
 use super::in_root::{find, is_directory};
 
@@ -82,7 +85,9 @@ impl Copy<'_> {
                 let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let from = rustix::fs::openat(from, name, flags | OFlags::RDONLY, Mode::empty())?;
                 let new = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-                let to = rustix::fs::openat(to, name, new, Mode::RUSR | Mode::WUSR)?;
+                // Without the bits that would give somebody else's rights away before it is somebody else's.
+                let to =
+                    rustix::fs::openat(to, name, new, Mode::from_raw_mode(stat.st_mode) & !(Mode::SUID | Mode::SGID))?;
                 let (mut source, mut target) = (File::from(from), File::from(to));
                 io::copy(&mut source, &mut target)?;
                 attributes(&source.into(), &target.into(), &stat)
@@ -105,8 +110,15 @@ impl Copy<'_> {
 /// Owner, mode, extended attributes and times, in this order: a change of the owner takes the set-user-id bit and file
 /// capabilities away.
 fn attributes(from: &OwnedFd, to: &OwnedFd, stat: &Stat) -> io::Result<()> {
-    own(to.as_fd(), c"", stat)?;
-    rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
+    // Most is as it should be already, and each change is one of the file system's journal.
+    let new = rustix::fs::fstat(to)?;
+    let owned = (new.st_uid, new.st_gid) != (stat.st_uid, stat.st_gid);
+    if owned {
+        own(to.as_fd(), c"", stat)?;
+    }
+    if owned || new.st_mode != stat.st_mode {
+        rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
+    }
     extended(from, to)?;
     Ok(rustix::fs::futimens(to, &times(stat))?)
 }
@@ -116,7 +128,7 @@ fn own(folder: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     match rustix::fs::chownat(folder, name, Some(uid), Some(gid), flags) {
-        Err(rustix::io::Errno::INVAL) => Ok(()),
+        Err(Errno::INVAL) => Ok(()),
         other => Ok(other?),
     }
 }
@@ -136,11 +148,8 @@ fn extended(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
             let length = if size == 0 { 0 } else { rustix::fs::fgetxattr(from, name, &mut value[..])? };
             rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty())
         });
-        match copied {
-            Err(e @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::IO)) => {
-                return Err(e.into());
-            }
-            Ok(()) | Err(_) => {}
+        if let Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) = copied {
+            return Err(e.into());
         }
     }
     Ok(())

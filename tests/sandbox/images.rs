@@ -2,12 +2,16 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use nscompose::model::{Image, ImageRequest, PullPolicy, Rootfs};
 
 use crate::support::{
     Need, Stack,
     image::{ImageBuilder, KEEP, busybox_root, opaque, up_on, whiteout},
-    needs,
+    needs, wait_for,
 };
 
 /// A stack with [`KEEP`] in it, which runs, and these services.
@@ -19,7 +23,7 @@ fn stack(services: &str, rest: &str) -> Stack {
 
 #[track_caller]
 fn up(stack: &Stack, image: &Image, services: &[&str]) {
-    up_on(stack, &Rootfs::Layers(image.clone()), services).unwrap_or_else(|e| panic!("{}", e.render(false)));
+    up_on(stack, &Rootfs::Layers(Box::new(image.clone())), services).unwrap_or_else(|e| panic!("{}", e.render(false)));
 }
 
 /// What is on disk, by the ids of the machine.
@@ -107,7 +111,7 @@ fn an_image_that_is_not_there_is_said_by_name() {
     let stack = stack("  web: {rootfs: ./image, command: [sleep, '100000']}", "");
     let image = ImageBuilder::new(&stack).busybox().build();
     fs::remove_file(stack.home().join("data/v1/images/blobs").join(image.id.hex())).expect("there");
-    let failure = up_on(&stack, &Rootfs::Layers(image), &["web"]).expect_err("no image");
+    let failure = up_on(&stack, &Rootfs::Layers(Box::new(image)), &["web"]).expect_err("no image");
     assert!(failure.render(false).contains("`image:test`"), "{}", failure.render(false));
     let request =
         ImageRequest { source: "nginx:1".parse().expect("a name"), platform: None, pull_policy: PullPolicy::default() };
@@ -244,6 +248,35 @@ fn a_copy_that_was_cut_off_begins_anew() {
 }
 
 #[test]
+fn a_copy_that_is_killed_begins_anew() {
+    needs!(Need::StaticBusybox);
+    let stack =
+        stack("  web: {rootfs: ./image, command: [sleep, '100000'], volumes: ['data:/data']}", "volumes: {data: {}}");
+    let image = ImageBuilder::new(&stack).busybox().layer(|folder| {
+        fs::create_dir(folder.join("data")).expect("a folder");
+        for i in 0..600 {
+            fs::write(folder.join(format!("data/{i}")), i.to_string()).expect("a file");
+        }
+    });
+    let image = image.build();
+    let supervisor = stack.supervisor().expect("it runs");
+    let folder = stack.volume("data");
+    let up_to_its_end = |image: &Image| up_on(&stack, &Rootfs::Layers(Box::new(image.clone())), &["web"]);
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| up_to_its_end(&image));
+        wait_for("the copy", || fs::read_dir(&folder).ok()?.nth(10).map(drop));
+        kill(Pid::from_raw(supervisor), Signal::SIGKILL).expect("ours");
+        let result = running.join().expect("no panic");
+        let copied = fs::read_dir(&folder).expect("a volume").count();
+        assert!(result.is_err() || copied == 600, "{copied}");
+    });
+    let _ = stack.run(&["up", "-d", "keep"]).success();
+    up(&stack, &image, &["web"]);
+    assert_eq!(stack.sh("web", "ls /data").lines().count(), 600);
+    assert_eq!(stack.sh("web", "cat /data/599"), "599");
+}
+
+#[test]
 fn a_volume_of_several_services_is_filled_by_one() {
     needs!(Need::StaticBusybox);
     let services: Vec<String> = (0..6)
@@ -261,7 +294,7 @@ fn a_volume_of_several_services_is_filled_by_one() {
     let names = ["s0", "s1", "s2", "s3", "s4", "s5"];
     up(&stack, &image.build(), &names);
     for name in names {
-        let seen = crate::support::wait_for("what it saw", || {
+        let seen = wait_for("what it saw", || {
             let seen = stack.sh(name, "cat /tmp/seen 2>/dev/null; true");
             (!seen.is_empty()).then_some(seen)
         });
@@ -335,11 +368,19 @@ fn how_long_fifty_services_take() {
                 busybox_root(&stack.path("root"));
                 ("a folder".to_owned(), Rootfs::Directory(stack.path("root")))
             } else {
-                (format!("{layers} layers"), Rootfs::Layers(image.build()))
+                (format!("{layers} layers"), Rootfs::Layers(Box::new(image.build())))
             };
-            let started = std::time::Instant::now();
+            let busy = || {
+                let supervisor = stack.supervisor().expect("it runs");
+                let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"));
+                let keeper = children.expect("of ours").split(' ').next().map(ToOwned::to_owned).expect("a keeper");
+                let times = fs::read_to_string(format!("/proc/{keeper}/schedstat")).expect("of ours");
+                times.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).expect("a time")
+            };
+            let (started, before) = (std::time::Instant::now(), busy());
             up_on(&stack, &rootfs, &names).unwrap_or_else(|e| panic!("{}", e.render(false)));
-            let line = format!("round {round}: 50 services on {what}: {:?}\n", started.elapsed());
+            let (elapsed, keeper) = (started.elapsed(), (busy() - before) / 50_000);
+            let line = format!("round {round}: 50 services on {what}: {elapsed:?}, keeper {keeper} us each\n");
             std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).expect("written");
         }
     }

@@ -127,11 +127,12 @@ pub(crate) fn up_on(stack: &Stack, rootfs: &Rootfs, services: &[&str]) -> Result
         let mut connection = Connection::new(stream).expect("a connection");
         connection.send(&request, &[]).await.expect("sent");
         loop {
-            match connection.next().await.expect("a reply").expect("a supervisor") {
-                Reply::Accepted | Reply::Event(_) => {}
-                Reply::Done => return Ok(()),
-                Reply::Failed(failure) => return Err(failure),
-                other => panic!("{other:?}"),
+            match connection.next().await.expect("a reply") {
+                Some(Reply::Accepted | Reply::Event(_)) => {}
+                Some(Reply::Done) => return Ok(()),
+                Some(Reply::Failed(failure)) => return Err(failure),
+                Some(other) => panic!("{other:?}"),
+                None => return Err(Failure::internal("the supervisor has gone")),
             }
         }
     })
