@@ -339,3 +339,17 @@ impl<T: Format> Format for Nullable<T> {
 impl<T: Format> Format for Kept<T> {
     inherit!(T: canonical merge settle read schema keys visit);
 }
+
+/// What few have, and takes much room: whoever has none has only a pointer's worth of it.
+impl<T: Format> Format for Box<T> {
+    inherit!(T: canonical merge settle schema keys visit);
+    fn identity(node: &Node) -> Option<String> {
+        T::identity(node)
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        T::read(node, cx).map(Self::new)
+    }
+    fn omitted(&self) -> bool {
+        T::omitted(self)
+    }
+}

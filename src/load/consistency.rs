@@ -36,7 +36,7 @@ pub(super) fn names(tree: &Node, section: &str) -> Names {
 }
 
 fn services(project: &Project) -> impl Iterator<Item = (&String, &Service)> {
-    project.services.iter().flat_map(|services| &services.0.0)
+    project.services.iter().flat_map(|services| &services.0.0).map(|(name, service)| (name, &**service))
 }
 
 /// What stands at the end of the way, or as near to it as there is something. `#N` is the Nth item of a list.

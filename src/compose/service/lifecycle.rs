@@ -19,7 +19,7 @@ mapping! {
         /// Services that have to run before it.
         works depends_on: DependsOn,
         /// It takes its settings from another service, which its own are merged over.
-        loaded extends: Extends,
+        loaded extends: Box<Extends>,
         /// Names of which one has to be asked for, or the service is left out.
         loaded profiles: Set<Text>,
         /// What happens when it ends.
@@ -29,7 +29,7 @@ mapping! {
         /// Time that it has to stop.
         works stop_grace_period: Span,
         /// How it is known that it is healthy.
-        refused healthcheck: Healthcheck,
+        refused healthcheck: Box<Healthcheck>,
         /// Commands run before it starts.
         refused pre_start: List<Hook>,
         /// Commands run once it has started.
@@ -39,11 +39,11 @@ mapping! {
         /// How many containers there are.
         refused scale: Kept<Int<0>>,
         /// How it is run as a whole.
-        works deploy: Deploy,
+        works deploy: Box<Deploy>,
         /// What happens when source files change.
-        no_effect("`up` does not watch files") develop: Develop,
+        no_effect("`up` does not watch files") develop: Box<Develop>,
         /// Where its output goes.
-        refused logging: Logging,
+        refused logging: Box<Logging>,
     }
 }
 

@@ -16,7 +16,7 @@ mapping! {
         /// The image whose files it sees.
         refused("use `rootfs:` with a folder or a tar file: images are not supported yet") image: Text,
         /// How the image is made.
-        refused("use `rootfs:` with a folder or a tar file: images are not supported yet") build: Build,
+        refused("use `rootfs:` with a folder or a tar file: images are not supported yet") build: Box<Build>,
         /// nscompose's own: the files it sees, instead of an image. `host` for a copy of the host's own that is written to
         /// without changing it, a folder, or a tar file.
         works rootfs: RootfsPath,
@@ -51,7 +51,7 @@ mapping! {
         /// The runtime that makes its container.
         refused runtime: Text,
         /// Something that is not a container: a program that makes it available.
-        refused provider: Provider,
+        refused provider: Box<Provider>,
     }
 }
 
