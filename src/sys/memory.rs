@@ -3,10 +3,10 @@
 /// Prepares for making very many small things in one go, and for ending soon after: the heap grows by much at once, is
 /// given large pages, and never shrinks.
 ///
-/// The kernel hands out memory page by page, at the first touch. The tree of 1,000 services takes 35 MB, and so 9,000 page
-/// faults, which are a quarter of the time that printing it takes; with pages of 2 MB they are 400. Where the kernel has
-/// large pages off, or memory is too scattered for them, all is as it would be. What is set aside are addresses, not memory,
-/// and they are only set aside where no limit is near.
+/// The kernel hands out memory page by page, at the first touch. A file of 1,000 services makes 9,050 page faults, a quarter
+/// of the processor time that `config` takes for it; with pages of 2 MB they are 400 to 1,000, and a fifth of its time is
+/// gone (docs/benchmarks.md). Where the kernel has large pages off, or finds none, all is as it would be. What is set aside
+/// are addresses, not memory, and none are where a limit is near.
 #[cfg(target_env = "gnu")]
 pub fn expect_very_many_allocations() {
     use rustix::process::{Resource, getrlimit};
