@@ -113,3 +113,34 @@ fn project_paths_are_absolute_whatever_the_spelling() {
             && Path::new("x") == project.directory.strip_prefix(case.root.path()).expect("below")
     );
 }
+
+#[test]
+fn what_nobody_asked_for_need_not_be_supported() {
+    let file = "\
+services:
+  a: {rootfs: host, command: run, depends_on: [b]}
+  b: {rootfs: host, command: run}
+  c: {image: nginx, networks: [far], healthcheck: {test: run}, ports: ['80:80']}
+  d: {rootfs: host, command: run, network_mode: 'service:c'}
+  e: {rootfs: host, command: run, ports: ['80:80']}
+networks: {far: {driver: overlay}}
+";
+    let asking = |services: &[&str]| {
+        let mut case = Case::new("x").file("x/compose.yaml", file);
+        case.options.services = services.iter().map(ToString::to_string).collect();
+        case
+    };
+    for services in [["a"], ["e"]] {
+        let case = asking(&services);
+        let loaded = load(&case.options).expect("loads");
+        // Those that could be run have their addresses and ids among the others.
+        let names: Vec<&str> = loaded.project.services.keys().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "e"]);
+        assert!(loaded.warnings.is_empty());
+    }
+    for services in [&["c"] as &[&str], &["d"], &["a", "c"], &[]] {
+        let error = asking(services).error();
+        assert!(error.contains("`image` is not supported yet"), "{error}");
+        assert!(error.contains("`driver` is not supported yet"), "{error}");
+    }
+}

@@ -85,8 +85,8 @@ pub struct LoadOptions {
     pub env_files: Vec<PathBuf>,
     /// Profiles that are asked for; `*` for all.
     pub profiles: Vec<String>,
-    /// Services that are asked for: these alone are kept, with those that they depend on, and their profiles are asked for
-    /// too. None: all.
+    /// Services that are asked for: what is to be run of others does not matter, except for those that they depend on, and
+    /// their profiles are asked for too. None: all.
     pub services: Vec<String>,
     /// Nothing but these services, and what they depend on.
     pub only: bool,
@@ -216,7 +216,9 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
             }
             return None;
         }
-        let parts = resolve::resolve(project, tree, options.allow_unsupported, &mut diagnostics);
+        let wanted = select::with_dependencies(project, &options.services);
+        let wanted = (!options.services.is_empty()).then_some(&wanted);
+        let parts = resolve::resolve(project, tree, wanted, options.allow_unsupported, &mut diagnostics);
         Some((contents, parts))
     });
     diagnostics.sort();
