@@ -28,6 +28,18 @@ pub(super) struct Args {
     pub(super) more: super::MoreFiles,
     #[command(flatten)]
     leniency: super::Leniency,
+    /// Nothing is built or pulled, and nothing asked, anyway; for those who are used to it
+    #[arg(long = "no-build", hide = true)]
+    _no_build: bool,
+    /// Likewise
+    #[arg(long = "quiet-build", hide = true)]
+    _quiet_build: bool,
+    /// Likewise
+    #[arg(long = "quiet-pull", hide = true)]
+    _quiet_pull: bool,
+    /// Likewise
+    #[arg(short = 'y', long = "yes", hide = true)]
+    _yes: bool,
     /// Compose file, or services to bring up
     #[arg(value_name = "FILE|SERVICE")]
     words: Vec<String>,
