@@ -55,6 +55,15 @@ pub(super) fn always(tree: &mut Node, project: &str) {
     }
     let none = tree.beside(Value::Mapping(Vec::new()));
     tree.put("services", none);
+    for section in ["networks", "volumes"] {
+        let Some(Entry { value: Node { value: Value::Mapping(all), .. }, .. }) = tree.entry_mut(section) else {
+            continue;
+        };
+        // Declared with nothing to say is declared all the same.
+        for entry in all.iter_mut().filter(|entry| entry.value.is_null()) {
+            entry.value = entry.value.with_value(Value::Mapping(Vec::new()));
+        }
+    }
 }
 
 /// True if the service is on the default network.
