@@ -144,3 +144,17 @@ networks: {far: {driver: overlay}}
         assert!(error.contains("`driver` is not supported yet"), "{error}");
     }
 }
+
+#[test]
+fn what_is_remote_is_not_fetched_and_said_so() {
+    let git = "https://github.com/a/b.git";
+    let included = Case::new("x").file("x/compose.yaml", &format!("include:\n  - {git}\nservices: {{}}\n")).error();
+    let message = format!("error: `{git}` is remote, and nothing is fetched from elsewhere\n --> compose.yaml:2:5\n");
+    assert!(included.starts_with(&message), "{included}");
+    let file = "services: {a: {extends: {file: 'git@github.com:a/b.git', service: x}, rootfs: host, command: run}}\n";
+    let extended = Case::new("x").file("x/compose.yaml", file).error();
+    assert!(extended.contains("`git@github.com:a/b.git` is remote"), "{extended}");
+    assert!(extended.contains("--> compose.yaml:1:32"), "{extended}");
+    let named = Case::new("x").named("oci://registry/x").error();
+    assert!(named.starts_with("error: `oci://registry/x` is remote"), "{named}");
+}
