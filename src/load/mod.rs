@@ -59,7 +59,7 @@ pub use interpolate::UsedVariable;
 use crate::{
     compose::{self, Document, Format, Reader},
     diagnostics::{Diagnostic, Diagnostics},
-    model::{self, ProjectName},
+    model::{self, ProjectName, ServiceName},
     yaml::{parse, tree},
 };
 use files::Group;
@@ -115,6 +115,23 @@ pub struct Loaded {
     pub all_services: Vec<String>,
     /// Warnings, in file order.
     pub warnings: Diagnostics,
+    tree: Node,
+}
+
+impl Loaded {
+    /// The diagnostic at the `rootfs` of that service.
+    #[must_use]
+    pub fn at_rootfs(&self, service: &ServiceName, diagnostic: Diagnostic) -> Diagnostic {
+        let rootfs = self
+            .tree
+            .entry("services")
+            .and_then(|services| services.value.entry(service.as_str()))
+            .and_then(|service| service.value.entry("rootfs"));
+        match rootfs {
+            Some(rootfs) => compose::located(diagnostic, &rootfs.value),
+            None => diagnostic,
+        }
+    }
 }
 
 /// The contents of a project's files, whether they can be run or not.
@@ -234,6 +251,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
             },
             all_services: contents.all_services,
             warnings: diagnostics,
+            tree: contents.tree,
         }),
         _ => Err(diagnostics),
     }

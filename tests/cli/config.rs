@@ -508,3 +508,23 @@ fn the_schema_is_printed() {
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/compose.json")).expect("a file");
     assert_eq!(text, golden);
 }
+
+#[test]
+fn a_misspelt_rootfs_is_refused_by_config_too() {
+    let stack = Stack::empty();
+    stack.file("compose.yaml", "name: q\nservices: {a: {rootfs: hosst}, b: {rootfs: ''}, c: {rootfs: './${X:-x}'}}\n");
+    let refused = config(&stack, &[]).code(3).stderr_has("error: `hosst` is neither `host` nor a path\n");
+    refused.stderr_has("compose.yaml:2:24").stderr_has("hint: did you mean `host`?").stderr_has("service `b` has neither");
+    stack.file("compose.yaml", "name: q\nservices: {a: {rootfs: '${ROOT:-host}'}}\n");
+    config(&stack, &["--no-interpolate"]).success().stdout_has("rootfs: ${ROOT:-host}");
+}
+
+#[test]
+fn what_is_declared_with_nothing_to_say_is_kept_without_normalization() {
+    let stack = Stack::empty();
+    let file = "name: q\nservices: {a: {rootfs: host, volumes: ['data:/d'], networks: [n]}}\nvolumes: {data: }\nnetworks: {n: }\n";
+    stack.file("compose.yaml", file);
+    let text = config(&stack, &["--no-normalize"]).success().stdout;
+    assert!(text.ends_with("networks:\n  \"n\": {}\nvolumes:\n  data: {}\n"), "{text}");
+    config(&stack, &["--no-normalize", "--explain", "volumes"]).success().stdout_has("volumes.data  {}");
+}
