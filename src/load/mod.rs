@@ -53,6 +53,7 @@ mod variables;
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub use discover::discover;
+use explain::Taken;
 pub use explain::{Explained, PathError, Place as WrittenAt, Stop};
 pub use interpolate::UsedVariable;
 
@@ -151,6 +152,9 @@ pub struct Contents {
     pub warnings: Diagnostics,
     tree: Node,
     left_out: LeftOut,
+    taken: Taken,
+    /// Variables stand as they are written.
+    as_written: bool,
     /// There are keys that begin with `x-` below the top level.
     extended: bool,
     variables: Variables,
@@ -198,7 +202,9 @@ impl Contents {
     /// # Errors
     /// When the path is none, or leads nowhere.
     pub fn explain(&self, path: &str) -> Result<Vec<Explained>, PathError> {
-        explain::explain(&self.tree, &self.left_out, path)
+        // What is printed, if it is not the tree itself.
+        let printed = if self.as_written { None } else { Document::of(&self.project).ok() };
+        explain::explain(&self.tree, printed.as_ref(), &self.left_out, &self.taken, path)
     }
 
     /// The project as Docker Compose prints it in JSON.
@@ -282,7 +288,7 @@ pub fn project_name(options: &LoadOptions) -> Result<ProjectName, Diagnostics> {
     let mut sources = Sources::new(&options.directory);
     let mut of_the_name = Diagnostics::new();
     match place.name(options, &mut sources, &mut diagnostics, &mut of_the_name) {
-        Some(name) => Ok(name),
+        Some((name, _)) => Ok(name),
         None if of_the_name.has_errors() => Err(of_the_name),
         None => Err(diagnostics),
     }
@@ -303,7 +309,7 @@ impl Place {
         sources: &mut Sources,
         diagnostics: &mut Diagnostics,
         of_the_name: &mut Diagnostics,
-    ) -> Option<ProjectName> {
+    ) -> Option<(ProjectName, project_name::From)> {
         for file in &self.files {
             sources.read(file, None, diagnostics);
         }
@@ -315,7 +321,7 @@ impl Place {
     fn contents(mut self, options: &LoadOptions, diagnostics: &mut Diagnostics) -> Option<Contents> {
         let mut sources = Sources::new(&options.directory);
         let mut of_the_name = Diagnostics::new();
-        let name = self.name(options, &mut sources, diagnostics, &mut of_the_name);
+        let (name, from) = self.name(options, &mut sources, diagnostics, &mut of_the_name).unzip();
         of_the_name.iter().for_each(|diagnostic| diagnostics.push(diagnostic.clone()));
         if let Some(name) = &name {
             // The specification promises it to files.
@@ -335,13 +341,14 @@ impl Place {
         if !options.no_normalize {
             normalize::normalize(&mut tree, shown, &self.variables);
         }
-        normalize::always(&mut tree, shown);
+        normalize::always(&mut tree, shown, from.as_ref());
         let all_services = consistency::names(&tree, "services");
         let as_written = options.no_interpolate;
         let mut reader = Reader::new(diagnostics).leaving_variables(as_written);
         let mut project = compose::Project::read(&tree, &mut reader)?;
         let extended = reader.has_extensions();
         let mut left_out = LeftOut::new();
+        let mut taken = Taken::new();
         if !as_written {
             // Which services are wanted, and what they need, may be up to variables.
             consistency::cycles(&tree, &project, diagnostics);
@@ -362,6 +369,7 @@ impl Place {
                 profiles::keep(&tree, &mut project);
             }
             if !options.no_env_resolution {
+                taken = explain::taken(&tree);
                 let directories = (&*self.directory, &*options.directory);
                 environment::fill(&mut tree, &mut project, &self.variables, directories, diagnostics);
             }
@@ -377,6 +385,8 @@ impl Place {
             warnings: Diagnostics::new(),
             tree,
             left_out,
+            taken,
+            as_written,
             extended,
             variables: self.variables,
         })
