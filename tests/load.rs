@@ -158,3 +158,14 @@ fn what_is_remote_is_not_fetched_and_said_so() {
     let named = Case::new("x").named("oci://registry/x").error();
     assert!(named.starts_with("error: `oci://registry/x` is remote"), "{named}");
 }
+
+#[test]
+fn no_number_of_warnings_keeps_errors_out() {
+    let many: String = (0..1_500).map(|n| format!("  s{n}: {{rootfs: host, command: run, tty: true}}\n")).collect();
+    let file = format!("services:\n{many}  last: {{rootfs: host, command: run, usr: a, prots: []}}\n");
+    let mut case = Case::new("x").file("x/compose.yaml", &file);
+    case.options.allow_unsupported = true;
+    let error = case.error();
+    assert!(error.contains("has no key `usr`") && error.contains("has no key `prots`"), "{}", error.len());
+    assert!(error.find("error: ") > error.rfind("warning: "));
+}

@@ -33,10 +33,11 @@ pub(super) fn of(
     diagnostics: &mut Diagnostics,
 ) -> Option<(ProjectName, From)> {
     let given = given.map(|name| (name, "the project name", From::Given));
-    let variable = variables.get("COMPOSE_PROJECT_NAME").filter(|variable| !variable.value.is_empty()).map(|variable| {
-        let from = From::Variable(variable.origin.clone());
-        (variable.value.as_str(), "COMPOSE_PROJECT_NAME", from)
-    });
+    let variable =
+        variables.get("COMPOSE_PROJECT_NAME").filter(|variable| !variable.value.is_empty()).map(|variable| {
+            let from = From::Variable(variable.origin.clone());
+            (variable.value.as_str(), "COMPOSE_PROJECT_NAME", from)
+        });
     if let Some((name, origin, from)) = given.or(variable) {
         return match name.parse() {
             Ok(name) => Some((name, from)),

@@ -206,9 +206,12 @@ impl Node {
             diagnostic = match step {
                 Step::Alias(at) => diagnostic.label(at, "used here by the alias"),
                 Step::MergeKey(at) => diagnostic.label(at, "merged in here"),
-                Step::Variable(..) | Step::Extends(_) | Step::Include(_) | Step::Replaced(_) | Step::Implied | Step::Outside(_) => {
-                    diagnostic
-                }
+                Step::Variable(..)
+                | Step::Extends(_)
+                | Step::Include(_)
+                | Step::Replaced(_)
+                | Step::Implied
+                | Step::Outside(_) => diagnostic,
             };
             via = before.as_deref();
         }

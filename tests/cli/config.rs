@@ -514,7 +514,10 @@ fn a_misspelt_rootfs_is_refused_by_config_too() {
     let stack = Stack::empty();
     stack.file("compose.yaml", "name: q\nservices: {a: {rootfs: hosst}, b: {rootfs: ''}, c: {rootfs: './${X:-x}'}}\n");
     let refused = config(&stack, &[]).code(3).stderr_has("error: `hosst` is neither `host` nor a path\n");
-    refused.stderr_has("compose.yaml:2:24").stderr_has("hint: did you mean `host`?").stderr_has("service `b` has neither");
+    refused
+        .stderr_has("compose.yaml:2:24")
+        .stderr_has("hint: did you mean `host`?")
+        .stderr_has("service `b` has neither");
     stack.file("compose.yaml", "name: q\nservices: {a: {rootfs: '${ROOT:-host}'}}\n");
     config(&stack, &["--no-interpolate"]).success().stdout_has("rootfs: ${ROOT:-host}");
 }

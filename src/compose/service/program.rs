@@ -99,7 +99,10 @@ impl Format for RootfsPath {
         }
         let wrong = Diagnostic::error(format!("`{text}` is neither `host` nor a path"));
         let path = format!("write `./{text}` for a folder or a tar file beside the Compose file");
-        cx.report(wrong.did_you_mean(suggest(text, ["host"]).filter(|_| text.starts_with(['h', 'H']))).hint(path), node);
+        cx.report(
+            wrong.did_you_mean(suggest(text, ["host"]).filter(|_| text.starts_with(['h', 'H']))).hint(path),
+            node,
+        );
         None
     }
     fn schema(_: &mut Schemas) -> Json {
