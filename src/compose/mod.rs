@@ -69,6 +69,7 @@ pub(crate) use resources::is_external;
 pub(crate) use schemas::Schemas;
 pub(crate) use tree_text::fingerprint;
 pub(crate) use values::{
-    PLATFORM as REFUSED_PLATFORMS, RefusedValue, TMPFS_OPTIONS as REFUSED_TMPFS_OPTIONS, harmless, refused,
+    PLATFORM as REFUSED_PLATFORMS, RefusedValue, TMPFS_OPTIONS as REFUSED_TMPFS_OPTIONS, harmless, is_of_parts,
+    refused, switches_off,
 };
-pub(crate) use visit::{Path, Visited, Visitor};
+pub(crate) use visit::{Visited, Visitor};

@@ -181,7 +181,7 @@ fn at(diagnostic: Diagnostic, span: &Span, node: &Node) -> Diagnostic {
             Step::Variable(name, Origin::Environment) => {
                 diagnostic.hint(format!("the variable `{name}` comes from the environment"))
             }
-            Step::Variable(_, Origin::Built) | Step::Replaced(_) | Step::Implied => diagnostic,
+            Step::Variable(_, Origin::Built) | Step::Replaced(_) | Step::Implied | Step::Outside(_) => diagnostic,
             Step::Alias(at) => diagnostic.label(at, "used here"),
             Step::MergeKey(at) => diagnostic.label(at, "merged here"),
             Step::Extends(at) => diagnostic.label(at, "extended here"),

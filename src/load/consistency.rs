@@ -132,8 +132,9 @@ impl<'a> Checker<'a> {
         }
         // One that is broken has been reported. Among very many mistakes it is not looked for.
         let broken = || {
-            let image = find(self.tree, &["services", name]).entry("image");
-            image.is_some_and(|image| matches!(image.value.value, Value::Broken))
+            let service = find(self.tree, &["services", name]);
+            let image = service.entry("image").is_some_and(|image| matches!(image.value.value, Value::Broken));
+            image || service.entry("rootfs").is_some_and(|rootfs| !says_nothing(&rootfs.value))
         };
         if self.diagnostics.is_full() || !broken() {
             self.push_at_key(
@@ -414,4 +415,9 @@ fn cycle_of(tree: &Node, cycle: &[&str]) -> Diagnostic {
             _ => diagnostic.label(&span, format!("`{from}` depends on `{to}`")),
         }
     })
+}
+
+/// True for null, and for an empty text.
+fn says_nothing(node: &Node) -> bool {
+    node.scalar().is_some_and(|scalar| scalar.text.is_empty())
 }

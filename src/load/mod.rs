@@ -53,13 +53,14 @@ mod variables;
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub use discover::discover;
+use explain::Taken;
 pub use explain::{Explained, PathError, Place as WrittenAt, Stop};
 pub use interpolate::UsedVariable;
 
 use crate::{
     compose::{self, Document, Format, Reader},
     diagnostics::{Diagnostic, Diagnostics},
-    model::{self, ProjectName},
+    model::{self, ProjectName, ServiceName},
     yaml::{parse, tree},
 };
 use files::Group;
@@ -85,8 +86,8 @@ pub struct LoadOptions {
     pub env_files: Vec<PathBuf>,
     /// Profiles that are asked for; `*` for all.
     pub profiles: Vec<String>,
-    /// Services that are asked for: these alone are kept, with those that they depend on, and their profiles are asked for
-    /// too. None: all.
+    /// Services that are asked for: what is to be run of others does not matter, except for those that they depend on, and
+    /// their profiles are asked for too. None: all.
     pub services: Vec<String>,
     /// Nothing but these services, and what they depend on.
     pub only: bool,
@@ -115,6 +116,23 @@ pub struct Loaded {
     pub all_services: Vec<String>,
     /// Warnings, in file order.
     pub warnings: Diagnostics,
+    tree: Node,
+}
+
+impl Loaded {
+    /// The diagnostic at the `rootfs` of that service.
+    #[must_use]
+    pub fn at_rootfs(&self, service: &ServiceName, diagnostic: Diagnostic) -> Diagnostic {
+        let rootfs = self
+            .tree
+            .entry("services")
+            .and_then(|services| services.value.entry(service.as_str()))
+            .and_then(|service| service.value.entry("rootfs"));
+        match rootfs {
+            Some(rootfs) => compose::located(diagnostic, &rootfs.value),
+            None => diagnostic,
+        }
+    }
 }
 
 /// The contents of a project's files, whether they can be run or not.
@@ -134,6 +152,9 @@ pub struct Contents {
     pub warnings: Diagnostics,
     tree: Node,
     left_out: LeftOut,
+    taken: Taken,
+    /// Variables stand as they are written.
+    as_written: bool,
     /// There are keys that begin with `x-` below the top level.
     extended: bool,
     variables: Variables,
@@ -181,7 +202,9 @@ impl Contents {
     /// # Errors
     /// When the path is none, or leads nowhere.
     pub fn explain(&self, path: &str) -> Result<Vec<Explained>, PathError> {
-        explain::explain(&self.tree, &self.left_out, path)
+        // What is printed, if it is not the tree itself.
+        let printed = if self.as_written { None } else { Document::of(&self.project).ok() };
+        explain::explain(&self.tree, printed.as_ref(), &self.left_out, &self.taken, path)
     }
 
     /// The project as Docker Compose prints it in JSON.
@@ -216,7 +239,9 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
             }
             return None;
         }
-        let parts = resolve::resolve(project, tree, options.allow_unsupported, &mut diagnostics);
+        let wanted = select::with_dependencies(project, &options.services);
+        let wanted = (!options.services.is_empty()).then_some(&wanted);
+        let parts = resolve::resolve(project, tree, wanted, options.allow_unsupported, &mut diagnostics);
         Some((contents, parts))
     });
     diagnostics.sort();
@@ -232,6 +257,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
             },
             all_services: contents.all_services,
             warnings: diagnostics,
+            tree: contents.tree,
         }),
         _ => Err(diagnostics),
     }
@@ -262,7 +288,7 @@ pub fn project_name(options: &LoadOptions) -> Result<ProjectName, Diagnostics> {
     let mut sources = Sources::new(&options.directory);
     let mut of_the_name = Diagnostics::new();
     match place.name(options, &mut sources, &mut diagnostics, &mut of_the_name) {
-        Some(name) => Ok(name),
+        Some((name, _)) => Ok(name),
         None if of_the_name.has_errors() => Err(of_the_name),
         None => Err(diagnostics),
     }
@@ -283,7 +309,7 @@ impl Place {
         sources: &mut Sources,
         diagnostics: &mut Diagnostics,
         of_the_name: &mut Diagnostics,
-    ) -> Option<ProjectName> {
+    ) -> Option<(ProjectName, project_name::From)> {
         for file in &self.files {
             sources.read(file, None, diagnostics);
         }
@@ -295,7 +321,7 @@ impl Place {
     fn contents(mut self, options: &LoadOptions, diagnostics: &mut Diagnostics) -> Option<Contents> {
         let mut sources = Sources::new(&options.directory);
         let mut of_the_name = Diagnostics::new();
-        let name = self.name(options, &mut sources, diagnostics, &mut of_the_name);
+        let (name, from) = self.name(options, &mut sources, diagnostics, &mut of_the_name).unzip();
         of_the_name.iter().for_each(|diagnostic| diagnostics.push(diagnostic.clone()));
         if let Some(name) = &name {
             // The specification promises it to files.
@@ -315,13 +341,14 @@ impl Place {
         if !options.no_normalize {
             normalize::normalize(&mut tree, shown, &self.variables);
         }
-        normalize::always(&mut tree, shown);
+        normalize::always(&mut tree, shown, from.as_ref());
         let all_services = consistency::names(&tree, "services");
         let as_written = options.no_interpolate;
         let mut reader = Reader::new(diagnostics).leaving_variables(as_written);
         let mut project = compose::Project::read(&tree, &mut reader)?;
         let extended = reader.has_extensions();
         let mut left_out = LeftOut::new();
+        let mut taken = Taken::new();
         if !as_written {
             // Which services are wanted, and what they need, may be up to variables.
             consistency::cycles(&tree, &project, diagnostics);
@@ -342,6 +369,7 @@ impl Place {
                 profiles::keep(&tree, &mut project);
             }
             if !options.no_env_resolution {
+                taken = explain::taken(&tree);
                 let directories = (&*self.directory, &*options.directory);
                 environment::fill(&mut tree, &mut project, &self.variables, directories, diagnostics);
             }
@@ -357,6 +385,8 @@ impl Place {
             warnings: Diagnostics::new(),
             tree,
             left_out,
+            taken,
+            as_written,
             extended,
             variables: self.variables,
         })
