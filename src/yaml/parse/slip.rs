@@ -234,7 +234,7 @@ impl<'t> Line<'t> {
     }
 
     fn is_key(&self) -> bool {
-        self.body().contains(": ") || self.body().ends_with(':')
+        self.body().contains(": ") || self.body().contains(":\t") || self.body().ends_with(':')
     }
 
     /// The one before that says something.
@@ -282,7 +282,7 @@ impl<'t> Line<'t> {
         if let Some(item) = body.strip_prefix('-').filter(|item| !item.starts_with([' ', '-'])) {
             return Some(Slip::new("a blank is missing after `-`", at, format!("write `- {}`", short(item))));
         }
-        if let Some((key, value)) = body.split_once(':').filter(|(key, _)| word(key)) {
+        if let Some((key, value)) = body.split_once(':').filter(|(key, value)| word(key) && !value.is_empty()) {
             let hint = format!("write `{key}: {}`", short(value));
             return Some(Slip::new("a blank is missing after `:`", at, hint));
         }
