@@ -169,6 +169,7 @@ mapping! {
         refused template_driver: Text,
     }
     rules {
+        const MAIN: Option<&'static str> = Some("file");
         fn long(node: Node, cx: &mut Reader<'_>) -> Node {
             renamed::<false>(node, cx)
         }
@@ -199,6 +200,7 @@ mapping! {
         refused template_driver: Text,
     }
     rules {
+        const MAIN: Option<&'static str> = Some("file");
         fn long(node: Node, cx: &mut Reader<'_>) -> Node {
             renamed::<false>(node, cx)
         }
