@@ -79,7 +79,7 @@ impl Diagnostic {
     }
 
     /// Cuts texts that hold names of a hostile file: a thousand of them are kept.
-    fn shorten(&mut self) {
+    pub(crate) fn shorten(&mut self) {
         const LONGEST: usize = 10_000;
         let texts = self.hints.iter_mut().chain(self.labels.iter_mut().map(|label| &mut label.text));
         for text in texts.chain([&mut self.message]).filter(|text| text.len() > LONGEST) {

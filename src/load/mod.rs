@@ -12,7 +12,7 @@
 //!  9 normalize     what is meant and not written: names, networks, order    normalize.rs
 //! 10 profiles      services that nobody asked for are left out              profiles.rs
 //! 11 environment   what `env_file` and `label_file` say                     environment.rs (env_file.rs, label_file.rs)
-//! 12 check         types, then references                                   crate::compose, consistency.rs
+//! 12 check         types, then references                                   crate::compose, consistency.rs (missing.rs, cycles.rs)
 //! 13 resolve       what can be run, and what has to be refused              resolve/
 //! ```
 //!
@@ -24,6 +24,7 @@
 
 mod budget;
 mod consistency;
+mod cycles;
 mod discover;
 mod dotenv;
 mod env_file;
@@ -35,6 +36,7 @@ mod include;
 mod interpolate;
 mod json_form;
 mod label_file;
+mod missing;
 mod normalize;
 pub(crate) mod paths;
 mod place;
@@ -351,7 +353,7 @@ impl Place {
         let mut taken = Taken::new();
         if !as_written {
             // Which services are wanted, and what they need, may be up to variables.
-            consistency::cycles(&tree, &project, diagnostics);
+            cycles::report(&tree, &project, diagnostics);
             let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
             // Those of the environment may be meant for other projects.
             profiles::unknown(&tree, &options.profiles, diagnostics);
