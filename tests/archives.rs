@@ -77,6 +77,7 @@ impl Place {
             manifest: imported.manifest.clone(),
             id: imported.id.clone(),
             registry_digest: None,
+            unpacked: 0,
             checked: 0,
         };
         self.store.open(entry).expect("whole")

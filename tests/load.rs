@@ -113,3 +113,59 @@ fn project_paths_are_absolute_whatever_the_spelling() {
             && Path::new("x") == project.directory.strip_prefix(case.root.path()).expect("below")
     );
 }
+
+#[test]
+fn what_nobody_asked_for_need_not_be_supported() {
+    let file = "\
+services:
+  a: {rootfs: host, command: run, depends_on: [b]}
+  b: {rootfs: host, command: run}
+  c: {image: nginx, networks: [far], healthcheck: {test: run}, ports: ['80:80']}
+  d: {rootfs: host, command: run, network_mode: 'service:c'}
+  e: {rootfs: host, command: run, ports: ['80:80']}
+networks: {far: {driver: overlay}}
+";
+    let asking = |services: &[&str]| {
+        let mut case = Case::new("x").file("x/compose.yaml", file);
+        case.options.services = services.iter().map(ToString::to_string).collect();
+        case
+    };
+    for services in [["a"], ["e"]] {
+        let case = asking(&services);
+        let loaded = load(&case.options).expect("loads");
+        // Those that could be run have their addresses and ids among the others.
+        let names: Vec<&str> = loaded.project.services.keys().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "e"]);
+        assert!(loaded.warnings.is_empty());
+    }
+    for services in [&["c"] as &[&str], &["d"], &["a", "c"], &[]] {
+        let error = asking(services).error();
+        assert!(error.contains("`image` is not supported yet"), "{error}");
+        assert!(error.contains("`driver` is not supported yet"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_remote_is_not_fetched_and_said_so() {
+    let git = "https://github.com/a/b.git";
+    let included = Case::new("x").file("x/compose.yaml", &format!("include:\n  - {git}\nservices: {{}}\n")).error();
+    let message = format!("error: `{git}` is remote, and nothing is fetched from elsewhere\n --> compose.yaml:2:5\n");
+    assert!(included.starts_with(&message), "{included}");
+    let file = "services: {a: {extends: {file: 'git@github.com:a/b.git', service: x}, rootfs: host, command: run}}\n";
+    let extended = Case::new("x").file("x/compose.yaml", file).error();
+    assert!(extended.contains("`git@github.com:a/b.git` is remote"), "{extended}");
+    assert!(extended.contains("--> compose.yaml:1:32"), "{extended}");
+    let named = Case::new("x").named("oci://registry/x").error();
+    assert!(named.starts_with("error: `oci://registry/x` is remote"), "{named}");
+}
+
+#[test]
+fn no_number_of_warnings_keeps_errors_out() {
+    let many: String = (0..1_500).map(|n| format!("  s{n}: {{rootfs: host, command: run, tty: true}}\n")).collect();
+    let file = format!("services:\n{many}  last: {{rootfs: host, command: run, usr: a, prots: []}}\n");
+    let mut case = Case::new("x").file("x/compose.yaml", &file);
+    case.options.allow_unsupported = true;
+    let error = case.error();
+    assert!(error.contains("has no key `usr`") && error.contains("has no key `prots`"), "{}", error.len());
+    assert!(error.find("error: ") > error.rfind("warning: "));
+}

@@ -17,6 +17,9 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) more: super::MoreFiles,
+    /// Services that are not in the file any more are removed anyway; for those who are used to it
+    #[arg(long = "remove-orphans", hide = true)]
+    _remove_orphans: bool,
     /// Compose file
     #[arg(value_name = "FILE")]
     words: Vec<String>,

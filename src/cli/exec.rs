@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     files::{Words, is_file, project_name, services},
+    not_yet,
     settings::Settings,
     stack::{gone, open_if_up, talk},
     terminal,
@@ -53,6 +54,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let mut words = args.words.clone();
+    if let Some(failure) = words.first().and_then(|word| not_yet::flag("exec", word)) {
+        return Err(failure);
+    }
     let mut files = Vec::new();
     // A file comes first; whatever follows the service is the command's.
     if words.len() > 2 && is_file(&words[0], &settings.directory) {

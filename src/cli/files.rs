@@ -7,9 +7,9 @@ use std::{
 
 use super::settings::Settings;
 use crate::{
-    diagnostics::{Failure, suggest},
+    diagnostics::{Diagnostic, Diagnostics, Failure, suggest},
     load::{LoadOptions, Loaded, load},
-    model::{Project, ProjectName, Rootfs, ServiceName},
+    model::{ProjectName, Rootfs, ServiceName},
     supervisor::Snapshot,
 };
 
@@ -68,9 +68,21 @@ pub(super) fn file_list(words: &Words, settings: &Settings) -> Result<Vec<PathBu
     Ok(crate::load::project_files(&options(words, settings)?)?)
 }
 
-/// Checks what the files of the selected services are made from, before anything is touched.
-pub(super) fn check_roots(project: &Project, selected: &BTreeSet<ServiceName>) -> Result<(), Failure> {
-    for (name, service) in project.services.iter().filter(|(name, _)| selected.is_empty() || selected.contains(name)) {
+/// Checks what the files of the selected services, and of those that they need, are made from, before anything is touched.
+pub(super) fn check_roots(loaded: &Loaded, selected: &BTreeSet<ServiceName>) -> Result<(), Failure> {
+    let services = &loaded.project.services;
+    let mut wanted: BTreeSet<&ServiceName> = BTreeSet::new();
+    let mut next: Vec<&ServiceName> =
+        services.keys().filter(|name| selected.is_empty() || selected.contains(*name)).collect();
+    while let Some(name) = next.pop() {
+        if let Some(service) = services.get(name)
+            && wanted.insert(name)
+        {
+            next.extend(service.dependencies());
+        }
+    }
+    let mut diagnostics = Diagnostics::new();
+    for (name, service) in services.iter().filter(|(name, _)| wanted.contains(name)) {
         let (path, what, fits) = match &service.rootfs {
             Rootfs::Host | Rootfs::Image(_) | Rootfs::Layers(_) => continue,
             Rootfs::Directory(path) => (path, "a folder", path.is_dir()),
@@ -78,12 +90,14 @@ pub(super) fn check_roots(project: &Project, selected: &BTreeSet<ServiceName>) -
         };
         if !fits {
             let found = if path.exists() { format!("is not {what}") } else { "is not there".to_owned() };
-            return Err(Failure::operation(format!("service `{name}`: its rootfs {} {found}", path.display())).hint(
+            let missing = Diagnostic::error(format!("service `{name}`: its rootfs {} {found}", path.display()));
+            diagnostics.push(loaded.at_rootfs(name, missing).hint(
                 "`rootfs:` is `host`, a folder, or a tar file; relative paths start from the folder of the file",
             ));
         }
     }
-    Ok(())
+    diagnostics.sort();
+    if diagnostics.is_empty() { Ok(()) } else { Err(diagnostics.into()) }
 }
 
 pub(super) fn options(words: &Words, settings: &Settings) -> Result<LoadOptions, Failure> {

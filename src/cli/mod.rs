@@ -10,6 +10,7 @@ mod exec;
 mod files;
 mod image;
 mod logs;
+mod not_yet;
 mod plan;
 mod ps;
 mod schema;
@@ -17,20 +18,21 @@ mod settings;
 mod stack;
 mod terminal;
 mod up;
+mod version;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, builder::FalseyValueParser};
 
 use crate::{
-    diagnostics::{Failure, suggest},
+    diagnostics::Failure,
     ui::{Messages, Printer},
 };
 use settings::Settings;
 
 /// Brings up the services of a Compose file straight on Linux namespaces: no daemon, no root.
 #[derive(Debug, Parser)]
-#[command(name = "nscompose", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "nscompose", version, disable_help_subcommand = true)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -74,6 +76,15 @@ enum MessageFormat {
     Json,
 }
 
+impl MessageFormat {
+    fn messages(self) -> Messages {
+        match self {
+            Self::Human => Messages::Human,
+            Self::Json => Messages::Json,
+        }
+    }
+}
+
 /// `-f` behind the verb, where people type it too; `logs -f` is taken.
 #[derive(Debug, clap::Args)]
 struct MoreFiles {
@@ -102,51 +113,10 @@ enum Verb {
     Schema(schema::Args),
     #[command(flatten)]
     Images(image::Verb),
+    Version(version::Args),
     /// Anything else, to be told what it is.
     #[command(external_subcommand)]
     Other(Vec<String>),
-}
-
-/// Verbs that are, for a did-you-mean.
-const VERBS: [&str; 19] = [
-    "up", "down", "ps", "logs", "exec", "plan", "config", "schema", "images", "pull", "push", "rmi", "tag", "load", "save", "commit",
-    "export", "image", "system",
-];
-
-/// Verbs of Docker Compose that are not here yet, each with what serves meanwhile.
-const NOT_YET: [(&str, &str); 20] = [
-    ("attach", "`logs -f` shows what services write"),
-    ("build", "build it with another tool and `nscompose load` it"),
-    ("cp", "use a bind mount, or `exec SERVICE cat FILE`"),
-    ("create", "`up -d` makes and starts"),
-    ("events", "`ps` shows what is"),
-    ("kill", "`down -t 0` ends the stack at once"),
-    ("ls", "`ps` shows one stack"),
-    ("pause", "there is nothing in its place"),
-    ("port", "`ps` shows the ports"),
-    ("restart", "`down` and `up -d`"),
-    ("rm", "`down` removes"),
-    ("run", "`exec SERVICE COMMAND` runs in a service that is up"),
-    ("scale", "name the service several times in the file"),
-    ("start", "`up -d` starts what has ended"),
-    ("stats", "there is nothing in its place"),
-    ("stop", "`down` stops and removes"),
-    ("top", "`exec SERVICE ps ax`"),
-    ("unpause", "there is nothing in its place"),
-    ("wait", "`logs -f` ends with the stack"),
-    ("watch", "there is nothing in its place"),
-];
-
-fn other(words: &[String]) -> Failure {
-    let verb = words.first().map(String::as_str).unwrap_or_default();
-    if let Some((_, instead)) = NOT_YET.iter().find(|(name, _)| *name == verb) {
-        return Failure::usage(format!("`{verb}` is not supported yet")).hint(*instead);
-    }
-    let failure = Failure::usage(format!("there is no verb `{verb}`"));
-    match suggest(verb, VERBS) {
-        Some(name) => failure.hint(format!("did you mean `{name}`?")),
-        None => failure.hint("`nscompose --help` lists them"),
-    }
 }
 
 impl Verb {
@@ -158,7 +128,7 @@ impl Verb {
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
             Self::Images(verb) => verb.more_files(),
-            Self::Logs(_) | Self::Exec(_) | Self::Schema(_) | Self::Other(_) => &[],
+            Self::Logs(_) | Self::Exec(_) | Self::Schema(_) | Self::Version(_) | Self::Other(_) => &[],
         }
     }
 
@@ -174,12 +144,17 @@ impl Verb {
 /// Runs the command that the process was started as.
 pub fn main() -> ExitCode {
     // Before clap: a reader that goes away ends us with an error to handle and not with a signal, as Rust has it.
-    let cli = Cli::parse();
-    let messages = match cli.global.message_format {
-        Some(MessageFormat::Human) => Messages::Human,
-        Some(MessageFormat::Json) => Messages::Json,
-        None => cli.verb.messages(),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => match not_yet::unknown_flag(&error, std::env::args_os().collect()) {
+            Some((failure, format)) => {
+                Printer::new(false, format.map_or(Messages::Human, MessageFormat::messages)).failure(&failure);
+                return ExitCode::from(failure.exit_code());
+            }
+            None => error.exit(),
+        },
     };
+    let messages = cli.global.message_format.map_or_else(|| cli.verb.messages(), MessageFormat::messages);
     let printer = Printer::new(cli.global.quiet, messages);
     match run(cli, printer) {
         Ok(code) => ExitCode::from(code),
@@ -204,6 +179,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Config(args) => config::run(&args, &settings),
         Verb::Schema(args) => schema::run(&args, &settings),
         Verb::Images(verb) => image::run(&verb, &settings),
-        Verb::Other(words) => Err(other(&words)),
+        Verb::Version(args) => version::run(&args, &settings),
+        Verb::Other(words) => Err(not_yet::verb(&words)),
     }
 }

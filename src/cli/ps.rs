@@ -17,6 +17,9 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) more: super::MoreFiles,
+    /// Those that have ended are listed anyway; for those who are used to it
+    #[arg(short = 'a', long = "all", hide = true)]
+    _all: bool,
     /// Compose file, or services to list
     #[arg(value_name = "FILE|SERVICE")]
     words: Vec<String>,

@@ -29,6 +29,18 @@ pub(super) struct Args {
     pub(super) more: super::MoreFiles,
     #[command(flatten)]
     leniency: super::Leniency,
+    /// Nothing is built or pulled, and nothing asked, anyway; for those who are used to it
+    #[arg(long = "no-build", hide = true)]
+    _no_build: bool,
+    /// Likewise
+    #[arg(long = "quiet-build", hide = true)]
+    _quiet_build: bool,
+    /// Likewise
+    #[arg(long = "quiet-pull", hide = true)]
+    _quiet_pull: bool,
+    /// Likewise
+    #[arg(short = 'y', long = "yes", hide = true)]
+    _yes: bool,
     /// Compose file, or services to bring up
     #[arg(value_name = "FILE|SERVICE")]
     words: Vec<String>,
@@ -59,9 +71,10 @@ fn pull_policy(text: &str) -> Result<PullPolicy, String> {
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
-    let Loaded { project, all_services, .. } = load_project(&words, settings, args.leniency.allow_unsupported)?;
-    let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
-    check_roots(&project, &intent.services)?;
+    let loaded = load_project(&words, settings, args.leniency.allow_unsupported)?;
+    let intent = Intent { services: services(&words.services, loaded.project.services.keys())?.into_iter().collect() };
+    check_roots(&loaded, &intent.services)?;
+    let Loaded { project, all_services, .. } = loaded;
     let Provided { project, held } = provide(project, &intent.services, args.pull, settings)?;
     let layout = settings.layout.stack(&project.name);
     open(&layout)?.on_runtime(async |mut connection, snapshot| {

@@ -63,10 +63,37 @@ fn read_items<T: Format>(node: &Node, cx: &mut Reader<'_>) -> Option<Vec<T>> {
     match &node.value {
         Value::Sequence(nodes) => Some(nodes.iter().filter_map(|node| T::read(node, cx)).collect()),
         _ => {
-            cx.mistyped("a list", node);
+            no_list::<List<T>>(node, cx);
             None
         }
     }
+}
+
+/// Says that something else stands where a list should.
+pub(super) fn no_list<L: Format>(node: &Node, cx: &mut Reader<'_>) {
+    match item_of::<L>(node, cx) {
+        Some(hint) => cx.mistyped_with("a list", node, hint),
+        None => cx.mistyped("a list", node),
+    }
+}
+
+/// How to make a list of what stands where one should, if that would be right.
+fn item_of<L: Format>(node: &Node, cx: &Reader<'_>) -> Option<String> {
+    let scalar = node.scalar().filter(|scalar| !scalar.text.starts_with('-') && scalar.text.len() < 40)?;
+    let text = match (scalar.kind, node.span.text() == &*scalar.text) {
+        (ScalarKind::String, true) if !scalar.text.contains([',', ':', '[', ']', '{', '}', '#']) => {
+            scalar.text.to_string()
+        }
+        _ if scalar.text.contains(['"', '\\', '\n']) => return None,
+        _ => format!("\"{}\"", scalar.text),
+    };
+    let item = Node { directive: None, ..Node::string(&scalar.text, node.span.clone()) };
+    let list = Node::new(node.span.clone(), Value::Sequence(vec![item]));
+    cx.accepts(|cx| {
+        let list = L::canonical(list, cx);
+        L::read(&list, cx).is_some()
+    })
+    .then(|| format!("make it a list: write `[{text}]`"))
 }
 
 fn each(node: &mut Node, change: &mut dyn FnMut(&mut Node)) {
@@ -338,4 +365,18 @@ impl<T: Format> Format for Nullable<T> {
 
 impl<T: Format> Format for Kept<T> {
     inherit!(T: canonical merge settle read schema keys visit);
+}
+
+/// What few have, and takes much room: whoever has none has only a pointer's worth of it.
+impl<T: Format> Format for Box<T> {
+    inherit!(T: canonical merge settle schema keys visit);
+    fn identity(node: &Node) -> Option<String> {
+        T::identity(node)
+    }
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        T::read(node, cx).map(Self::new)
+    }
+    fn omitted(&self) -> bool {
+        T::omitted(self)
+    }
 }

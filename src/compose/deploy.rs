@@ -21,15 +21,15 @@ mapping! {
         /// Labels of the service, not of its containers.
         metadata labels: Labels,
         /// How containers are replaced by new ones.
-        no_effect("it is for clusters") update_config: UpdateConfig,
+        no_effect("it is for clusters") update_config: Box<UpdateConfig>,
         /// How an update is taken back.
-        no_effect("it is for clusters") rollback_config: UpdateConfig,
+        no_effect("it is for clusters") rollback_config: Box<UpdateConfig>,
         /// What containers may use.
         refused resources: Resources,
         /// What happens when a container ends.
         refused restart_policy: RestartPolicy,
         /// Machines of a cluster that containers may run on.
-        no_effect("there is only this machine") placement: Placement,
+        no_effect("there is only this machine") placement: Box<Placement>,
         /// How clients reach the containers of a cluster.
         no_effect("it is for clusters") endpoint_mode: Text,
     }

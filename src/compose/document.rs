@@ -60,6 +60,14 @@ impl Document {
         }
     }
 
+    /// The keys of a mapping with their values.
+    pub fn entries(&self) -> Option<impl Iterator<Item = (&str, &Self)>> {
+        match self {
+            Self::Map(entries) => Some(entries.iter().map(|(key, value)| (&**key, value))),
+            _ => None,
+        }
+    }
+
     /// The value of a key.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
         let Self::Map(entries) = self else { return None };

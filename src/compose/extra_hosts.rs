@@ -77,7 +77,7 @@ impl Format for ExtraHosts {
                         );
                         continue;
                     };
-                    address.split(',').for_each(|address| add(name, item, item.text(bare(address))));
+                    address.split(',').for_each(|address| add(name, item, item.written(bare(address))));
                 }
             }
             Value::Mapping(all) => {
@@ -88,7 +88,7 @@ impl Format for ExtraHosts {
                         }
                         Value::Scalar(scalar) if scalar.kind == ScalarKind::String => {
                             let node = &entry.value;
-                            scalar.text.split(',').for_each(|one| add(&entry.key, node, node.text(bare(one))));
+                            scalar.text.split(',').for_each(|one| add(&entry.key, node, node.written(bare(one))));
                         }
                         _ => return node,
                     }

@@ -17,7 +17,7 @@ use serde_json::{Value as Json, json};
 use super::{Field, Folder, Group, Merger, Reader, Schemas, Visitor};
 use crate::{
     diagnostics::Diagnostic,
-    yaml::tree::{Entry, Node, Value},
+    yaml::tree::{Entry, Node, ScalarKind, Value},
 };
 
 /// A mapping with known keys.
@@ -34,6 +34,8 @@ pub(crate) trait Mapping: Default {
     const NULLABLE: bool = false;
     /// What it takes, for messages.
     const EXPECTED: &'static str = "a mapping";
+    /// The key that a text is probably meant for that stands in its place.
+    const MAIN: Option<&'static str> = None;
 
     /// The key of that name.
     fn field(name: &str) -> Option<&'static Field>;
@@ -101,7 +103,7 @@ pub(crate) fn read<T: Mapping>(node: &Node, cx: &mut Reader<'_>) -> Option<T> {
     let mut value = T::default();
     match &node.value {
         Value::Mapping(entries) => {
-            for entry in entries {
+            for (index, entry) in entries.iter().enumerate() {
                 if cx.at(&entry.key, |cx| value.set(&entry.key, &entry.value, cx)) {
                     continue;
                 }
@@ -110,7 +112,7 @@ pub(crate) fn read<T: Mapping>(node: &Node, cx: &mut Reader<'_>) -> Option<T> {
                         value.extend(&entry.key, &entry.value);
                     }
                 } else {
-                    unknown::<T>(entry, cx);
+                    unknown::<T>(entry, &entries[..index], cx);
                 }
             }
             for key in T::REQUIRED {
@@ -123,19 +125,43 @@ pub(crate) fn read<T: Mapping>(node: &Node, cx: &mut Reader<'_>) -> Option<T> {
         }
         _ if T::NULLABLE && node.is_null() => return None,
         _ => {
-            cx.mistyped(T::EXPECTED, node);
+            match meant_for::<T>(node, cx) {
+                Some(hint) => cx.mistyped_with(T::EXPECTED, node, hint),
+                None => cx.mistyped(T::EXPECTED, node),
+            }
             return None;
         }
     }
     Some(value)
 }
 
-fn unknown<T: Mapping>(entry: &Entry, cx: &mut Reader<'_>) {
+/// The mapping that a text was probably meant to be, if that would be right.
+fn meant_for<T: Mapping>(node: &Node, cx: &Reader<'_>) -> Option<String> {
+    let key = T::MAIN?;
+    let text = &*node.scalar().filter(|scalar| scalar.kind == ScalarKind::String)?.text;
+    if text.len() >= 40
+        || text != node.span.text()
+        || text.split_once(':').is_some_and(|(key, _)| T::field(key).is_some())
+    {
+        return None;
+    }
+    let mapping = made_of(node, vec![(key, Node::string(text, node.span.clone()))]);
+    cx.accepts(|cx| read::<T>(&mapping, cx).is_some()).then(|| format!("write `{key}: {text}` below the name"))
+}
+
+fn unknown<T: Mapping>(entry: &Entry, before: &[Entry], cx: &mut Reader<'_>) {
     let fields = T::fields();
     let meant = cx.suggest(&entry.key, fields.iter().map(|field| field.name));
     let what = cx.what();
     let place = Node { span: entry.key_span.clone(), ..entry.value.with_value(Value::Sequence(Vec::new())) };
-    cx.report(Diagnostic::error(format!("{what} has no key `{}`", entry.key)).did_you_mean(meant), &place);
+    let diagnostic = Diagnostic::error(format!("{what} has no key `{}`", entry.key)).did_you_mean(meant);
+    // What belongs to a key may have been indented like it.
+    let above = before.iter().rev().find(|above| T::field(&above.key).is_some());
+    let diagnostic = match above.filter(|above| meant.is_none() && above.value.is_null() && !above.value.is_implied()) {
+        Some(above) => diagnostic.hint(format!("if it belongs to `{}`, indent it further", above.key)),
+        None => diagnostic,
+    };
+    cx.report(diagnostic, &place);
 }
 
 pub(crate) fn visit<T: Mapping>(node: &Node, visitor: &mut Visitor<'_>) {

@@ -25,6 +25,7 @@ mod host_path;
 mod inherit;
 mod mapping;
 mod merger;
+mod misplaced;
 mod port;
 mod project;
 mod reader;
@@ -64,11 +65,12 @@ pub(crate) use format::{Field, Folder, Format, Group, Keys, Support, omitted};
 pub(crate) use host_path::{clean, resolve_path};
 pub(crate) use mapping::Mapping;
 pub(crate) use merger::Merger;
+pub(crate) use misplaced::misplaced;
 pub(crate) use reader::{Reader, has_variable, located, located_key};
 pub(crate) use resources::is_external;
 pub(crate) use schemas::Schemas;
 pub(crate) use tree_text::fingerprint;
 pub(crate) use values::{
-    RefusedValue, TMPFS_OPTIONS as REFUSED_TMPFS_OPTIONS, harmless, refused,
+    RefusedValue, TMPFS_OPTIONS as REFUSED_TMPFS_OPTIONS, harmless, is_of_parts, refused, switches_off,
 };
-pub(crate) use visit::{Path, Visited, Visitor};
+pub(crate) use visit::{Visited, Visitor};

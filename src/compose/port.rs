@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::{
     Format, Int, Reader, Set, Text, TextOrWhole,
+    collections::no_list,
     mapping::{made_of, mapping},
 };
 use crate::{
@@ -67,7 +68,14 @@ mapping! {
 pub struct Ports(pub Set<Port>);
 
 impl Format for Ports {
-    inherit!(Set<Port>: merge settle read omitted schema keys visit);
+    inherit!(Set<Port>: merge settle omitted schema keys visit);
+    fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
+        if !matches!(node.value, Value::Sequence(_)) {
+            no_list::<Self>(node, cx);
+            return None;
+        }
+        Set::read(node, cx).map(Self)
+    }
     fn canonical(mut node: Node, cx: &mut Reader<'_>) -> Node {
         if cx.ports > MOST_PORTS {
             // Said once; expanding further ranges would only cost time.
@@ -153,7 +161,7 @@ fn short(scalar: &Scalar, item: &Node) -> Result<Vec<Node>, String> {
     let ip = match ip {
         None => None,
         Some(ip) => {
-            if ip.contains(':') && !ip.starts_with('[') {
+            if ip.parse::<std::net::Ipv6Addr>().is_ok() {
                 return Err(format!("the IPv6 address `{ip}` stands without brackets: write `[{ip}]`"));
             }
             let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);

@@ -19,7 +19,7 @@ mapping! {
         /// Other Compose files, whose services and the rest become part of this one.
         loaded include: List<Nullable<Include>>,
         /// What runs.
-        works services: Kept<Named<Service>>,
+        works services: Kept<Named<Box<Service>>>,
         /// Networks that services join.
         works networks: Named<Network>,
         /// Places for files that outlive containers.

@@ -117,16 +117,77 @@ impl<'a> Reader<'a> {
             return self.report(diagnostic.hint("give it one, or remove the key"), node);
         }
         let diagnostic = Diagnostic::error(format!("{what} takes {expected}, not {}", node.describe()));
-        // The commonest slip: a number or a boolean where a text is wanted.
-        let diagnostic = match &node.value {
-            Value::Scalar(scalar)
-                if expected.contains("string") && scalar.kind != ScalarKind::String && scalar.text.len() < 40 =>
-            {
-                diagnostic.hint(format!("put it between quotes: `\"{}\"`", scalar.text))
-            }
-            _ => diagnostic,
+        let diagnostic = match self.mend(expected, node) {
+            Some(hint) => diagnostic.hint(hint),
+            None => diagnostic,
         };
         self.report(diagnostic, node);
+    }
+
+    /// Says so, and how to mend it.
+    pub(crate) fn mistyped_with(&mut self, expected: &str, node: &Node, hint: String) {
+        let message = format!("{} takes {expected}, not {}", self.what(), node.describe());
+        self.report(Diagnostic::error(message).hint(hint), node);
+    }
+
+    /// Tries whether something can be read without a mistake. After many mistakes nobody needs to know.
+    pub(super) fn accepts(&self, reads: impl FnOnce(&mut Reader<'_>) -> bool) -> bool {
+        const MISTAKES: usize = 100;
+        let mut found = Diagnostics::new();
+        self.diagnostics.len() <= MISTAKES && reads(&mut Reader::new(&mut found)) && found.is_empty()
+    }
+
+    /// How to mend a value of a wrong type, if that can be told from how it is written.
+    fn mend(&self, expected: &str, node: &Node) -> Option<String> {
+        let wants = |what: &str| expected.contains(what);
+        match &node.value {
+            Value::Scalar(scalar) if scalar.text.len() >= 40 || scalar.text.contains('\n') => None,
+            Value::Scalar(Scalar { text, kind: ScalarKind::String, .. }) => {
+                let plain = !node.span.text().starts_with(['"', '\'']);
+                let word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+                match text.split_once(':') {
+                    _ if !plain => None,
+                    _ if text.starts_with('-') && text.contains(" -") && wants("a list") => {
+                        Some("a blank is missing after each `-`".to_owned())
+                    }
+                    _ if text.starts_with('-') && wants("a list") => {
+                        Some(format!("a blank is missing after `-`: write `- {}`", text.trim_start_matches('-')))
+                    }
+                    Some((key, value)) if wants("a mapping") && word(key) && !key.is_empty() => {
+                        Some(format!("a blank is missing after `:`: write `{key}: {value}`"))
+                    }
+                    _ if wants("a list of `") && text.contains('=') => {
+                        Some(format!("make it an item: write `- {text}`"))
+                    }
+                    _ if expected == "a list of names or a mapping" && word(text) => {
+                        Some(format!("make it a list: write `[{text}]`"))
+                    }
+                    _ => None,
+                }
+            }
+            // The commonest slip: a number or a boolean where a text is wanted. Where a mapping would do as well, a text of
+            // that kind is hardly what was meant.
+            Value::Scalar(Scalar { text, kind: ScalarKind::Bool, .. })
+                if &**text == "false" && self.path.last().is_some_and(|key| &**key == "restart") =>
+            {
+                Some("write `\"no\"`, with its quotes".to_owned())
+            }
+            Value::Scalar(Scalar { text, .. }) if wants("string") && !wants("a mapping") => {
+                Some(format!("put it between quotes: `\"{text}\"`"))
+            }
+            Value::Sequence(items) if expected.starts_with("a mapping") && !wants("a list") => {
+                let name = |item: &Node| Some(item.scalar()?.text.clone()).filter(|text| text.len() < 40);
+                if let (true, [first, ..]) = (expected == "a mapping of names", &items[..])
+                    && let Some(first) = name(first)
+                {
+                    return Some(format!("write each as a key, without `- `: `{first}:`"));
+                }
+                let named = items.iter().all(|item| item.entries().is_some());
+                (named && !items.is_empty()).then(|| "leave out the `- `".to_owned())
+            }
+            Value::Mapping(_) if expected == "a list" => Some("begin each of its items with `- `".to_owned()),
+            _ => None,
+        }
     }
 
     /// A string: quoted, or plain and not readable as anything else.
@@ -181,7 +242,7 @@ fn at(diagnostic: Diagnostic, span: &Span, node: &Node) -> Diagnostic {
             Step::Variable(name, Origin::Environment) => {
                 diagnostic.hint(format!("the variable `{name}` comes from the environment"))
             }
-            Step::Variable(_, Origin::Built) | Step::Replaced(_) | Step::Implied => diagnostic,
+            Step::Variable(_, Origin::Built) | Step::Replaced(_) | Step::Implied | Step::Outside(_) => diagnostic,
             Step::Alias(at) => diagnostic.label(at, "used here"),
             Step::MergeKey(at) => diagnostic.label(at, "merged here"),
             Step::Extends(at) => diagnostic.label(at, "extended here"),

@@ -35,7 +35,7 @@ pub fn reference() -> String {
     }
     page.push_str(
         "\n## Values that are taken\n\nOf keys that are refused, since they say what is so anyway; so does an empty list or \
-         mapping:\n\n| key | values |\n|---|---|\n",
+         mapping, and one whose parts all do:\n\n| key | values |\n|---|---|\n",
     );
     for (path, values) in HARMLESS {
         let _ = writeln!(page, "| `{path}` | {} |", listed(values));

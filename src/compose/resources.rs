@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     compose::resolve_path,
-    diagnostics::Diagnostic,
+    diagnostics::{Diagnostic, suggest},
     yaml::tree::{Entry, Node, Scalar, ScalarKind, Value},
 };
 
@@ -169,11 +169,12 @@ mapping! {
         refused template_driver: Text,
     }
     rules {
+        const MAIN: Option<&'static str> = Some("file");
         fn long(node: Node, cx: &mut Reader<'_>) -> Node {
             renamed::<false>(node, cx)
         }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            one_source(node, &["file", "environment", "content"], cx);
+            one_source::<Self>(node, &["file", "environment", "content"], cx);
         }
     }
 }
@@ -199,11 +200,12 @@ mapping! {
         refused template_driver: Text,
     }
     rules {
+        const MAIN: Option<&'static str> = Some("file");
         fn long(node: Node, cx: &mut Reader<'_>) -> Node {
             renamed::<false>(node, cx)
         }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            one_source(node, &["file", "environment"], cx);
+            one_source::<Self>(node, &["file", "environment"], cx);
         }
     }
 }
@@ -323,7 +325,7 @@ fn external(node: &Node, cx: &mut Reader<'_>) {
 }
 
 /// What it is comes from one place.
-fn one_source(node: &Node, sources: &[&str], cx: &mut Reader<'_>) {
+fn one_source<T: super::Mapping>(node: &Node, sources: &[&str], cx: &mut Reader<'_>) {
     // Compose takes the whole folder of the project for it, which nobody means.
     if let Some(file) = node.entry("file").filter(|file| file.value.scalar().is_some_and(|path| path.text.is_empty())) {
         let diagnostic = Diagnostic::error(format!("the `file` of {} is empty", cx.what()));
@@ -334,8 +336,14 @@ fn one_source(node: &Node, sources: &[&str], cx: &mut Reader<'_>) {
     let elsewhere = ["external", "driver"].iter().any(|key| node.entry(key).is_some());
     if first.is_none() && !elsewhere {
         let listed: Vec<String> = sources.iter().map(|source| format!("`{source}`")).collect();
+        // A slip in its key has been reported.
+        let slips = node.entries().unwrap_or_default().iter().filter(|entry| T::field(&entry.key).is_none());
+        if slips.into_iter().any(|entry| suggest(&entry.key, sources.iter().copied()).is_some()) {
+            return;
+        }
         let what = cx.what();
-        cx.report(Diagnostic::error(format!("{what} has none of {}, and needs one", listed.join(", "))), node);
+        let message = format!("{what} has none of {}, and needs one", listed.join(", "));
+        cx.report(Diagnostic::error(message).hint("say where it comes from, as with `file: ./NAME`"), node);
     }
     if let (Some(first), Some(second)) = (first, second) {
         let what = cx.what();

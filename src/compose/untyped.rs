@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::Document;
 use crate::yaml::{
     scalar::{self, Typed},
     tree::{Node, Scalar, ScalarKind, Value},
@@ -42,6 +43,22 @@ impl Untyped {
                 Self::Map(entries.iter().map(|entry| (entry.key.to_string(), Self::of(&entry.value))).collect())
             }
         }
+    }
+
+    /// What is printed; none for a list or a mapping with something in it.
+    pub(crate) fn printed(document: &Document) -> Option<Self> {
+        Some(match document {
+            Document::Null => Self::Null,
+            Document::Bool(value) => Self::Bool(*value),
+            Document::Number(number) => match number.as_i128() {
+                Some(number) => Self::Int(number),
+                None => Self::Float(number.as_f64()?),
+            },
+            Document::Text(text) => Self::Text(text.clone()),
+            Document::List(items) if items.is_empty() => Self::List(Vec::new()),
+            Document::Map(entries) if entries.is_empty() => Self::Map(BTreeMap::new()),
+            Document::List(_) | Document::Map(_) => return None,
+        })
     }
 
     /// What a scalar of that kind means.

@@ -55,19 +55,44 @@ const SHARE: &str = "share with a service: `service:NAME`";
 
 /// Values of refused keys that say what is so anyway.
 pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
+    ("services.*.blkio_config.weight", ZERO),
     ("services.*.cgroup", &["private"]),
+    ("services.*.cpu_period", ZERO),
+    ("services.*.cpu_quota", ZERO),
+    ("services.*.cpu_rt_period", ZERO),
+    ("services.*.cpu_rt_runtime", ZERO),
+    ("services.*.cpu_shares", ZERO),
+    ("services.*.cpus", ZERO),
     ("services.*.deploy.mode", &["replicated"]),
     ("services.*.deploy.replicas", &["1"]),
+    ("services.*.deploy.resources.limits.cpus", ZERO),
+    ("services.*.deploy.resources.limits.memory", ZERO),
+    ("services.*.deploy.resources.limits.pids", ZERO),
+    ("services.*.deploy.resources.reservations.cpus", ZERO),
+    ("services.*.deploy.resources.reservations.memory", ZERO),
+    ("services.*.deploy.restart_policy.condition", NONE),
+    ("services.*.healthcheck.disable", &["true", "false"]),
+    ("services.*.healthcheck.test", NONE),
+    ("services.*.logging.driver", &["json-file"]),
+    ("services.*.mem_limit", ZERO),
+    ("services.*.mem_reservation", ZERO),
+    ("services.*.memswap_limit", ZERO),
+    ("services.*.networks.*.gw_priority", ZERO),
+    ("services.*.networks.*.priority", ZERO),
     ("services.*.oom_kill_disable", NO),
-    ("services.*.oom_score_adj", &["0"]),
+    ("services.*.oom_score_adj", ZERO),
     ("services.*.pids_limit", &["-1", "0"]),
     ("services.*.privileged", NO),
+    ("services.*.pull_policy", &["missing", "if_not_present"]),
     ("services.*.restart", &["no"]),
     ("services.*.scale", &["1"]),
     ("services.*.shm_size", &["64m", "64mb", "67108864"]),
     ("services.*.stdin_open", NO),
     ("services.*.tty", NO),
     ("services.*.use_api_socket", NO),
+    ("services.*.volumes[].bind.propagation", &["rprivate"]),
+    ("services.*.volumes[].bind.recursive", &["enabled"]),
+    ("services.*.volumes[].volume.nocopy", NO),
     ("networks.*.driver", &["bridge"]),
     ("networks.*.enable_ipv4", &["true"]),
     ("networks.*.enable_ipv6", NO),
@@ -78,6 +103,27 @@ pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
 ];
 
 const NO: &[Word] = &["false"];
+const ZERO: &[Word] = &["0"];
+const NONE: &[Word] = &["none"];
+
+/// Refused keys that ask for nothing when each of their parts does.
+static OF_PARTS: &[&str] = &[
+    "services.*.blkio_config",
+    "services.*.deploy.resources",
+    "services.*.deploy.resources.limits",
+    "services.*.deploy.resources.reservations",
+    "services.*.deploy.restart_policy",
+    "services.*.healthcheck",
+    "services.*.logging",
+    "networks.*.ipam",
+];
+
+/// Values of a part that make nothing of all others.
+static SWITCHES: &[(&str, &[Word])] = &[
+    ("services.*.deploy.restart_policy.condition", NONE),
+    ("services.*.healthcheck.disable", &["true"]),
+    ("services.*.healthcheck.test", NONE),
+];
 
 impl RefusedValue {
     /// True if it is of these.
@@ -93,13 +139,29 @@ pub(crate) fn refused(path: &str, text: &str) -> Option<&'static RefusedValue> {
 
 /// True if this value of the refused key at `path` says what is so anyway.
 pub(crate) fn harmless(path: &str, text: &str) -> bool {
-    HARMLESS.iter().any(|(key, values)| *key == path && values.iter().any(|value| is(value, text)))
+    one_of(HARMLESS, path, text)
+}
+
+/// True if this value of the part at `path` makes nothing of the others beside it.
+pub(crate) fn switches_off(path: &str, text: &str) -> bool {
+    one_of(SWITCHES, path, text)
+}
+
+/// True if the refused key at `path` asks for no more than its parts.
+pub(crate) fn is_of_parts(path: &str) -> bool {
+    OF_PARTS.contains(&path)
+}
+
+fn one_of(all: &[(&str, &[Word])], path: &str, text: &str) -> bool {
+    all.iter().any(|(key, values)| *key == path && values.iter().any(|value| is(value, text)))
 }
 
 fn is(value: Word, text: &str) -> bool {
     match value {
         "true" => super::Flag::parse(text) == Some(true),
         "false" => super::Flag::parse(text) == Some(false),
+        // In any unit.
+        "0" => text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end().parse() == Ok(0.0),
         "FIRST-LAST" => text.contains('-'),
         _ => match value.strip_suffix('…') {
             Some(beginning) => text.starts_with(beginning),
@@ -121,5 +183,7 @@ mod tests {
         assert!(refused("services.*.ports[].published", "8000").is_none());
         assert!(harmless("services.*.tty", "false") && !harmless("services.*.tty", "true"));
         assert!(harmless("services.*.shm_size", "64M") && !harmless("services.*.shm_size", "65m"));
+        assert!(harmless("services.*.mem_limit", "0mb") && !harmless("services.*.mem_limit", "1b"));
+        assert!(harmless("services.*.cpus", "0.0") && !harmless("services.*.cpus", "0.5"));
     }
 }

@@ -79,7 +79,7 @@ impl Diagnostic {
     }
 
     /// Cuts texts that hold names of a hostile file: a thousand of them are kept.
-    fn shorten(&mut self) {
+    pub(crate) fn shorten(&mut self) {
         const LONGEST: usize = 10_000;
         let texts = self.hints.iter_mut().chain(self.labels.iter_mut().map(|label| &mut label.text));
         for text in texts.chain([&mut self.message]).filter(|text| text.len() > LONGEST) {
@@ -94,10 +94,12 @@ impl Diagnostic {
     }
 }
 
-/// All mistakes of a run, in the order of the files and of the places in them.
+/// All mistakes of a run, in the order of the files and of the places in them, warnings before errors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
+    /// How many of the list are errors.
+    errors: usize,
     /// How many were not kept.
     dropped: usize,
     /// A way to mend them all.
@@ -106,7 +108,7 @@ pub struct Diagnostics {
 
 /// Rendering more than this helps nobody, and a hostile file has millions.
 const MOST_RENDERED: usize = 100;
-/// Keeping more than this costs memory for nothing.
+/// Keeping more than this, of errors and of warnings each, costs memory for nothing.
 const MOST_KEPT: usize = 1000;
 
 impl Diagnostics {
@@ -118,14 +120,14 @@ impl Diagnostics {
     /// Adds one.
     pub fn push(&mut self, mut diagnostic: Diagnostic) {
         diagnostic.shorten();
-        if self.list.len() < MOST_KEPT {
+        // Neither keeps the other out.
+        let is_error = diagnostic.severity == Severity::Error;
+        let kept = if is_error { self.errors } else { self.list.len() - self.errors };
+        if kept < MOST_KEPT {
+            self.errors += usize::from(is_error);
             self.list.push(diagnostic);
         } else {
             self.dropped += 1;
-            // The verdict must not depend on what was kept.
-            if diagnostic.severity == Severity::Error && !self.has_errors() {
-                self.list.push(diagnostic);
-            }
         }
     }
 
@@ -134,9 +136,9 @@ impl Diagnostics {
         self.hint = Some(hint);
     }
 
-    /// Whether there are so many that those to come are only counted: where they are need not be looked up.
+    /// Whether there are so many errors that those to come are only counted: where they are need not be looked up.
     pub fn is_full(&self) -> bool {
-        self.list.len() >= MOST_KEPT
+        self.errors >= MOST_KEPT
     }
 
     /// Whether there is none.
@@ -151,7 +153,7 @@ impl Diagnostics {
 
     /// Whether one of them is an error.
     pub fn has_errors(&self) -> bool {
-        self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.errors > 0
     }
 
     /// Each of them.
@@ -159,11 +161,13 @@ impl Diagnostics {
         self.list.iter()
     }
 
-    /// Puts them in file order: those without a place first, else by file, place and the order in which they were found.
+    /// Puts them in file order, warnings before errors, which are what is read last: those without a place first, else by file, place and the order in which they were found.
     /// What was found twice, as in a file that is read alone and again with others, is said once.
     pub fn sort(&mut self) {
         self.list.sort_by_key(|diagnostic| {
-            diagnostic.span.as_ref().map(|span| (span.file().order(), span.bytes().start, span.bytes().end))
+            let place =
+                diagnostic.span.as_ref().map(|span| (span.file().order(), span.bytes().start, span.bytes().end));
+            (diagnostic.severity == Severity::Error, place)
         });
         let mut kept: Vec<Diagnostic> = Vec::with_capacity(self.list.len());
         for diagnostic in self.list.drain(..) {
@@ -172,6 +176,7 @@ impl Diagnostics {
                 kept.push(diagnostic);
             }
         }
+        self.errors = kept.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
         self.list = kept;
     }
 
@@ -180,11 +185,18 @@ impl Diagnostics {
         json::diagnostics(self)
     }
 
-    /// The text of all of them for people, an empty line between two.
+    /// The text of all of them for people, an empty line between two. If there are too many, warnings are left out first.
     pub fn render(&self, color: bool) -> String {
         let mut text = String::new();
-        for (index, diagnostic) in self.list.iter().take(MOST_RENDERED).enumerate() {
-            if index > 0 {
+        let mut errors = self.errors.min(MOST_RENDERED);
+        let mut warnings = MOST_RENDERED - errors;
+        for diagnostic in &self.list {
+            let left = if diagnostic.severity == Severity::Error { &mut errors } else { &mut warnings };
+            if *left == 0 {
+                continue;
+            }
+            *left -= 1;
+            if !text.is_empty() {
                 text.push('\n');
             }
             text.push_str(&diagnostic.render(color));
@@ -202,7 +214,9 @@ impl Diagnostics {
 
 impl From<Diagnostic> for Diagnostics {
     fn from(diagnostic: Diagnostic) -> Self {
-        Self { list: vec![diagnostic], ..Self::default() }
+        let mut diagnostics = Self::new();
+        diagnostics.push(diagnostic);
+        diagnostics
     }
 }
 

@@ -5,9 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use super::tree::{Node, Value};
+use super::{
+    missing::Missing,
+    tree::{Node, Value},
+};
 use crate::{
-    compose::{FileGrant, Format, MountType, Project, Service, located},
+    compose::{FileGrant, Format, Mapping, MountType, Project, Service, located},
     diagnostics::{Diagnostic, Diagnostics, suggest},
 };
 
@@ -16,12 +19,19 @@ use crate::{
 /// `all_services` are declared, wanted or not.
 pub(super) fn check(tree: &Node, project: &Project, all_services: &Names, diagnostics: &mut Diagnostics) {
     let sections = SECTIONS.map(|section| (section, names(tree, section)));
-    let mut checker = Checker { tree, project, all_services, sections: sections.into(), diagnostics };
-    for (name, service) in services(project) {
-        checker.service(name, service);
+    let mut checker =
+        Checker { tree, project, all_services, sections: sections.into(), missing: Missing::default(), diagnostics };
+    // In the order of the file: the first that misses a name is the one that is shown.
+    for entry in find(tree, &["services"]).entries().unwrap_or_default() {
+        let known = project.services.as_ref().and_then(|services| services.0.0.get_key_value(&*entry.key));
+        if let Some((name, service)) = known {
+            checker.service(name, service);
+        }
     }
     checker.container_names();
     checker.secrets();
+    let missing = checker.missing;
+    missing.report(diagnostics);
 }
 
 /// What may be referred to.
@@ -35,12 +45,12 @@ pub(super) fn names(tree: &Node, section: &str) -> Names {
     find(tree, &[section]).entries().unwrap_or_default().iter().map(|entry| entry.key.clone()).collect()
 }
 
-fn services(project: &Project) -> impl Iterator<Item = (&String, &Service)> {
-    project.services.iter().flat_map(|services| &services.0.0)
+pub(super) fn services(project: &Project) -> impl Iterator<Item = (&String, &Service)> {
+    project.services.iter().flat_map(|services| &services.0.0).map(|(name, service)| (name, &**service))
 }
 
 /// What stands at the end of the way, or as near to it as there is something. `#N` is the Nth item of a list.
-fn find<'n>(tree: &'n Node, way: &[&str]) -> &'n Node {
+pub(super) fn find<'n>(tree: &'n Node, way: &[&str]) -> &'n Node {
     let mut node = tree;
     for step in way {
         let next = match (&node.value, step.strip_prefix('#').and_then(|index| index.parse::<usize>().ok())) {
@@ -60,6 +70,7 @@ struct Checker<'a> {
     project: &'a Project,
     all_services: &'a Names,
     sections: HashMap<&'static str, Names>,
+    missing: Missing,
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -90,7 +101,14 @@ impl<'a> Checker<'a> {
         if self.diagnostics.is_full() {
             return self.diagnostics.push(Diagnostic::error(""));
         }
-        let meant = if self.diagnostics.len() > 100 {
+        if self.missing.is_full() {
+            return self.missing.count();
+        }
+        let service = way.get(1).copied().unwrap_or_default();
+        if self.missing.again(section, name, service) {
+            return;
+        }
+        let meant = if self.diagnostics.len() + self.missing.len() > 100 {
             None
         } else {
             let mut others: Vec<&str> = self.sections[section].iter().map(|name| &**name).take(2_000).collect();
@@ -105,7 +123,8 @@ impl<'a> Checker<'a> {
             }
             section => diagnostic.hint(format!("declare it under the top-level `{section}:`")),
         };
-        self.push(diagnostic, way);
+        let diagnostic = located(diagnostic, find(self.tree, way));
+        self.missing.first(section, name, service, diagnostic);
     }
 
     fn declares(&self, section: &str, name: &str) -> bool {
@@ -130,12 +149,19 @@ impl<'a> Checker<'a> {
         if image || rootfs || program.build.is_some() || program.provider.is_some() {
             return;
         }
-        // One that is broken has been reported. Among very many mistakes it is not looked for.
-        let broken = || {
-            let image = find(self.tree, &["services", name]).entry("image");
-            image.is_some_and(|image| matches!(image.value.value, Value::Broken))
+        // One that is there and could not be read has been reported, and so has a slip in its key. Among very many mistakes
+        // it is not looked for.
+        let reported = || {
+            let sources = ["image", "build", "rootfs", "provider"];
+            let said = |node: &Node| !node.is_null() && node.scalar().is_none_or(|scalar| !scalar.text.is_empty());
+            find(self.tree, &["services", name]).entries().unwrap_or_default().iter().any(|entry| {
+                if sources.contains(&&*entry.key) {
+                    return said(&entry.value);
+                }
+                Service::field(&entry.key).is_none() && suggest(&entry.key, sources).is_some()
+            })
         };
-        if self.diagnostics.is_full() || !broken() {
+        if self.diagnostics.is_full() || !reported() {
             self.push_at_key(
                 Diagnostic::error(format!("service `{name}` has neither an image nor a build nor a root file system"))
                     .hint("say what it runs on with `image:`, `build:` or `rootfs:`"),
@@ -322,7 +348,11 @@ impl<'a> Checker<'a> {
         let project = self.project;
         for (name, secret) in project.secrets.iter().flat_map(|secrets| &secrets.0) {
             let external = secret.external.is_some_and(|external| external.0);
-            if !external && secret.file.is_none() && secret.environment.as_ref().is_none_or(Format::omitted) {
+            // Reading has said it of one without any.
+            let written = find(self.tree, &["secrets", name]);
+            let written = ["file", "environment", "driver"].iter().any(|key| written.entry(key).is_some());
+            if written && !external && secret.file.is_none() && secret.environment.as_ref().is_none_or(Format::omitted)
+            {
                 self.push_at_key(
                     Diagnostic::error(format!("secret `{name}` has neither `file` nor `environment`, and needs one")),
                     &["secrets", name],
@@ -330,88 +360,4 @@ impl<'a> Checker<'a> {
             }
         }
     }
-}
-
-/// More than this of one cycle, or cycles, are not shown.
-const MOST_SHOWN: usize = 20;
-
-#[derive(Clone, Copy, PartialEq)]
-enum Mark {
-    New,
-    Open,
-    Done,
-}
-
-/// Finds services that wait for each other: they would wait forever. All services count, wanted or not.
-///
-/// It goes depth first, on a stack of its own: a file may hold a very long chain.
-pub(super) fn cycles(tree: &Node, project: &Project, diagnostics: &mut Diagnostics) {
-    let names: Vec<&str> = services(project).map(|(name, _)| name.as_str()).collect();
-    let index: HashMap<&str, usize> = names.iter().enumerate().map(|(at, name)| (*name, at)).collect();
-    let links: Vec<Vec<usize>> = services(project)
-        .map(|(_, service)| {
-            let all = service.lifecycle.depends_on.iter().flat_map(|all| all.0.0.keys());
-            all.filter_map(|other| index.get(other.as_str()).copied()).collect()
-        })
-        .collect();
-    let mut marks = vec![Mark::New; names.len()];
-    let mut reported = vec![false; names.len()];
-    let mut shown = 0;
-    for start in 0..names.len() {
-        if marks[start] != Mark::New {
-            continue;
-        }
-        marks[start] = Mark::Open;
-        // Each service on the way with the number of its links that have been followed.
-        let mut way = vec![(start, 0)];
-        while let Some((at, next)) = way.last_mut() {
-            let at = *at;
-            let Some(&to) = links[at].get(*next) else {
-                marks[at] = Mark::Done;
-                way.pop();
-                continue;
-            };
-            *next += 1;
-            match marks[to] {
-                Mark::Done => {}
-                Mark::New => {
-                    marks[to] = Mark::Open;
-                    way.push((to, 0));
-                }
-                Mark::Open if reported[to] || reported[at] || shown >= MOST_SHOWN => {}
-                Mark::Open => {
-                    let from = way.iter().position(|(service, _)| *service == to).unwrap_or_default();
-                    let cycle: Vec<&str> = way[from..].iter().map(|(service, _)| names[*service]).collect();
-                    way[from..].iter().for_each(|(service, _)| reported[*service] = true);
-                    shown += 1;
-                    diagnostics.push(cycle_of(tree, &cycle));
-                }
-            }
-        }
-    }
-}
-
-fn cycle_of(tree: &Node, cycle: &[&str]) -> Diagnostic {
-    let link = |from: &str, to: &str| {
-        let depends_on = find(tree, &["services", from, "depends_on"]);
-        depends_on.entry(to).map_or_else(|| depends_on.span.clone(), |entry| entry.key_span.clone())
-    };
-    let first = cycle.first().copied().unwrap_or_default();
-    if cycle.len() == 1 {
-        return Diagnostic::error(format!("service `{first}` depends on itself")).at(&link(first, first));
-    }
-    let mut shown: Vec<&str> = cycle.iter().copied().take(MOST_SHOWN).collect();
-    if cycle.len() > MOST_SHOWN {
-        shown.push("…");
-    }
-    shown.push(first);
-    let diagnostic = Diagnostic::error(format!("services wait for each other: `{}`", shown.join(" -> ")));
-    let pairs = cycle.iter().zip(cycle.iter().skip(1).chain([&first])).take(MOST_SHOWN);
-    pairs.enumerate().fold(diagnostic, |diagnostic, (position, (from, to))| {
-        let span = link(from, to);
-        match position {
-            0 => diagnostic.at(&span),
-            _ => diagnostic.label(&span, format!("`{from}` depends on `{to}`")),
-        }
-    })
 }

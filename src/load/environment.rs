@@ -75,7 +75,7 @@ pub(super) fn fill(
         if let Some(read) = read
             && let Some(again) = Service::read(&service.value, &mut Reader::new(&mut Diagnostics::new()))
         {
-            *read = again;
+            **read = again;
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Where values come from: for each part of a value the place it was written at, and its way from there.
 
-use std::fmt::Write;
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+};
 
 use serde::Serialize;
 
@@ -9,7 +12,7 @@ use super::{
     tree::{Node, Origin, Step, Value, Via},
 };
 use crate::{
-    compose::Untyped,
+    compose::{Document, Untyped},
     diagnostics::{Span, suggest},
 };
 
@@ -20,9 +23,9 @@ pub struct Explained {
     pub path: String,
     /// The value.
     pub value: Untyped,
-    /// Where it was written, or, if it is implied, where that stands which implies it.
+    /// Where it was written, or, if it is implied, where that stands which implies it. None for what no file says.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: Option<Place>,
     /// It is not written, but a default or what follows from something else.
     pub implied: bool,
     /// What happened to it on its way, the last first.
@@ -90,6 +93,24 @@ pub enum Stop {
         #[serde(flatten)]
         place: Place,
     },
+    /// No file says it.
+    Outside {
+        /// What does: `-p` or `the folder`.
+        from: &'static str,
+    },
+}
+
+/// Where that stood which was taken out: keys by the service.
+pub(super) type Taken = BTreeMap<(String, &'static str), Span>;
+
+/// What will have been taken out of the services once their environment is there.
+pub(super) fn taken(tree: &Node) -> Taken {
+    let services = tree.entry("services").and_then(|services| services.value.entries()).unwrap_or_default();
+    let keys = services.iter().flat_map(|service| ["env_file", "label_file"].map(|key| (service, key)));
+    keys.filter_map(|(service, key)| {
+        Some(((service.key.to_string(), key), service.value.entry(key)?.value.span.clone()))
+    })
+    .collect()
 }
 
 /// A path that leads nowhere.
@@ -114,21 +135,43 @@ enum Part {
 }
 
 /// Explains all parts of the value at a path such as `services.web.ports[0]` or `services["a.b"]`; `.` is the whole.
-pub(super) fn explain(tree: &Node, left_out: &LeftOut, path: &str) -> Result<Vec<Explained>, PathError> {
+///
+/// Values are as they are printed, as far as they are at the same path there.
+pub(super) fn explain(
+    tree: &Node,
+    printed: Option<&Document>,
+    left_out: &LeftOut,
+    taken: &Taken,
+    path: &str,
+) -> Result<Vec<Explained>, PathError> {
     let mut shown = String::new();
     let mut node = tree;
+    let mut printed = printed;
     for part in parse(path)? {
         let before = shown.clone();
         add(&mut shown, &part);
-        node = step(node, &part, &before).map_err(|error| gone(&shown, left_out).unwrap_or(error))?;
+        let next = step(node, &part, &before).map_err(|error| gone(&shown, tree, left_out, taken).unwrap_or(error))?;
+        printed = printed.and_then(|printed| match &part {
+            Part::Key(key) => printed.entries()?.find(|(name, _)| name == key).map(|(_, value)| value),
+            Part::Position(at) => items(printed, node)?.get(*at),
+        });
+        node = next;
     }
     let mut explained = Vec::new();
-    leaves(node, &shown, &mut explained);
+    leaves(node, printed, &shown, &mut explained);
     Ok(explained)
 }
 
+/// The items of a list that is printed with as many as there are.
+fn items<'d>(printed: &'d Document, node: &Node) -> Option<&'d [Document]> {
+    match (printed, &node.value) {
+        (Document::List(items), Value::Sequence(nodes)) if items.len() == nodes.len() => Some(items),
+        _ => None,
+    }
+}
+
 /// Why there is nothing any more at a path at which something may have been written.
-fn gone(path: &str, left_out: &LeftOut) -> Option<PathError> {
+fn gone(path: &str, tree: &Node, left_out: &LeftOut, taken: &Taken) -> Option<PathError> {
     let parts = parse(path).ok()?;
     let keys: Option<Vec<&str>> = parts
         .iter()
@@ -137,7 +180,7 @@ fn gone(path: &str, left_out: &LeftOut) -> Option<PathError> {
             Part::Position(_) => None,
         })
         .collect();
-    let (what, hint) = match keys?[..] {
+    let (what, places, hint) = match keys?[..] {
         ["services", service] => {
             let profiles = left_out.get(service)?;
             return Some(PathError::new(
@@ -146,16 +189,57 @@ fn gone(path: &str, left_out: &LeftOut) -> Option<PathError> {
             ));
         }
         ["services", service, "env_file"] => {
-            ("env_file", Some(format!("what the files say stands in `services.{service}.environment`")))
+            let span = taken.get(&(service.to_owned(), "env_file"))?;
+            ("env_file", vec![place(span)], format!("what the files say stands in `services.{service}.environment`"))
         }
         ["services", service, "label_file"] => {
-            ("label_file", Some(format!("what the files say stands in `services.{service}.labels`")))
+            let span = taken.get(&(service.to_owned(), "label_file"))?;
+            ("label_file", vec![place(span)], format!("what the files say stands in `services.{service}.labels`"))
         }
-        ["services", _, "extends"] => ("extends", Some("values say `extends` on their way".to_owned())),
-        ["include"] => ("include", Some("values say `include` on their way".to_owned())),
+        ["services", service, "extends"] => {
+            let service = tree.entry("services").and_then(|services| services.value.entry(service));
+            // Its own is the last that its values have come by.
+            let extends = |step: &Step| match step {
+                Step::Extends(at) => Some(place(at)),
+                _ => None,
+            };
+            let mut places = Vec::new();
+            service.iter().for_each(|service| steps(&service.value, &extends, &mut places));
+            ("extends", places, "values say `extends` on their way".to_owned())
+        }
+        ["include"] => {
+            let include = |step: &Step| match step {
+                Step::Include(at) => Some(place(at)),
+                _ => None,
+            };
+            let mut places = Vec::new();
+            steps(tree, &include, &mut places);
+            ("include", places, "values say `include` on their way".to_owned())
+        }
         _ => return None,
     };
-    Some(PathError::new(format!("`{what}` does its work while files are loaded, and is gone afterwards"), hint))
+    let places: Vec<String> = places.iter().take(5).map(ToString::to_string).collect();
+    let hint = if places.is_empty() { hint } else { format!("it is written at {}; {hint}", places.join(", ")) };
+    Some(PathError::new(format!("`{what}` does its work while files are loaded, and is gone afterwards"), Some(hint)))
+}
+
+/// The last step of each value that is one of these, each once.
+fn steps(node: &Node, wanted: &dyn Fn(&Step) -> Option<Place>, found: &mut Vec<Place>) {
+    let mut via = node.via.as_deref();
+    while let Some(Via { step, before, .. }) = via {
+        if let Some(place) = wanted(step) {
+            if !found.contains(&place) {
+                found.push(place);
+            }
+            break;
+        }
+        via = before.as_deref();
+    }
+    match &node.value {
+        Value::Sequence(nodes) => nodes.iter().for_each(|node| steps(node, wanted, found)),
+        Value::Mapping(entries) => entries.iter().for_each(|entry| steps(&entry.value, wanted, found)),
+        Value::Scalar(_) | Value::Broken => {}
+    }
 }
 
 fn step<'n>(node: &'n Node, part: &Part, path: &str) -> Result<&'n Node, PathError> {
@@ -269,7 +353,7 @@ fn unquote(text: &str, double: bool) -> Option<(String, &str)> {
     None
 }
 
-fn leaves(node: &Node, path: &str, explained: &mut Vec<Explained>) {
+fn leaves(node: &Node, printed: Option<&Document>, path: &str, explained: &mut Vec<Explained>) {
     let below = |part: Part| {
         let mut path = path.to_owned();
         add(&mut path, &part);
@@ -277,37 +361,47 @@ fn leaves(node: &Node, path: &str, explained: &mut Vec<Explained>) {
     };
     match &node.value {
         Value::Sequence(nodes) if !nodes.is_empty() => {
+            let printed = printed.and_then(|printed| items(printed, node));
             for (at, node) in nodes.iter().enumerate() {
-                leaves(node, &below(Part::Position(at)), explained);
+                leaves(node, printed.and_then(|items| items.get(at)), &below(Part::Position(at)), explained);
             }
         }
         Value::Mapping(entries) if !entries.is_empty() => {
+            let printed: HashMap<&str, &Document> = printed.and_then(Document::entries).into_iter().flatten().collect();
             for entry in entries {
-                leaves(&entry.value, &below(Part::Key(entry.key.to_string())), explained);
+                let printed = printed.get(&*entry.key).copied();
+                leaves(&entry.value, printed, &below(Part::Key(entry.key.to_string())), explained);
             }
         }
-        _ => explained.push(leaf(node, path)),
+        _ => explained.push(leaf(node, printed, path)),
     }
 }
 
-fn leaf(node: &Node, path: &str) -> Explained {
+fn leaf(node: &Node, printed: Option<&Document>, path: &str) -> Explained {
     let mut way = Vec::new();
     let mut implied = false;
+    let mut outside = false;
     let mut via: Option<&Via> = node.via.as_deref();
     while let Some(Via { step, before, .. }) = via {
+        outside |= matches!(step, Step::Outside(_));
         match stop(step) {
             Some(stop) => way.push(stop),
             None => implied = true,
         }
         via = before.as_deref();
     }
-    Explained { path: path.to_owned(), value: Untyped::of(node), place: place(&node.span), implied, way }
+    // The name of the project, which a variable gives without any file that names the variable.
+    outside |= path == "name" && implied;
+    let value = printed.and_then(Untyped::printed).unwrap_or_else(|| Untyped::of(node));
+    let place = (!outside).then(|| place(&node.span));
+    Explained { path: path.to_owned(), value, place, implied, way }
 }
 
 /// None for what makes a value implied.
 fn stop(step: &Step) -> Option<Stop> {
     Some(match step {
         Step::Implied => return None,
+        Step::Outside(from) => Stop::Outside { from },
         Step::Alias(at) => Stop::Alias { name: first_line(at), place: place(at) },
         Step::MergeKey(at) => Stop::MergeKey { place: place(at) },
         Step::Variable(name, origin) => {
@@ -358,6 +452,7 @@ impl std::fmt::Display for Stop {
             Self::Variable { name, from, place: None } => write!(f, "variable {name} from {from}"),
             Self::Extends { service, place } => write!(f, "extends {service} at {place}"),
             Self::Include { place } => write!(f, "include at {place}"),
+            Self::Outside { from } => write!(f, "from {from}"),
             Self::Replaces { value, place } => write!(f, "instead of {value} at {place}"),
         }
     }

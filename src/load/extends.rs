@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     files::Group,
-    reset,
+    paths, reset,
     sources::Sources,
     tree::{Entry, Node, Step, Value},
 };
@@ -252,6 +252,10 @@ impl<'a, 'd> Extender<'a, 'd> {
                     self.report(diagnostic, &entry.value);
                     return None;
                 };
+                if let Some(remote) = paths::remote(&text) {
+                    self.report(remote, &entry.value);
+                    return None;
+                }
                 let folder = if from.file == self.main {
                     self.group.directory
                 } else {

@@ -16,7 +16,7 @@ use super::{
     variables::Variables,
 };
 use crate::{
-    compose::{Folder, Format, Merger, Project, Reader},
+    compose::{Folder, Format, Merger, Project, Reader, misplaced},
     diagnostics::{Diagnostic, Diagnostics},
 };
 
@@ -115,7 +115,8 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// A document with its variables filled in, its `!reset` taken out, and everything in its long form.
+    /// A document with its variables filled in, its `!reset` taken out, misplaced keys put right, and everything in its
+    /// long form.
     pub(super) fn prepared(
         &self,
         mut tree: Node,
@@ -128,6 +129,7 @@ impl<'a> Group<'a> {
             budget.text(interpolator.text(), Some(&tree.span), diagnostics);
         }
         let resets = super::reset::take(&mut tree);
+        misplaced(&mut tree, diagnostics);
         (Project::canonical(tree, &mut Reader::new(diagnostics).leaving_variables(!self.interpolate)), resets)
     }
 }

@@ -8,11 +8,12 @@ use std::{
 
 use super::{
     files::Group,
+    paths,
     sources::Sources,
     tree::{Entry, Node, ScalarKind, Step, Value},
 };
 use crate::{
-    compose::{clean, fingerprint},
+    compose::{clean, fingerprint, located},
     diagnostics::{Diagnostic, Diagnostics, suggest},
 };
 
@@ -127,7 +128,12 @@ impl Included {
         }
         // Read here first, so that one that is missing is reported where it is named.
         let mut missing = false;
-        for (file, (_, node)) in files.iter().zip(&self.paths) {
+        for (file, (text, node)) in files.iter().zip(&self.paths) {
+            if let Some(remote) = paths::remote(text) {
+                diagnostics.push(located(remote, node));
+                missing = true;
+                continue;
+            }
             missing |= !sources.read(file, Some(&node.span), diagnostics);
         }
         if missing {

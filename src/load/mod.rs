@@ -12,7 +12,7 @@
 //!  9 normalize     what is meant and not written: names, networks, order    normalize.rs
 //! 10 profiles      services that nobody asked for are left out              profiles.rs
 //! 11 environment   what `env_file` and `label_file` say                     environment.rs (env_file.rs, label_file.rs)
-//! 12 check         types, then references                                   crate::compose, consistency.rs
+//! 12 check         types, then references                                   crate::compose, consistency.rs (missing.rs, cycles.rs)
 //! 13 resolve       what can be run, and what has to be refused              resolve/
 //! ```
 //!
@@ -24,6 +24,7 @@
 
 mod budget;
 mod consistency;
+mod cycles;
 mod discover;
 mod dotenv;
 mod env_file;
@@ -35,6 +36,7 @@ mod include;
 mod interpolate;
 mod json_form;
 mod label_file;
+mod missing;
 mod normalize;
 pub(crate) mod paths;
 mod place;
@@ -53,13 +55,14 @@ mod variables;
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub use discover::discover;
+use explain::Taken;
 pub use explain::{Explained, PathError, Place as WrittenAt, Stop};
 pub use interpolate::UsedVariable;
 
 use crate::{
     compose::{self, Document, Format, Reader},
     diagnostics::{Diagnostic, Diagnostics},
-    model::{self, ProjectName},
+    model::{self, ProjectName, ServiceName},
     yaml::{parse, tree},
 };
 use files::Group;
@@ -85,8 +88,8 @@ pub struct LoadOptions {
     pub env_files: Vec<PathBuf>,
     /// Profiles that are asked for; `*` for all.
     pub profiles: Vec<String>,
-    /// Services that are asked for: these alone are kept, with those that they depend on, and their profiles are asked for
-    /// too. None: all.
+    /// Services that are asked for: what is to be run of others does not matter, except for those that they depend on, and
+    /// their profiles are asked for too. None: all.
     pub services: Vec<String>,
     /// Nothing but these services, and what they depend on.
     pub only: bool,
@@ -115,6 +118,23 @@ pub struct Loaded {
     pub all_services: Vec<String>,
     /// Warnings, in file order.
     pub warnings: Diagnostics,
+    tree: Node,
+}
+
+impl Loaded {
+    /// The diagnostic at the `rootfs` of that service.
+    #[must_use]
+    pub fn at_rootfs(&self, service: &ServiceName, diagnostic: Diagnostic) -> Diagnostic {
+        let rootfs = self
+            .tree
+            .entry("services")
+            .and_then(|services| services.value.entry(service.as_str()))
+            .and_then(|service| service.value.entry("rootfs"));
+        match rootfs {
+            Some(rootfs) => compose::located(diagnostic, &rootfs.value),
+            None => diagnostic,
+        }
+    }
 }
 
 /// The contents of a project's files, whether they can be run or not.
@@ -134,6 +154,9 @@ pub struct Contents {
     pub warnings: Diagnostics,
     tree: Node,
     left_out: LeftOut,
+    taken: Taken,
+    /// Variables stand as they are written.
+    as_written: bool,
     /// There are keys that begin with `x-` below the top level.
     extended: bool,
     variables: Variables,
@@ -181,7 +204,9 @@ impl Contents {
     /// # Errors
     /// When the path is none, or leads nowhere.
     pub fn explain(&self, path: &str) -> Result<Vec<Explained>, PathError> {
-        explain::explain(&self.tree, &self.left_out, path)
+        // What is printed, if it is not the tree itself.
+        let printed = if self.as_written { None } else { Document::of(&self.project).ok() };
+        explain::explain(&self.tree, printed.as_ref(), &self.left_out, &self.taken, path)
     }
 
     /// The project as Docker Compose prints it in JSON.
@@ -216,7 +241,9 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
             }
             return None;
         }
-        let parts = resolve::resolve(project, directory, tree, options.allow_unsupported, &mut diagnostics);
+        let wanted = select::with_dependencies(project, &options.services);
+        let wanted = (!options.services.is_empty()).then_some(&wanted);
+        let parts = resolve::resolve(project, directory, tree, wanted, options.allow_unsupported, &mut diagnostics);
         Some((contents, parts))
     });
     diagnostics.sort();
@@ -232,6 +259,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
             },
             all_services: contents.all_services,
             warnings: diagnostics,
+            tree: contents.tree,
         }),
         _ => Err(diagnostics),
     }
@@ -262,7 +290,7 @@ pub fn project_name(options: &LoadOptions) -> Result<ProjectName, Diagnostics> {
     let mut sources = Sources::new(&options.directory);
     let mut of_the_name = Diagnostics::new();
     match place.name(options, &mut sources, &mut diagnostics, &mut of_the_name) {
-        Some(name) => Ok(name),
+        Some((name, _)) => Ok(name),
         None if of_the_name.has_errors() => Err(of_the_name),
         None => Err(diagnostics),
     }
@@ -283,7 +311,7 @@ impl Place {
         sources: &mut Sources,
         diagnostics: &mut Diagnostics,
         of_the_name: &mut Diagnostics,
-    ) -> Option<ProjectName> {
+    ) -> Option<(ProjectName, project_name::From)> {
         for file in &self.files {
             sources.read(file, None, diagnostics);
         }
@@ -295,7 +323,7 @@ impl Place {
     fn contents(mut self, options: &LoadOptions, diagnostics: &mut Diagnostics) -> Option<Contents> {
         let mut sources = Sources::new(&options.directory);
         let mut of_the_name = Diagnostics::new();
-        let name = self.name(options, &mut sources, diagnostics, &mut of_the_name);
+        let (name, from) = self.name(options, &mut sources, diagnostics, &mut of_the_name).unzip();
         of_the_name.iter().for_each(|diagnostic| diagnostics.push(diagnostic.clone()));
         if let Some(name) = &name {
             // The specification promises it to files.
@@ -315,16 +343,17 @@ impl Place {
         if !options.no_normalize {
             normalize::normalize(&mut tree, shown, &self.variables);
         }
-        normalize::always(&mut tree, shown);
+        normalize::always(&mut tree, shown, from.as_ref());
         let all_services = consistency::names(&tree, "services");
         let as_written = options.no_interpolate;
         let mut reader = Reader::new(diagnostics).leaving_variables(as_written);
         let mut project = compose::Project::read(&tree, &mut reader)?;
         let extended = reader.has_extensions();
         let mut left_out = LeftOut::new();
+        let mut taken = Taken::new();
         if !as_written {
             // Which services are wanted, and what they need, may be up to variables.
-            consistency::cycles(&tree, &project, diagnostics);
+            cycles::report(&tree, &project, diagnostics);
             let profiles = profiles::Wanted { profiles: &self.profiles, services: &options.services };
             // Those of the environment may be meant for other projects.
             profiles::unknown(&tree, &options.profiles, diagnostics);
@@ -342,6 +371,7 @@ impl Place {
                 profiles::keep(&tree, &mut project);
             }
             if !options.no_env_resolution {
+                taken = explain::taken(&tree);
                 let directories = (&*self.directory, &*options.directory);
                 environment::fill(&mut tree, &mut project, &self.variables, directories, diagnostics);
             }
@@ -357,6 +387,8 @@ impl Place {
             warnings: Diagnostics::new(),
             tree,
             left_out,
+            taken,
+            as_written,
             extended,
             variables: self.variables,
         })

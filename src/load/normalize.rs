@@ -4,7 +4,8 @@
 //! name of its own is called after the project (Compose Specification, "networks", "depends_on", "name").
 
 use super::{
-    tree::{Entry, Node, Value},
+    project_name::From,
+    tree::{Entry, Node, Step, Value},
     variables::Variables,
 };
 use crate::compose::is_external;
@@ -46,15 +47,35 @@ pub(super) fn normalize(tree: &mut Node, project: &str, variables: &Variables) {
 }
 
 /// Writes what is there even if nothing else is added.
-pub(super) fn always(tree: &mut Node, project: &str) {
-    let name = tree.text(project);
-    match tree.entry_mut("name") {
-        Some(entry) if entry.value.scalar().is_some_and(|scalar| &*scalar.text == project) => {}
-        Some(entry) => entry.value = name,
-        None => tree.put("name", name),
+pub(super) fn always(tree: &mut Node, project: &str, from: Option<&From>) {
+    let mut name = tree.text(project);
+    match from {
+        Some(From::Given) => name.came(&Step::Outside("-p")),
+        Some(From::Folder) => name.came(&Step::Outside("the folder")),
+        Some(From::Variable(origin)) => name.came(&Step::Variable("COMPOSE_PROJECT_NAME".to_owned(), origin.clone())),
+        Some(From::Written) | None => {}
+    }
+    match (tree.entry_mut("name"), from) {
+        (Some(entry), Some(From::Written)) => {
+            if entry.value.scalar().is_none_or(|scalar| &*scalar.text != project) {
+                entry.value = entry.value.written(project);
+            }
+        }
+        (Some(entry), _) if entry.value.is_null() => entry.value = name,
+        (Some(entry), _) => entry.value = name.instead_of(&entry.value),
+        (None, _) => tree.put("name", name),
     }
     let none = tree.beside(Value::Mapping(Vec::new()));
     tree.put("services", none);
+    for section in ["networks", "volumes"] {
+        let Some(Entry { value: Node { value: Value::Mapping(all), .. }, .. }) = tree.entry_mut(section) else {
+            continue;
+        };
+        // Declared with nothing to say is declared all the same.
+        for entry in all.iter_mut().filter(|entry| entry.value.is_null()) {
+            entry.value = entry.value.with_value(Value::Mapping(Vec::new()));
+        }
+    }
 }
 
 /// True if the service is on the default network.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::compose::clean;
+use crate::{compose::clean, diagnostics::Diagnostic};
 
 pub(super) fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
@@ -10,6 +10,16 @@ pub(super) fn is_stdin(path: &Path) -> bool {
 
 pub(super) fn absolute(directory: &Path, path: &Path) -> PathBuf {
     if is_stdin(path) { path.to_owned() } else { clean(&directory.join(path)) }
+}
+
+/// What there is to say of a path that is none, but somewhere in the network: nothing is fetched.
+pub(super) fn remote(text: &str) -> Option<Diagnostic> {
+    let scheme = ["https://", "http://", "git://", "ssh://", "oci://"].iter().any(|scheme| text.starts_with(scheme));
+    let remote = scheme || (text.starts_with("git@") && text.contains(':'));
+    remote.then(|| {
+        Diagnostic::error(format!("`{text}` is remote, and nothing is fetched from elsewhere"))
+            .hint("fetch it yourself, as with `git clone`, and name the file")
+    })
 }
 
 /// A path as people would name it from where they are.

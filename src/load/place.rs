@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     LoadOptions, discover,
-    paths::{absolute, is_stdin},
+    paths::{absolute, is_stdin, remote},
     project_variables::ProjectVariables,
     variables::Variables,
 };
@@ -41,6 +41,10 @@ impl Place {
             ([], None) => discover(&start)?,
             (named, _) => named.to_vec(),
         };
+        if let Some(remote) = files.iter().find_map(|file| remote(file.to_str()?)) {
+            diagnostics.push(remote);
+            return Err(std::mem::take(diagnostics));
+        }
         let files: Vec<PathBuf> = files.iter().map(|file| absolute(here, file)).collect();
         // As Compose does: relative paths start from the folder of the first file.
         let directory = match (&options.project_directory, files.first()) {

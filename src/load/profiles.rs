@@ -71,8 +71,14 @@ pub(super) fn select(tree: &mut Node, wanted: &Wanted<'_>) -> LeftOut {
 
 /// Takes out what is declared and not used by any service; true if there was any.
 pub(super) fn drop_unused(tree: &mut Node, project: &Project) -> bool {
+    keep_used(tree, project, |_| true)
+}
+
+/// Takes out what is declared and not used by any of these services; true if there was any.
+pub(super) fn keep_used(tree: &mut Node, project: &Project, by: impl Fn(&str) -> bool) -> bool {
     let mut used: HashSet<(&str, &str)> = HashSet::new();
-    for service in project.services.iter().flat_map(|services| services.0.0.values()) {
+    let services = project.services.iter().flat_map(|services| &services.0.0);
+    for (_, service) in services.filter(|(name, _)| by(name)) {
         let networks = service.networking.networks.iter().flat_map(|networks| networks.0.0.keys());
         used.extend(networks.map(|name| ("networks", name.as_str())));
         if service.networking.network_mode.as_ref().is_some_and(|mode| mode.0 == "bridge") {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     interpolate::Interpolator,
-    tree::{Node, ScalarKind, Value},
+    tree::{Node, Origin, ScalarKind, Value},
     variables::Variables,
 };
 use crate::{
@@ -12,21 +12,35 @@ use crate::{
     model::ProjectName,
 };
 
+/// Where the name is from.
+#[derive(Debug, Clone)]
+pub(super) enum From {
+    /// The caller.
+    Given,
+    /// `COMPOSE_PROJECT_NAME`, which was set there.
+    Variable(Origin),
+    /// A file.
+    Written,
+    /// The folder.
+    Folder,
+}
+
 pub(super) fn of(
     given: Option<&str>,
     written: Option<&Node>,
     variables: &Variables,
     directory: &Path,
     diagnostics: &mut Diagnostics,
-) -> Option<ProjectName> {
-    let given = given.map(|name| (name, "the project name"));
-    let variable = variables
-        .value("COMPOSE_PROJECT_NAME")
-        .filter(|name| !name.is_empty())
-        .map(|name| (name, "COMPOSE_PROJECT_NAME"));
-    if let Some((name, origin)) = given.or(variable) {
+) -> Option<(ProjectName, From)> {
+    let given = given.map(|name| (name, "the project name", From::Given));
+    let variable =
+        variables.get("COMPOSE_PROJECT_NAME").filter(|variable| !variable.value.is_empty()).map(|variable| {
+            let from = From::Variable(variable.origin.clone());
+            (variable.value.as_str(), "COMPOSE_PROJECT_NAME", from)
+        });
+    if let Some((name, origin, from)) = given.or(variable) {
         return match name.parse() {
-            Ok(name) => Some(name),
+            Ok(name) => Some((name, from)),
             Err(error) => {
                 let diagnostic = Diagnostic::error(format!("{origin} cannot be used: {error}"));
                 diagnostics.push(with_normalized(diagnostic, name));
@@ -40,13 +54,13 @@ pub(super) fn of(
         Interpolator::new(variables).node(&mut node, &mut Diagnostics::new());
         return match &node.value {
             Value::Scalar(scalar) if scalar.kind == ScalarKind::String => match scalar.text.parse() {
-                Ok(name) => Some(name),
+                Ok(name) => Some((name, From::Written)),
                 // As Compose does it, which people may not have meant.
                 Err(error) => match normalize(&scalar.text).parse::<ProjectName>() {
                     Ok(name) => {
                         let message = format!("`{}` is no name of a project: it is called `{name}`", scalar.text);
                         diagnostics.push(Diagnostic::warning(message).at(&node.span));
-                        Some(name)
+                        Some((name, From::Written))
                     }
                     Err(_) => {
                         diagnostics.push(Diagnostic::error(format!("{error}")).at(&node.span));
@@ -63,7 +77,7 @@ pub(super) fn of(
         };
     }
     let folder = directory.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    let name = normalize(&folder).parse().ok();
+    let name = normalize(&folder).parse().ok().map(|name| (name, From::Folder));
     if name.is_none() {
         diagnostics.push(
             Diagnostic::error(format!("no project name can be made of the folder `{}`", directory.display()))

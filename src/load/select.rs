@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::tree::{Entry, Node, Value};
+use super::{
+    profiles,
+    tree::{Entry, Node, Value},
+};
 use crate::compose::Project;
 
-/// Takes out the other services; true if there were any.
-pub(super) fn keep_only(tree: &mut Node, project: &Project, names: &[String]) -> bool {
-    let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = tree.entry_mut("services") else {
-        return false;
-    };
+/// These services and all that they depend on; names of none are left out.
+pub(super) fn with_dependencies<'a>(project: &'a Project, names: &'a [String]) -> BTreeSet<&'a str> {
     let mut kept: BTreeSet<&str> = BTreeSet::new();
     let mut next: Vec<&str> = names.iter().map(String::as_str).collect();
     while let Some(name) = next.pop() {
@@ -21,7 +21,26 @@ pub(super) fn keep_only(tree: &mut Node, project: &Project, names: &[String]) ->
             next.extend(depends_on.map(String::as_str));
         }
     }
+    kept
+}
+
+/// Takes out the other services; true if there were any.
+pub(super) fn keep_only(tree: &mut Node, project: &Project, names: &[String]) -> bool {
+    let kept = with_dependencies(project, names);
+    let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = tree.entry_mut("services") else {
+        return false;
+    };
     let before = services.len();
     services.retain(|entry| kept.contains(&*entry.key));
     services.len() < before
+}
+
+/// The tree with these services alone, and what they use.
+pub(super) fn narrowed(tree: &Node, project: &Project, services: &BTreeSet<&str>) -> Node {
+    let mut tree = tree.clone();
+    if let Some(Entry { value: Node { value: Value::Mapping(all), .. }, .. }) = tree.entry_mut("services") {
+        all.retain(|entry| services.contains(&*entry.key));
+    }
+    profiles::keep_used(&mut tree, project, |name| services.contains(name));
+    tree
 }

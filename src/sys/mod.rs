@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "the one place for calls that no library wraps")]
 
 pub mod fds;
+pub mod memory;
 pub mod mount;
 mod namespace;
 pub mod process;

@@ -56,6 +56,8 @@ pub(crate) enum Step {
     Replaced(Span),
     /// It is not written, but follows from what stands at its place.
     Implied,
+    /// It is written in no file: this says where it is from.
+    Outside(&'static str),
 }
 
 /// Where the value of a variable was set.
@@ -204,9 +206,12 @@ impl Node {
             diagnostic = match step {
                 Step::Alias(at) => diagnostic.label(at, "used here by the alias"),
                 Step::MergeKey(at) => diagnostic.label(at, "merged in here"),
-                Step::Variable(..) | Step::Extends(_) | Step::Include(_) | Step::Replaced(_) | Step::Implied => {
-                    diagnostic
-                }
+                Step::Variable(..)
+                | Step::Extends(_)
+                | Step::Include(_)
+                | Step::Replaced(_)
+                | Step::Implied
+                | Step::Outside(_) => diagnostic,
             };
             via = before.as_deref();
         }

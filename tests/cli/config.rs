@@ -508,3 +508,78 @@ fn the_schema_is_printed() {
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/compose.json")).expect("a file");
     assert_eq!(text, golden);
 }
+
+#[test]
+fn a_misspelt_rootfs_is_refused_by_config_too() {
+    let stack = Stack::empty();
+    stack.file("compose.yaml", "name: q\nservices: {a: {rootfs: hosst}, b: {rootfs: ''}, c: {rootfs: './${X:-x}'}}\n");
+    let refused = config(&stack, &[]).code(3).stderr_has("error: `hosst` is neither `host` nor a path\n");
+    refused
+        .stderr_has("compose.yaml:2:24")
+        .stderr_has("hint: did you mean `host`?")
+        .stderr_has("service `b` has neither");
+    stack.file("compose.yaml", "name: q\nservices: {a: {rootfs: '${ROOT:-host}'}}\n");
+    config(&stack, &["--no-interpolate"]).success().stdout_has("rootfs: ${ROOT:-host}");
+}
+
+#[test]
+fn what_is_declared_with_nothing_to_say_is_kept_without_normalization() {
+    let stack = Stack::empty();
+    let file = "name: q\nservices: {a: {rootfs: host, volumes: ['data:/d'], networks: [n]}}\nvolumes: {data: }\nnetworks: {n: }\n";
+    stack.file("compose.yaml", file);
+    let text = config(&stack, &["--no-normalize"]).success().stdout;
+    assert!(text.ends_with("networks:\n  \"n\": {}\nvolumes:\n  data: {}\n"), "{text}");
+    config(&stack, &["--no-normalize", "--explain", "volumes"]).success().stdout_has("volumes.data  {}");
+}
+
+#[test]
+fn the_name_of_the_project_tells_where_it_comes_from() {
+    let name = |stack: &Stack, before: &[&str]| {
+        let output = stack.nscompose().args(before).args(["config", "--explain", "name"]).run().success().stdout;
+        output.lines().last().unwrap_or_default().split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    let stack = Stack::empty();
+    stack.file("compose.yaml", "services: {a: {rootfs: host}}\n");
+    assert!(name(&stack, &[]).ends_with(" - from the folder"));
+    stack.file("compose.yaml", "name: Written\nservices: {a: {rootfs: host}}\n");
+    assert_eq!(name(&stack, &[]), "written compose.yaml:1:7");
+    stack.file(".env", "A=1\n\nCOMPOSE_PROJECT_NAME=dotenv\n");
+    assert_eq!(
+        name(&stack, &[]),
+        "dotenv - instead of Written at compose.yaml:1:7, variable COMPOSE_PROJECT_NAME from .env:3:22"
+    );
+    assert_eq!(name(&stack, &["-p", "given"]), "given - instead of Written at compose.yaml:1:7, from -p");
+    let environment = stack.nscompose().env("COMPOSE_PROJECT_NAME", "env").args(["config", "--explain", "name"]).run();
+    environment.success().stdout_has("variable COMPOSE_PROJECT_NAME from environment");
+}
+
+#[test]
+fn values_are_explained_as_they_are_printed() {
+    let stack = Stack::empty();
+    stack.file(
+        "compose.yaml",
+        "services:\n  a:\n    extends: {service: b}\n    env_file: x.env\n    mem_limit: 1g\n    cpus: '1.5'\n    stop_grace_period: 90s\n    extra_hosts: ['q:1.2.3.4']\n    volumes: [{type: tmpfs, target: /t, tmpfs: {size: 1m}}]\n  b: {rootfs: host}\ninclude: [other.yaml]\n",
+    );
+    stack.file("other.yaml", "services: {c: {rootfs: host}}\n").file("x.env", "A=1\n");
+    let text = config(&stack, &["--explain", "services.a"]).success().stdout;
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    for (key, value, place) in [
+        ("mem_limit", "1073741824", "compose.yaml:5:16"),
+        ("cpus", "1.5", "compose.yaml:6:11"),
+        ("stop_grace_period", "1m30s", "compose.yaml:7:24"),
+        ("extra_hosts.q[0]", "1.2.3.4", "compose.yaml:8:19"),
+        ("volumes[0].tmpfs.size", "1048576", "compose.yaml:9:55"),
+    ] {
+        let path = format!("services.a.{key}");
+        assert!(rows.iter().any(|row| row[..] == [path.as_str(), value, place]), "{path}: {text}");
+    }
+    for (path, place) in [
+        ("services.a.env_file", "compose.yaml:4:15"),
+        ("services.a.extends.service", "compose.yaml:3:"),
+        ("include[0]", "compose.yaml:11:"),
+    ] {
+        config(&stack, &["--explain", path]).code(2).stderr_has("does its work while").stderr_has(place);
+    }
+    // What was never there is missed as anything else is.
+    config(&stack, &["--explain", "services.b.env_file"]).code(2).stderr_has("`services.b` has no `env_file`");
+}

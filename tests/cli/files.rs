@@ -198,3 +198,44 @@ fn what_is_not_supported_yet_is_refused_or_left_out_on_demand() {
     // Nobody has to say it again to take the stack down.
     let _ = stack.run(&["down", "-v"]).success();
 }
+
+#[test]
+fn flags_of_docker_compose_that_are_not_here_yet_say_what_serves_meanwhile() {
+    let stack = with_file("compose.yaml");
+    for (args, flag) in [
+        (&["up", "-d", "--wait"] as &[&str], "up --wait"),
+        (&["up", "--scale", "one=2"], "up --scale"),
+        (&["up", "--scale=one=2", "one"], "up --scale"),
+        (&["up", "-dV"], "up -V"),
+        (&["-p", "up", "down", "--rmi", "all"], "down --rmi"),
+        (&["logs", "--since", "1h"], "logs --since"),
+        (&["exec", "-d", "one", "true"], "exec -d"),
+        (&["--dry-run", "up"], "--dry-run"),
+        (&["up", "--dry-run"], "--dry-run"),
+    ] {
+        stack.run(args).code(2).stderr_has(&format!("error: `{flag}` is not supported yet\nhint: "));
+    }
+    let json = stack.run(&["--message-format", "json", "up", "--build"]).code(2);
+    assert!(json.stderr.starts_with('{'), "{json}");
+    // What nobody has is as clap says it.
+    stack.run(&["up", "--wiat"]).code(2).stderr_has("unexpected argument '--wiat'");
+}
+
+#[test]
+fn flags_of_docker_compose_that_say_what_is_so_anyway_are_taken() {
+    needs!(Need::Namespaces);
+    let stack = with_file("compose.yaml");
+    stack.run(&["up", "-d", "-y", "--no-build", "--quiet-pull", "one"]).success();
+    stack.run(&["ps", "-a", "--services"]).success().stdout_is("one\n");
+    stack.run(&["down", "--remove-orphans"]).success();
+}
+
+#[test]
+fn the_version_is_printed_in_three_ways() {
+    let stack = Stack::empty();
+    let version = env!("CARGO_PKG_VERSION");
+    stack.run(&["version"]).success().stdout_is(&format!("nscompose {version}\n"));
+    stack.run(&["version", "--short"]).success().stdout_is(&format!("{version}\n"));
+    stack.run(&["version", "-f", "json"]).success().stdout_is(&format!("{{\"version\":\"{version}\"}}\n"));
+    stack.run(&["--version"]).success().stdout_is(&format!("nscompose {version}\n"));
+}

@@ -280,3 +280,14 @@ fn nothing_is_up_when_all_services_are_of_profiles_that_nobody_asks_for() {
         output.stderr_has("hint: ask for one with `--profile x` or `--profile y`");
     }
 }
+
+#[test]
+fn a_rootfs_that_is_not_there_is_named_with_its_place() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services:\n  web: {rootfs: host, command: [sleep, infinity], depends_on: [db]}\n  db:\n    rootfs: ./gone\n    command: [sleep, infinity]\n  other: {rootfs: ./gone.tar, command: run}\n",
+    );
+    let refused = stack.run(&["up", "-d", "web"]).code(3).stderr_has("error: service `db`: its rootfs ");
+    let refused = refused.stderr_has("gone is not there").stderr_has("stack.yaml:5:13").stderr_has("rootfs: ./gone\n");
+    assert!(!refused.stderr.contains("other"), "{refused}");
+}

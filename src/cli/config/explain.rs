@@ -33,8 +33,11 @@ fn table(all: &[Explained]) -> String {
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(["PATH", "VALUE", "WRITTEN AT", "WAY"]);
     for explained in all {
-        let place = &explained.place;
-        let place = if explained.implied { format!("implied by {place}") } else { place.to_string() };
+        let place = match &explained.place {
+            Some(place) if explained.implied => format!("implied by {place}"),
+            Some(place) => place.to_string(),
+            None => "-".to_owned(),
+        };
         let way: Vec<String> = explained.way.iter().map(ToString::to_string).collect();
         let row = [explained.path.clone(), value(&explained.value), place, way.join(", ")];
         table.add_row(row.map(|text| sanitize(&text).into_owned()));

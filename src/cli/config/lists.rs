@@ -20,7 +20,7 @@ pub(super) fn lines<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String
 }
 
 fn services(project: &Project) -> impl Iterator<Item = (&String, &Service)> {
-    project.services.iter().flat_map(|services| &services.0.0)
+    project.services.iter().flat_map(|services| &services.0.0).map(|(name, service)| (name, &**service))
 }
 
 /// Names of services, each behind those that it depends on.

@@ -17,6 +17,7 @@ use crate::{
     compose::Document,
     diagnostics::Failure,
     load::{self, Contents, LoadOptions},
+    sys::memory,
 };
 use document::escaped;
 
@@ -128,6 +129,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 .hint("name images by their digest, as `NAME@sha256:…`"));
         }
     }
+    memory::expect_very_many_allocations();
     let words = tell_apart(&args.words, &settings.directory);
     let contents = load::contents(&load_options(args, &words, settings)?)?;
     settings.printer.diagnostics(&contents.warnings);

@@ -1,7 +1,7 @@
 //! When it runs and for how long.
 
 use crate::compose::inherit::inherit;
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use serde_json::{Value as Json, json};
 
@@ -19,7 +19,7 @@ mapping! {
         /// Services that have to run before it.
         works depends_on: DependsOn,
         /// It takes its settings from another service, which its own are merged over.
-        loaded extends: Extends,
+        loaded extends: Box<Extends>,
         /// Names of which one has to be asked for, or the service is left out.
         loaded profiles: Set<Text>,
         /// What happens when it ends.
@@ -29,7 +29,7 @@ mapping! {
         /// Time that it has to stop.
         works stop_grace_period: Span,
         /// How it is known that it is healthy.
-        refused healthcheck: Healthcheck,
+        refused healthcheck: Box<Healthcheck>,
         /// Commands run before it starts.
         refused pre_start: List<Hook>,
         /// Commands run once it has started.
@@ -39,11 +39,11 @@ mapping! {
         /// How many containers there are.
         refused scale: Kept<Int<0>>,
         /// How it is run as a whole.
-        works deploy: Deploy,
+        works deploy: Box<Deploy>,
         /// What happens when source files change.
-        no_effect("`up` does not watch files") develop: Develop,
+        no_effect("`up` does not watch files") develop: Box<Develop>,
         /// Where its output goes.
-        refused logging: Logging,
+        refused logging: Box<Logging>,
     }
 }
 
@@ -64,6 +64,7 @@ mapping! {
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["condition"];
+        const MAIN: Option<&'static str> = Some("condition");
         fn settle_whole(node: &mut Node, _: &Folder<'_>) {
             let yes = node.flag(true);
             node.put("required", yes);
@@ -90,10 +91,12 @@ pub(super) fn by_name(node: Node, value: impl Fn(&Node) -> Node) -> Node {
         return node;
     }
     let mut entries: Vec<Entry> = Vec::with_capacity(items.len());
+    // Keys of a mapping differ. What is listed twice is reported by `twice`.
+    let mut known = HashSet::new();
     for item in items {
         let Some(scalar) = item.scalar() else { continue };
         let key: Arc<str> = scalar.text.clone();
-        if items.len() > 64 || !entries.iter().any(|entry| entry.key == key) {
+        if known.insert(key.clone()) {
             entries.push(Entry { key, key_span: item.span.clone(), value: value(item) });
         }
     }
@@ -103,8 +106,13 @@ pub(super) fn by_name(node: Node, value: impl Fn(&Node) -> Node) -> Node {
 /// What stands in the place of a mapping of names, and is none.
 pub(super) fn no_names(node: &Node, cx: &mut Reader<'_>) {
     match &node.value {
-        Value::Sequence(items) => items.iter().for_each(|item| {
-            cx.string(item);
+        Value::Sequence(items) => items.iter().for_each(|item| match item.entries() {
+            Some(_) => {
+                cx.mistyped_with("a string", item, "names that say more are a mapping: leave out all `- `".to_owned())
+            }
+            None => {
+                cx.string(item);
+            }
         }),
         _ => cx.mistyped("a list of names or a mapping", node),
     }

@@ -19,7 +19,7 @@ mapping! {
     /// What it may use.
     pub struct LimitKeys {
         /// Speed and share of block devices.
-        refused blkio_config: BlkioConfig,
+        refused blkio_config: Box<BlkioConfig>,
         /// Control group that its own is made in.
         refused cgroup_parent: Text,
         /// How many processors, on Windows.

@@ -35,6 +35,7 @@ mapping! {
         ..security: Security,
     }
     rules {
+        const MAIN: Option<&'static str> = Some("image");
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
             limits::check(self, node, cx);
         }

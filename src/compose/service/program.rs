@@ -8,7 +8,10 @@ use super::super::{
     Reader, Schemas, Set, Text, TextOrWhole, Untyped, Words,
     mapping::{made_of, mapping},
 };
-use crate::yaml::tree::{Node, ScalarKind, Value};
+use crate::{
+    diagnostics::{Diagnostic, suggest},
+    yaml::tree::{Node, ScalarKind, Value},
+};
 
 mapping! {
     /// What runs.
@@ -17,7 +20,7 @@ mapping! {
         /// `docker-archive:FILE`, each with or without `:NAME`.
         works image: Text,
         /// How the image is made.
-        refused("images are not built yet: name one with `image:`, or use `rootfs:` with a folder or a tar file") build: Build,
+        refused("images are not built yet: name one with `image:`, or use `rootfs:` with a folder or a tar file") build: Box<Build>,
         /// nscompose's own: the files it sees, instead of an image. `host` for a copy of the host's own that is written to
         /// without changing it, a folder, or a tar file.
         works rootfs: RootfsPath,
@@ -52,7 +55,7 @@ mapping! {
         /// The runtime that makes its container.
         refused runtime: Text,
         /// Something that is not a container: a program that makes it available.
-        refused provider: Provider,
+        refused provider: Box<Provider>,
     }
 }
 
@@ -90,7 +93,18 @@ impl Format for RootfsPath {
         }
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
-        cx.string(node).map(|text| Self(text.to_owned()))
+        let text = cx.string(node)?;
+        // An empty one says nothing, which is missed where it matters.
+        if text == "host" || text.is_empty() || text.starts_with(['.', '/', '~']) || cx.undecided(node) {
+            return Some(Self(text.to_owned()));
+        }
+        let wrong = Diagnostic::error(format!("`{text}` is neither `host` nor a path"));
+        let path = format!("write `./{text}` for a folder or a tar file beside the Compose file");
+        cx.report(
+            wrong.did_you_mean(suggest(text, ["host"]).filter(|_| text.starts_with(['h', 'H']))).hint(path),
+            node,
+        );
+        None
     }
     fn schema(_: &mut Schemas) -> Json {
         json!({"type": "string"})

@@ -21,7 +21,7 @@ mapping! {
         /// Options of the kernel's security modules.
         refused security_opt: Distinct<Text>,
         /// Credentials of Windows.
-        no_effect("it is for Windows") credential_spec: CredentialSpec,
+        no_effect("it is for Windows") credential_spec: Box<CredentialSpec>,
         /// It may talk to the engine.
         refused use_api_socket: StrictFlag,
         /// Language models that it uses.

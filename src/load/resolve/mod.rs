@@ -24,9 +24,12 @@ mod rootfs;
 mod service;
 mod tmpfs;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use super::tree::Node;
+use super::{select, tree::Node};
 use crate::{
     compose::{self, Named},
     diagnostics::{Diagnostic, Diagnostics},
@@ -78,35 +81,71 @@ fn declares<T>(all: Option<&Named<T>>, name: &str) -> bool {
 }
 
 /// Lowers a whole project. What comes back is meaningful only if `diagnostics` has no errors.
+///
+/// With `wanted`, the mistakes of other services do not count. Those that can be run are there all the same, since
+/// addresses, ids and names are given out among all.
 pub(super) fn resolve(
     project: &compose::Project,
     directory: &Path,
     tree: &Node,
+    wanted: Option<&BTreeSet<&str>>,
     allow_unsupported: bool,
     diagnostics: &mut Diagnostics,
 ) -> Parts {
     let root = Cursor::root(tree);
     let services = root.get("services");
     let mut refusals = Refusals::new(diagnostics, allow_unsupported);
-    refusals.walk(tree);
+    match wanted {
+        Some(wanted) => refusals.walk(&select::narrowed(tree, project, wanted)),
+        None => refusals.walk(tree),
+    }
     let mut cx = Context { project, directory, refusals, published: Published::default() };
     let mut parts = Parts {
         services: BTreeMap::new(),
         networks: names(&mut cx, root.get("networks")),
         volumes: names(&mut cx, root.get("volumes")),
     };
-    for (name, at) in services.iter().flat_map(|services| services.entries()) {
-        let Some(service) = project.services.as_ref().and_then(|services| services.0.0.get(name)) else { continue };
-        let Some(name) = valid(&mut cx, name, at) else { continue };
-        if let Some(service) = service::lower(&mut cx, &name, service, at) {
-            parts.services.insert(name, service);
-        }
+    let is_wanted = |name: &str| wanted.is_none_or(|wanted| wanted.contains(name));
+    let (first, others): (Vec<_>, Vec<_>) =
+        services.iter().flat_map(|services| services.entries()).partition(|(name, _)| is_wanted(name));
+    lower(&mut cx, first, &mut parts.services);
+    let Context { refusals, published, .. } = cx;
+    refusals.finish();
+    if !others.is_empty() {
+        let mut unheard = Diagnostics::new();
+        let mut cx = Context { project, directory, refusals: Refusals::new(&mut unheard, true), published };
+        lower(&mut cx, others, &mut parts.services);
+        drop_dependents_of_none(&mut parts.services);
     }
     for attachment in parts.services.values().flat_map(|service| &service.networks) {
         parts.networks.entry(attachment.network.clone()).or_default();
     }
-    cx.refusals.finish();
     parts
+}
+
+fn lower(cx: &mut Context<'_>, services: Vec<(&str, Cursor<'_>)>, lowered: &mut BTreeMap<ServiceName, Service>) {
+    for (name, at) in services {
+        let Some(service) = cx.project.services.as_ref().and_then(|services| services.0.0.get(name)) else { continue };
+        let Some(name) = valid(cx, name, at) else { continue };
+        if let Some(service) = service::lower(cx, &name, service, at) {
+            lowered.insert(name, service);
+        }
+    }
+}
+
+/// Takes out services that need one that is not there.
+fn drop_dependents_of_none(services: &mut BTreeMap<ServiceName, Service>) {
+    let mut dependents: BTreeMap<ServiceName, Vec<ServiceName>> = BTreeMap::new();
+    for (name, service) in services.iter() {
+        for needed in service.dependencies() {
+            dependents.entry(needed.clone()).or_default().push(name.clone());
+        }
+    }
+    let mut gone: Vec<ServiceName> = dependents.keys().filter(|name| !services.contains_key(*name)).cloned().collect();
+    while let Some(name) = gone.pop() {
+        services.remove(&name);
+        gone.extend(dependents.remove(&name).into_iter().flatten());
+    }
 }
 
 /// What is declared under a key, of which nothing but the name counts yet.

@@ -3,7 +3,8 @@
 use super::super::tree::{Node, Value};
 use crate::{
     compose::{
-        Format, Path, Project, RefusedValue, Support, Visited, Visitor, harmless, located, located_key, refused,
+        Format, Project, RefusedValue, Support, Visited, Visitor, harmless, is_of_parts, located, located_key, refused,
+        switches_off,
     },
     diagnostics::{Diagnostic, Diagnostics},
 };
@@ -47,7 +48,7 @@ impl<'a> Refusals<'a> {
                 self.diagnostics.push(located_key(warning, entry));
             }
             Support::Refused(hint) => {
-                if !changes_nothing(path, node) {
+                if !changes_nothing(&path.pattern(), node) {
                     self.refuse(&path.to_string(), hint, |diagnostic| located_key(diagnostic, entry));
                 }
             }
@@ -79,15 +80,31 @@ impl<'a> Refusals<'a> {
 }
 
 /// Nothing would be different without it.
-fn changes_nothing(path: &Path, node: &Node) -> bool {
+fn changes_nothing(path: &str, node: &Node) -> bool {
     match &node.value {
+        Value::Mapping(entries) if is_of_parts(path) => {
+            let mut parts = entries.iter().map(|entry| (format!("{path}.{}", entry.key), &entry.value));
+            let off = |(path, node): &(String, &Node)| word(node).is_some_and(|word| switches_off(path, word));
+            parts.clone().any(|part| off(&part)) || parts.all(|(path, node)| changes_nothing(&path, node))
+        }
         Value::Mapping(entries) => entries.is_empty(),
-        Value::Sequence(nodes) => nodes.is_empty(),
+        Value::Sequence(nodes) if nodes.is_empty() => true,
         // It has been reported.
         Value::Broken => true,
         Value::Scalar(_) if node.is_null() => true,
         // What a variable made of nothing.
         Value::Scalar(scalar) if scalar.text.is_empty() => true,
-        Value::Scalar(scalar) => harmless(&path.pattern(), &scalar.text),
+        Value::Sequence(_) | Value::Scalar(_) => word(node).is_some_and(|word| harmless(path, word)),
+    }
+}
+
+/// The one word that it says, alone or in a list.
+fn word(node: &Node) -> Option<&str> {
+    match &node.value {
+        Value::Sequence(nodes) => match &nodes[..] {
+            [node] => node.scalar().map(|scalar| &*scalar.text),
+            _ => None,
+        },
+        _ => node.scalar().map(|scalar| &*scalar.text),
     }
 }

@@ -127,7 +127,6 @@ mod tests {
             ("oci:./a/b:name:1", Some("./a/b")),
             ("oci-archive:/x.tar", Some("/x.tar")),
             ("docker-archive:x.tar:app:2", Some("x.tar")),
-            ("oci", None),
             ("nginx:1", None),
         ] {
             let source: ImageSource = text.parse().unwrap_or_else(|e| panic!("{e}"));

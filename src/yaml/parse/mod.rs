@@ -16,6 +16,8 @@ mod mapping;
 mod mend;
 mod place;
 mod problem;
+mod scan;
+mod slip;
 mod tag;
 #[cfg(test)]
 mod tests;

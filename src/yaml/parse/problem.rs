@@ -2,7 +2,7 @@
 
 use saphyr_parser::ScanError;
 
-use super::{DEEPEST, place::Places};
+use super::{DEEPEST, place::Places, slip};
 use crate::diagnostics::{Diagnostic, SourceFile, Span};
 
 /// The first character that YAML has no place for (YAML 1.2.2, 5.1 "Character Set"), of which terminals take some for
@@ -38,28 +38,26 @@ pub(super) fn syntax(file: &SourceFile, places: &Places<'_>, error: &ScanError) 
     if error.info().contains("recursion limit") {
         return too_deep(&span);
     }
+    if let Some(slip) = slip::find(file.text(), at, error.info()) {
+        let diagnostic = Diagnostic::error(format!("this is not YAML: {}", slip.message)).at(&file.span(slip.at));
+        let diagnostic = match slip.label {
+            Some((place, text)) => diagnostic.label(&file.span(place), text),
+            None => diagnostic,
+        };
+        return diagnostic.hint(slip.hint);
+    }
     let diagnostic = Diagnostic::error(format!("this is not YAML: {}", error.info().trim_end_matches('.'))).at(&span);
-    match hint(file.line(span.position().line), rest) {
+    match hint(file.line(span.position().line)) {
         Some(hint) => diagnostic.hint(hint),
         None => diagnostic,
     }
 }
 
 /// How to mend the mistakes that are made most.
-fn hint(line: &str, rest: &str) -> Option<&'static str> {
-    let indent = &line[..line.len() - line.trim_start().len()];
-    if indent.contains('\t') {
-        return Some("indent with blanks: YAML allows no tabs there");
-    }
-    if rest.starts_with(['@', '`', '%']) {
-        return Some("a text that begins with this character has to stand in quotes");
-    }
+fn hint(line: &str) -> Option<&'static str> {
     let flow = line.find(['[', '{']);
     if flow.is_some_and(|at| line[at..].contains("${")) && !line.contains(['"', '\'']) {
         return Some("inside of `[ ]` and `{ }` a variable has to stand in quotes: `\"${NAME}\"`");
-    }
-    if line.matches(": ").count() > 1 && flow.is_none() {
-        return Some("a text that contains `: ` has to stand in quotes");
     }
     None
 }
