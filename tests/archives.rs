@@ -673,3 +673,54 @@ fn bytes_changed_at_random_are_refused_or_do_no_harm() {
         }
     }
 }
+
+#[test]
+fn an_image_with_a_manifest_of_docker_is_saved_for_every_reader() {
+    needs!(Need::Program("skopeo"));
+    let place = Place::new();
+    let bytes = layout(|files| {
+        let before = files[MANIFEST].1.len();
+        let text = String::from_utf8(files[MANIFEST].1.clone()).expect("text");
+        let text =
+            text.replace("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json");
+        let text =
+            text.replace("application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar");
+        let mut manifest: Value = serde_json::from_str(&text).expect("JSON");
+        manifest["mediaType"] = json!("application/vnd.docker.distribution.manifest.v2+json");
+        let manifest = manifest.to_string().into_bytes();
+        let old = files[MANIFEST].0.trim_start_matches("blobs/").replace('/', ":");
+        let index = String::from_utf8(files[INDEX].1.clone()).expect("text");
+        let index = index
+            .replace(&old, Digest::of(&manifest).as_str())
+            .replace(&format!("\"size\":{before}"), &format!("\"size\":{}", manifest.len()))
+            .replace(
+                "application/vnd.oci.image.manifest.v1+json",
+                "application/vnd.docker.distribution.manifest.v2+json",
+            );
+        files[INDEX].1 = index.into_bytes();
+        files[MANIFEST] = (format!("blobs/sha256/{}", Digest::of(&manifest).hex()), manifest);
+    });
+    place.file("schema2.tar", &bytes);
+    let imported = place.import("schema2.tar", ArchiveKind::Any, None).expect("imported");
+    let both = (imported.manifest.clone(), imported.id.clone());
+    let images = [place.stored(&imported, Some("app:1"))];
+    let mut saved = Vec::new();
+    save(&place.store, &images, SaveFormat::Docker, &mut saved).expect("saved");
+    let path = place.file("saved.tar", &saved).display().to_string();
+    assert_eq!(seen(&format!("docker-archive:{path}:app:1")).1, both.1);
+    let again = place.import("saved.tar", ArchiveKind::Any, Some("app:1")).expect("imported");
+    assert_eq!((again.manifest, again.id), both);
+    // In a layout alone it is one of OCI: skopeo takes no other.
+    let mut saved = Vec::new();
+    save(&place.store, &images, SaveFormat::Oci, &mut saved).expect("saved");
+    let path = place.file("oci.tar", &saved).display().to_string();
+    let shown = seen(&format!("oci-archive:{path}:docker.io/library/app:1"));
+    let out = place.path("out");
+    save_layout(&place.store, &images, &out).expect("saved");
+    assert_eq!(seen(&format!("oci:{}", out.display())), shown);
+    let again = place.import("out", ArchiveKind::OciLayout, None).expect("imported");
+    assert_eq!((again.manifest, again.id), shown);
+    assert_eq!(shown.1, both.1);
+    let copied = format!("dir:{}", place.path("copied").display());
+    skopeo(&["copy", &format!("oci:{}", out.display()), &copied]);
+}

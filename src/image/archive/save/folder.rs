@@ -29,6 +29,9 @@ pub fn save_layout(store: &Store, images: &[Stored], folder: &Path) -> Result<()
     let mut index = before(folder)?;
     let blobs = folder.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(ArchiveError::write(blobs.display()))?;
+    for (digest, bytes) in &documents.made {
+        write(&folder.join(place(digest)), bytes)?;
+    }
     for (digest, size) in &documents.blobs {
         let path = folder.join(place(digest));
         if fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == *size) {

@@ -5,8 +5,10 @@
 //!            and the blobs that they lead to                        └─folder─▶ an OCI image layout, new or there already
 //! ```
 //!
-//! Blobs are written as they are in the store, so digests stay what they are. The same images give the same bytes.
+//! Blobs are written as they are in the store, so digests stay what they are; only a manifest of Docker's becomes one of OCI
+//! where a layout is all that is wanted. The same images give the same bytes.
 
+mod convert;
 mod folder;
 mod tar;
 
@@ -52,15 +54,22 @@ struct Documents {
     items: Vec<Value>,
     /// Repositories with their tags, of Docker before 1.10.
     repositories: BTreeMap<String, BTreeMap<String, String>>,
-    /// Sizes of blobs by digest.
+    /// Sizes of blobs of the store by digest.
     blobs: BTreeMap<Digest, u64>,
+    /// Manifests that the store does not have.
+    made: BTreeMap<Digest, Vec<u8>>,
 }
 
 impl Documents {
     /// For these images, of which several may be one under different names.
     fn of(store: &Store, images: &[Stored], format: SaveFormat) -> Result<Self, ArchiveError> {
-        let mut documents =
-            Self { manifests: Vec::new(), items: Vec::new(), repositories: BTreeMap::new(), blobs: BTreeMap::new() };
+        let mut documents = Self {
+            manifests: Vec::new(),
+            items: Vec::new(),
+            repositories: BTreeMap::new(),
+            blobs: BTreeMap::new(),
+            made: BTreeMap::new(),
+        };
         let mut seen: Vec<&Digest> = Vec::new();
         for image in images {
             if !seen.contains(&&image.entry.manifest) {
@@ -86,13 +95,21 @@ impl Documents {
         format: SaveFormat,
     ) -> Result<(), ArchiveError> {
         let entry = &image.entry;
-        let bytes = store.read_blob(&entry.manifest)?;
+        let mut bytes = store.read_blob(&entry.manifest)?;
+        let mut digest = entry.manifest.clone();
+        let converted = if format == SaveFormat::Oci { convert::to_oci(&bytes) } else { None };
+        if let Some(converted) = converted {
+            digest = Digest::of(&converted);
+            self.made.insert(digest.clone(), converted.clone());
+            bytes = converted;
+        } else {
+            self.blobs.insert(digest.clone(), bytes.len() as u64);
+        }
         let damaged = || ArchiveError::Damaged { digest: entry.manifest.clone() };
         let manifest = match Document::parse(&bytes, None).map_err(ArchiveError::document(&place(&entry.manifest)))? {
             Document::Manifest(manifest) => manifest,
             Document::Index(_) => return Err(damaged()),
         };
-        self.blobs.insert(entry.manifest.clone(), bytes.len() as u64);
         self.blobs.insert(entry.id.clone(), manifest.config().size());
         for layer in &image.layers {
             self.blobs.insert(layer.digest.clone(), layer.size);
@@ -100,7 +117,7 @@ impl Documents {
         let media_type = manifest.media_type().as_ref().map(ToString::to_string);
         let mut descriptor = json!({
             "mediaType": media_type.as_deref().unwrap_or("application/vnd.oci.image.manifest.v1+json"),
-            "digest": entry.manifest.as_str(),
+            "digest": digest.as_str(),
             "size": bytes.len(),
         });
         if let Some(platform) = &image.platform {

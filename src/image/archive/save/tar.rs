@@ -32,6 +32,9 @@ pub fn save(store: &Store, images: &[Stored], format: SaveFormat, out: &mut dyn 
     for folder in ["blobs/", "blobs/sha256/"] {
         tar.header(folder, EntryType::Directory, 0)?;
     }
+    for (digest, bytes) in &documents.made {
+        tar.document(&place(digest), bytes)?;
+    }
     for (digest, size) in &documents.blobs {
         let name = place(digest);
         // Two closures want it, one after the other.
