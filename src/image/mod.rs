@@ -10,5 +10,6 @@
 //! root, or as root of the user namespace that an ordinary user's stacks have.
 
 pub mod document;
+pub mod pack;
 pub mod store;
 pub mod unpack;

@@ -29,6 +29,7 @@ use std::{io::Read, path::Path, sync::mpsc, thread};
 use nix::sched::CloneFlags;
 
 pub use error::UnpackError;
+pub(in crate::image) use owner::Owner;
 
 use self::{member::Members, place::Placer, stream::Stream, tree::Tree};
 use crate::model::Digest;

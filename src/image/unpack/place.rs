@@ -67,7 +67,7 @@ impl Placer {
             if matches!(deleted, b"" | b"." | b"..") {
                 return Err(UnpackError::name(&member.name, "it deletes nothing that could have a name"));
             }
-            return self.whiteout(folder, deleted);
+            return self.whiteout(folder, deleted, member);
         }
         let parent = self.tree.parent(folder)?;
         let place = self.tree.place(&parent, name)?;
@@ -341,10 +341,10 @@ impl Placer {
 
     /// Marks that a name of lower layers is deleted. What this layer has under that name itself stays (OCI Image Layer
     /// Specification, "Whiteouts"), a folder without what lower layers have in it.
-    fn whiteout(&mut self, folder: &[u8], name: &[u8]) -> Result<(), UnpackError> {
+    fn whiteout(&mut self, folder: &[u8], name: &[u8], member: &Member) -> Result<(), UnpackError> {
         let parent = self.tree.parent(folder)?;
         let place = self.tree.place(&parent, name)?;
-        let failed = UnpackError::member("mark as deleted", &place);
+        let failed = || UnpackError::member("mark as deleted", &place);
         match rustix::fs::mknodat(&parent.fd, name, FileType::CharacterDevice, Mode::empty(), 0) {
             Err(Errno::EXIST) => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -353,7 +353,12 @@ impl Placer {
                     Err(_) => Ok(()),
                 }
             }
-            other => other.map_err(failed),
+            other => {
+                other.map_err(failed())?;
+                // The same archive gives the same layer.
+                let times = Timestamps { last_access: member.atime, last_modification: member.mtime };
+                rustix::fs::utimensat(&parent.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed())
+            }
         }
     }
 }
