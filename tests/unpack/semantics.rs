@@ -261,6 +261,28 @@ fn owners_are_kept_by_root() {
 }
 
 #[test]
+fn groups_of_folders_do_not_come_to_files() {
+    needs!(Need::Root);
+    let place = Place::new();
+    let archive = Archive::new()
+        .folder("d")
+        .file("d/before", "")
+        .owner(0, 5)
+        .mode(0o2775)
+        .folder("d")
+        .file("d/after", "")
+        .folder("d/e")
+        .file("d/e/file", "")
+        .file("d/implied/file", "")
+        .end();
+    place.unpack(&archive).expect("unpacked");
+    for name in ["d/before", "d/after", "d/e", "d/e/file", "d/implied", "d/implied/file"] {
+        let there = place.path(name).metadata().expect("there");
+        assert_eq!((there.gid(), place.mode(name) & 0o2000), (0, 0), "{name}");
+    }
+}
+
+#[test]
 fn with_a_single_id_owners_are_noted() {
     let place = Place::new();
     let archive = Archive::new()
