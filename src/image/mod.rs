@@ -11,10 +11,12 @@
 
 pub mod archive;
 mod check;
+mod commit;
 pub mod document;
 mod event;
 mod find;
 mod install;
+pub mod pack;
 mod pull;
 mod push;
 pub mod registry;
@@ -22,6 +24,7 @@ pub mod store;
 pub mod unpack;
 
 pub use check::{Damage, DamagedThing};
+pub use commit::{Changes, CommitError};
 pub use event::{ImageEvent, LayerState};
 pub use find::Found;
 pub use install::{InstallError, Installer};

@@ -22,6 +22,7 @@ mod copy_up;
 mod credentials;
 mod error;
 mod exec;
+mod files_of;
 mod host_view;
 mod in_root;
 mod init;
@@ -34,11 +35,12 @@ mod user_namespace;
 
 pub use error::{BringUpError, BringUpStep, SandboxError};
 pub use exec::ExecOrder;
+pub use files_of::enter_files_of;
 pub use host_view::HostView;
 pub use keeper::{Keeper, Started, Surroundings, fork_keeper};
 pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Process, Root, SharedFiles};
 pub use namespaces::{NamespaceOrder, Pinned, forget_shared_memory};
 pub use user_namespace::{
-    StackIds, UserNamespaceError, as_root_of_containers, diagnose, enter, in_initial_user_namespace, let_in,
-    more_ids_hint, refused,
+    StackIds, UserNamespaceError, as_root_of_containers, diagnose, enter, in_initial_user_namespace,
+    in_process_of_its_own, let_in, more_ids_hint, refused,
 };

@@ -4,6 +4,9 @@
 //! (`as_root_of_containers`), since layers hold files of all of them.
 
 mod access;
+mod commit;
+mod container;
+mod export;
 mod list;
 mod load;
 mod provide;
@@ -41,6 +44,8 @@ pub(super) enum Verb {
     Rmi(remove::Args),
     Load(load::Args),
     Save(save::Args),
+    Commit(commit::Args),
+    Export(export::Args),
     /// Manage images
     #[command(subcommand)]
     Image(Group),
@@ -70,6 +75,8 @@ impl Verb {
         match self {
             Self::Pull(args) => &args.more.files,
             Self::Push(args) => &args.more.files,
+            Self::Commit(args) => &args.more.files,
+            Self::Export(args) => &args.more.files,
             _ => &[],
         }
     }
@@ -85,6 +92,8 @@ pub(super) fn run(verb: &Verb, settings: &Settings) -> Result<u8, Failure> {
         Verb::Image(Group::Prune(args)) => prune::run(args, settings),
         Verb::Load(args) => load::run(args, settings),
         Verb::Save(args) => save::run(args, settings),
+        Verb::Commit(args) => commit::run(args, settings),
+        Verb::Export(args) => export::run(args, settings),
         Verb::System(System::Df(args)) => usage::run(args, settings),
     }
 }

@@ -29,6 +29,7 @@ use std::{io::Read, path::Path, sync::mpsc, thread};
 use nix::sched::CloneFlags;
 
 pub use error::UnpackError;
+pub(in crate::image) use owner::Owner;
 
 use self::{member::Members, place::Placer, stream::Stream, tree::Tree};
 use crate::model::Digest;
@@ -154,7 +155,9 @@ fn place_all(stream: Stream, tree: Tree, options: &UnpackOptions) -> Result<(Pla
     let mut members = Members::new(stream);
     let lost = Lost::default();
     let file_size = options.limits.file_size;
-    let mut placer = Placer { tree, ownership: options.ownership, exact_modes, file_size, lost };
+    let caller = (rustix::process::geteuid(), rustix::process::getegid());
+    let ownership = options.ownership;
+    let mut placer = Placer { tree, ownership, caller, exact_modes, file_size, lost };
     let mut entries = 0;
     while let Some(member) = members.next()? {
         entries += 1;

@@ -5,12 +5,12 @@ use rustix::fs::{Gid, Uid};
 use super::Ownership;
 
 /// What a member says of its owner.
-#[derive(Debug)]
-pub(super) struct Owner {
-    pub(super) uid: u64,
-    pub(super) gid: u64,
-    pub(super) mode: u32,
-    pub(super) folder: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::image) struct Owner {
+    pub(in crate::image) uid: u64,
+    pub(in crate::image) gid: u64,
+    pub(in crate::image) mode: u32,
+    pub(in crate::image) folder: bool,
 }
 
 const SET_UID: u32 = 0o4000;
@@ -27,9 +27,18 @@ impl Owner {
         (self.uid, self.gid) == (0, 0)
     }
 
+    /// Reads a note, and says whether it has a mode.
+    pub(in crate::image) fn noted(note: &[u8], folder: bool) -> Option<(Self, bool)> {
+        let mut parts = std::str::from_utf8(note).ok()?.split(':');
+        let (uid, gid) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let mode = parts.next().map(|mode| u32::from_str_radix(mode, 8)).transpose().ok()?;
+        let real = mode.is_some_and(|mode| mode <= 0o7777);
+        Some((Self { uid, gid, mode: mode.unwrap_or_default(), folder }, real))
+    }
+
     /// The mode to set, by whether the owner could be kept. A program that is to run with the rights of an owner it does
     /// not have would run with the rights of root instead.
-    pub(super) fn mode(&self, ownership: Ownership, kept: bool) -> u32 {
+    pub(in crate::image) fn mode(&self, ownership: Ownership, kept: bool) -> u32 {
         let mut mode = self.mode;
         if !kept {
             // On a folder set-group-ID says what group new files have, which gives no rights.
@@ -76,6 +85,9 @@ mod tests {
         assert_eq!(program.mode(Ownership::Kept, false), 0o755);
         assert_eq!(program.mode(Ownership::Single, false), 0o755);
         assert_eq!(note(&program, false, 0o755).as_deref(), Some("5:0:6755"));
+        assert_eq!(Owner::noted(b"5:0:6755", false), Some((program, true)));
+        assert_eq!(Owner::noted(b"5:0:6755:", false).map(|(owner, _)| owner.uid), Some(5));
+        assert_eq!(Owner::noted(b"5:-1", false), None);
         assert_eq!(owner(0, 5, 0o2755, true).mode(Ownership::Kept, false), 0o2755);
     }
 

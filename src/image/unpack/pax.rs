@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn records_are_read_and_later_ones_win() {
-        let pax = Pax::parse(b"9 path=a\n9 path=b\n10 uid=70\n8 uid=\n21 SCHILY.xattr.u.v=\n").expect("valid");
+        let pax = Pax::parse(b"9 path=a\n9 path=b\n10 uid=70\n7 uid=\n21 SCHILY.xattr.u.v=\n").expect("valid");
         assert_eq!(pax.path.as_deref(), Some(&b"b"[..]));
         assert_eq!(pax.uid, None);
         assert_eq!(pax.attributes, BTreeMap::from([(b"u.v".to_vec(), Vec::new())]));
@@ -160,17 +160,17 @@ mod tests {
         for wrong in [
             "9 path=a",
             "8 path=a\n",
-            "10 path=a\n",
+            "11 path=a\n",
             "0 path=a\n",
             "3 \n",
             " path=a\n",
             "x path=a\n",
             "99999999999999999999 path=a\n",
-            "6 path\n",
+            "7 path\n",
             "10 uid=-1\n",
             "11 path=a\0\n",
             "18446744073709551615 path=a\n",
-            "17 SCHILY.xattr.=\n",
+            "18 SCHILY.xattr.=\n",
         ] {
             assert!(Pax::parse(wrong.as_bytes()).is_err(), "{wrong}");
         }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, Timestamps, XattrFlags},
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid, XattrFlags},
     io::Errno,
 };
 
@@ -26,6 +26,8 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 pub(super) struct Placer {
     pub(super) tree: Tree,
     pub(super) ownership: Ownership,
+    /// Whose new files are.
+    pub(super) caller: (Uid, Gid),
     /// Files get the mode that they are made with: this thread has a mask of its own, which is empty.
     pub(super) exact_modes: bool,
     /// Files may be this large, with their holes.
@@ -67,7 +69,7 @@ impl Placer {
             if matches!(deleted, b"" | b"." | b"..") {
                 return Err(UnpackError::name(&member.name, "it deletes nothing that could have a name"));
             }
-            return self.whiteout(folder, deleted);
+            return self.whiteout(folder, deleted, member);
         }
         let parent = self.tree.parent(folder)?;
         let place = self.tree.place(&parent, name)?;
@@ -128,7 +130,7 @@ impl Placer {
         } else {
             write(members, fd.as_fd(), u64::MAX, None, &member.name)?;
         }
-        self.settle(fd.as_fd(), member, &owner, first)?;
+        self.settle(fd.as_fd(), member, &owner, Some((first, parent)))?;
         let times = Timestamps { last_access: member.atime, last_modification: member.mtime };
         rustix::fs::futimens(&fd, &times).map_err(failed("set the times of"))
     }
@@ -160,23 +162,34 @@ impl Placer {
 
     fn settle_folder(&mut self, fd: BorrowedFd<'_>, member: &Member, place: Vec<u8>) -> Result<(), UnpackError> {
         let owner = self.owner(member);
-        // No mode is what it should be before it was set: the set-group-ID bit is passed on.
-        self.settle(fd, member, &owner, Mode::from_raw_mode(u32::MAX))?;
+        self.tree.forget();
+        self.settle(fd, member, &owner, None)?;
         let times = Timestamps { last_access: member.atime, last_modification: member.mtime };
         let default_acl = member.attributes.get(DEFAULT_ACL.as_bytes()).cloned();
         self.tree.later(place, Later { times: Some(times), default_acl })
     }
 
     /// Gives a file or folder its owner, then its mode and its attributes: a change of the owner takes set-user-ID and
-    /// capabilities away. `mode` is what it was made with.
-    fn settle(&mut self, fd: BorrowedFd<'_>, member: &Member, owner: &Owner, made: Mode) -> Result<(), UnpackError> {
+    /// capabilities away. `made` is of a new file: the mode it was made with, and where.
+    fn settle(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        member: &Member,
+        owner: &Owner,
+        made: Option<(Mode, &Parent)>,
+    ) -> Result<(), UnpackError> {
         let failed = |step| UnpackError::member(step, &member.name);
+        // Most files of most layers are root's, and are so from the beginning.
+        let group = made.and_then(|(_, parent)| parent.group());
+        let right = owner.ids() == Some(self.caller) && group == Some(self.caller.1.as_raw());
         let kept = match self.ownership {
+            Ownership::Kept if right => true,
             Ownership::Kept => self.chown(owner, member, |uid, gid| rustix::fs::fchown(fd, Some(uid), Some(gid)))?,
             Ownership::Single => owner.is_root(),
         };
         let mode = owner.mode(self.ownership, kept);
-        if !self.exact_modes || Mode::from_raw_mode(mode) != made {
+        let has = made.filter(|_| self.exact_modes).map(|(mode, _)| mode);
+        if has != Some(Mode::from_raw_mode(mode)) {
             rustix::fs::fchmod(fd, Mode::from_raw_mode(mode)).map_err(failed("set the mode of"))?;
         }
         for (name, value) in &member.attributes {
@@ -204,7 +217,7 @@ impl Placer {
         &mut self,
         owner: &Owner,
         member: &Member,
-        chown: impl Fn(rustix::fs::Uid, rustix::fs::Gid) -> Result<(), Errno>,
+        chown: impl Fn(Uid, Gid) -> Result<(), Errno>,
     ) -> Result<bool, UnpackError> {
         let changed = match owner.ids() {
             Some((uid, gid)) => chown(uid, gid),
@@ -341,10 +354,10 @@ impl Placer {
 
     /// Marks that a name of lower layers is deleted. What this layer has under that name itself stays (OCI Image Layer
     /// Specification, "Whiteouts"), a folder without what lower layers have in it.
-    fn whiteout(&mut self, folder: &[u8], name: &[u8]) -> Result<(), UnpackError> {
+    fn whiteout(&mut self, folder: &[u8], name: &[u8], member: &Member) -> Result<(), UnpackError> {
         let parent = self.tree.parent(folder)?;
         let place = self.tree.place(&parent, name)?;
-        let failed = UnpackError::member("mark as deleted", &place);
+        let failed = || UnpackError::member("mark as deleted", &place);
         match rustix::fs::mknodat(&parent.fd, name, FileType::CharacterDevice, Mode::empty(), 0) {
             Err(Errno::EXIST) => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -353,7 +366,12 @@ impl Placer {
                     Err(_) => Ok(()),
                 }
             }
-            other => other.map_err(failed),
+            other => {
+                other.map_err(failed())?;
+                // The same archive gives the same layer.
+                let times = Timestamps { last_access: member.atime, last_modification: member.mtime };
+                rustix::fs::utimensat(&parent.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed())
+            }
         }
     }
 }

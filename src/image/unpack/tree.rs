@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use rustix::{
@@ -42,6 +42,18 @@ pub(super) struct Parent {
     pub(super) fd: OwnedFd,
     /// From the root of the layer, without links.
     pub(super) path: Vec<u8>,
+    group: OnceLock<Option<u32>>,
+}
+
+impl Parent {
+    fn new(fd: OwnedFd, path: Vec<u8>) -> Self {
+        Self { fd, path, group: OnceLock::new() }
+    }
+
+    /// The group of the folder, which what is made in it gets if that is how the folder or the file system is set up.
+    pub(super) fn group(&self) -> Option<u32> {
+        *self.group.get_or_init(|| rustix::fs::fstat(&self.fd).ok().map(|there| there.st_gid))
+    }
 }
 
 /// What is done to a folder when nothing is made in it any more.
@@ -93,13 +105,19 @@ impl Tree {
         {
             return Ok(parent.clone());
         }
-        let parent = Arc::new(match self.open_real(path) {
-            Ok(fd) => Parent { fd, path: path.to_vec() },
+        let parent = match self.open_real(path) {
+            Ok(fd) => Parent::new(fd, path.to_vec()),
             // There are links on the way, or something is missing or no folder; or the kernel has no openat2.
             Err(_) => self.walk(path)?,
-        });
+        };
+        let parent = Arc::new(parent);
         self.last = Some((path.to_vec(), parent.clone()));
         Ok(parent)
+    }
+
+    /// Forgets the parent that was used last: its owner is to be changed.
+    pub(super) fn forget(&mut self) {
+        self.last = None;
     }
 
     /// A folder by its real path.
@@ -126,7 +144,7 @@ impl Tree {
         let failed = |step| UnpackError::member(step, asked);
         let open = "find the folder";
         let mut todo: Vec<Vec<u8>> = asked.rsplit(|byte| *byte == b'/').map(<[u8]>::to_vec).collect();
-        let mut here = Parent { fd: self.open_steps(b"").map_err(failed(open))?, path: Vec::new() };
+        let mut here = Parent::new(self.open_steps(b"").map_err(failed(open))?, Vec::new());
         let (mut links, mut steps) = (0, 0);
         while let Some(component) = todo.pop() {
             steps += 1;
@@ -137,7 +155,7 @@ impl Tree {
                 b"" | b"." => continue,
                 b".." => {
                     let path = split(&here.path).0.to_vec();
-                    here = Parent { fd: self.open_steps(&path).map_err(failed(open))?, path };
+                    here = Parent::new(self.open_steps(&path).map_err(failed(open))?, path);
                     continue;
                 }
                 _ => {}
@@ -146,7 +164,7 @@ impl Tree {
             check(&path, asked)?;
             let flags = OFlags::PATH | FOLDER;
             match rustix::fs::openat(&here.fd, component.as_slice(), flags, Mode::empty()) {
-                Ok(fd) => here = Parent { fd, path },
+                Ok(fd) => here = Parent::new(fd, path),
                 Err(Errno::NOENT) => here = self.imply(&here, &component, path, false)?,
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     let there = rustix::fs::statat(&here.fd, component.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
@@ -162,7 +180,7 @@ impl Tree {
                             let target = target.as_bytes();
                             if target.starts_with(b"/") {
                                 let fd = self.open_steps(b"").map_err(failed(open))?;
-                                here = Parent { fd, path: Vec::new() };
+                                here = Parent::new(fd, Vec::new());
                             }
                             todo.extend(target.rsplit(|byte| *byte == b'/').map(<[u8]>::to_vec));
                         }
@@ -193,7 +211,7 @@ impl Tree {
         }
         self.implied += 1;
         let fd = rustix::fs::openat(&here.fd, name, OFlags::PATH | FOLDER, Mode::empty()).map_err(failed())?;
-        Ok(Parent { fd, path })
+        Ok(Parent::new(fd, path))
     }
 
     /// Where in `parent` a member of this name is; an error if nobody could name it later.

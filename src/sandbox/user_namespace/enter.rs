@@ -76,7 +76,25 @@ pub fn refused(error: UserNamespaceError) -> Failure {
 pub fn as_root_of_containers<T: Serialize + DeserializeOwned>(
     work: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let ids = StackIds::of_caller();
+    apart(StackIds::of_caller(), work)
+}
+
+/// Does `work` in a process of its own, as whoever calls: what it enters, the caller does not. The caller has to be
+/// single-threaded.
+///
+/// # Errors
+/// Those of `work`, and when there can be no process.
+pub fn in_process_of_its_own<T: Serialize + DeserializeOwned>(
+    work: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    apart(StackIds::Root, work)
+}
+
+/// Root needs no namespace to have its ids.
+fn apart<T: Serialize + DeserializeOwned>(
+    ids: StackIds,
+    work: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let host = |what: &str, e: &dyn std::error::Error| Failure::host(format!("cannot {what}")).caused_by(e);
     let (mut ours, mut theirs) = UnixStream::pair().map_err(|e| host("make a socket", &e))?;
     match process::fork(CloneFlags::empty(), None).map_err(|e| host("start a process", &e))? {
