@@ -120,7 +120,7 @@ fn what_nobody_asked_for_need_not_be_supported() {
 services:
   a: {rootfs: host, command: run, depends_on: [b]}
   b: {rootfs: host, command: run}
-  c: {image: nginx, networks: [far], healthcheck: {test: run}, ports: ['80:80']}
+  c: {build: ., networks: [far], healthcheck: {test: run}, ports: ['80:80']}
   d: {rootfs: host, command: run, network_mode: 'service:c'}
   e: {rootfs: host, command: run, ports: ['80:80']}
 networks: {far: {driver: overlay}}
@@ -140,7 +140,7 @@ networks: {far: {driver: overlay}}
     }
     for services in [&["c"] as &[&str], &["d"], &["a", "c"], &[]] {
         let error = asking(services).error();
-        assert!(error.contains("`image` is not supported yet"), "{error}");
+        assert!(error.contains("`build` is not supported yet"), "{error}");
         assert!(error.contains("`driver` is not supported yet"), "{error}");
     }
 }

@@ -92,7 +92,6 @@ pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
     ("services.*.use_api_socket", NO),
     ("services.*.volumes[].bind.propagation", &["rprivate"]),
     ("services.*.volumes[].bind.recursive", &["enabled"]),
-    ("services.*.volumes[].volume.nocopy", NO),
     ("networks.*.driver", &["bridge"]),
     ("networks.*.enable_ipv4", &["true"]),
     ("networks.*.enable_ipv6", NO),

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Ids;
 
-pub use enter::{as_root_of_containers, enter, let_in, refused};
+pub use enter::{as_root_of_containers, enter, in_process_of_its_own, let_in, refused};
 
 /// Whether ids are those of the machine: the initial user namespace maps all of them onto themselves.
 pub fn in_initial_user_namespace() -> bool {
