@@ -13,6 +13,7 @@ mod change;
 mod container;
 mod error;
 mod logs;
+mod mounts;
 mod operation;
 mod run;
 mod stack;

@@ -5,7 +5,7 @@ use std::{fs, io, os::fd::AsFd, path::Path, sync::Arc};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Change, ExecutorError, Stack, container,
+    Change, ExecutorError, Stack, container, mounts,
     run::Claims,
     stack::OwnedNamespaces,
     stop::{remove, stop},
@@ -253,7 +253,7 @@ fn write_hosts(files: &[HostsFile], stack: &Stack) -> Result<(), ExecutorError> 
             path: path.clone(),
             source,
         };
-        container::write_readable(&path, &file.text).map_err(failed)?;
+        mounts::write_readable(&path, &file.text).map_err(failed)?;
     }
     Ok(())
 }
