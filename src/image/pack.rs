@@ -348,7 +348,7 @@ impl<W: Write> Packer<W> {
 
 /// Seconds and nanoseconds of the last change.
 fn time_of(stat: &Stat) -> (i64, u64) {
-    (stat.st_mtime, stat.st_mtime_nsec.try_into().unwrap_or_default())
+    (stat.st_mtime, stat.st_mtime_nsec)
 }
 
 /// A header block; what does not fit goes to `extended`, too.

@@ -49,6 +49,8 @@ fn links_are_followed_with_the_layer_as_root() {
         .file("chain/.wh.secret2", "")
         .file("chain/deep/.wh..wh..opq", "")
         .link("hard", "absolute/secret")
+        .symlink("sub/absolute", "/from-root")
+        .file("sub/absolute/file", "there")
         .end();
     place.unpack(&archive).expect("unpacked");
     let inside = place.folder().join(outside.trim_start_matches('/'));
@@ -59,6 +61,7 @@ fn links_are_followed_with_the_layer_as_root() {
     assert!(place.is_whiteout("outside/secret2"));
     assert!(place.is_opaque("outside/deep"));
     assert_eq!(place.text("hard"), "mine");
+    assert_eq!(place.text("from-root/file"), "there");
 }
 
 #[test]
@@ -117,6 +120,19 @@ fn the_way_to_a_folder_is_found_anew_after_it_was_replaced() {
     assert_eq!((place.text("real/three"), place.text("other/four")), ("3".to_owned(), "4".to_owned()));
     assert_eq!(place.text("l/five"), "5");
     assert!(place.path("l").symlink_metadata().expect("there").is_dir());
+}
+
+#[test]
+fn a_folder_may_take_itself_away_through_a_link() {
+    let place = Place::new();
+    let archive = Archive::new()
+        .symlink("a/up", "..")
+        .file("a/up/one", "1")
+        .symlink("a/up/a", "elsewhere")
+        .file("a/up/two", "2")
+        .end();
+    place.unpack(&archive).expect("unpacked");
+    assert_eq!((place.text("one"), place.text("elsewhere/up/two")), ("1".to_owned(), "2".to_owned()));
 }
 
 #[test]

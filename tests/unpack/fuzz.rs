@@ -131,7 +131,8 @@ fn members(random: &mut Random, outside: &str) -> Archive {
             0..3 => archive.file(name, "data"),
             3 => archive.folder(name),
             4 | 5 => archive.symlink(name, &target),
-            6 => archive.link(name, if random.below(2) == 0 { *random.of(&NAMES) } else { target.as_str() }),
+            6 if random.below(2) == 0 => archive.link(name, random.of::<&str>(&NAMES)),
+            6 => archive.link(name, &target),
             7 => archive.fifo(name),
             _ => {
                 let (major, minor) = (random.below(2) as u64, random.below(2) as u64 * 3);

@@ -1,4 +1,8 @@
 //! The members of a tar archive, one after the other.
+//!
+//! Not with the `tar` crate: it takes extended headers of any size into memory, gives holes as zeros to be read one by one
+//! (an exbibyte of them, if the archive says so), does not know the holes of POSIX archives, and would copy all data once
+//! more. Where archives can be read in several ways, this is Go's, with which Docker, containerd and podman read them.
 
 use std::collections::BTreeMap;
 
@@ -272,7 +276,7 @@ impl Members {
             }
             _ => return Err(self.broken("a file with holes is in a format that is not known")),
         };
-        if numbers.len() % 2 != 0 {
+        if !numbers.len().is_multiple_of(2) {
             return Err(self.broken(WRONG));
         }
         let segments = numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();

@@ -82,11 +82,11 @@ impl Pax {
             b"GNU.sparse.minor" => self.sparse.minor = Some(decimal(value)?),
             b"GNU.sparse.name" => self.sparse.name = Some(plain(value)?),
             b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.size = Some(decimal(value)?),
-            b"GNU.sparse.offset" if self.sparse.map.len() % 2 == 0 => self.sparse.map.push(decimal(value)?),
-            b"GNU.sparse.numbytes" if self.sparse.map.len() % 2 == 1 => self.sparse.map.push(decimal(value)?),
+            b"GNU.sparse.offset" if self.sparse.map.len().is_multiple_of(2) => self.sparse.map.push(decimal(value)?),
+            b"GNU.sparse.numbytes" if !self.sparse.map.len().is_multiple_of(2) => self.sparse.map.push(decimal(value)?),
             b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => return None,
             b"GNU.sparse.map" => {
-                let numbers = value.split(|byte| *byte == b',').filter(|part| !part.is_empty() || said);
+                let numbers = value.split(|byte| *byte == b',');
                 self.sparse.map = if said { numbers.map(decimal).collect::<Option<_>>()? } else { Vec::new() };
             }
             _ => {}
