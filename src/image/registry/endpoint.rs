@@ -82,11 +82,7 @@ impl Endpoint {
     fn new(host: &str, prefix: String, server: &str, schemes: &[&str], access: &Access) -> Result<Self, RegistryError> {
         let ca = access.settings.of(host).ca;
         let insecure = access.settings.is_insecure(host);
-        // Who is trusted whatever it shows needs no certificates, and reading those of the system takes its time.
-        let certificates = match insecure && ca.is_none() {
-            true => Certificates::default(),
-            false => Certificates::of(host, ca.as_deref(), &access.certificates)?,
-        };
+        let certificates = Certificates::of(host, ca.as_deref(), &access.certificates)?;
         let wrong = |why: String| RegistryError::Client { registry: host.to_owned(), why };
         let ways = schemes.iter().map(|scheme| {
             let trusted = *scheme == "https" && !insecure;
@@ -165,7 +161,7 @@ impl Endpoint {
     /// is called for each time that it is sent.
     ///
     /// # Errors
-    /// When there is no answer. An answer that is a refusal is none: see [`Self::refusal`].
+    /// When there is no answer. A refusal is an answer too.
     pub(super) async fn send(
         &self,
         scope: &Scope<'_>,
