@@ -11,6 +11,7 @@ use nscompose::{
 };
 
 use super::{
+    fake::{Fake, Reply},
     fixture::{Client, Layout, name, shown, wait},
     server::{Options, Server, skopeo},
 };
@@ -63,6 +64,27 @@ fn what_is_pushed_others_can_pull() {
         let pulled = target.path().join("blobs/sha256").join(layout.layer_digest().hex());
         assert!(std::fs::read(pulled).unwrap() == layout.layer);
     }
+}
+
+#[test]
+fn a_registry_may_take_its_time_with_what_it_got() {
+    let server = Fake::new(|request| match request.method.as_str() {
+        "HEAD" => Reply::new(404, ""),
+        "POST" => Reply::new(202, "").header("Location", "/upload?state=x"),
+        "PUT" => {
+            // Longer than a registry may be silent otherwise.
+            std::thread::sleep(std::time::Duration::from_millis(1_500));
+            Reply::new(201, "")
+        }
+        _ => Reply::new(200, ""),
+    });
+    let (client, layout) = (Client::new(""), Layout::new(100));
+    let digest = layout.layer_digest();
+    let image = name(&format!("{}/app", server.host()));
+    let pushed = wait(client.registry.push_blob(&image, &digest, &layout.blob(&digest), None, |_| {})).unwrap();
+    assert_eq!((pushed, client.events().len()), (Pushed::Uploaded, 0));
+    let put = format!("PUT /upload?state=x&digest={}", digest.as_str().replace(':', "%3A"));
+    assert_eq!(server.lines().last(), Some(&put));
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn a_registry_that_is_never_content_is_not_asked_forever() {
     assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error:?}");
     assert_eq!(server.requests().len(), 3);
     let text = shown(&error);
-    assert!(text.contains("somebody without credentials") && text.contains("is its name right?"), "{text}");
+    assert!(text.contains("somebody without credentials") && text.contains("is `app` spelled right?"), "{text}");
 }
 
 #[test]

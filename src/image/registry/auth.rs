@@ -49,6 +49,14 @@ impl Scope<'_> {
         if self.push { "push to" } else { "pull from" }
     }
 
+    /// The repository as people write it behind its registry.
+    pub(super) fn repository(&self) -> String {
+        match self.name.registry() {
+            "docker.io" => self.name.familiar_repository(),
+            _ => self.name.repository().to_owned(),
+        }
+    }
+
     /// As token servers take it.
     fn texts(&self, endpoint: &Endpoint) -> Vec<String> {
         let actions = if self.push { "pull,push" } else { "pull" };
@@ -228,7 +236,7 @@ impl TokenRequest<'_> {
         if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return Err(RegistryError::Unauthorized {
                 registry: self.endpoint.host.clone(),
-                repository: self.scope.name.repository().to_owned(),
+                repository: self.scope.repository(),
                 action: self.scope.action(),
                 tried: tried.clone(),
                 said_by_it: refusal::said(response).await,
@@ -256,7 +264,7 @@ impl TokenRequest<'_> {
     async fn ask(&self, mut url: Url, secret: Option<Secret>) -> Result<Response, RegistryError> {
         const CLIENT: &str = "nscompose";
         let scopes = self.scope.texts(self.endpoint);
-        let failed = |e: reqwest::Error| RegistryError::from_http(&e, &self.way.base, self.endpoint.silence);
+        let failed = |e: reqwest::Error| RegistryError::from_http(&e, &self.way.base);
         let request = match secret {
             Some(Secret::Identity(refresh)) => {
                 // A form is written as the part of an address behind `?`.
@@ -284,7 +292,7 @@ impl TokenRequest<'_> {
                 }
             }
         };
-        self.endpoint.execute(self.way, request.build().map_err(failed)?).await
+        self.endpoint.execute(self.way, request.build().map_err(failed)?, None).await
     }
 }
 

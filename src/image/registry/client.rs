@@ -356,9 +356,10 @@ async fn manifest(endpoint: &Endpoint, name: &ImageName) -> Result<Fetched, Regi
 }
 
 async fn next(response: &mut Response, silence: Duration) -> Result<Option<Bytes>, RegistryError> {
-    match response.chunk().await {
-        Ok(chunk) => Ok(chunk),
-        Err(e) => Err(RegistryError::from_http(&e, response.url(), silence)),
+    match tokio::time::timeout(silence, response.chunk()).await {
+        Ok(Ok(chunk)) => Ok(chunk),
+        Ok(Err(e)) => Err(RegistryError::from_http(&e, response.url())),
+        Err(_) => Err(RegistryError::Silent { url: Box::new(response.url().clone()), after: silence }),
     }
 }
 

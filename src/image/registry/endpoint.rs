@@ -4,12 +4,12 @@ use std::{
     path::PathBuf,
     sync::{
         Once,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicI64, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
-use reqwest::{Client, Request, RequestBuilder, Response, StatusCode, Url, header::AUTHORIZATION, redirect};
+use reqwest::{Client, Method, Request, RequestBuilder, Response, StatusCode, Url, header::AUTHORIZATION, redirect};
 use tokio::sync::OnceCell;
 
 use super::{
@@ -33,6 +33,7 @@ pub(super) struct Endpoint {
     /// Which of them it is.
     chosen: OnceCell<usize>,
     pub(super) auth: Auth,
+    /// How long it may say nothing.
     pub(super) silence: Duration,
     faults: AtomicU32,
 }
@@ -81,11 +82,7 @@ impl Endpoint {
     fn new(host: &str, prefix: String, server: &str, schemes: &[&str], access: &Access) -> Result<Self, RegistryError> {
         let ca = access.settings.of(host).ca;
         let insecure = access.settings.is_insecure(host);
-        // Who is trusted whatever it shows needs no certificates, and reading those of the system takes its time.
-        let certificates = match insecure && ca.is_none() {
-            true => Certificates::default(),
-            false => Certificates::of(host, ca.as_deref(), &access.certificates)?,
-        };
+        let certificates = Certificates::of(host, ca.as_deref(), &access.certificates)?;
         let wrong = |why: String| RegistryError::Client { registry: host.to_owned(), why };
         let ways = schemes.iter().map(|scheme| {
             let trusted = *scheme == "https" && !insecure;
@@ -140,10 +137,9 @@ impl Endpoint {
                     return Ok(index);
                 }
                 let url = way.base.join("v2/").unwrap_or_else(|_| way.base.clone());
-                match way.client.get(url.clone()).send().await {
+                match self.execute(way, Request::new(Method::GET, url), None).await {
                     Ok(_) => return Ok(index),
-                    Err(e) => {
-                        let error = RegistryError::from_http(&e, &url, self.silence);
+                    Err(error) => {
                         tracing::debug!(host = self.host, %error, "not reached this way");
                         // That it does not speak TLS says less than why it does not speak HTTP either.
                         if !matches!(first, Some(RegistryError::Connect { .. })) {
@@ -165,25 +161,37 @@ impl Endpoint {
     /// is called for each time that it is sent.
     ///
     /// # Errors
-    /// When there is no answer. An answer that is a refusal is none: see [`Self::refusal`].
+    /// When there is no answer. A refusal is an answer too.
     pub(super) async fn send(
         &self,
         scope: &Scope<'_>,
+        build: impl Fn(&Client, &Url) -> Result<RequestBuilder, RegistryError>,
+    ) -> Result<Response, RegistryError> {
+        self.send_long(scope, None, build).await
+    }
+
+    /// The same with a body that takes its time: see [`Self::execute`].
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) async fn send_long(
+        &self,
+        scope: &Scope<'_>,
+        pulse: Option<&AtomicI64>,
         build: impl Fn(&Client, &Url) -> Result<RequestBuilder, RegistryError>,
     ) -> Result<Response, RegistryError> {
         let way = self.way().await?;
         let mut authorization = self.auth.known(self, way, scope).await?;
         let mut renewed = false;
         loop {
-            let mut request = build(&way.client, &way.base)?
-                .build()
-                .map_err(|e| RegistryError::from_http(&e, &way.base, self.silence))?;
+            let request = build(&way.client, &way.base)?.build();
+            let mut request = request.map_err(|e| RegistryError::from_http(&e, &way.base))?;
             // An upload may go on at another host, which has no business with our secrets (CVE-2020-15157). The client
             // takes the header off itself when it follows a redirection.
             if let Some(value) = authorization.as_ref().filter(|_| request.url().origin() == way.base.origin()) {
                 request.headers_mut().insert(AUTHORIZATION, value.clone());
             }
-            let response = self.execute(way, request).await?;
+            let response = self.execute(way, request, pulse).await?;
             let ours = response.url().origin() == way.base.origin();
             if response.status() != StatusCode::UNAUTHORIZED || renewed || !ours {
                 return Ok(response);
@@ -197,12 +205,27 @@ impl Endpoint {
         }
     }
 
-    /// Sends a request as it is.
-    pub(super) async fn execute(&self, way: &Way, request: Request) -> Result<Response, RegistryError> {
+    /// Sends a request as it is and waits for the head of the answer. Of a request whose body takes its time, `pulse` is what
+    /// moves meanwhile; such a registry is given longer, as it may have to copy what it got.
+    pub(super) async fn execute(
+        &self,
+        way: &Way,
+        request: Request,
+        pulse: Option<&AtomicI64>,
+    ) -> Result<Response, RegistryError> {
         let url = request.url().clone();
         tracing::debug!(method = %request.method(), %url, "asks");
-        let response = way.client.execute(request).await;
-        response.map_err(|e| RegistryError::from_http(&e, &url, self.silence))
+        let after = if pulse.is_some() { self.silence.saturating_mul(10) } else { self.silence };
+        let beat = || pulse.map(|pulse| pulse.load(Ordering::Relaxed));
+        let mut answer = std::pin::pin!(way.client.execute(request));
+        loop {
+            let before = beat();
+            match tokio::time::timeout(after, &mut answer).await {
+                Ok(response) => return response.map_err(|e| RegistryError::from_http(&e, &url)),
+                Err(_) if beat() != before => {}
+                Err(_) => return Err(RegistryError::Silent { url: Box::new(url), after }),
+            }
+        }
     }
 }
 
@@ -223,7 +246,6 @@ fn client(host: &str, trusted: bool, certificates: &Certificates, access: &Acces
     let mut builder = Client::builder()
         .user_agent(concat!("nscompose/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(access.patience.connect)
-        .read_timeout(access.patience.silence)
         .redirect(redirect::Policy::custom(|attempt| {
             let secret = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
             if attempt.previous().len() > 10 {

@@ -6,7 +6,7 @@ use reqwest::Url;
 
 use super::credentials::Tried;
 use crate::{
-    diagnostics::suggest,
+    diagnostics::{Failure, FailureKind, suggest},
     image::store::StoreError,
     model::{Digest, ImageName},
 };
@@ -218,12 +218,13 @@ impl RegistryError {
             Self::NotFound { name, tags } => missing(name, tags),
             Self::Unauthorized { registry, repository, tried, .. } => {
                 let mut hints = tried.problems();
-                hints.push(format!("log in: `docker login {registry}` or `podman login {registry}`"));
                 if tried.is_anonymous() {
+                    // Docker Hub and others do not tell strangers what there is.
                     hints.push(format!(
-                        "many registries answer the same if there is no repository `{repository}`: is its name right?"
+                        "is `{repository}` spelled right? Many registries say the same of what they do not have"
                     ));
                 }
+                hints.push(format!("log in: `docker login {registry}` or `podman login {registry}`"));
                 hints
             }
             Self::Forbidden { registry, tried, .. } => {
@@ -250,6 +251,9 @@ impl RegistryError {
                     ],
                     TlsMistake::Other => vec![format!("to trust whoever answers, say in config.yaml: `{insecure}`")],
                 }
+            }
+            Self::NoBlob { .. } => {
+                vec!["a layer that the image says to be somewhere else (`urls`) is not fetched from there".to_owned()]
             }
             Self::Connect { .. } => vec!["is the name of the registry right, and is the network up?".to_owned()],
             Self::LayerTooLarge { .. } => {
@@ -286,21 +290,31 @@ impl RegistryError {
         matches!(self, Self::NotFound { .. } | Self::NoBlob { .. })
     }
 
-    /// From an error of the HTTP client; `silence` is how long it was told to wait.
-    pub(super) fn from_http(error: &reqwest::Error, url: &Url, silence: Duration) -> Self {
+    /// From an error of the HTTP client.
+    pub(super) fn from_http(error: &reqwest::Error, url: &Url) -> Self {
         let url = Box::new(error.url().unwrap_or(url).clone());
         if let Some((kind, why)) = tls_mistake(error) {
             return Self::Tls { url, why, kind };
         }
         let why = innermost(error);
+        if error.is_redirect() || error.is_builder() {
+            return Self::Protocol { url, why };
+        }
         if error.is_timeout() {
-            return if error.is_connect() {
-                Self::Connect { url, why: "nobody answers".to_owned() }
-            } else {
-                Self::Silent { url, after: silence }
-            };
+            return Self::Connect { url, why: "nobody answers".to_owned() };
         }
         if error.is_connect() { Self::Connect { url, why } } else { Self::Broken { url, why } }
+    }
+}
+
+/// With its hints. A certificate that cannot be read is a mistake of the settings.
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        let kind = match &error {
+            RegistryError::Certificate { .. } => FailureKind::File,
+            _ => FailureKind::Operation,
+        };
+        error.hints().into_iter().fold(Self::from_error(kind, &error), Self::hint)
     }
 }
 

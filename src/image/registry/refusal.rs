@@ -24,7 +24,7 @@ pub(super) async fn of(
     response: Response,
 ) -> RegistryError {
     let tried = endpoint.auth.tried(scope.name).await;
-    let (registry, repository) = (endpoint.host.clone(), scope.name.repository().to_owned());
+    let (registry, repository) = (endpoint.host.clone(), scope.repository());
     let action = scope.action();
     match response.status() {
         StatusCode::NOT_FOUND if !scope.push => match subject {
@@ -102,10 +102,14 @@ pub(super) async fn said(response: Response) -> Option<String> {
     Some(line.chars().take(300).collect())
 }
 
+/// No more time is spent on the details of an answer.
+const LONGEST: Duration = Duration::from_secs(10);
+
 /// The first bytes of an answer, and whether these are all.
 pub(super) async fn beginning(mut response: Response, most: usize) -> (Vec<u8>, bool) {
     let mut bytes = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
+    let end = tokio::time::Instant::now() + LONGEST;
+    while let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(end, response.chunk()).await {
         if bytes.len() + chunk.len() > most {
             bytes.extend_from_slice(&chunk[..most - bytes.len()]);
             return (bytes, false);

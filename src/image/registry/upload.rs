@@ -4,7 +4,10 @@ use std::{
     fs::File,
     io::{self, Read},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -66,19 +69,13 @@ impl Registry {
             mount_from.filter(|other| other.registry() == name.registry() && other.repository() != name.repository());
         let scope = Scope { mount_from: other.map(ImageName::repository), ..Scope::push(name) };
         let progress: Progress = Arc::new(progress);
-        let sent = Arc::new(std::sync::atomic::AtomicI64::new(0));
         self.patiently(&format!("layer {}", digest.short()), async || {
-            use std::sync::atomic::Ordering::Relaxed;
-            match sent.swap(0, Relaxed) {
-                0 => {}
-                before => progress(-before),
+            let sent = Arc::new(Sent { bytes: AtomicI64::new(0), progress: progress.clone() });
+            let pushed = push_blob(endpoint, &scope, digest, file, &sent).await;
+            if pushed.is_err() {
+                sent.take_back();
             }
-            let (progress, sent) = (progress.clone(), sent.clone());
-            let counted: Progress = Arc::new(move |bytes| {
-                sent.fetch_add(bytes, Relaxed);
-                progress(bytes);
-            });
-            push_blob(endpoint, &scope, digest, file, counted).await
+            pushed
         })
         .await
     }
@@ -117,6 +114,28 @@ impl Registry {
 
 type Progress = Arc<dyn Fn(i64) + Send + Sync>;
 
+/// How many bytes of a body are on their way, and who wants to know.
+struct Sent {
+    bytes: AtomicI64,
+    progress: Progress,
+}
+
+impl Sent {
+    fn add(&self, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.bytes.fetch_add(count, Ordering::Relaxed);
+        (self.progress)(count);
+    }
+
+    /// They were sent for nothing.
+    fn take_back(&self) {
+        match self.bytes.swap(0, Ordering::Relaxed) {
+            0 => {}
+            count => (self.progress)(-count),
+        }
+    }
+}
+
 async fn has_blob(endpoint: &Endpoint, scope: &Scope<'_>, digest: &Digest) -> Result<bool, RegistryError> {
     let path = endpoint.path(scope.name.repository(), &format!("blobs/{digest}"));
     let response = endpoint.send(scope, |client, base| Ok(client.head(at(base, &path)?))).await?;
@@ -132,7 +151,7 @@ async fn push_blob(
     scope: &Scope<'_>,
     digest: &Digest,
     file: &Path,
-    progress: Progress,
+    sent: &Arc<Sent>,
 ) -> Result<Pushed, RegistryError> {
     if has_blob(endpoint, scope, digest).await? {
         return Ok(Pushed::Present);
@@ -152,8 +171,10 @@ async fn push_blob(
     let failed = |source| RegistryError::File { path: file.to_owned(), source };
     let length = File::open(file).and_then(|file| file.metadata()).map_err(failed)?.len();
     let response = endpoint
-        .send(scope, |client, _| {
-            let body = body(File::open(file).map_err(failed)?, length, progress.clone());
+        .send_long(scope, Some(&sent.bytes), |client, _| {
+            // It may be asked for again, by a registry that wants a new token first.
+            sent.take_back();
+            let body = body(File::open(file).map_err(failed)?, length, sent.clone());
             Ok(client
                 .put(location.clone())
                 .header(CONTENT_TYPE, "application/octet-stream")
@@ -185,16 +206,16 @@ fn upload_location(response: &Response, digest: &Digest) -> Result<Url, Registry
 
 /// A file as a body, piece by piece. Pieces are read in the thread of the runtime, as they are taken from the page cache in
 /// general; what has grown since is left out.
-fn body(file: File, length: u64, progress: Progress) -> Body {
+fn body(file: File, length: u64, sent: Arc<Sent>) -> Body {
     let pieces = futures_util::stream::unfold(file.take(length), move |mut file| {
-        let progress = progress.clone();
+        let sent = sent.clone();
         async move {
             let mut piece = Vec::with_capacity(PIECE);
             let read: io::Result<usize> = (&mut file).take(PIECE as u64).read_to_end(&mut piece);
             match read {
                 Ok(0) => None,
                 Ok(count) => {
-                    progress(i64::try_from(count).unwrap_or(i64::MAX));
+                    sent.add(count);
                     Some((Ok(Bytes::from(piece)), file))
                 }
                 Err(e) => Some((Err(e), file)),

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::unix::process::CommandExt,
     path::Path,
     process::{Command, Stdio},
@@ -79,15 +79,18 @@ fn run(
     patience: Duration,
 ) -> Result<(bool, String, String), CredentialError> {
     let failed = |source| CredentialError::Run { program: program.to_owned(), source };
-    let mut child = Command::new(path)
-        .arg("get")
-        // A group of its own, so that what it starts is ended with it.
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
+    let mut command = Command::new(path);
+    // A group of its own, so that what it starts is ended with it.
+    command.arg("get").process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match command.spawn() {
+        // It is being written this moment, or a child that another thread has just forked has it open still.
+        Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy => {
+            thread::sleep(Duration::from_millis(100));
+            command.spawn()
+        }
+        other => other,
+    }
+    .map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
         // Less than a pipe holds. A helper that does not read it says why itself.
         let _ = stdin.write_all(server.as_bytes()).and_then(|()| stdin.write_all(b"\n"));
