@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -19,11 +19,16 @@ use super::{
 };
 use crate::{
     cgroup,
-    image::store::{InUse, Store},
+    image::{
+        store::{InUse, Store},
+        unpack::{self, Limits, OverlayAttributes, Ownership, UnpackOptions},
+    },
     model::{Container, ContainerState, PublishedPort, Rootfs},
     network::ports::serve,
     plan::{ContainerSpec, Source},
-    sandbox::{BringUpError, HostView, Launch, LaunchFds, Process, Root, SandboxError, SharedFiles},
+    sandbox::{
+        BringUpError, HostView, Launch, LaunchFds, Process, Root, SandboxError, SharedFiles, in_initial_user_namespace,
+    },
     state::Stream,
     sys::NamespaceKind,
 };
@@ -336,19 +341,17 @@ fn host_view(spec: &ContainerSpec, stack: &Stack) -> Result<HostView, ExecutorEr
     Ok(view)
 }
 
-/// Unpacks an archive, plain or gzip, into a new folder. The tar crate writes nothing outside it and follows no link out.
+/// Unpacks an archive into a new folder, which no path or link in it leaves.
 fn unpack(archive: &Path, folder: &Path, single_id: bool) -> io::Result<()> {
-    let mut file = File::open(archive)?;
-    let mut magic = [0; 2];
-    let plain = file.read(&mut magic)? < 2 || magic != [0x1f, 0x8b];
-    let file = File::open(archive)?;
-    let reader: Box<dyn Read> = if plain { Box::new(file) } else { Box::new(flate2::read::MultiGzDecoder::new(file)) };
     create_folder(folder)?;
-    let mut archive = tar::Archive::new(reader);
-    archive.set_preserve_permissions(true);
-    archive.set_preserve_mtime(true);
-    // With one id everything is the user's, which is root of the container.
-    archive.set_preserve_ownerships(!single_id);
-    archive.set_unpack_xattrs(false);
-    archive.unpack(folder)
+    let options = UnpackOptions {
+        // With one id everything is the user's, which is root of the container.
+        ownership: if single_id { Ownership::Single } else { Ownership::Kept },
+        attributes: match in_initial_user_namespace() {
+            true => OverlayAttributes::Trusted,
+            false => OverlayAttributes::User,
+        },
+        limits: Limits::default(),
+    };
+    unpack::unpack(File::open(archive)?, folder, &options).map(drop).map_err(io::Error::other)
 }
