@@ -265,6 +265,11 @@ fn groups_of_folders_do_not_come_to_files() {
     needs!(Need::Root);
     let place = Place::new();
     let archive = Archive::new()
+        .file("first", "")
+        .owner(0, 5)
+        .mode(0o2775)
+        .folder("./")
+        .file("second", "")
         .folder("d")
         .file("d/before", "")
         .owner(0, 5)
@@ -276,7 +281,7 @@ fn groups_of_folders_do_not_come_to_files() {
         .file("d/implied/file", "")
         .end();
     place.unpack(&archive).expect("unpacked");
-    for name in ["d/before", "d/after", "d/e", "d/e/file", "d/implied", "d/implied/file"] {
+    for name in ["first", "second", "d/before", "d/after", "d/e", "d/e/file", "d/implied", "d/implied/file"] {
         let there = place.path(name).metadata().expect("there");
         assert_eq!((there.gid(), place.mode(name) & 0o2000), (0, 0), "{name}");
     }

@@ -10,33 +10,27 @@ use ruzstd::decoding::{
     BlockDecodingStrategy, FrameDecoder,
     errors::{FrameDecoderError, ReadFrameHeaderError},
 };
-use sha2::{Digest as _, Sha256};
 
 use super::{
     UnpackError,
     header::{BLOCK, Header},
     stream::Piece,
 };
-use crate::model::Digest;
 
 /// Size of the buffers that pass between the threads. So large that a system call per buffer does not count, and so small
 /// that a few of them stay in the processor's cache.
 const BUFFER: usize = 256 * 1024;
 
-/// Decompresses all of `archive` into buffers and sends them, and says the digest of the whole and how many bytes it has.
-/// None if the other side does not take them any more, or was sent an error.
+/// Decompresses all of `archive` into buffers and sends them, or the error that comes up, until the other side does not
+/// take them any more.
 pub(super) fn decompress(
     archive: impl Read,
     limit: u64,
     pieces: &SyncSender<Result<Piece, UnpackError>>,
     spare: &Receiver<Vec<u8>>,
-) -> Option<(Digest, u64)> {
-    match pump(archive, limit, pieces, spare) {
-        Ok(done) => done,
-        Err(error) => {
-            let _ = pieces.send(Err(error));
-            None
-        }
+) {
+    if let Err(error) = pump(archive, limit, pieces, spare) {
+        let _ = pieces.send(Err(error));
     }
 }
 
@@ -45,9 +39,9 @@ fn pump(
     limit: u64,
     pieces: &SyncSender<Result<Piece, UnpackError>>,
     spare: &Receiver<Vec<u8>>,
-) -> Result<Option<(Digest, u64)>, UnpackError> {
+) -> Result<(), UnpackError> {
     let (compression, mut plain) = open(archive)?;
-    let (mut hasher, mut total) = (Sha256::new(), 0_u64);
+    let mut total = 0_u64;
     loop {
         let mut buffer = spare.try_recv().unwrap_or_else(|_| vec![0; BUFFER]);
         let filled = fill(&mut plain, &mut buffer).map_err(|source| UnpackError::Read { compression, source })?;
@@ -55,12 +49,8 @@ fn pump(
         if total > limit {
             return Err(UnpackError::Limit { what: "bytes", limit });
         }
-        hasher.update(&buffer[..filled]);
-        if filled == 0 {
-            return Ok(Some((Digest::finish(hasher), total)));
-        }
-        if pieces.send(Ok((buffer, filled))).is_err() {
-            return Ok(None);
+        if filled == 0 || pieces.send(Ok((buffer, filled))).is_err() {
+            return Ok(());
         }
     }
 }

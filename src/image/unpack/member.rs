@@ -15,6 +15,7 @@ use super::{
     pax::{MAX_EXTENDED, Pax, decimal},
     stream::Stream,
 };
+use crate::model::Digest;
 
 /// A file may have so many pieces between its holes.
 const MAX_SEGMENTS: usize = 1 << 20;
@@ -126,6 +127,11 @@ impl Members {
     pub(super) fn used(&mut self, count: usize) {
         self.stream.consume(count);
         self.left -= count as u64;
+    }
+
+    /// Digest and size of the whole archive, once there is no member any more.
+    pub(super) fn finish(self) -> (Digest, u64) {
+        self.stream.finish()
     }
 
     fn broken(&self, why: &'static str) -> UnpackError {

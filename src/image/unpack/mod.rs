@@ -1,9 +1,9 @@
 //! Unpacking a layer: from an archive, as it comes, to a folder that overlayfs takes as a lower layer.
 //!
 //! ```text
-//! caller's thread:   archive ──decompress──▶ buffers of the tar archive, digested
+//! caller's thread:   archive ──decompress──▶ buffers of the tar archive
 //!                                                 │ bounded channel
-//! another thread:                                 └──▶ Members ──▶ Placer ──▶ Tree: files of the folder
+//! another thread:                                 └──▶ digest, Members ──▶ Placer ──▶ Tree: files of the folder
 //! ```
 //!
 //! What comes out is what Docker's overlay2, containerd and podman make of a layer (OCI Image Layer Specification): `.wh.x`
@@ -134,18 +134,13 @@ pub fn unpack(archive: impl Read, folder: &Path, options: &UnpackOptions) -> Res
     let stream = Stream::new(pieces, to_fill);
     thread::scope(|scope| {
         let placing = scope.spawn(move || place_all(stream, tree, options));
-        let read = decompress::decompress(archive, options.limits.bytes, &to_place, &spare);
+        decompress::decompress(archive, options.limits.bytes, &to_place, &spare);
         drop(to_place);
-        let placed = placing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let (placer, entries) = placed?;
-        // An end that the other side has not seen cannot be.
-        let (diff_id, bytes) = read.ok_or(UnpackError::Truncated(0))?;
-        let (implied_folders, opaque_root) = (placer.tree.implied, placer.tree.opaque_root);
-        Ok(Unpacked { diff_id, bytes, entries, implied_folders, opaque_root, lost: placer.lost })
+        placing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn place_all(stream: Stream, tree: Tree, options: &UnpackOptions) -> Result<(Placer, u64), UnpackError> {
+fn place_all(stream: Stream, tree: Tree, options: &UnpackOptions) -> Result<Unpacked, UnpackError> {
     // Files are made with the mode they should have, which saves a call for each: for that, this thread alone gets
     // a mask of its own. Where unshare(2) is forbidden, modes are set afterwards.
     let exact_modes = nix::sched::unshare(CloneFlags::CLONE_FS).is_ok();
@@ -167,5 +162,7 @@ fn place_all(stream: Stream, tree: Tree, options: &UnpackOptions) -> Result<(Pla
         placer.place(&mut members, &member)?;
     }
     placer.lost.attributes += placer.tree.finish()?;
-    Ok((placer, entries))
+    let (diff_id, bytes) = members.finish();
+    let (implied_folders, opaque_root) = (placer.tree.implied, placer.tree.opaque_root);
+    Ok(Unpacked { diff_id, bytes, entries, implied_folders, opaque_root, lost: placer.lost })
 }

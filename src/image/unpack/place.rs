@@ -329,11 +329,7 @@ impl Placer {
         if target.is_empty() {
             return Err(wrong());
         }
-        // Nothing is made on the way to what should be there.
-        let (implied, source) = (self.tree.implied, self.tree.parent(folder)?);
-        if self.tree.implied != implied {
-            return Err(wrong());
-        }
+        let source = self.tree.parent(folder)?;
         let stat = |parent: &Parent, name: &[u8]| rustix::fs::statat(&parent.fd, name, AtFlags::SYMLINK_NOFOLLOW);
         let there = stat(&source, target).map_err(|_| wrong())?;
         let kind = FileType::from_raw_mode(there.st_mode);

@@ -2,12 +2,16 @@
 
 use std::sync::mpsc::{Receiver, Sender};
 
+use sha2::{Digest as _, Sha256};
+
 use super::{UnpackError, header::BLOCK};
+use crate::model::Digest;
 
 /// A buffer, and how much of it is filled.
 pub(super) type Piece = (Vec<u8>, usize);
 
-/// Pieces that come from another thread, read as one. Buffers go back to be filled again.
+/// Pieces that come from another thread, read as one. Buffers go back to be filled again. The digest is made here, as
+/// decompressing takes longer than writing files.
 pub(super) struct Stream {
     pieces: Receiver<Result<Piece, UnpackError>>,
     spare: Sender<Vec<u8>>,
@@ -15,11 +19,14 @@ pub(super) struct Stream {
     at: usize,
     end: usize,
     position: u64,
+    hasher: Sha256,
+    total: u64,
 }
 
 impl Stream {
     pub(super) fn new(pieces: Receiver<Result<Piece, UnpackError>>, spare: Sender<Vec<u8>>) -> Self {
-        Self { pieces, spare, buffer: Vec::new(), at: 0, end: 0, position: 0 }
+        let (buffer, hasher) = (Vec::new(), Sha256::new());
+        Self { pieces, spare, buffer, at: 0, end: 0, position: 0, hasher, total: 0 }
     }
 
     /// How many bytes were read.
@@ -38,6 +45,8 @@ impl Stream {
                         let _ = self.spare.send(used);
                     }
                     (self.at, self.end) = (0, filled);
+                    self.hasher.update(&self.buffer[..filled]);
+                    self.total += filled as u64;
                 }
                 // The other thread has read it to its end.
                 Err(_) => (self.at, self.end) = (0, 0),
@@ -101,5 +110,9 @@ impl Stream {
             }
             self.consume(there);
         }
+    }
+    /// Digest and size of all that came.
+    pub(super) fn finish(self) -> (Digest, u64) {
+        (Digest::finish(self.hasher), self.total)
     }
 }
