@@ -83,7 +83,6 @@ pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
     ("services.*.oom_score_adj", ZERO),
     ("services.*.pids_limit", &["-1", "0"]),
     ("services.*.privileged", NO),
-    ("services.*.pull_policy", &["missing", "if_not_present"]),
     ("services.*.restart", &["no"]),
     ("services.*.scale", &["1"]),
     ("services.*.shm_size", &["64m", "64mb", "67108864"]),
