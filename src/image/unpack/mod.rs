@@ -8,7 +8,7 @@
 //!
 //! What comes out is what Docker's overlay2, containerd and podman make of a layer (OCI Image Layer Specification): `.wh.x`
 //! becomes a character device 0:0, `.wh..wh..opq` an attribute that makes its folder opaque. Layers are of strangers. So
-//! nothing is made outside of the folder, whatever names and links an archive has ([`tree`]), and what can grow is limited.
+//! nothing is made outside of the folder, whatever names and links an archive has (`tree.rs`), and what can grow is limited.
 //! What this account cannot make, such as devices or other owners, is left out and counted in [`Lost`], for the caller to tell.
 //!
 //! Nothing is synced, and a folder in which unpacking failed is the caller's to remove.
