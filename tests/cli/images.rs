@@ -1,0 +1,87 @@
+//! The verbs of images: `load`, `images`, `rmi`, `image prune` and the like, and `up` on what they have left.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+};
+
+use rustix::fs::FlockOperation;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::support::{Need, Output, Stack, needs, program, wait_for};
+
+/// An archive as `docker save` writes it, of an image with a busybox that says this in its configuration.
+fn archive(stack: &Stack, tag: &str, more: &Value) -> PathBuf {
+    let mut layer = tar::Builder::new(Vec::new());
+    let busybox = fs::read(program("busybox").expect("declared")).expect("a program");
+    for name in ["bin/busybox", "bin/sleep", "bin/ls"] {
+        append(&mut layer, name, &busybox);
+    }
+    let layer = layer.into_inner().expect("a layer");
+    let mut config = json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Cmd": ["sleep", "100000"]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{:x}", Sha256::digest(&layer))]},
+    });
+    for (key, value) in more.as_object().expect("an object") {
+        config[key] = value.clone();
+    }
+    let mut all = tar::Builder::new(Vec::new());
+    append(&mut all, "config.json", config.to_string().as_bytes());
+    append(&mut all, "layer.tar", &layer);
+    let manifest = json!([{"Config": "config.json", "RepoTags": [tag], "Layers": ["layer.tar"]}]);
+    append(&mut all, "manifest.json", manifest.to_string().as_bytes());
+    let path = stack.path("image.tar");
+    fs::write(&path, all.into_inner().expect("an archive")).expect("a file");
+    path
+}
+
+fn append(archive: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8]) {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o755);
+    archive.append_data(&mut header, name, bytes).expect("appended");
+}
+
+/// A stack with one service on the image `app:1`.
+fn on_app() -> Stack {
+    Stack::new("services: {web: {image: 'app:1', network_mode: none}}")
+}
+
+#[track_caller]
+fn load(stack: &Stack, tag: &str, more: &Value) -> Output {
+    let path = archive(stack, tag, more);
+    stack.nscompose().args(["load", "-i"]).arg(path).run()
+}
+
+fn images(stack: &Stack) -> PathBuf {
+    stack.home().join("data/v1/images")
+}
+
+/// What a name of the store leads to.
+fn entry(stack: &Stack, name: &str) -> Value {
+    let files = fs::read_dir(images(stack).join("names")).expect("names").map(|file| file.expect("a name").path());
+    let mut entries = files.map(|path| serde_json::from_slice::<Value>(&fs::read(path).expect("read")).expect("JSON"));
+    entries.find(|entry| entry["name"] == name).unwrap_or_else(|| panic!("`{name}` is not there"))
+}
+
+fn blob(stack: &Stack, digest: &Value) -> PathBuf {
+    images(stack).join("blobs").join(digest.as_str().expect("a digest").trim_start_matches("sha256:"))
+}
+
+#[test]
+fn images_can_be_removed_while_a_stack_is_up_in_the_foreground() {
+    needs!(Need::StaticBusybox);
+    let stack = on_app();
+    load(&stack, "app:1", &json!({})).success();
+    load(&stack, "other:1", &json!({})).success();
+    let mut up = stack.up_in_foreground(&[]);
+    up.expect_stderr("web started");
+    stack.run(&["rmi", "other:1"]).success().stderr_has("other:1 untagged");
+    stack.run(&["rmi", "app:1"]).failure().stderr_has("image `app:1` is in use");
+    stack.down();
+    let _ = up.wait();
+}
