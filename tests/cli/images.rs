@@ -85,3 +85,24 @@ fn images_can_be_removed_while_a_stack_is_up_in_the_foreground() {
     stack.down();
     let _ = up.wait();
 }
+
+#[test]
+fn an_image_that_is_taken_into_use_while_rmi_waits_stays() {
+    needs!(Need::StaticBusybox);
+    let stack = on_app();
+    load(&stack, "app:1", &json!({})).success();
+    // As an `up` does it: the store is held from finding the image until its container holds that.
+    let up = File::open(images(&stack).join("lock")).expect("there");
+    rustix::fs::flock(&up, FlockOperation::LockShared).expect("locked");
+    let rmi = stack.nscompose().args(["rmi", "app:1"]).start();
+    let locks = || fs::read_to_string("/proc/locks").expect("read");
+    let inode = format!(":{} ", std::os::unix::fs::MetadataExt::ino(&up.metadata().expect("a file")));
+    wait_for("rmi to wait", || {
+        locks().lines().any(|line| line.contains("->") && line.contains(&inode)).then_some(())
+    });
+    let held = File::open(blob(&stack, &entry(&stack, "docker.io/library/app:1")["id"])).expect("there");
+    rustix::fs::flock(&held, FlockOperation::LockShared).expect("locked");
+    drop(up);
+    rmi.wait().failure().stderr_has("image `app:1` is in use");
+    stack.run(&["images", "-q", "app:1"]).success();
+}
