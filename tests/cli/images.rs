@@ -106,3 +106,14 @@ fn an_image_that_is_taken_into_use_while_rmi_waits_stays() {
     rmi.wait().failure().stderr_has("image `app:1` is in use");
     stack.run(&["images", "-q", "app:1"]).success();
 }
+
+#[test]
+fn no_archive_says_what_a_digest_leads_to() {
+    needs!(Need::StaticBusybox);
+    let pinned = format!("app@sha256:{}", "a".repeat(64));
+    let stack = Stack::new(&format!("services: {{web: {{image: '{pinned}', pull_policy: never}}}}"));
+    load(&stack, &pinned, &json!({})).success();
+    stack.run(&["up", "-d"]).failure().stderr_has("is not here");
+    load(&stack, &format!("app:1@sha256:{}", "a".repeat(64)), &json!({})).success().stderr_has("app:1 loaded");
+    stack.run(&["up", "-d"]).failure().stderr_has("is not here");
+}

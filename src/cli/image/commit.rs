@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{broken, container, installer, store};
+use super::{broken, container, installer, no_digest, store};
 use crate::{
     cli::{MoreFiles, settings::Settings},
     diagnostics::{Failure, FailureKind},
@@ -38,6 +38,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let found = container::find(&mut words, settings)?;
     let name = words.first().map(|word| word.parse::<ImageName>()).transpose();
     let name = name.map_err(|e| Failure::usage(e.to_string()))?;
+    if name.as_ref().is_some_and(|name| name.digest().is_some()) {
+        return Err(no_digest());
+    }
     let service = &found.service;
     let Some(id) = &found.container.image else {
         return Err(Failure::operation(format!("service `{service}` runs on no image"))

@@ -113,6 +113,11 @@ fn broken(error: &StoreError) -> Failure {
     }
 }
 
+/// Why a name with a digest is none for an image that is made or named here.
+fn no_digest() -> Failure {
+    Failure::usage("a digest is not something that can be given").hint("leave it out, or give a tag")
+}
+
 /// Which services run which image, as `STACK/SERVICE`. A stack that does not answer is left out: its images are in use all
 /// the same, and the store knows.
 fn users(settings: &Settings) -> BTreeMap<Digest, Vec<String>> {

@@ -1,6 +1,6 @@
 //! `nscompose tag`.
 
-use super::{broken, find, store};
+use super::{broken, find, no_digest, store};
 use crate::{cli::settings::Settings, diagnostics::Failure, image::store::Entry, model::ImageName};
 
 /// Give an image a further name
@@ -17,7 +17,7 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let name: ImageName = args.name.parse().map_err(|e| Failure::usage(format!("{e}")))?;
     if name.digest().is_some() {
-        return Err(Failure::usage("a digest is not something that can be given").hint("leave it out, or give a tag"));
+        return Err(no_digest());
     }
     let store = store(settings);
     let entries = store.entries().map_err(|e| broken(&e))?;
