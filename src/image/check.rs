@@ -49,7 +49,11 @@ struct Parts {
 
 impl Installer {
     /// Looks at everything that a name leads to. `event` is told what is being looked at. With `repair`, what is damaged
-    /// and in no use is taken away, and a layer is unpacked anew where its blob is right.
+    /// and in no use is taken away, and a layer is unpacked anew where its blob is right; whoever calls holds [`Store::own`]
+    /// then, and [`Store::share`] otherwise.
+    ///
+    /// [`Store::own`]: super::store::Store::own
+    /// [`Store::share`]: super::store::Store::share
     ///
     /// # Errors
     /// When the store cannot be read at all, or not be repaired.
@@ -64,6 +68,9 @@ impl Installer {
                 Err(error) => {
                     let why = chain(&error);
                     damages.push(Damage { what: DamagedThing::Name(name.clone()), why, images: vec![name] });
+                    if repair && !store.is_in_use(&entry.id) {
+                        store.remove_entry(&entry)?;
+                    }
                 }
             }
         }

@@ -129,3 +129,18 @@ fn the_root_of_an_image_does_not_depend_on_the_umask() {
     let layer = layers.next().expect("one").expect("a layer").path();
     assert_eq!(fs::metadata(layer).expect("there").permissions().mode() & 0o7777, 0o755);
 }
+
+#[test]
+fn a_damaged_document_is_repaired() {
+    needs!(Need::StaticBusybox);
+    let stack = on_app();
+    load(&stack, "app:1", &json!({})).success();
+    for document in ["manifest", "id"] {
+        fs::write(blob(&stack, &entry(&stack, "docker.io/library/app:1")[document]), "").expect("written");
+        stack.run(&["images", "--check", "--repair"]).failure().stderr_has("name app:1 of app:1");
+        stack.run(&["images", "--check"]).success();
+        load(&stack, "app:1", &json!({})).success();
+        stack.run(&["images", "--check"]).success();
+    }
+    stack.up();
+}

@@ -78,7 +78,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
 fn check(repair: bool, settings: &Settings) -> Result<u8, Failure> {
     let damaged = as_root_of_containers(|| {
         let installer = installer(settings)?;
-        let _held = installer.store().share().map_err(|e| broken(&e))?;
+        let store = installer.store();
+        // Who removes has the store alone: an image that is damaged may be one that is about to be run.
+        let _held = if repair { store.own() } else { store.share() }.map_err(|e| broken(&e))?;
         let printer = settings.printer;
         let damages = installer.check(repair, |layer| printer.progress(layer, "checking")).map_err(|e| broken(&e))?;
         let told: Vec<String> = damages
