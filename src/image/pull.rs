@@ -24,7 +24,7 @@ use super::{
     store::{Begun, Entry, StoreError, Stored, StoredLayer},
     unpack::Lost,
 };
-use crate::model::{Digest, ImageName, Platform};
+use crate::model::{ImageName, Platform};
 
 /// So many layers come at a time; as many as Docker's daemon fetches (`max-concurrent-downloads`).
 const LAYERS: usize = 3;
@@ -139,29 +139,16 @@ impl Puller {
     }
 
     /// A configuration, kept in memory.
-    async fn small(&self, name: &ImageName, descriptor: &Descriptor) -> Result<Vec<u8>, PullError> {
+    async fn small(&self, name: &ImageName, descriptor: &Descriptor) -> Result<Bytes, PullError> {
         let digest = document::digest_of(descriptor)?;
         if let Ok(bytes) = self.installer.store().read_blob(&digest) {
-            return Ok(bytes);
+            return Ok(bytes.into());
         }
         if descriptor.size() > MAX_DOCUMENT {
             let why = format!("it has {} bytes", descriptor.size());
             return Err(DocumentError::Invalid { what: "configuration", why }.into());
         }
-        let mut blob = self.registry.blob(name, &digest, 0).await?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = blob.next().await? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() as u64 > MAX_DOCUMENT {
-                let why = format!("it has more than {MAX_DOCUMENT} bytes");
-                return Err(DocumentError::Invalid { what: "configuration", why }.into());
-            }
-        }
-        let actual = Digest::of(&bytes);
-        if actual != digest {
-            return Err(StoreError::Mismatch { expected: digest, actual }.into());
-        }
-        Ok(bytes)
+        Ok(self.registry.document(name, &digest).await?)
     }
 
     async fn layer(&self, name: &ImageName, image: &str, layer: &StoredLayer) -> Result<Lost, PullError> {
