@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use super::{
     ImageEvent, LayerState,
     document::{self, Configuration, Document, DocumentError, MAX_DOCUMENT},
-    install::{InstallError, Installer, warn},
+    install::{InstallError, Installer, warn, warn_of_platform},
     registry::{Registry, RegistryError, download},
     store::{Begun, Entry, StoreError, Stored, StoredLayer},
     unpack::Lost,
@@ -98,9 +98,11 @@ impl Puller {
         };
         let config = self.small(name, manifest.config()).await?;
         let configuration = Configuration::parse(&config)?;
-        if configuration.platform.is_none() {
-            return Err(InstallError::Foreign { found: None }.into());
+        let found = configuration.platform.as_ref().ok_or(InstallError::Foreign { found: None })?;
+        if platform.is_some() && wanted.rates(found).is_none() {
+            return Err(DocumentError::NoPlatform { wanted, offered: found.to_string() }.into());
         }
+        warn_of_platform(&image, found, &*self.event);
         let layers = document::layers(&manifest, &configuration)?;
 
         let all = stream::iter(layers.iter().map(|layer| self.layer(name, &image, layer)));

@@ -144,3 +144,18 @@ fn a_damaged_document_is_repaired() {
     }
     stack.up();
 }
+
+#[test]
+fn a_loaded_image_of_a_variant_that_runs_here_is_found() {
+    needs!(Need::StaticBusybox);
+    let stack = on_app();
+    load(&stack, "app:1", &json!({"architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { std::env::consts::ARCH }, "variant": if cfg!(target_arch = "x86_64") { "v2" } else { "" }})).success();
+    stack.run(&["up", "-d", "--pull", "never"]).success();
+}
+
+#[test]
+fn a_loaded_image_for_another_machine_is_told_of() {
+    needs!(Need::StaticBusybox);
+    let stack = on_app();
+    load(&stack, "app:1", &json!({"architecture": "s390x"})).success().stderr_has("it is for linux/s390x");
+}

@@ -105,3 +105,15 @@ fn a_configuration_that_does_not_come_at_once_is_tried_for_again() {
     assert_eq!(pulled.unwrap().image.id, *id);
     assert_eq!(client.events().len(), 2, "{:?}", client.events());
 }
+
+#[test]
+fn an_image_for_another_machine_is_told_of_or_refused() {
+    let other = if cfg!(target_arch = "x86_64") { "arm64" } else { "amd64" };
+    let (fake, _) = registry(other, |_, _| None);
+    let (pulled, warnings) = pull(&Client::new(""), &fake, None);
+    assert!(pulled.is_ok(), "it may be that the kernel can run it: {pulled:?}");
+    assert!(warnings[0].contains(&format!("it is for linux/{other}, and this machine is")), "{warnings:?}");
+    let (pulled, _) = pull(&Client::new(""), &fake, Some("linux/s390x"));
+    let error = pulled.unwrap_err().to_string();
+    assert_eq!(error, format!("there is no image for linux/s390x; there are: linux/{other}"));
+}
