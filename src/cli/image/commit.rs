@@ -47,6 +47,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             .hint("only what runs on an image can become one"));
     };
     let store = store(settings);
+    // Before looking: what is found stays until the new image has it too.
+    let _held = store.share().map_err(|e| broken(&e))?;
     let entries = store.entries().map_err(|e| broken(&e))?;
     let entry = entries.into_iter().find(|entry| entry.id == *id);
     let entry = entry.ok_or_else(|| Failure::operation(format!("the image of service `{service}` is not here")))?;
@@ -55,7 +57,6 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let first_id = first_id(found.pid()?)?;
     let id = as_root_of_containers(|| {
         let installer = installer(settings)?;
-        let _held = installer.store().share().map_err(|e| broken(&e))?;
         let attributes = match in_initial_user_namespace() {
             true => OverlayAttributes::Trusted,
             false => OverlayAttributes::User,

@@ -20,9 +20,10 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         return Err(no_digest());
     }
     let store = store(settings);
+    // Before looking: what is found stays until it has its name.
+    let _held = store.share().map_err(|e| broken(&e))?;
     let entries = store.entries().map_err(|e| broken(&e))?;
     let entry = find(&args.image, &entries)?[0].clone();
-    let _held = store.share().map_err(|e| broken(&e))?;
     // What a registry calls it belongs to the name that it was pulled under.
     let same = entry.name.as_ref().is_some_and(|old| old.familiar_repository() == name.familiar_repository());
     let registry_digest = entry.registry_digest.clone().filter(|_| same);
