@@ -49,10 +49,10 @@ struct Parts {
 
 impl Installer {
     /// Looks at everything that a name leads to. `event` is told what is being looked at. With `repair`, what is damaged
-    /// and in no use is taken away, and a layer is unpacked anew where its blob is right; whoever calls holds [`Store::own`]
-    /// then, and [`Store::share`] otherwise.
+    /// and in no use is taken away, and a layer is unpacked anew where its blob is right; whoever calls holds
+    /// [`Store::own_or_wait`] then, and [`Store::share`] otherwise.
     ///
-    /// [`Store::own`]: super::store::Store::own
+    /// [`Store::own_or_wait`]: super::store::Store::own_or_wait
     /// [`Store::share`]: super::store::Store::share
     ///
     /// # Errors

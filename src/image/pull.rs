@@ -9,7 +9,11 @@
 //! A layer has its final name only when both its digests are right: that of the blob, which the manifest promises, and that
 //! of the content, which the configuration promises.
 
-use std::{io, sync::Arc, time::SystemTime};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -31,6 +35,9 @@ const LAYERS: usize = 3;
 
 /// So many pieces of a layer may wait for being unpacked.
 const PIECES: usize = 32;
+
+/// So long nobody wonders what is being waited for.
+const UNNOTICED: Duration = Duration::from_secs(1);
 
 /// Why an image does not come.
 #[derive(Debug, thiserror::Error)]
@@ -160,7 +167,14 @@ impl Puller {
         let store = self.installer.store().clone();
         let digest = layer.digest.clone();
         // Another process may be at the same layer, and is waited for.
-        let begun = blocking(move || store.begin_blob(&digest)).await?;
+        let mut begun = std::pin::pin!(blocking(move || store.begin_blob(&digest)));
+        let begun = match tokio::time::timeout(UNNOTICED, &mut begun).await {
+            Ok(begun) => begun?,
+            Err(_) => {
+                told(LayerState::Waiting);
+                begun.await?
+            }
+        };
         let mut writer = match begun {
             Begun::Present => {
                 if self.installer.store().has_layer(&layer.diff_id) {

@@ -10,7 +10,7 @@ use rustix::fs::FlockOperation;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::support::{Need, Output, Stack, needs, program, wait_for};
+use crate::support::{Need, Output, Stack, needs, program};
 
 /// An archive as `docker save` writes it, of an image with a busybox that says this in its configuration.
 fn archive(stack: &Stack, tag: &str, more: &Value) -> PathBuf {
@@ -94,12 +94,8 @@ fn an_image_that_is_taken_into_use_while_rmi_waits_stays() {
     // As an `up` does it: the store is held from finding the image until its container holds that.
     let up = File::open(images(&stack).join("lock")).expect("there");
     rustix::fs::flock(&up, FlockOperation::LockShared).expect("locked");
-    let rmi = stack.nscompose().args(["rmi", "app:1"]).start();
-    let locks = || fs::read_to_string("/proc/locks").expect("read");
-    let inode = format!(":{} ", std::os::unix::fs::MetadataExt::ino(&up.metadata().expect("a file")));
-    wait_for("rmi to wait", || {
-        locks().lines().any(|line| line.contains("->") && line.contains(&inode)).then_some(())
-    });
+    let mut rmi = stack.nscompose().args(["rmi", "app:1"]).start();
+    rmi.expect_stderr("which is waited for");
     let held = File::open(blob(&stack, &entry(&stack, "docker.io/library/app:1")["id"])).expect("there");
     rustix::fs::flock(&held, FlockOperation::LockShared).expect("locked");
     drop(up);
@@ -158,4 +154,16 @@ fn a_loaded_image_for_another_machine_is_told_of() {
     needs!(Need::StaticBusybox);
     let stack = on_app();
     load(&stack, "app:1", &json!({"architecture": "s390x"})).success().stderr_has("it is for linux/s390x");
+}
+
+#[test]
+fn images_are_kept_in_folders_of_our_own_alone() {
+    needs!(Need::StaticBusybox, Need::Root);
+    let stack = on_app();
+    let data = stack.home().join("data");
+    fs::create_dir(&data).expect("a folder");
+    std::os::unix::fs::chown(&data, Some(65_534), Some(65_534)).expect("given away");
+    load(&stack, "app:1", &json!({})).failure().stderr_has("cannot make nscompose's folders");
+    stack.run(&["image", "prune"]).failure().stderr_has("cannot make nscompose's folders");
+    assert!(!images(&stack).exists());
 }

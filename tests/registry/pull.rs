@@ -7,7 +7,7 @@ use std::sync::{
 
 use nscompose::{
     image::{
-        ImageEvent, Installer, PullError, Puller,
+        ImageEvent, Installer, LayerState, PullError, Puller,
         store::Stored,
         unpack::{Limits, OverlayAttributes, Ownership, UnpackOptions},
     },
@@ -78,8 +78,10 @@ fn pull(client: &Client, fake: &Fake, platform: Option<&str>) -> (Result<Stored,
     let warnings = Arc::new(Mutex::new(Vec::new()));
     let told = warnings.clone();
     let event = Arc::new(move |event| {
-        if let ImageEvent::Warning(text) = event {
-            told.lock().unwrap().push(text);
+        match event {
+            ImageEvent::Warning(text) => told.lock().unwrap().push(text),
+            ImageEvent::Layer { state: LayerState::Waiting, .. } => told.lock().unwrap().push("waits".to_owned()),
+            _ => {}
         }
     });
     let puller = Puller::new(Installer::new(store.clone(), options), client.registry.clone(), event);
@@ -116,4 +118,19 @@ fn an_image_for_another_machine_is_told_of_or_refused() {
     let (pulled, _) = pull(&Client::new(""), &fake, Some("linux/s390x"));
     let error = pulled.unwrap_err().to_string();
     assert_eq!(error, format!("there is no image for linux/s390x; there are: linux/{other}"));
+}
+
+#[test]
+fn waiting_for_somebody_who_pulls_the_same_layer_is_told() {
+    let (fake, _) = registry("amd64", |_, _| None);
+    let client = Client::new("");
+    let other = client.writer(&Digest::of(&[0; 1024]));
+    let ends = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(1_500));
+        drop(other);
+    });
+    let (pulled, told) = pull(&client, &fake, Some("linux/amd64"));
+    assert!(pulled.is_ok(), "{pulled:?}");
+    assert!(told.contains(&"waits".to_owned()), "{told:?}");
+    ends.join().unwrap();
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{broken, container, installer, no_digest, store};
+use super::{broken, container, installer, no_digest, share, store};
 use crate::{
     cli::{MoreFiles, settings::Settings},
     diagnostics::{Failure, FailureKind},
@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     };
     let store = store(settings);
     // Before looking: what is found stays until the new image has it too.
-    let _held = store.share().map_err(|e| broken(&e))?;
+    let _held = share(settings)?;
     let entries = store.entries().map_err(|e| broken(&e))?;
     let entry = entries.into_iter().find(|entry| entry.id == *id);
     let entry = entry.ok_or_else(|| Failure::operation(format!("the image of service `{service}` is not here")))?;

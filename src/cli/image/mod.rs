@@ -26,7 +26,7 @@ use clap::Subcommand;
 use super::settings::Settings;
 use crate::{
     diagnostics::{Failure, FailureKind, suggest},
-    image::store::{Entry, Store, StoreError},
+    image::store::{Entry, Store, StoreError, StoreLock},
     model::{Digest, ImageName},
     supervisor::observe,
 };
@@ -101,6 +101,27 @@ pub(super) fn run(verb: &Verb, settings: &Settings) -> Result<u8, Failure> {
 /// The store of the account.
 fn store(settings: &Settings) -> Store {
     Store::new(settings.layout.images())
+}
+
+/// Keeps what is in the store there, in folders of which it is made sure that they are the account's own.
+fn share(settings: &Settings) -> Result<StoreLock, Failure> {
+    create(settings)?;
+    let waits = || settings.printer.progress("images", "are being removed by another nscompose, which is waited for");
+    store(settings).share_or_wait(waits).map_err(|e| broken(&e))
+}
+
+/// Has the store alone.
+fn own(settings: &Settings) -> Result<StoreLock, Failure> {
+    create(settings)?;
+    store(settings).own_or_wait(|| waits_for_users(settings)).map_err(|e| broken(&e))
+}
+
+fn waits_for_users(settings: &Settings) {
+    settings.printer.progress("images", "are being pulled or brought up by another nscompose, which is waited for");
+}
+
+fn create(settings: &Settings) -> Result<(), Failure> {
+    settings.layout.create().map_err(|e| Failure::host("cannot make nscompose's folders").caused_by(&e))
 }
 
 fn broken(error: &StoreError) -> Failure {

@@ -1,6 +1,6 @@
 //! `nscompose rmi`.
 
-use super::{broken, find, store, users};
+use super::{broken, create, find, store, users, waits_for_users};
 use crate::{
     cli::settings::Settings,
     diagnostics::{Failure, FailureKind},
@@ -57,7 +57,8 @@ fn used(entry: &Entry, settings: &Settings) -> Failure {
 
 /// Takes entries away and says what went with them.
 pub(super) fn remove(store: &Store, doomed: &[Entry], settings: &Settings) -> Result<Removed, Failure> {
-    let removed = store.remove(doomed).map_err(|e| broken(&e))?;
+    create(settings)?;
+    let removed = store.remove(doomed, || waits_for_users(settings)).map_err(|e| broken(&e))?;
     for name in &removed.names {
         settings.printer.progress(name, "untagged");
     }

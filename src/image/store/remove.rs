@@ -56,12 +56,13 @@ impl Store {
     }
 
     /// Takes these entries away, and all that nothing leads to then. Those that are the last of an image that is in use stay,
-    /// as do those that lead to something else than they did when the caller looked.
+    /// as do those that lead to something else than they did when the caller looked. `waits` is called before it is waited for
+    /// those who add.
     ///
     /// # Errors
     /// When something cannot be removed; what has been stays removed.
-    pub fn remove(&self, entries: &[Entry]) -> Result<Removed, StoreError> {
-        let _alone = self.own()?;
+    pub fn remove(&self, entries: &[Entry], waits: impl FnOnce()) -> Result<Removed, StoreError> {
+        let _alone = self.own_or_wait(waits)?;
         let mut removed = Removed::default();
         // Only now nobody changes anything any more: an `up` that was waited for may have begun to run an image, and a pull
         // may have let a name lead to another one.
@@ -198,11 +199,11 @@ mod tests {
         let (_dir, store) = store();
         let entry = image(&store, "one");
         let held = store.hold(&entry.id).expect("there");
-        let removed = store.remove(std::slice::from_ref(&entry)).expect("removed");
+        let removed = store.remove(std::slice::from_ref(&entry), || {}).expect("removed");
         assert_eq!((removed.in_use, removed.images), (vec![entry.clone()], vec![]));
         assert_eq!(store.open(entry.clone()).expect("whole").entry, entry);
         drop(held);
-        assert_eq!(store.remove(std::slice::from_ref(&entry)).expect("removed").images, [entry.id.clone()]);
+        assert_eq!(store.remove(std::slice::from_ref(&entry), || {}).expect("removed").images, [entry.id.clone()]);
         assert!(!store.has_blob(&entry.id) && !store.has_layer(&Digest::of(b"one")));
     }
 
@@ -210,10 +211,10 @@ mod tests {
     fn a_name_that_leads_elsewhere_by_now_stays() {
         let (_dir, store) = store();
         let (before, now) = (image(&store, "one"), image(&store, "two"));
-        assert!(store.remove(std::slice::from_ref(&before)).expect("removed").names.is_empty());
+        assert!(store.remove(std::slice::from_ref(&before), || {}).expect("removed").names.is_empty());
         let name = now.name.clone().expect("named");
         assert_eq!(store.find(&name, None).expect("read").expect("there").entry, now);
-        assert!(store.remove(&[before, now.clone(), now]).is_ok(), "what has gone already is no error");
+        assert!(store.remove(&[before, now.clone(), now], || {}).is_ok(), "what has gone already is no error");
     }
 
     #[test]
@@ -222,10 +223,10 @@ mod tests {
         let entry = image(&store, "one");
         let held = store.hold(&entry.id).expect("there");
         store.remove_entry(&entry).expect("removed");
-        store.remove(&[]).expect("swept");
+        store.remove(&[], || {}).expect("swept");
         assert!(store.has_blob(&entry.id) && store.has_layer(&Digest::of(b"one")));
         drop(held);
-        store.remove(&[]).expect("swept");
+        store.remove(&[], || {}).expect("swept");
         assert!(!store.has_blob(&entry.id) && !store.has_layer(&Digest::of(b"one")));
     }
 }
