@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    decompress::fill,
     install::Installer,
     store::{StoreError, StoredLayer},
     unpack::unpack,
@@ -186,7 +187,8 @@ fn difference(right: &Path, there: &Path) -> Option<String> {
             return Some(format!("/{}: {why}", below.display()));
         }
         let names = |folder: &Path| -> io::Result<Vec<std::ffi::OsString>> {
-            let mut names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+            let mut names =
+                fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
             names.sort();
             Ok(names)
         };
@@ -262,17 +264,4 @@ fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
             return Ok(true);
         }
     }
-}
-
-fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
 }
