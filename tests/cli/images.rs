@@ -119,7 +119,12 @@ fn the_root_of_an_image_does_not_depend_on_the_umask() {
     needs!(Need::StaticBusybox, Need::Program("sh"));
     let stack = on_app();
     let path = archive(&stack, "app:1", &json!({}));
-    let load = format!("umask 077; exec {} --home {} load -i {}", env!("CARGO_BIN_EXE_nscompose"), stack.home().display(), path.display());
+    let load = format!(
+        "umask 077; exec {} --home {} load -i {}",
+        env!("CARGO_BIN_EXE_nscompose"),
+        stack.home().display(),
+        path.display()
+    );
     crate::support::Run::new("sh").args(["-c", &load]).dir(stack.path("")).run().success();
     let mut layers = fs::read_dir(images(&stack).join("layers")).expect("layers");
     let layer = layers.next().expect("one").expect("a layer").path();

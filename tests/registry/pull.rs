@@ -55,7 +55,8 @@ fn registry(
     let asked = AtomicUsize::new(0);
     let fake = Fake::new(move |request| {
         let path = request.path.as_str();
-        let answer = first(path, asked.load(Ordering::Relaxed)).inspect(|_| drop(asked.fetch_add(1, Ordering::Relaxed)));
+        let answer =
+            first(path, asked.load(Ordering::Relaxed)).inspect(|_| drop(asked.fetch_add(1, Ordering::Relaxed)));
         answer.unwrap_or_else(|| match path {
             _ if path.contains("/manifests/") => Reply::new(200, manifest.as_slice()),
             _ if path.ends_with(id.as_str()) => Reply::new(200, config.as_slice()),
@@ -77,12 +78,10 @@ fn pull(client: &Client, fake: &Fake, platform: Option<&str>) -> (Result<Stored,
     let _held = store.share().unwrap();
     let warnings = Arc::new(Mutex::new(Vec::new()));
     let told = warnings.clone();
-    let event = Arc::new(move |event| {
-        match event {
-            ImageEvent::Warning(text) => told.lock().unwrap().push(text),
-            ImageEvent::Layer { state: LayerState::Waiting, .. } => told.lock().unwrap().push("waits".to_owned()),
-            _ => {}
-        }
+    let event = Arc::new(move |event| match event {
+        ImageEvent::Warning(text) => told.lock().unwrap().push(text),
+        ImageEvent::Layer { state: LayerState::Waiting, .. } => told.lock().unwrap().push("waits".to_owned()),
+        _ => {}
     });
     let puller = Puller::new(Installer::new(store.clone(), options), client.registry.clone(), event);
     let platform = platform.map(|text| text.parse::<Platform>().unwrap());
@@ -99,7 +98,8 @@ fn a_configuration_that_does_not_come_at_once_is_tried_for_again() {
             let mut wanted = wanted.lock().unwrap();
             // The first blob that is asked for is the configuration.
             let first = path.contains("/blobs/") && wanted.get_or_insert_with(|| path.to_owned()) == path;
-            (first && before < 2).then(|| if before == 0 { Reply::new(503, "") } else { Reply::new(200, "{xxxxxx").cut(3) })
+            (first && before < 2)
+                .then(|| if before == 0 { Reply::new(503, "") } else { Reply::new(200, "{xxxxxx").cut(3) })
         }
     });
     let client = Client::new("");

@@ -109,7 +109,12 @@ impl Store {
         Ok(())
     }
 
-    fn lock(&self, at_once: FlockOperation, wait: FlockOperation, waits: impl FnOnce()) -> Result<StoreLock, StoreError> {
+    fn lock(
+        &self,
+        at_once: FlockOperation,
+        wait: FlockOperation,
+        waits: impl FnOnce(),
+    ) -> Result<StoreLock, StoreError> {
         self.create()?;
         let path = self.folder.join("lock");
         let file = OpenOptions::new()
