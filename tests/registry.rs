@@ -9,6 +9,7 @@ mod registry {
     mod fake;
     mod fixture;
     mod mirrors;
+    mod pull;
     mod push;
     mod server;
     mod tokens;

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     diagnostics::Failure,
+    image::store::StoreLock,
     load::Loaded,
     model::{ContainerState, InvalidPullPolicy, Project, PullPolicy, ServiceName},
     plan::{self, Intent},
@@ -130,7 +131,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 .map(|(name, _)| name.clone())
                 .collect(),
         };
-        foreground.run(connection).await
+        foreground.run(connection, held).await
     })
 }
 
@@ -201,7 +202,8 @@ struct Foreground<'a> {
 const INTERRUPTED: u8 = 130;
 
 impl Foreground<'_> {
-    async fn run(mut self, mut owner: Connection) -> Result<u8, Failure> {
+    /// `images` keeps what the stack runs on from being removed until it is up: then its containers do that themselves.
+    async fn run(mut self, mut owner: Connection, mut images: Option<StoreLock>) -> Result<u8, Failure> {
         let (mut interrupt, mut terminate) = signals()?;
         // What was written before somebody watched brings no news.
         self.print_logs();
@@ -226,7 +228,10 @@ impl Foreground<'_> {
                         }
                         self.progress.show(&event);
                     }
-                    Some(Reply::Done) => up = true,
+                    Some(Reply::Done) => {
+                        up = true;
+                        drop(images.take());
+                    }
                     Some(Reply::Failed(failure)) => {
                         self.print_logs();
                         drop_and_wait(owner).await;

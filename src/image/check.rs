@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    decompress::fill,
     install::Installer,
     store::{StoreError, StoredLayer},
     unpack::unpack,
@@ -49,7 +50,11 @@ struct Parts {
 
 impl Installer {
     /// Looks at everything that a name leads to. `event` is told what is being looked at. With `repair`, what is damaged
-    /// and in no use is taken away, and a layer is unpacked anew where its blob is right.
+    /// and in no use is taken away, and a layer is unpacked anew where its blob is right; whoever calls holds
+    /// [`Store::own_or_wait`] then, and [`Store::share`] otherwise.
+    ///
+    /// [`Store::own_or_wait`]: super::store::Store::own_or_wait
+    /// [`Store::share`]: super::store::Store::share
     ///
     /// # Errors
     /// When the store cannot be read at all, or not be repaired.
@@ -64,6 +69,9 @@ impl Installer {
                 Err(error) => {
                     let why = chain(&error);
                     damages.push(Damage { what: DamagedThing::Name(name.clone()), why, images: vec![name] });
+                    if repair && !store.is_in_use(&entry.id) {
+                        store.remove_entry(&entry)?;
+                    }
                 }
             }
         }
@@ -256,17 +264,4 @@ fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
             return Ok(true);
         }
     }
-}
-
-fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
 }

@@ -30,6 +30,8 @@ pub enum ImageEvent {
 /// Where a layer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayerState {
+    /// Somebody else brings it already, who is waited for.
+    Waiting,
     /// It comes, or goes: so many bytes of so many.
     Moving(u64, u64),
     /// It has come and is being unpacked.

@@ -125,6 +125,7 @@ impl Installer {
     ) -> Result<Stored, InstallError> {
         let image = names.first().map_or_else(|| imported.id.short().to_owned(), ToString::to_string);
         let platform = imported.platform.clone().ok_or(InstallError::Foreign { found: None })?;
+        warn_of_platform(&image, &platform, event);
         let workers = thread::available_parallelism().map_or(1, usize::from).min(imported.layers.len().max(1));
         let next = std::sync::atomic::AtomicUsize::new(0);
         let losses = thread::scope(|scope| {
@@ -159,7 +160,8 @@ impl Installer {
         warn(&image, lost, event);
         let entry = Entry {
             name: None,
-            platform: (platform != Platform::host()).then_some(platform),
+            // What runs here is what who asks for no platform gets, whatever variant it says.
+            platform: Platform::host().rates(&platform).is_none().then_some(platform),
             manifest: imported.manifest.clone(),
             id: imported.id.clone(),
             registry_digest: None,
@@ -194,6 +196,15 @@ impl std::ops::AddAssign for Lost {
         self.ids_out_of_range += ids_out_of_range;
         self.attributes += attributes;
         self.reserved_attributes += reserved_attributes;
+    }
+}
+
+/// Says that an image is for another machine: all that people see otherwise is that its programs are in a wrong format. It
+/// may be meant so, as the kernel may know how to run them (binfmt_misc).
+pub(super) fn warn_of_platform(image: &str, platform: &Platform, event: &(dyn Fn(ImageEvent) + Sync)) {
+    let host = Platform::host();
+    if host.rates(platform).is_none() {
+        event(ImageEvent::Warning(format!("image {image}: it is for {platform}, and this machine is {host}")));
     }
 }
 

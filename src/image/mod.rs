@@ -12,6 +12,7 @@
 pub mod archive;
 mod check;
 mod commit;
+mod decompress;
 pub mod document;
 mod event;
 mod find;

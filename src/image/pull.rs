@@ -9,7 +9,11 @@
 //! A layer has its final name only when both its digests are right: that of the blob, which the manifest promises, and that
 //! of the content, which the configuration promises.
 
-use std::{io, sync::Arc, time::SystemTime};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -19,18 +23,21 @@ use tokio::sync::mpsc;
 use super::{
     ImageEvent, LayerState,
     document::{self, Configuration, Document, DocumentError, MAX_DOCUMENT},
-    install::{InstallError, Installer, warn},
+    install::{InstallError, Installer, warn, warn_of_platform},
     registry::{Registry, RegistryError, download},
     store::{Begun, Entry, StoreError, Stored, StoredLayer},
     unpack::Lost,
 };
-use crate::model::{Digest, ImageName, Platform};
+use crate::model::{ImageName, Platform};
 
 /// So many layers come at a time; as many as Docker's daemon fetches (`max-concurrent-downloads`).
 const LAYERS: usize = 3;
 
 /// So many pieces of a layer may wait for being unpacked.
 const PIECES: usize = 32;
+
+/// So long nobody wonders what is being waited for.
+const UNNOTICED: Duration = Duration::from_secs(1);
 
 /// Why an image does not come.
 #[derive(Debug, thiserror::Error)]
@@ -98,9 +105,11 @@ impl Puller {
         };
         let config = self.small(name, manifest.config()).await?;
         let configuration = Configuration::parse(&config)?;
-        if configuration.platform.is_none() {
-            return Err(InstallError::Foreign { found: None }.into());
+        let found = configuration.platform.as_ref().ok_or(InstallError::Foreign { found: None })?;
+        if platform.is_some() && wanted.rates(found).is_none() {
+            return Err(DocumentError::NoPlatform { wanted, offered: found.to_string() }.into());
         }
+        warn_of_platform(&image, found, &*self.event);
         let layers = document::layers(&manifest, &configuration)?;
 
         let all = stream::iter(layers.iter().map(|layer| self.layer(name, &image, layer)));
@@ -139,29 +148,16 @@ impl Puller {
     }
 
     /// A configuration, kept in memory.
-    async fn small(&self, name: &ImageName, descriptor: &Descriptor) -> Result<Vec<u8>, PullError> {
+    async fn small(&self, name: &ImageName, descriptor: &Descriptor) -> Result<Bytes, PullError> {
         let digest = document::digest_of(descriptor)?;
         if let Ok(bytes) = self.installer.store().read_blob(&digest) {
-            return Ok(bytes);
+            return Ok(bytes.into());
         }
         if descriptor.size() > MAX_DOCUMENT {
             let why = format!("it has {} bytes", descriptor.size());
             return Err(DocumentError::Invalid { what: "configuration", why }.into());
         }
-        let mut blob = self.registry.blob(name, &digest, 0).await?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = blob.next().await? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() as u64 > MAX_DOCUMENT {
-                let why = format!("it has more than {MAX_DOCUMENT} bytes");
-                return Err(DocumentError::Invalid { what: "configuration", why }.into());
-            }
-        }
-        let actual = Digest::of(&bytes);
-        if actual != digest {
-            return Err(StoreError::Mismatch { expected: digest, actual }.into());
-        }
-        Ok(bytes)
+        Ok(self.registry.document(name, &digest).await?)
     }
 
     async fn layer(&self, name: &ImageName, image: &str, layer: &StoredLayer) -> Result<Lost, PullError> {
@@ -171,7 +167,14 @@ impl Puller {
         let store = self.installer.store().clone();
         let digest = layer.digest.clone();
         // Another process may be at the same layer, and is waited for.
-        let begun = blocking(move || store.begin_blob(&digest)).await?;
+        let mut begun = std::pin::pin!(blocking(move || store.begin_blob(&digest)));
+        let begun = match tokio::time::timeout(UNNOTICED, &mut begun).await {
+            Ok(begun) => begun?,
+            Err(_) => {
+                told(LayerState::Waiting);
+                begun.await?
+            }
+        };
         let mut writer = match begun {
             Begun::Present => {
                 if self.installer.store().has_layer(&layer.diff_id) {

@@ -65,6 +65,9 @@ impl PullProgress {
                 if let LayerState::Moving(done, _) = state {
                     self.moved.insert(layer.clone(), *done);
                 }
+                if *state == LayerState::Waiting {
+                    self.line(layer.short(), "is being brought by somebody else, who is waited for");
+                }
                 self.layer(layer, *state);
             }
         }
@@ -73,6 +76,7 @@ impl PullProgress {
     fn layer(&mut self, layer: &Digest, state: LayerState) {
         let Display::Bars { all, layers } = &mut self.display else { return };
         match state {
+            LayerState::Waiting => {}
             LayerState::Moving(done, total) => {
                 let bar = layers.entry(layer.clone()).or_insert_with(|| {
                     let style = "{prefix} {bar:30} {bytes:>10} of {total_bytes} {binary_bytes_per_sec} {msg}";

@@ -182,3 +182,18 @@ fn a_sink_that_fails_ends_the_download() {
     assert!(matches!(error, RegistryError::Sink(_)), "{error:?}");
     assert!(fs::metadata(client.folder.path().join("images/partial").join(Digest::of(&blob).hex())).is_ok());
 }
+
+#[test]
+fn the_signature_of_an_address_is_in_no_message() {
+    let server = Fake::new(|request| match request.path.split_once('?') {
+        None if request.path.contains("/blobs/") => {
+            Reply::new(307, "").header("Location", "/store/layer?X-Amz-Signature=c0ffee")
+        }
+        None => Reply::new(200, ""),
+        Some(_) => Reply::new(503, ""),
+    });
+    let client = Client::new("");
+    let error = wait(client.fetch(&format!("{}/app", server.host()), &Digest::of(b"x"), 1)).unwrap_err();
+    let all = shown(&error) + &client.events().concat();
+    assert!(all.contains("/store/layer answers 503") && !all.contains("c0ffee"), "{all}");
+}

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{broken, container, installer, store};
+use super::{broken, container, installer, no_digest, share, store};
 use crate::{
     cli::{MoreFiles, settings::Settings},
     diagnostics::{Failure, FailureKind},
@@ -38,12 +38,17 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let found = container::find(&mut words, settings)?;
     let name = words.first().map(|word| word.parse::<ImageName>()).transpose();
     let name = name.map_err(|e| Failure::usage(e.to_string()))?;
+    if name.as_ref().is_some_and(|name| name.digest().is_some()) {
+        return Err(no_digest());
+    }
     let service = &found.service;
     let Some(id) = &found.container.image else {
         return Err(Failure::operation(format!("service `{service}` runs on no image"))
             .hint("only what runs on an image can become one"));
     };
     let store = store(settings);
+    // Before looking: what is found stays until the new image has it too.
+    let _held = share(settings)?;
     let entries = store.entries().map_err(|e| broken(&e))?;
     let entry = entries.into_iter().find(|entry| entry.id == *id);
     let entry = entry.ok_or_else(|| Failure::operation(format!("the image of service `{service}` is not here")))?;
@@ -52,7 +57,6 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let first_id = first_id(found.pid()?)?;
     let id = as_root_of_containers(|| {
         let installer = installer(settings)?;
-        let _held = installer.store().share().map_err(|e| broken(&e))?;
         let attributes = match in_initial_user_namespace() {
             true => OverlayAttributes::Trusted,
             false => OverlayAttributes::User,

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::{broken, find, installer, store, users};
+use super::{broken, find, installer, own, share, store, users};
 use crate::{
     cli::settings::Settings,
     diagnostics::Failure,
@@ -78,7 +78,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
 fn check(repair: bool, settings: &Settings) -> Result<u8, Failure> {
     let damaged = as_root_of_containers(|| {
         let installer = installer(settings)?;
-        let _held = installer.store().share().map_err(|e| broken(&e))?;
+        // Who removes has the store alone: an image that is damaged may be one that is about to be run.
+        let _held = if repair { own(settings) } else { share(settings) }?;
         let printer = settings.printer;
         let damages = installer.check(repair, |layer| printer.progress(layer, "checking")).map_err(|e| broken(&e))?;
         let told: Vec<String> = damages

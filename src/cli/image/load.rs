@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     as_root_of_containers(|| {
         let installer = installer(settings)?;
         let store = installer.store();
-        let _shared = store.share().map_err(|e| super::broken(&e))?;
+        let _shared = super::share(settings)?;
         let progress = std::sync::Mutex::new(PullProgress::new(settings.printer, "loaded"));
         let show = |event: ImageEvent| {
             progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner).show(&event);

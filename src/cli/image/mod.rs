@@ -26,7 +26,7 @@ use clap::Subcommand;
 use super::settings::Settings;
 use crate::{
     diagnostics::{Failure, FailureKind, suggest},
-    image::store::{Entry, Store, StoreError},
+    image::store::{Entry, Store, StoreError, StoreLock},
     model::{Digest, ImageName},
     supervisor::observe,
 };
@@ -103,6 +103,27 @@ fn store(settings: &Settings) -> Store {
     Store::new(settings.layout.images())
 }
 
+/// Keeps what is in the store there, in folders of which it is made sure that they are the account's own.
+fn share(settings: &Settings) -> Result<StoreLock, Failure> {
+    create(settings)?;
+    let waits = || settings.printer.progress("images", "are being removed by another nscompose, which is waited for");
+    store(settings).share_or_wait(waits).map_err(|e| broken(&e))
+}
+
+/// Has the store alone.
+fn own(settings: &Settings) -> Result<StoreLock, Failure> {
+    create(settings)?;
+    store(settings).own_or_wait(|| waits_for_users(settings)).map_err(|e| broken(&e))
+}
+
+fn waits_for_users(settings: &Settings) {
+    settings.printer.progress("images", "are being pulled or brought up by another nscompose, which is waited for");
+}
+
+fn create(settings: &Settings) -> Result<(), Failure> {
+    settings.layout.create().map_err(|e| Failure::host("cannot make nscompose's folders").caused_by(&e))
+}
+
 fn broken(error: &StoreError) -> Failure {
     let failure = Failure::from_error(FailureKind::Host, error);
     match error {
@@ -111,6 +132,11 @@ fn broken(error: &StoreError) -> Failure {
         }
         StoreError::Io { .. } => failure,
     }
+}
+
+/// Why a name with a digest is none for an image that is made or named here.
+fn no_digest() -> Failure {
+    Failure::usage("a digest is not something that can be given").hint("leave it out, or give a tag")
 }
 
 /// Which services run which image, as `STACK/SERVICE`. A stack that does not answer is left out: its images are in use all

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     access::{access, install_failure, installer, pull_failure},
-    broken, store,
+    broken, share, store,
 };
 use crate::{
     cli::settings::Settings,
@@ -41,8 +41,7 @@ pub(in crate::cli) fn provide(
         return Ok(Provided { project, held: None });
     }
     let store = store(settings);
-    settings.layout.create().map_err(|e| Failure::host("cannot make nscompose's folders").caused_by(&e))?;
-    let held = store.share().map_err(|e| broken(&e))?;
+    let held = share(settings)?;
     let here = look(&store, &requests)?;
     let missing: Vec<&ImageRequest> =
         requests.iter().zip(&here).filter(|(_, image)| image.is_none()).map(|(request, _)| &request.image).collect();

@@ -26,7 +26,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             .into_iter()
             .filter(|entry| (args.all || entry.name.is_none()) && !store.is_in_use(&entry.id))
             .collect();
-        remove(&store, &doomed, settings)
+        remove(&store, &doomed, settings).map(|removed| removed.bytes)
     })?;
     settings.printer.progress(&size(bytes), "freed");
     Ok(0)

@@ -35,9 +35,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     for service in skipped {
         settings.printer.progress(&service, "has no image to pull");
     }
-    settings.layout.create().map_err(|e| Failure::host("cannot make nscompose's folders").caused_by(&e))?;
     let store = super::store(settings);
-    let _held = store.share().map_err(|e| super::broken(&e))?;
+    let _held = super::share(settings)?;
     if args.policy == "missing" {
         let now = jiff::Timestamp::now().as_second();
         let missing = |request: &ImageRequest| {

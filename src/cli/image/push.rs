@@ -6,7 +6,7 @@ use super::{
     access::{access, registry_failure},
     broken,
     services::{Wanted, wanted},
-    store,
+    share, store,
 };
 use crate::{
     cli::{MoreFiles, settings::Settings},
@@ -28,6 +28,8 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let Wanted { images, .. } = wanted(&args.words, None, false, settings)?;
     let store = store(settings);
+    // Nobody may take a blob away from when it is found until it has been read.
+    let _held = share(settings)?;
     let mut pushes = Vec::new();
     for request in &images {
         let Some(name) = request.source.registry() else { continue };
@@ -35,8 +37,6 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let absent = || Failure::operation(format!("there is no image `{name}`")).hint("`nscompose images` lists them");
         pushes.push((name.clone(), stored.ok_or_else(absent)?));
     }
-    // Nobody may take a blob away while it is being read.
-    let _held = if pushes.is_empty() { None } else { Some(store.share().map_err(|e| broken(&e))?) };
     let progress = Mutex::new(PullProgress::new(settings.printer, "pushed"));
     let event: Arc<dyn Fn(ImageEvent) + Send + Sync> =
         Arc::new(move |event| progress.lock().unwrap_or_else(PoisonError::into_inner).show(&event));

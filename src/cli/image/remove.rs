@@ -1,10 +1,10 @@
 //! `nscompose rmi`.
 
-use super::{broken, find, store, users};
+use super::{broken, create, find, store, users, waits_for_users};
 use crate::{
     cli::settings::Settings,
     diagnostics::{Failure, FailureKind},
-    image::store::{Entry, Store},
+    image::store::{Entry, Removed, Store},
     sandbox::as_root_of_containers,
 };
 
@@ -32,7 +32,10 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     if let Some(failure) = in_use(&store, &doomed, &entries, settings) {
         return Err(failure);
     }
-    as_root_of_containers(|| remove(&store, &doomed, settings))?;
+    as_root_of_containers(|| {
+        let removed = remove(&store, &doomed, settings)?;
+        removed.in_use.first().map_or(Ok(()), |entry| Err(used(entry, settings)))
+    })?;
     Ok(0)
 }
 
@@ -40,23 +43,27 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
 /// can be taken away.
 fn in_use(store: &Store, doomed: &[Entry], all: &[Entry], settings: &Settings) -> Option<Failure> {
     let last = |entry: &&Entry| !all.iter().any(|other| other.id == entry.id && !doomed.contains(other));
-    let used = doomed.iter().filter(last).find(|entry| store.is_in_use(&entry.id))?;
-    let name = used.name.as_ref().map_or_else(|| used.id.short().to_owned(), ToString::to_string);
+    doomed.iter().filter(last).find(|entry| store.is_in_use(&entry.id)).map(|entry| used(entry, settings))
+}
+
+fn used(entry: &Entry, settings: &Settings) -> Failure {
+    let name = entry.name.as_ref().map_or_else(|| entry.id.short().to_owned(), ToString::to_string);
     let failure = Failure::new(FailureKind::Operation, format!("image `{name}` is in use"));
-    Some(match users(settings).remove(&used.id) {
+    match users(settings).remove(&entry.id) {
         Some(users) => failure.note("who runs it", users).hint("take the stack down first"),
         None => failure.hint("something is just beginning to run it, or pulls it; try again"),
-    })
+    }
 }
 
 /// Takes entries away and says what went with them.
-pub(super) fn remove(store: &Store, doomed: &[Entry], settings: &Settings) -> Result<u64, Failure> {
-    let removed = store.remove(doomed).map_err(|e| broken(&e))?;
+pub(super) fn remove(store: &Store, doomed: &[Entry], settings: &Settings) -> Result<Removed, Failure> {
+    create(settings)?;
+    let removed = store.remove(doomed, || waits_for_users(settings)).map_err(|e| broken(&e))?;
     for name in &removed.names {
         settings.printer.progress(name, "untagged");
     }
     for id in &removed.images {
         settings.printer.progress(id.short(), "removed");
     }
-    Ok(removed.bytes)
+    Ok(removed)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::{broken, find, store};
+use super::{broken, find, share, store};
 use crate::{
     cli::settings::Settings,
     diagnostics::Failure,
@@ -45,6 +45,8 @@ enum Format {
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let store = store(settings);
+    // Nobody may take a blob away from when it is found until it has been read.
+    let _shared = share(settings)?;
     let entries = store.entries().map_err(|e| broken(&e))?;
     let mut images: Vec<Stored> = Vec::new();
     for word in &args.words {
@@ -52,8 +54,6 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             images.push(store.open(entry.clone()).map_err(|e| broken(&e))?);
         }
     }
-    // Nobody may take a blob away while it is being read; a store that has images is there.
-    let _shared = store.share().map_err(|e| broken(&e))?;
     let output = args.output.as_ref().map(|path| settings.directory.join(path));
     let format = match args.format {
         Format::DockerArchive => SaveFormat::Docker,

@@ -1,6 +1,6 @@
 //! `nscompose tag`.
 
-use super::{broken, find, store};
+use super::{broken, find, no_digest, share, store};
 use crate::{cli::settings::Settings, diagnostics::Failure, image::store::Entry, model::ImageName};
 
 /// Give an image a further name
@@ -17,12 +17,13 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let name: ImageName = args.name.parse().map_err(|e| Failure::usage(format!("{e}")))?;
     if name.digest().is_some() {
-        return Err(Failure::usage("a digest is not something that can be given").hint("leave it out, or give a tag"));
+        return Err(no_digest());
     }
     let store = store(settings);
+    // Before looking: what is found stays until it has its name.
+    let _held = share(settings)?;
     let entries = store.entries().map_err(|e| broken(&e))?;
     let entry = find(&args.image, &entries)?[0].clone();
-    let _held = store.share().map_err(|e| broken(&e))?;
     // What a registry calls it belongs to the name that it was pulled under.
     let same = entry.name.as_ref().is_some_and(|old| old.familiar_repository() == name.familiar_repository());
     let registry_digest = entry.registry_digest.clone().filter(|_| same);

@@ -19,12 +19,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     ArchiveError, Listed,
-    decompress::{Compression, MAGIC},
     listed::{Origin, full_name},
     members::Members,
 };
 use crate::{
-    image::document::{Configuration, Document, DocumentError, MAX_LAYERS},
+    image::{
+        decompress::{Compression, MAGIC},
+        document::{Configuration, Document, DocumentError, MAX_LAYERS},
+    },
     model::Digest,
 };
 

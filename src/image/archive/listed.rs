@@ -84,7 +84,13 @@ fn told<'a>(images: impl Iterator<Item = &'a Listed>) -> String {
     all.join(", ")
 }
 
-/// The name that a text of an archive is, if it is one that says a repository: `latest` alone is a tag.
+/// The name that a text of an archive is, if it is one that says a repository: `latest` alone is a tag. A digest in it is
+/// left out, and what has no tag then is no name: only a registry's content is known by its digest, and `image:` with one
+/// would run whatever an archive of a stranger calls so.
 pub(super) fn full_name(text: &str) -> Option<ImageName> {
-    text.contains(['/', ':', '@']).then(|| text.parse().ok()).flatten()
+    let name = match text.split_once('@') {
+        None => text,
+        Some((name, _)) => name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map(|_| name)?,
+    };
+    name.contains(['/', ':']).then(|| name.parse().ok()).flatten()
 }

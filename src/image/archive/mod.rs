@@ -11,7 +11,6 @@
 //! copied into the store goes there under a digest that has been verified. Layers stay as they are, compressed or not; who
 //! calls unpacks them from the store, and gives names to what was imported.
 
-mod decompress;
 mod docker;
 mod error;
 mod import;
@@ -33,8 +32,10 @@ pub use import::Imported;
 pub use listed::Listed;
 pub use save::{SaveFormat, save, save_layout};
 
-use super::store::Store;
-use decompress::{Compression, MAGIC};
+use super::{
+    decompress::{Compression, MAGIC, decompressed, fill},
+    store::Store,
+};
 use index::Index;
 use members::Members;
 
@@ -92,14 +93,14 @@ impl Archive {
             file.rewind().map_err(failed)?;
         }
         let mut head = [0; MAGIC];
-        let filled = decompress::fill(&mut file, &mut head).map_err(failed)?;
+        let filled = fill(&mut file, &mut head).map_err(failed)?;
         let head = &head[..filled];
         let file = match Compression::of(head) {
             Compression::None if plain => file,
             Compression::None => spool::spool(store, head.chain(file), failed)?,
             Compression::Unknown(how) => return Err(ArchiveError::Compression(how)),
             compression => {
-                let input = decompress::decompress(head.chain(file), compression);
+                let input = decompressed(head.chain(file), compression);
                 spool::spool(store, input, |source| ArchiveError::Decompress { source })?
             }
         };

@@ -159,6 +159,31 @@ impl Registry {
         Ok(Blob { servers, index, response, start })
     }
 
+    /// The whole of a blob that is a document, such as a configuration; verified.
+    ///
+    /// # Errors
+    /// When no server gives it, or what is given is too long or not what its digest says.
+    pub async fn document(&self, name: &ImageName, digest: &Digest) -> Result<Bytes, RegistryError> {
+        let what = format!("document {}", digest.short());
+        self.patiently(&what, async || {
+            let mut blob = self.blob(name, digest, 0).await?;
+            let mut bytes = Vec::new();
+            while let Some(chunk) = blob.next().await? {
+                if (bytes.len() + chunk.len()) as u64 > MAX_DOCUMENT {
+                    return Err(RegistryError::TooLong { what: what.clone(), limit: MAX_DOCUMENT });
+                }
+                bytes.extend_from_slice(&chunk);
+            }
+            let actual = Digest::of(&bytes);
+            if actual != *digest {
+                let (url, expected, actual) = (blob.url().clone().into(), digest.clone().into(), actual.into());
+                return Err(RegistryError::WrongDigest { url, expected, actual });
+            }
+            Ok(bytes.into())
+        })
+        .await
+    }
+
     /// The registry itself, which alone is written to.
     pub(super) fn own(&self, registry: &str) -> Result<impl AsRef<Endpoint>, RegistryError> {
         struct Own(Arc<Servers>);

@@ -73,7 +73,7 @@ pub enum RegistryError {
         said_by_it: Option<String>,
     },
     /// Any other answer that is no success.
-    #[error("{url} answers {status}{}", said(said_by_it))]
+    #[error("{} answers {status}{}", bare(url), said(said_by_it))]
     Status {
         /// What was asked for.
         url: Box<Url>,
@@ -83,7 +83,7 @@ pub enum RegistryError {
         said_by_it: Option<String>,
     },
     /// The two sides do not agree on how to keep a secret.
-    #[error("no trusted connection to {url}: {why}")]
+    #[error("no trusted connection to {}: {why}", bare(url))]
     Tls {
         /// What was asked for.
         url: Box<Url>,
@@ -93,7 +93,7 @@ pub enum RegistryError {
         kind: TlsMistake,
     },
     /// Nobody listens, the network is down, the name is not known.
-    #[error("cannot connect to {url}: {why}")]
+    #[error("cannot connect to {}: {why}", bare(url))]
     Connect {
         /// What was asked for.
         url: Box<Url>,
@@ -101,7 +101,7 @@ pub enum RegistryError {
         why: String,
     },
     /// Nothing came for too long.
-    #[error("{url} has been silent for {} s", after.as_secs())]
+    #[error("{} has been silent for {} s", bare(url), after.as_secs())]
     Silent {
         /// What was asked for.
         url: Box<Url>,
@@ -109,7 +109,7 @@ pub enum RegistryError {
         after: Duration,
     },
     /// The connection was there and broke.
-    #[error("the connection to {url} broke: {why}")]
+    #[error("the connection to {} broke: {why}", bare(url))]
     Broken {
         /// What was asked for.
         url: Box<Url>,
@@ -117,7 +117,7 @@ pub enum RegistryError {
         why: String,
     },
     /// The answer is not what the protocol has.
-    #[error("{url} answers what no registry should: {why}")]
+    #[error("{} answers what no registry should: {why}", bare(url))]
     Protocol {
         /// What was asked for.
         url: Box<Url>,
@@ -125,7 +125,7 @@ pub enum RegistryError {
         why: String,
     },
     /// A manifest is not the one that its digest names.
-    #[error("{url} gave content with digest {actual} instead of {expected}")]
+    #[error("{} gave content with digest {actual} instead of {expected}", bare(url))]
     WrongDigest {
         /// What was asked for.
         url: Box<Url>,
@@ -193,6 +193,16 @@ pub enum TlsMistake {
     UnknownIssuer,
     /// The certificate is somebody else's, or not valid any more, and the like.
     Other,
+}
+
+/// An address without what may be a secret in it: registries send us to stores with a signature behind the `?` that lets
+/// everybody read who has it, and what is said here ends up in logs.
+fn bare(url: &Url) -> Url {
+    let mut url = url.clone();
+    url.set_query(None);
+    // It fails only for addresses that have no host.
+    let _ = (url.set_username(""), url.set_password(None));
+    url
 }
 
 fn absence(name: &ImageName, tags: &[String]) -> String {

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use reqwest::{
-    Body, Response, StatusCode, Url,
+    Body, StatusCode, Url,
     header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION},
 };
 
@@ -167,7 +167,8 @@ async fn push_blob(
         StatusCode::ACCEPTED => {}
         _ => return Err(refusal::of(endpoint, scope, Subject::Blob(digest), response).await),
     }
-    let location = upload_location(&response, digest)?;
+    let said = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let location = upload_location(response.url(), said, digest)?;
     let failed = |source| RegistryError::File { path: file.to_owned(), source };
     let length = File::open(file).and_then(|file| file.metadata()).map_err(failed)?.len();
     let response = endpoint
@@ -189,16 +190,17 @@ async fn push_blob(
     }
 }
 
-/// Where the bytes go: absolute or not, with a query of its own or not.
-fn upload_location(response: &Response, digest: &Digest) -> Result<Url, RegistryError> {
-    let url = response.url();
+/// Where the bytes go, by what the answer from `url` says: absolute or not, with a query of its own or not.
+fn upload_location(url: &Url, said: Option<&str>, digest: &Digest) -> Result<Url, RegistryError> {
     let wrong = |why: &str| RegistryError::Protocol { url: Box::new(url.clone()), why: why.to_owned() };
-    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-    let location = location.ok_or_else(|| wrong("it does not say where to upload to"))?;
+    let location = said.ok_or_else(|| wrong("it does not say where to upload to"))?;
     let mut location = url.join(location).map_err(|_| wrong("where to upload to is no address"))?;
     // Registries behind a proxy that ends TLS call themselves http.
     if url.scheme() == "https" && location.scheme() == "http" && location.host() == url.host() {
         location.set_scheme("https").map_err(|()| wrong("where to upload to is no address"))?;
+    }
+    if url.scheme() == "https" && location.scheme() != "https" {
+        return Err(wrong("it wants the upload to go on from HTTPS to plain HTTP"));
     }
     location.query_pairs_mut().append_pair("digest", digest.as_str());
     Ok(location)
@@ -223,4 +225,21 @@ fn body(file: File, length: u64, sent: Arc<Sent>) -> Body {
         }
     });
     Body::wrap_stream(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_does_not_leave_tls() {
+        let (url, digest) = (Url::parse("https://reg.example/v2/app/blobs/uploads/").expect("one"), Digest::of(b""));
+        let at = |said: &str| upload_location(&url, Some(said), &digest).map(|url| url.to_string());
+        let query = format!("digest={}", digest.as_str().replace(':', "%3A"));
+        assert_eq!(at("/up?a=b").ok(), Some(format!("https://reg.example/up?a=b&{query}")));
+        assert_eq!(at("http://reg.example/up").ok(), Some(format!("https://reg.example/up?{query}")));
+        assert_eq!(at("https://store.example/up").ok(), Some(format!("https://store.example/up?{query}")));
+        assert!(at("http://store.example/up").is_err_and(|e| e.to_string().contains("plain HTTP")));
+        assert!(at("ftp://store.example/up").is_err());
+    }
 }

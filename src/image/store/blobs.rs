@@ -53,16 +53,24 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Keeps bytes, and says their digest.
+    /// Keeps the bytes of a document, and says their digest. One that is there and damaged becomes right again.
     ///
     /// # Errors
     /// When they cannot be written.
     pub fn write_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if let Begun::Writer(mut writer) = self.begin_blob(&digest)? {
-            writer.restart()?;
-            writer.write(bytes)?;
-            writer.finish(Some(bytes.len() as u64))?;
+        match self.begin_blob(&digest)? {
+            Begun::Writer(mut writer) => {
+                writer.restart()?;
+                writer.write(bytes)?;
+                writer.finish(Some(bytes.len() as u64))?;
+            }
+            Begun::Present if self.read_blob(&digest).is_ok() => {}
+            // In place and not by a new file: who runs the image has a lock on this one.
+            Begun::Present => {
+                let path = self.blob(&digest);
+                fs::write(&path, bytes).map_err(StoreError::at(&path))?;
+            }
         }
         Ok(digest)
     }
@@ -250,6 +258,18 @@ mod tests {
         long.write(b"right").expect("written");
         assert!(matches!(long.finish(Some(6)), Err(StoreError::Size { expected: 6, actual: 5, .. })));
         assert!(!store.has_blob(&digest));
+    }
+
+    #[test]
+    fn a_damaged_document_becomes_right_when_it_is_written_again() {
+        let (_dir, store) = store();
+        let digest = store.write_blob(b"manifest").expect("written");
+        fs::write(store.blob(&digest), b"").expect("changed");
+        let held = store.hold(&digest).expect("there");
+        assert_eq!(store.write_blob(b"manifest").expect("written"), digest);
+        assert_eq!(store.read_blob(&digest).expect("right"), b"manifest");
+        assert!(store.is_in_use(&digest));
+        drop(held);
     }
 
     #[test]

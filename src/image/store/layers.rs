@@ -71,8 +71,7 @@ impl Store {
                 continue;
             }
             // Of one that was killed.
-            remove_tree(&folder)?;
-            fs::create_dir(&folder).map_err(StoreError::at(&folder))?;
+            make_anew(&folder)?;
             return Ok(Begun::Writer(LayerWriter { folder, target, lock: Some((file, path)) }));
         }
     }
@@ -104,8 +103,7 @@ impl Store {
     /// When it cannot be made.
     pub(crate) fn scratch(&self, name: &str) -> Result<Scratch, StoreError> {
         let folder = self.folder.join("unpacking").join(format!("{name}-{}", std::process::id()));
-        remove_tree(&folder)?;
-        fs::create_dir(&folder).map_err(StoreError::at(&folder))?;
+        make_anew(&folder)?;
         Ok(Scratch { folder })
     }
 }
@@ -132,6 +130,15 @@ impl Drop for LayerWriter {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Makes an empty folder, as the root of a layer is that no member describes: containers see it, so its mode is not that
+/// which the caller's umask leaves.
+fn make_anew(folder: &Path) -> Result<(), StoreError> {
+    remove_tree(folder)?;
+    let made = fs::create_dir(folder)
+        .and_then(|()| fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)));
+    made.map_err(StoreError::at(folder))
 }
 
 fn hides_all_below(folder: &Path) -> bool {

@@ -82,14 +82,23 @@ impl Store {
     /// # Errors
     /// When the folders cannot be made or locked.
     pub fn share(&self) -> Result<StoreLock, StoreError> {
-        self.create()?;
-        self.lock(FlockOperation::LockShared)
+        self.share_or_wait(|| {})
     }
 
-    /// Keeps everybody out until the lock is dropped; waits for those who add.
-    pub(crate) fn own(&self) -> Result<StoreLock, StoreError> {
-        self.create()?;
-        self.lock(FlockOperation::LockExclusive)
+    /// The same; `waits` is called before it is waited for somebody.
+    ///
+    /// # Errors
+    /// As [`Self::share`].
+    pub fn share_or_wait(&self, waits: impl FnOnce()) -> Result<StoreLock, StoreError> {
+        self.lock(FlockOperation::NonBlockingLockShared, FlockOperation::LockShared, waits)
+    }
+
+    /// Keeps everybody out until the lock is dropped; `waits` is called before it is waited for those who add.
+    ///
+    /// # Errors
+    /// As [`Self::share`].
+    pub fn own_or_wait(&self, waits: impl FnOnce()) -> Result<StoreLock, StoreError> {
+        self.lock(FlockOperation::NonBlockingLockExclusive, FlockOperation::LockExclusive, waits)
     }
 
     fn create(&self) -> Result<(), StoreError> {
@@ -100,7 +109,13 @@ impl Store {
         Ok(())
     }
 
-    fn lock(&self, operation: FlockOperation) -> Result<StoreLock, StoreError> {
+    fn lock(
+        &self,
+        at_once: FlockOperation,
+        wait: FlockOperation,
+        waits: impl FnOnce(),
+    ) -> Result<StoreLock, StoreError> {
+        self.create()?;
         let path = self.folder.join("lock");
         let file = OpenOptions::new()
             .read(true)
@@ -111,7 +126,14 @@ impl Store {
             .custom_flags(libc::O_NOFOLLOW)
             .open(&path)
             .map_err(StoreError::at(&path))?;
-        flock(&file, operation).map_err(StoreError::at(&path))?;
+        let locked = match flock(&file, at_once) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                waits();
+                flock(&file, wait)
+            }
+            other => other,
+        };
+        locked.map_err(StoreError::at(&path))?;
         Ok(StoreLock { _file: file })
     }
 }

@@ -110,7 +110,7 @@ impl Store {
     }
 
     /// Takes the entry away, and nothing else.
-    pub(super) fn remove_entry(&self, entry: &Entry) -> Result<(), StoreError> {
+    pub(in crate::image) fn remove_entry(&self, entry: &Entry) -> Result<(), StoreError> {
         let key = entry.name.as_ref().map_or_else(|| nameless(entry), |name| key(name, entry.platform.as_ref()));
         let place = self.place(&key);
         fs::remove_file(&place).map_err(StoreError::at(&place))
