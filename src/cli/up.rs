@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     diagnostics::Failure,
+    image::store::StoreLock,
     load::Loaded,
     model::{ContainerState, InvalidPullPolicy, Project, PullPolicy, ServiceName},
     plan::{self, Intent},
@@ -122,6 +123,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             follower: LogFollower::new(&layout.logs(), []),
             logs: LogPrinter::new(style, names.iter().map(ToString::to_string)),
             log_lost: false,
+            images: held,
             running: snapshot
                 .observed
                 .containers
@@ -194,6 +196,8 @@ struct Foreground<'a> {
     follower: LogFollower,
     logs: LogPrinter,
     log_lost: bool,
+    /// Keeps everybody from removing images.
+    images: Option<StoreLock>,
     running: BTreeSet<ServiceName>,
 }
 
@@ -226,7 +230,11 @@ impl Foreground<'_> {
                         }
                         self.progress.show(&event);
                     }
-                    Some(Reply::Done) => up = true,
+                    Some(Reply::Done) => {
+                        up = true;
+                        // Its containers hold their images themselves by now.
+                        self.images = None;
+                    }
                     Some(Reply::Failed(failure)) => {
                         self.print_logs();
                         drop_and_wait(owner).await;
