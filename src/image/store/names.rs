@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use super::{Entry, Store, StoreError, Stored};
@@ -146,7 +147,10 @@ fn nameless(entry: &Entry) -> String {
 
 /// Replaces a file as a whole; the name of the new one has an extension until it is complete.
 fn write(path: &Path, entry: &Entry) -> Result<(), StoreError> {
-    let new = path.with_extension(format!("{}.new", std::process::id()));
+    // Threads may write the same one at the same time, as processes may.
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let new = path.with_extension(format!("{}-{count}.new", std::process::id()));
     let bytes =
         serde_json::to_vec(entry).map_err(|e| StoreError::Broken { path: path.to_owned(), why: e.to_string() })?;
     let written = fs::File::create(&new).and_then(|mut file| {
