@@ -121,3 +121,35 @@ fn what_a_container_runs_is_not_taken_away_by_a_repair() {
     let _ = stack.run(&["pull", &name]).success();
     assert_whole(&stack);
 }
+
+#[test]
+fn a_name_that_cannot_be_read_is_found_and_taken_away() {
+    needs!(Need::StaticBusybox, Need::Program("docker-registry"), Need::Program("skopeo"));
+    let (_server, _, stack, name) = place();
+    let _ = stack.run(&["tag", &name, "mine:1"]).success();
+    let file = super::made::listed(&stack, "names").remove(0);
+    fs::write(store(&stack, "names").join(&file), "{").unwrap();
+    let _ = stack.run(&["images"]).failure().stderr_has(&file).stderr_has("`nscompose images --check`");
+    found(&stack, &file, "of an image");
+    let _ = stack.run(&["images", "--check", "--repair"]).code(1).stderr_has(&file);
+    assert_whole(&stack);
+    assert_eq!(super::made::rows(&stack).len(), 1);
+    let _ = stack.run(&["pull", &name]).success();
+    assert_whole(&stack);
+}
+
+#[test]
+fn layers_of_a_container_stay_whatever_is_damaged() {
+    needs!(Need::StaticBusybox, Need::Program("docker-registry"), Need::Program("skopeo"));
+    let (_server, image, stack, name) = place();
+    stack.up();
+    fs::write(store(&stack, "blobs").join(image.manifest.hex()), "damaged").unwrap();
+    let _ = stack.run(&["image", "prune", "-a"]).success();
+    let _ = stack.run(&["images", "--check", "--repair"]).code(1);
+    let _ = stack.run(&["image", "prune"]).success();
+    assert_eq!(super::made::listed(&stack, "layers").len(), 2);
+    assert_eq!(stack.sh("web", "cat /link"), "one");
+    let _ = stack.run(&["pull", &name]).success();
+    assert_whole(&stack);
+    let _ = stack.up().stderr_has("nothing to do");
+}
