@@ -1,10 +1,11 @@
 //! Images that are unusual.
 
-use serde_json::json;
+use nscompose::model::Digest;
+use serde_json::{Value, json};
 
 use super::{
     archive::Archive,
-    made::{Made, assert_nothing_kept, assert_whole, listed, rows},
+    made::{Layout, Made, assert_nothing_kept, assert_whole, listed, rows},
     server::{Server, skopeo},
 };
 use crate::support::{Need, Run, Stack, needs};
@@ -63,30 +64,8 @@ fn an_image_for_other_machines_is_said_to_be_that() {
     let server = Server::plain();
     let other = Made::busybox().platform("linux/s390x").write();
     server.put(other.path(), "app:s390x", None);
-    let size = std::fs::metadata(other.path().join("blobs/sha256").join(other.manifest.hex())).unwrap().len();
-    let index = json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [{
-            "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": other.manifest.as_str(), "size": size,
-            "platform": {"os": "linux", "architecture": "s390x"},
-        }],
-    });
     let stack = Stack::new(&format!("services:\n  web: {{image: '{}/app:all'}}\n", server.host()));
-    stack.file("index.json", &index.to_string());
-    let _ = Run::new("curl")
-        .args([
-            "-sSf",
-            "-X",
-            "PUT",
-            "-H",
-            "Content-Type: application/vnd.oci.image.index.v1+json",
-            "--data-binary",
-            "@index.json",
-        ])
-        .arg(format!("{}/v2/app/manifests/all", server.url()))
-        .dir(stack.path(""))
-        .run()
-        .success();
+    put_index(&stack, &server, "app", &[("s390x", &other)]);
     let name = format!("{}/app:all", server.host());
     for args in [&["pull", name.as_str()][..], &["up", "-d"]] {
         let refused = stack.run(args).failure().stderr_has(&format!("cannot pull `{name}`"));
@@ -112,4 +91,56 @@ fn layers_that_zstd_has_compressed_are_taken() {
     stack.up();
     assert_eq!(stack.sh("web", "cat /hello; stat -c %s /large"), "world3000000");
     assert_whole(&stack);
+}
+
+#[test]
+fn of_an_image_for_several_machines_that_for_this_one_is_taken() {
+    needs!(Need::StaticBusybox, Need::Program("docker-registry"), Need::Program("skopeo"), Need::Program("curl"));
+    let server = Server::plain();
+    let other = Made::busybox().layer(Archive::new().file("for", "s390x")).platform("linux/s390x").write();
+    let own = Made::busybox().layer(Archive::new().file("for", "us")).write();
+    server.put(other.path(), "app:other", None);
+    server.put(own.path(), "app:own", None);
+    let host = nscompose::model::Platform::host().to_string();
+    let architecture = host.split('/').nth(1).unwrap();
+    let stack = Stack::new(&format!("services:\n  web: {{image: '{}/app:all'}}\n", server.host()));
+    let index = put_index(&stack, &server, "app", &[("s390x", &other), (architecture, &own)]);
+    stack.up();
+    assert_eq!(stack.sh("web", "cat /for"), "us");
+    let row = rows(&stack).remove(0);
+    assert_eq!((row.id.as_str(), row.digest.as_deref()), (own.id.as_str(), Some(index.as_str())));
+    let name = format!("{}/app:all", server.host());
+    let _ = stack.run(&["pull", &name]).success().stderr_has("is up to date");
+    // Both may be here under the one name.
+    let _ = stack.run(&["pull", "--platform", "linux/s390x", &name]).success();
+    assert_eq!(rows(&stack).len(), 2);
+    assert_whole(&stack);
+    let _ = stack.up().stderr_has("nothing to do");
+    // It goes on under the digest that the registry knows.
+    let by_digest = format!("{}/app@{index}", server.host());
+    stack.file("stack.yaml", &format!("name: {}\nservices: {{web: {{image: '{by_digest}'}}}}", stack.project()));
+    stack.up();
+    assert_eq!(stack.sh("web", "cat /for"), "us");
+}
+
+/// Puts an index of images that the registry has to `NAME:all`, and says its digest.
+fn put_index(stack: &Stack, server: &Server, name: &str, images: &[(&str, &Layout)]) -> Digest {
+    let manifests: Vec<Value> = images
+        .iter()
+        .map(|(architecture, image)| {
+            let size = std::fs::metadata(image.path().join("blobs/sha256").join(image.manifest.hex())).unwrap().len();
+            json!({
+                "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": image.manifest.as_str(),
+                "size": size, "platform": {"os": "linux", "architecture": architecture},
+            })
+        })
+        .collect();
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let index = json!({"schemaVersion": 2, "mediaType": kind, "manifests": manifests}).to_string();
+    stack.file("index.json", &index);
+    let header = format!("Content-Type: {kind}");
+    let put = Run::new("curl").args(["-sSf", "-X", "PUT", "-H", &header, "--data-binary", "@index.json"]);
+    let url = format!("{}/v2/{name}/manifests/all", server.url());
+    let _ = put.arg(url).dir(stack.path("")).run().success();
+    Digest::of(index.as_bytes())
 }

@@ -5,7 +5,7 @@ use super::{
     made::{Made, assert_whole},
     server::Server,
 };
-use crate::support::{Need, Stack, needs};
+use crate::support::{Need, Run, Stack, needs};
 
 fn image() -> Made {
     let layer =
@@ -49,7 +49,12 @@ fn an_account_with_a_single_id_is_warned_and_has_no_other_user() {
     assert_eq!(stack.sh("web", "stat -c %u /www /www/index; echo more > /www/index"), "0\n0");
     assert_whole(&stack);
     // The owners are not lost, though.
-    let _ = stack.run(&["save", "-o", "app.tar", &name]).success();
+    let _ = stack.run(&["export", "-o", "app.tar", "web"]).success();
+    let listed = Run::new("tar").args(["--numeric-owner", "-tvf"]).arg(stack.path("app.tar")).run().success().stdout;
+    let line = listed.lines().find(|line| line.contains("www/index"));
+    assert!(line.is_some_and(|line| line.contains(" 33/34 ")), "{listed}");
+    let _ = stack.run(&["commit", "web", "mine"]).success();
+    assert_whole(&stack);
     stack.down();
     stack.file("stack.yaml", &format!("name: {}\nservices: {{web: {{image: '{name}', user: '33'}}}}", stack.project()));
     let refused = stack.run(&["up", "-d"]).failure().stderr_has("wants to run as user `33`");
