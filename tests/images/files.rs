@@ -123,3 +123,18 @@ fn what_is_no_archive_is_refused_and_leaves_nothing() {
     let _ = stack.nscompose().arg("load").stdin("hello").run().failure().stderr_has("standard input");
     super::made::assert_nothing_kept(&stack);
 }
+
+#[test]
+fn layers_whose_last_block_is_not_filled_up_are_taken() {
+    needs!(Need::StaticBusybox, Need::Program("skopeo"), Need::Program("umoci"));
+    let stack = Stack::new("services:\n  web: {image: 'oci:layout:it'}\n");
+    Made::busybox().write().copy_to(&format!("oci:{}:it", stack.path("layout").display()));
+    stack.file("hello", "world");
+    let umoci = |args: &[&str]| Run::new("umoci").args(args).dir(stack.path("")).run().success();
+    // It ends with the last byte of the last file.
+    let _ = umoci(&["insert", "--rootless", "--image", "layout:it", "hello", "/hello"]);
+    let _ = umoci(&["insert", "--rootless", "--image", "layout:it", "--opaque", "hello", "/other"]);
+    stack.up();
+    assert_eq!(stack.sh("web", "cat /hello /other"), "worldworld");
+    assert_whole(&stack);
+}
