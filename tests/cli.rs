@@ -7,6 +7,7 @@ mod cli {
     mod down;
     mod exec;
     mod files;
+    mod image_words;
     mod images;
     mod logs;
     mod order;

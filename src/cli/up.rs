@@ -123,6 +123,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             follower: LogFollower::new(&layout.logs(), []),
             logs: LogPrinter::new(style, names.iter().map(ToString::to_string)),
             log_lost: false,
+            images: held,
             running: snapshot
                 .observed
                 .containers
@@ -131,7 +132,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 .map(|(name, _)| name.clone())
                 .collect(),
         };
-        foreground.run(connection, held).await
+        foreground.run(connection).await
     })
 }
 
@@ -195,6 +196,8 @@ struct Foreground<'a> {
     follower: LogFollower,
     logs: LogPrinter,
     log_lost: bool,
+    /// Keeps what the stack runs on from being removed until it is up: then its containers do that themselves.
+    images: Option<StoreLock>,
     running: BTreeSet<ServiceName>,
 }
 
@@ -202,8 +205,7 @@ struct Foreground<'a> {
 const INTERRUPTED: u8 = 130;
 
 impl Foreground<'_> {
-    /// `images` keeps what the stack runs on from being removed until it is up: then its containers do that themselves.
-    async fn run(mut self, mut owner: Connection, mut images: Option<StoreLock>) -> Result<u8, Failure> {
+    async fn run(mut self, mut owner: Connection) -> Result<u8, Failure> {
         let (mut interrupt, mut terminate) = signals()?;
         // What was written before somebody watched brings no news.
         self.print_logs();
@@ -230,7 +232,8 @@ impl Foreground<'_> {
                     }
                     Some(Reply::Done) => {
                         up = true;
-                        drop(images.take());
+                        // Its containers hold their images themselves by now.
+                        self.images = None;
                     }
                     Some(Reply::Failed(failure)) => {
                         self.print_logs();

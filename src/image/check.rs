@@ -62,7 +62,17 @@ impl Installer {
         let store = self.store();
         let mut damages: Vec<Damage> = Vec::new();
         let mut images: Vec<Parts> = Vec::new();
-        for entry in store.entries()? {
+        let (entries, broken) = store.readable_entries()?;
+        for error in broken {
+            let StoreError::Broken { path, why } = error else { return Err(error) };
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            damages.push(Damage { what: DamagedThing::Name(name), why, images: vec!["an image".to_owned()] });
+            if repair {
+                // What it led to is not known, and has no name then.
+                take_away(&path)?;
+            }
+        }
+        for entry in entries {
             let name = entry.name.as_ref().map_or_else(|| entry.id.short().to_owned(), ToString::to_string);
             match store.open(entry.clone()) {
                 Ok(stored) => images.push(Parts { name, id: entry.id, layers: stored.layers }),

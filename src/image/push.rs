@@ -33,9 +33,11 @@ pub async fn push(
 ) -> Result<(), RegistryError> {
     let image = name.to_string();
     event(ImageEvent::Looking(image.clone()));
+    let others = others(store, name);
+    let from = |digest: &Digest| others.iter().find(|(_, has)| has.contains(digest)).map(|(other, _)| other);
     let layers = stored.layers.iter().map(|layer| (&layer.digest, layer.size));
     let blobs = layers.chain([(&stored.entry.id, 0)]);
-    let all = blobs.map(|(digest, size)| blob(registry, store, name, stored, (digest, size), event));
+    let all = blobs.map(|(digest, size)| blob(registry, store, name, from(digest), (digest, size), event));
     stream::iter(all).buffer_unordered(BLOBS).try_collect::<Vec<()>>().await?;
     let bytes = store.read_blob(&stored.entry.manifest)?;
     let media_type = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
@@ -46,11 +48,26 @@ pub async fn push(
     Ok(())
 }
 
+/// Images of other repositories of the same registry, with their blobs: what these have need not be sent. That they are
+/// there is a guess.
+fn others(store: &Store, name: &ImageName) -> Vec<(ImageName, Vec<Digest>)> {
+    let mut others = Vec::new();
+    for entry in store.entries().unwrap_or_default() {
+        let other = entry.name.clone();
+        let other =
+            other.filter(|other| other.registry() == name.registry() && other.repository() != name.repository());
+        let (Some(other), Ok(stored)) = (other, store.open(entry)) else { continue };
+        let layers = stored.layers.into_iter().map(|layer| layer.digest);
+        others.push((other, layers.chain([stored.entry.id]).collect()));
+    }
+    others
+}
+
 async fn blob(
     registry: &Registry,
     store: &Store,
     name: &ImageName,
-    stored: &Stored,
+    from: Option<&ImageName>,
     (digest, size): (&Digest, u64),
     event: &Arc<dyn Fn(ImageEvent) + Send + Sync>,
 ) -> Result<(), RegistryError> {
@@ -63,8 +80,6 @@ async fn blob(
         let state = LayerState::Moving(u64::try_from(sent).unwrap_or(0), size);
         told(ImageEvent::Layer { image: image.clone(), layer: layer.clone(), state });
     };
-    // Where it was pulled from, its layers are already.
-    let from = stored.entry.name.as_ref();
     let pushed = registry.push_blob(name, digest, &store.blob(digest), from, progress).await?;
     let state = if pushed == Pushed::Uploaded { LayerState::Done } else { LayerState::Present };
     event(ImageEvent::Layer { image: name.to_string(), layer: digest.clone(), state });

@@ -19,6 +19,8 @@ pub(crate) enum Need {
     OrdinaryUser,
     /// Containers have more ids than one: root, or a range in /etc/subuid.
     Ids,
+    /// Containers have one id only: an ordinary user without a range.
+    SingleId,
     /// Control groups that this account may make.
     Cgroups,
     /// A program in PATH.
@@ -31,7 +33,7 @@ impl Need {
     /// Whether it is a matter of the account. The whole of the tests runs once under each kind of account, so what is
     /// skipped under one is run under another, and nothing that could be installed is missing.
     fn is_of_account(self) -> bool {
-        matches!(self, Self::Root | Self::OrdinaryUser | Self::Ids | Self::Cgroups)
+        matches!(self, Self::Root | Self::OrdinaryUser | Self::Ids | Self::SingleId | Self::Cgroups)
     }
 
     /// Why it is not met; none when it is.
@@ -48,6 +50,7 @@ impl Need {
             Self::OrdinaryUser => is_root().then(|| "it is for ordinary users".to_owned()),
             Self::Ids => (!is_root() && !has_range())
                 .then(|| "the account has no range in /etc/subuid, or newuidmap is not installed".to_owned()),
+            Self::SingleId => (is_root() || has_range()).then(|| "the account has more ids than one".to_owned()),
             Self::Cgroups => (!is_root()).then(|| "only root is sure to have control groups".to_owned()),
             Self::Program(name) => program(name).is_none().then(|| format!("there is no program `{name}`")),
             Self::StaticBusybox => static_busybox().is_none().then(|| "there is no static /bin/busybox".to_owned()),

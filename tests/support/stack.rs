@@ -233,6 +233,11 @@ impl Drop for Stack {
             }
         }
         traces::kill_all_of(&self.home());
+        if self.home().join("data/v1/images/lock").exists() {
+            // Files of layers may belong to ids that only containers have.
+            let prune = || self.nscompose().dir("/").args(["image", "prune", "--all"]).run().code;
+            let _ = std::panic::catch_unwind(prune);
+        }
         let _ = remove_all(&self.folder);
     }
 }

@@ -94,3 +94,16 @@ fn what_is_broken_off_is_never_a_layer() {
         assert!(matches!(result, Err(UnpackError::Truncated(_))), "{length}: {result:?}");
     }
 }
+
+#[test]
+fn the_last_block_need_not_be_filled_up() {
+    let whole = Archive::new().file("a", "first").file("b", "last").end();
+    let end = 3 * 512 + 4;
+    let place = Place::new();
+    place.unpack(&whole[..end]).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((place.text("a"), place.text("b")), ("first".to_owned(), "last".to_owned()));
+    for length in [end - 1, end + 1] {
+        let result = Place::new().unpack(&whole[..length]);
+        assert!(matches!(result, Err(UnpackError::Truncated(_))), "{length}: {result:?}");
+    }
+}

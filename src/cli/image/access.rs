@@ -1,6 +1,6 @@
 //! How this account reaches registries and unpacks layers, from what was typed and the environment.
 
-use std::path::PathBuf;
+use std::{error::Error, io, iter, path::PathBuf};
 
 use super::store;
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     image::{
         InstallError, Installer, PullError,
         registry::{Access, CredentialSources, Proxies, RegistryError, RegistrySettings},
+        store::Store,
         unpack::{Limits, OverlayAttributes, Ownership, UnpackOptions},
     },
     model::Ids,
@@ -77,6 +78,20 @@ pub(super) fn access(settings: &Settings) -> Result<Access, Failure> {
         proxies: Proxies { http: either("HTTP_PROXY"), https: either("HTTPS_PROXY"), none: either("NO_PROXY") },
         ..Access::default()
     })
+}
+
+/// With what can be done when the disk is full that the store is on.
+pub(super) fn with_room(failure: Failure, error: &(dyn Error + 'static), store: &Store) -> Failure {
+    let mut causes = iter::successors(Some(error), |error| (*error).source());
+    let full = causes.any(|error| {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    });
+    if !full {
+        return failure;
+    }
+    let folder = store.folder().display();
+    failure.hint(format!("there is no room left for {folder}; `nscompose image prune` frees what nothing needs"))
 }
 
 /// Why an image was not pulled, with what to do about it.

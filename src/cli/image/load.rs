@@ -2,7 +2,7 @@
 
 use std::{fs::File, os::fd::AsFd, path::PathBuf};
 
-use super::{install_failure, installer};
+use super::{access::with_room, install_failure, installer};
 use crate::{
     cli::settings::Settings,
     diagnostics::Failure,
@@ -38,7 +38,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner).show(&event);
         };
         let what = path.as_ref().map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
-        let failed = |error: &dyn std::error::Error| Failure::operation(format!("cannot load {what}")).caused_by(error);
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            with_room(Failure::operation(format!("cannot load {what}")).caused_by(error), error, store)
+        };
         let archive = match &path {
             Some(path) => Archive::open(path, ArchiveKind::Any, store),
             None => {
@@ -50,8 +52,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let archive = archive.map_err(|e| failed(&e))?;
         for listed in archive.images() {
             let imported = archive.import(listed, &platform, store).map_err(|e| failed(&e))?;
-            let stored =
-                installer.install(&imported, &imported.names, &show).map_err(|e| install_failure(&what, &e))?;
+            let stored = installer
+                .install(&imported, &imported.names, &show)
+                .map_err(|e| with_room(install_failure(&what, &e), &e, store))?;
             for name in imported
                 .names
                 .iter()

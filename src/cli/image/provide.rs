@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    access::{access, install_failure, installer, pull_failure},
+    access::{access, install_failure, installer, pull_failure, with_room},
     broken, share, store,
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(in crate::cli) fn provide(
     }
     let store = store(settings);
     let held = share(settings)?;
-    let here = look(&store, &requests)?;
+    let here: Vec<Option<Image>> = look(&store, &requests)?.into_iter().map(Seen::certain).collect();
     let missing: Vec<&ImageRequest> =
         requests.iter().zip(&here).filter(|(_, image)| image.is_none()).map(|(request, _)| &request.image).collect();
     let mut pulled = if missing.is_empty() { Vec::new() } else { as_root_of_containers(|| pull(&missing, settings))? };
@@ -61,10 +61,11 @@ pub(in crate::cli) fn look_only(
 ) -> Result<Project, Failure> {
     let requests = requests(&project, wanted, None);
     let here = look(&store(settings), &requests)?;
-    for (request, _) in requests.iter().zip(&here).filter(|(_, image)| image.is_none()) {
+    for (request, _) in requests.iter().zip(&here).filter(|(_, seen)| !matches!(seen, Seen::Certain(_))) {
         settings.printer.progress(&request.image.source.to_string(), "is looked for and pulled by `up`");
     }
-    on_images(project, requests.iter().zip(here).filter_map(|(request, image)| Some((request, image?))))
+    // One that may be stale is the best that is known.
+    on_images(project, requests.iter().zip(here).filter_map(|(request, seen)| Some((request, seen.any()?))))
 }
 
 fn on_images<'a>(project: Project, images: impl Iterator<Item = (&'a Request, Image)>) -> Result<Project, Failure> {
@@ -105,17 +106,44 @@ fn requests(project: &Project, wanted: &BTreeSet<ServiceName>, policy: Option<Pu
     requests
 }
 
-/// What is here and need not be looked for, for each request.
-fn look(store: &Store, requests: &[Request]) -> Result<Vec<Option<Image>>, Failure> {
+/// What is here of a request.
+enum Seen {
+    /// It need not be looked for.
+    Certain(Image),
+    /// Its registry may have another one.
+    Perhaps(Image),
+    /// Nothing.
+    Nothing,
+}
+
+impl Seen {
+    fn certain(self) -> Option<Image> {
+        match self {
+            Self::Certain(image) => Some(image),
+            Self::Perhaps(_) | Self::Nothing => None,
+        }
+    }
+
+    fn any(self) -> Option<Image> {
+        match self {
+            Self::Certain(image) | Self::Perhaps(image) => Some(image),
+            Self::Nothing => None,
+        }
+    }
+}
+
+/// What is here, for each request.
+fn look(store: &Store, requests: &[Request]) -> Result<Vec<Seen>, Failure> {
     let now = jiff::Timestamp::now().as_second();
     let one = |Request { image, services }: &Request| match store.look_for(image, now).map_err(|e| broken(&e))? {
-        Found::Here(stored) => Ok(Some(stored.image)),
+        Found::Here(stored) => Ok(Seen::Certain(stored.image)),
         Found::Missing if image.pull_policy == PullPolicy::Never && image.source.registry().is_some() => {
             let what = format!("image `{}` of service `{}` is not here", image.source, services[0]);
             Err(Failure::operation(what)
                 .hint("its pull policy is `never`: pull it with `nscompose pull`, or load it with `nscompose load`"))
         }
-        Found::Stale(_) | Found::Missing => Ok(None),
+        Found::Stale(stored) => Ok(Seen::Perhaps(stored.image)),
+        Found::Missing => Ok(Seen::Nothing),
     };
     requests.iter().map(one).collect()
 }
@@ -136,7 +164,8 @@ pub(super) fn pull(requests: &[&ImageRequest], settings: &Settings) -> Result<Ve
         let one = async |request: &ImageRequest| match &request.source {
             ImageSource::Registry(name) => {
                 let pulled = puller.pull(name, request.platform.as_ref()).await;
-                pulled.map(|stored| stored.image).map_err(|e| pull_failure(&name.to_string(), &e))
+                let failed = |e| with_room(pull_failure(&name.to_string(), &e), &e, installer.store());
+                pulled.map(|stored| stored.image).map_err(failed)
             }
             ImageSource::OciLayout(_) | ImageSource::OciArchive(_) | ImageSource::DockerArchive(_) => {
                 let (installer, request, event) = (installer.clone(), request.clone(), event.clone());
@@ -160,7 +189,10 @@ fn take(installer: &Installer, request: &ImageRequest, event: &(dyn Fn(ImageEven
     let platform = request.platform.clone().unwrap_or_else(Platform::host);
     let imported = Archive::open(&place.path, kind, installer.store())
         .and_then(|archive| archive.import(archive.find(place.name.as_deref())?, &platform, installer.store()))
-        .map_err(|e| Failure::operation(format!("cannot take `{what}`")).caused_by(&e))?;
-    let stored = installer.install(&imported, &[], event).map_err(|e| install_failure(&format!("`{what}`"), &e))?;
+        .map_err(|e| {
+            with_room(Failure::operation(format!("cannot take `{what}`")).caused_by(&e), &e, installer.store())
+        })?;
+    let failed = |e| with_room(install_failure(&format!("`{what}`"), &e), &e, installer.store());
+    let stored = installer.install(&imported, &[], event).map_err(failed)?;
     Ok(Image { name: what, ..stored.image })
 }

@@ -1,6 +1,10 @@
 //! `nscompose system df`.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{broken, store};
 use crate::{
@@ -23,11 +27,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let store = store(settings);
     let rows = as_root_of_containers(|| {
         let data = settings.layout.folders()[1];
-        Ok(vec![
-            images(&store)?,
-            folder("Containers", &data.join("stacks"), true),
-            folder("Volumes", &data.join("volumes"), false),
-        ])
+        Ok(vec![images(&store)?, containers(&data.join("stacks")), volumes(&data.join("volumes"))])
     })?;
     settings.printer.data(&match args.format {
         None => usage_table(&rows),
@@ -51,7 +51,7 @@ fn images(store: &Store) -> Result<UsageRow, Failure> {
         paths
     };
     let (kept, other) = (parts(&used), parts(&unused));
-    let bytes = |paths: &BTreeSet<std::path::PathBuf>| paths.iter().map(|path| size_on_disk(path)).sum::<u64>();
+    let bytes = |paths: &BTreeSet<PathBuf>| paths.iter().map(|path| size_on_disk(path)).sum::<u64>();
     let reclaimable = bytes(&other.difference(&kept).cloned().collect());
     let ids: BTreeSet<_> = entries.iter().map(|entry| &entry.id).collect();
     let active: BTreeSet<_> = used.iter().map(|entry| &entry.id).collect();
@@ -64,13 +64,22 @@ fn images(store: &Store) -> Result<UsageRow, Failure> {
     })
 }
 
-fn folder(kind: &str, path: &std::path::Path, active: bool) -> UsageRow {
-    let total = std::fs::read_dir(path).into_iter().flatten().flatten().count();
-    UsageRow {
-        kind: kind.to_owned(),
-        total,
-        active: if active { total } else { 0 },
-        size: if total == 0 { 0 } else { size_on_disk(path) },
-        reclaimable: 0,
-    }
+/// What there is of containers, which is all in use: `down` leaves nothing.
+fn containers(stacks: &Path) -> UsageRow {
+    let total = count(stacks, |stack| count(&stack.join("containers"), |_| 1));
+    row("Containers", total, total, stacks)
+}
+
+fn volumes(path: &Path) -> UsageRow {
+    row("Volumes", count(path, |_| 1), 0, path)
+}
+
+/// The sum of what is counted in each thing that is in a folder.
+fn count(folder: &Path, each: impl Fn(&Path) -> usize) -> usize {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| each(&entry.path())).sum()
+}
+
+fn row(kind: &str, total: usize, active: usize, path: &Path) -> UsageRow {
+    let size = if path.exists() { size_on_disk(path) } else { 0 };
+    UsageRow { kind: kind.to_owned(), total, active, size, reclaimable: 0 }
 }

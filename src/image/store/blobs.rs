@@ -65,12 +65,12 @@ impl Store {
                 writer.write(bytes)?;
                 writer.finish(Some(bytes.len() as u64))?;
             }
-            Begun::Present if self.read_blob(&digest).is_ok() => {}
-            // In place and not by a new file: who runs the image has a lock on this one.
-            Begun::Present => {
+            // It was damaged. In place, as whoever runs the image has a lock on this very file.
+            Begun::Present if self.read_blob(&digest).is_err() => {
                 let path = self.blob(&digest);
                 fs::write(&path, bytes).map_err(StoreError::at(&path))?;
             }
+            Begun::Present => {}
         }
         Ok(digest)
     }
@@ -102,7 +102,10 @@ impl Store {
             let same = fs::metadata(&partial).is_ok_and(|there| {
                 file.metadata().is_ok_and(|ours| (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
             });
-            if same {
+            if same && self.has_blob(digest) {
+                // It was completed between our look and our open, which has made the file anew.
+                fs::remove_file(&partial).map_err(StoreError::at(&partial))?;
+            } else if same {
                 let mut writer =
                     BlobWriter { file, partial, target, digest: digest.clone(), hasher: Sha256::new(), written: 0 };
                 writer.take_over(|_| Ok(()))?;
@@ -278,5 +281,8 @@ mod tests {
         let digest = store.write_blob(b"manifest").expect("written");
         fs::write(store.blob(&digest), b"manifesT").expect("changed");
         assert!(matches!(store.read_blob(&digest), Err(StoreError::Mismatch { .. })));
+        // It is put right by whoever has it again.
+        store.write_blob(b"manifest").expect("written");
+        assert_eq!(store.read_blob(&digest).expect("right"), b"manifest");
     }
 }

@@ -67,7 +67,12 @@ impl Store {
             let same = fs::metadata(&path).is_ok_and(|there| {
                 file.metadata().is_ok_and(|ours| (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
             });
-            if !same || target.is_dir() {
+            if !same {
+                continue;
+            }
+            if target.is_dir() {
+                // It was completed between our look and our open, which has made the file anew.
+                fs::remove_file(&path).map_err(StoreError::at(&path))?;
                 continue;
             }
             // Of one that was killed.

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use super::{Entry, Store, StoreError, Stored};
@@ -28,22 +29,34 @@ impl Store {
     /// # Errors
     /// When the store cannot be read. A broken entry is an error too.
     pub fn entries(&self) -> Result<Vec<Entry>, StoreError> {
+        let (entries, mut broken) = self.readable_entries()?;
+        broken.pop().map_or(Ok(entries), Err)
+    }
+
+    /// Every entry that can be read, and why others cannot.
+    ///
+    /// # Errors
+    /// When the store cannot be read at all.
+    pub(in crate::image) fn readable_entries(&self) -> Result<(Vec<Entry>, Vec<StoreError>), StoreError> {
         let folder = self.folder.join("names");
         let listed = match fs::read_dir(&folder) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
             other => other.map_err(StoreError::at(&folder))?,
         };
-        let mut entries = Vec::new();
+        let (mut entries, mut broken) = (Vec::new(), Vec::new());
         for file in listed {
             let path = file.map_err(StoreError::at(&folder))?.path();
             if path.extension().is_none() {
-                entries.extend(self.entry(&path)?);
+                match self.entry(&path) {
+                    Ok(entry) => entries.extend(entry),
+                    Err(error) => broken.push(error),
+                }
             }
         }
         entries.sort_by(|a, b| {
             (a.name.is_none(), &a.name, &a.platform, &a.id).cmp(&(b.name.is_none(), &b.name, &b.platform, &b.id))
         });
-        Ok(entries)
+        Ok((entries, broken))
     }
 
     /// The image of an entry.
@@ -146,7 +159,10 @@ fn nameless(entry: &Entry) -> String {
 
 /// Replaces a file as a whole; the name of the new one has an extension until it is complete.
 fn write(path: &Path, entry: &Entry) -> Result<(), StoreError> {
-    let new = path.with_extension(format!("{}.new", std::process::id()));
+    // Threads may write the same one at the same time, as processes may.
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let new = path.with_extension(format!("{}-{count}.new", std::process::id()));
     let bytes =
         serde_json::to_vec(entry).map_err(|e| StoreError::Broken { path: path.to_owned(), why: e.to_string() })?;
     let written = fs::File::create(&new).and_then(|mut file| {

@@ -90,14 +90,28 @@ impl Store {
 
     /// Removes blobs and layers that no entry leads to, and what was broken off. The store is the caller's own.
     fn sweep(&self, removed: &mut Removed) -> Result<(), StoreError> {
-        let (mut blobs, mut layers) = (BTreeSet::new(), BTreeSet::new());
+        let (mut blobs, mut layers, mut unknown) = (BTreeSet::new(), BTreeSet::new(), false);
         for entry in self.entries()? {
             blobs.extend([entry.manifest.hex().to_owned(), entry.id.hex().to_owned()]);
             blobs.extend(entry.registry_digest.as_ref().map(|digest| digest.hex().to_owned()));
-            // One that is damaged keeps what it is known to have, which is nothing more.
-            if let Ok(stored) = self.open(entry) {
-                blobs.extend(stored.layers.iter().map(|layer| layer.digest.hex().to_owned()));
-                layers.extend(stored.layers.iter().map(|layer| layer.diff_id.hex().to_owned()));
+            let id = entry.id.clone();
+            match self.open(entry) {
+                Ok(stored) => {
+                    blobs.extend(stored.layers.iter().map(|layer| layer.digest.hex().to_owned()));
+                    layers.extend(stored.layers.iter().map(|layer| layer.diff_id.hex().to_owned()));
+                }
+                // Nobody can say which layers a container runs on that goes on meanwhile.
+                Err(_) if self.is_in_use(&id) => unknown = true,
+                // One that is damaged keeps what it is known to have, which is nothing more.
+                Err(_) => {}
+            }
+        }
+        // Entries that were never completed.
+        let names = self.folder.join("names");
+        for file in fs::read_dir(&names).map_err(StoreError::at(&names))? {
+            let path = file.map_err(StoreError::at(&names))?.path();
+            if path.extension().is_some() {
+                fs::remove_file(&path).map_err(StoreError::at(&path))?;
             }
         }
         // What a container runs stays, even if no name leads to it any more or what it leads to is damaged.
@@ -113,7 +127,8 @@ impl Store {
             }
         }
         let nothing = BTreeSet::new();
-        for (name, kept) in [("blobs", &blobs), ("layers", &layers), ("partial", &nothing), ("unpacking", &nothing)] {
+        let all = [("partial", &nothing), ("unpacking", &nothing), ("blobs", &blobs), ("layers", &layers)];
+        for (name, kept) in all.into_iter().take(if unknown { 2 } else { 4 }) {
             let folder = self.folder.join(name);
             for file in fs::read_dir(&folder).map_err(StoreError::at(&folder))? {
                 let file = file.map_err(StoreError::at(&folder))?;

@@ -80,10 +80,15 @@ impl Members {
         let (mut long_name, mut long_link, mut pax) = (None, None, None);
         loop {
             self.stream.skip(self.left)?;
-            self.stream.skip(self.padding)?;
+            // umoci 0.4.7 does not fill the last block up, and what Docker reads with (archive/tar of Go) takes that for
+            // the end.
+            let ended = self.padding > 0 && self.stream.fill()?.is_empty();
+            if !ended {
+                self.stream.skip(self.padding)?;
+            }
             (self.left, self.padding) = (0, 0);
             let mut header = Header([0; BLOCK]);
-            if !self.stream.block(&mut header.0)? || self.is_end(&mut header)? {
+            if ended || !self.stream.block(&mut header.0)? || self.is_end(&mut header)? {
                 // Extended headers that belong to no member are nothing.
                 if long_name.is_some() || long_link.is_some() || pax.is_some() {
                     return Err(UnpackError::Truncated(self.stream.position()));
