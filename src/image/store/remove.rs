@@ -203,7 +203,7 @@ mod tests {
         assert_eq!((removed.in_use, removed.images), (vec![entry.clone()], vec![]));
         assert_eq!(store.open(entry.clone()).expect("whole").entry, entry);
         drop(held);
-        assert_eq!(store.remove(std::slice::from_ref(&entry), || {}).expect("removed").images, [entry.id.clone()]);
+        assert_eq!(store.remove(std::slice::from_ref(&entry), || {}).expect("removed").images, vec![entry.id.clone()]);
         assert!(!store.has_blob(&entry.id) && !store.has_layer(&Digest::of(b"one")));
     }
 
