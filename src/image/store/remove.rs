@@ -112,6 +112,14 @@ impl Store {
                 blobs.insert(name);
             }
         }
+        // Names that a kill has left half written.
+        let folder = self.folder.join("names");
+        for file in fs::read_dir(&folder).map_err(StoreError::at(&folder))? {
+            let path = file.map_err(StoreError::at(&folder))?.path();
+            if path.extension().is_some() {
+                fs::remove_file(&path).map_err(StoreError::at(&path))?;
+            }
+        }
         let nothing = BTreeSet::new();
         for (name, kept) in [("blobs", &blobs), ("layers", &layers), ("partial", &nothing), ("unpacking", &nothing)] {
             let folder = self.folder.join(name);
@@ -226,7 +234,10 @@ mod tests {
         store.remove(&[], || {}).expect("swept");
         assert!(store.has_blob(&entry.id) && store.has_layer(&Digest::of(b"one")));
         drop(held);
+        let half = store.folder().join("names/half.1.new");
+        fs::write(&half, "{").expect("written");
         store.remove(&[], || {}).expect("swept");
+        assert!(!half.exists(), "a name that a kill has left half written");
         assert!(!store.has_blob(&entry.id) && !store.has_layer(&Digest::of(b"one")));
     }
 }
