@@ -218,19 +218,16 @@ impl Configuration {
                     .map(|text| text.parse().map_err(|e| wrong(format!("{e}"))))
                     .transpose()?,
                 labels: config.labels().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect(),
-                healthcheck: extra
-                    .config
-                    .and_then(|config| config.healthcheck)
-                    .and_then(|health| {
-                        Some(ImageHealthcheck {
-                            test: health.test.filter(|test| !test.is_empty())?,
-                            interval: nanoseconds(health.interval),
-                            timeout: nanoseconds(health.timeout),
-                            start_period: nanoseconds(health.start_period),
-                            start_interval: nanoseconds(health.start_interval),
-                            retries: health.retries.filter(|retries| *retries > 0),
-                        })
-                    }),
+                healthcheck: extra.config.and_then(|config| config.healthcheck).and_then(|health| {
+                    Some(ImageHealthcheck {
+                        test: health.test.filter(|test| !test.is_empty())?,
+                        interval: nanoseconds(health.interval),
+                        timeout: nanoseconds(health.timeout),
+                        start_period: nanoseconds(health.start_period),
+                        start_interval: nanoseconds(health.start_interval),
+                        retries: health.retries.filter(|retries| *retries > 0),
+                    })
+                }),
             },
         })
     }

@@ -58,7 +58,9 @@ fn registry(
         let answer =
             first(path, asked.load(Ordering::Relaxed)).inspect(|_| drop(asked.fetch_add(1, Ordering::Relaxed)));
         answer.unwrap_or_else(|| match path {
-            _ if path.contains("/manifests/") => Reply::new(200, manifest.as_slice()),
+            _ if path.contains("/manifests/") => {
+                Reply::new(200, manifest.as_slice()).header("Docker-Content-Digest", Digest::of(&manifest).as_str())
+            }
             _ if path.ends_with(id.as_str()) => Reply::new(200, config.as_slice()),
             _ if path.ends_with(digest.as_str()) => Reply::new(200, layer.as_slice()),
             _ => Reply::new(200, ""),
@@ -133,4 +135,14 @@ fn waiting_for_somebody_who_pulls_the_same_layer_is_told() {
     assert!(pulled.is_ok(), "{pulled:?}");
     assert!(told.contains(&"waits".to_owned()), "{told:?}");
     ends.join().unwrap();
+}
+
+#[test]
+fn what_is_here_already_is_not_fetched_to_see_whether_it_is_new() {
+    let (fake, id) = registry("amd64", |_, _| None);
+    let client = Client::new("");
+    pull(&client, &fake, Some("linux/amd64")).0.unwrap();
+    let before = fake.lines().len();
+    assert_eq!(pull(&client, &fake, Some("linux/amd64")).0.unwrap().image.id, *id);
+    assert_eq!(fake.lines()[before..], ["HEAD /v2/app/manifests/1"]);
 }
