@@ -86,7 +86,7 @@ impl Puller {
         if let Some(had) = had
             && self.is_unchanged(name, &had).await?
         {
-            let entry = Entry { checked: now(), ..had.entry };
+            let entry = Entry { name: Some(name.clone()), checked: now(), ..had.entry };
             store.name(&entry)?;
             (self.event)(ImageEvent::Ready { image, unchanged: true });
             return Ok(store.open(entry)?);

@@ -146,3 +146,21 @@ fn what_is_here_already_is_not_fetched_to_see_whether_it_is_new() {
     assert_eq!(pull(&client, &fake, Some("linux/amd64")).0.unwrap().image.id, *id);
     assert_eq!(fake.lines()[before..], ["HEAD /v2/app/manifests/1"]);
 }
+
+#[test]
+fn what_was_pulled_by_its_tag_is_found_by_its_digest() {
+    let (fake, id) = registry("amd64", |_, _| None);
+    let client = Client::new("");
+    let stored = pull(&client, &fake, None).0.unwrap();
+    let digest = stored.entry.registry_digest.unwrap();
+    for version in [format!("@{digest}"), format!(":1@{digest}"), format!(":other@{digest}")] {
+        let by_digest = name(&format!("{}/app{version}", fake.host()));
+        assert_eq!(client.store().find(&by_digest, None).unwrap().unwrap().image.id, *id, "{version}");
+    }
+    for other in [format!("app@{}", Digest::of(b"")), format!("other@{digest}")] {
+        assert_eq!(client.store().find(&name(&format!("{}/{other}", fake.host())), None).unwrap(), None, "{other}");
+    }
+    let elsewhere = "linux/s390x".parse().unwrap();
+    let by_digest = name(&format!("{}/app@{digest}", fake.host()));
+    assert_eq!(client.store().find(&by_digest, Some(&elsewhere)).unwrap(), None);
+}
