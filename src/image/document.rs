@@ -152,8 +152,7 @@ pub struct Configuration {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct DockerHealthcheck {
-    #[serde(default)]
-    test: Vec<String>,
+    test: Option<Vec<String>>,
     interval: Option<u64>,
     timeout: Option<u64>,
     start_period: Option<u64>,
@@ -219,18 +218,16 @@ impl Configuration {
                     .map(|text| text.parse().map_err(|e| wrong(format!("{e}"))))
                     .transpose()?,
                 labels: config.labels().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect(),
-                healthcheck: extra
-                    .config
-                    .and_then(|config| config.healthcheck)
-                    .filter(|health| !health.test.is_empty())
-                    .map(|health| ImageHealthcheck {
-                        test: health.test,
+                healthcheck: extra.config.and_then(|config| config.healthcheck).and_then(|health| {
+                    Some(ImageHealthcheck {
+                        test: health.test.filter(|test| !test.is_empty())?,
                         interval: nanoseconds(health.interval),
                         timeout: nanoseconds(health.timeout),
                         start_period: nanoseconds(health.start_period),
                         start_interval: nanoseconds(health.start_interval),
                         retries: health.retries.filter(|retries| *retries > 0),
-                    }),
+                    })
+                }),
             },
         })
     }
@@ -260,4 +257,18 @@ pub fn layers(manifest: &ImageManifest, configuration: &Configuration) -> Result
             Ok(StoredLayer { digest: digest_of(layer)?, size: layer.size(), media_type, diff_id: diff_id.clone() })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nulls_in_a_configuration_say_nothing() {
+        let text = r#"{"architecture": "amd64", "os": "linux", "created": null, "rootfs": {"type": "layers", "diff_ids": []},
+            "config": {"Env": null, "Cmd": null, "Entrypoint": null, "Volumes": null, "ExposedPorts": null, "Labels": null,
+            "OnBuild": null, "User": "", "WorkingDir": "", "StopSignal": "", "Healthcheck": {"Test": null}}}"#;
+        let configuration = Configuration::parse(text.as_bytes()).expect("valid");
+        assert_eq!(configuration.config, ImageConfig::default());
+    }
 }

@@ -81,17 +81,17 @@ impl Puller {
         let image = name.to_string();
         (self.event)(ImageEvent::Looking(image.clone()));
         let wanted = platform.cloned().unwrap_or_else(Platform::host);
-        let top = self.registry.manifest(name).await?;
         let store = self.installer.store();
-        if let Some(had) = store.find(name, platform).ok().flatten()
-            && had.entry.registry_digest.as_ref() == Some(&top.digest)
-            && is_complete(&self.installer, &had)
+        let had = store.find(name, platform).ok().flatten().filter(|had| is_complete(&self.installer, had));
+        if let Some(had) = had
+            && self.is_unchanged(name, &had).await?
         {
-            let entry = Entry { checked: now(), ..had.entry };
+            let entry = Entry { name: Some(name.clone()), checked: now(), ..had.entry };
             store.name(&entry)?;
             (self.event)(ImageEvent::Ready { image, unchanged: true });
             return Ok(store.open(entry)?);
         }
+        let top = self.registry.manifest(name).await?;
         let (manifest, bytes) = match Document::parse(&top.bytes, top.media_type.as_deref())? {
             Document::Manifest(manifest) => (manifest, top.bytes.clone()),
             Document::Index(index) => {
@@ -138,13 +138,16 @@ impl Puller {
         Ok(stored)
     }
 
-    /// Whether the registry has another image under the name than the one that is here.
-    ///
-    /// # Errors
-    /// When it does not say.
-    pub async fn is_stale(&self, name: &ImageName, had: &Stored) -> Result<bool, RegistryError> {
-        let digest = self.registry.manifest_digest(name).await?;
-        Ok(had.entry.registry_digest.as_ref() != Some(&digest))
+    /// Whether the registry still has the image that is here under its name. Its digest alone is asked for: that is what
+    /// Docker Hub, for one, does not count as a pull.
+    async fn is_unchanged(&self, name: &ImageName, had: &Stored) -> Result<bool, RegistryError> {
+        let Some(before) = &had.entry.registry_digest else { return Ok(false) };
+        match self.registry.manifest_digest(name).await {
+            Ok(digest) => Ok(digest == *before),
+            // It may not take the question.
+            Err(RegistryError::Status { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// A configuration, kept in memory.

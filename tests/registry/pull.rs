@@ -59,7 +59,9 @@ fn registry(
             let _ = asked.fetch_add(1, Ordering::Relaxed);
         });
         answer.unwrap_or_else(|| match path {
-            _ if path.contains("/manifests/") => Reply::new(200, manifest.as_slice()),
+            _ if path.contains("/manifests/") => {
+                Reply::new(200, manifest.as_slice()).header("Docker-Content-Digest", Digest::of(&manifest).as_str())
+            }
             _ if path.ends_with(id.as_str()) => Reply::new(200, config.as_slice()),
             _ if path.ends_with(digest.as_str()) => Reply::new(200, layer.as_slice()),
             _ => Reply::new(200, ""),
@@ -134,4 +136,32 @@ fn waiting_for_somebody_who_pulls_the_same_layer_is_told() {
     assert!(pulled.is_ok(), "{pulled:?}");
     assert!(told.contains(&"waits".to_owned()), "{told:?}");
     ends.join().unwrap();
+}
+
+#[test]
+fn what_is_here_already_is_not_fetched_to_see_whether_it_is_new() {
+    let (fake, id) = registry("amd64", |_, _| None);
+    let client = Client::new("");
+    pull(&client, &fake, Some("linux/amd64")).0.unwrap();
+    let before = fake.lines().len();
+    assert_eq!(pull(&client, &fake, Some("linux/amd64")).0.unwrap().image.id, *id);
+    assert_eq!(fake.lines()[before..], ["HEAD /v2/app/manifests/1"]);
+}
+
+#[test]
+fn what_was_pulled_by_its_tag_is_found_by_its_digest() {
+    let (fake, id) = registry("amd64", |_, _| None);
+    let client = Client::new("");
+    let stored = pull(&client, &fake, None).0.unwrap();
+    let digest = stored.entry.registry_digest.unwrap();
+    for version in [format!("@{digest}"), format!(":1@{digest}"), format!(":other@{digest}")] {
+        let by_digest = name(&format!("{}/app{version}", fake.host()));
+        assert_eq!(client.store().find(&by_digest, None).unwrap().unwrap().image.id, *id, "{version}");
+    }
+    for other in [format!("app@{}", Digest::of(b"")), format!("other@{digest}")] {
+        assert_eq!(client.store().find(&name(&format!("{}/{other}", fake.host())), None).unwrap(), None, "{other}");
+    }
+    let elsewhere = "linux/s390x".parse().unwrap();
+    let by_digest = name(&format!("{}/app@{digest}", fake.host()));
+    assert_eq!(client.store().find(&by_digest, Some(&elsewhere)).unwrap(), None);
 }

@@ -13,15 +13,22 @@ use crate::{
 };
 
 impl Store {
-    /// What a name leads to for a platform.
+    /// What a name leads to for a platform. One with a digest may be that which the registry knows another name of the same
+    /// repository by.
     ///
     /// # Errors
     /// When the store is damaged; that there is nothing is none.
     pub fn find(&self, name: &ImageName, platform: Option<&Platform>) -> Result<Option<Stored>, StoreError> {
-        match self.entry(&self.place(&key(name, platform)))? {
-            Some(entry) => self.open(entry).map(Some),
-            None => Ok(None),
-        }
+        let named = self.entry(&self.place(&key(name, platform)))?;
+        let found = match (named, name.digest()) {
+            (None, Some(digest)) => self.entries()?.into_iter().find(|entry| {
+                let of = |other: &ImageName| key(&other.at(digest.clone()), entry.platform.as_ref());
+                entry.registry_digest.as_ref() == Some(digest)
+                    && entry.name.as_ref().map(of) == Some(key(&name.at(digest.clone()), platform))
+            }),
+            (named, _) => named,
+        };
+        found.map(|entry| self.open(entry)).transpose()
     }
 
     /// Every entry that there is, named ones first, by name.

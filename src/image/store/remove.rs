@@ -126,6 +126,14 @@ impl Store {
                 blobs.insert(name);
             }
         }
+        // Names that a kill has left half written.
+        let folder = self.folder.join("names");
+        for file in fs::read_dir(&folder).map_err(StoreError::at(&folder))? {
+            let path = file.map_err(StoreError::at(&folder))?.path();
+            if path.extension().is_some() {
+                fs::remove_file(&path).map_err(StoreError::at(&path))?;
+            }
+        }
         let nothing = BTreeSet::new();
         let all = [("partial", &nothing), ("unpacking", &nothing), ("blobs", &blobs), ("layers", &layers)];
         for (name, kept) in all.into_iter().take(if unknown { 2 } else { 4 }) {
@@ -218,7 +226,7 @@ mod tests {
         assert_eq!((removed.in_use, removed.images), (vec![entry.clone()], vec![]));
         assert_eq!(store.open(entry.clone()).expect("whole").entry, entry);
         drop(held);
-        assert_eq!(store.remove(std::slice::from_ref(&entry), || {}).expect("removed").images, [entry.id.clone()]);
+        assert_eq!(store.remove(std::slice::from_ref(&entry), || {}).expect("removed").images, vec![entry.id.clone()]);
         assert!(!store.has_blob(&entry.id) && !store.has_layer(&Digest::of(b"one")));
     }
 
@@ -241,7 +249,10 @@ mod tests {
         store.remove(&[], || {}).expect("swept");
         assert!(store.has_blob(&entry.id) && store.has_layer(&Digest::of(b"one")));
         drop(held);
+        let half = store.folder().join("names/half.1.new");
+        fs::write(&half, "{").expect("written");
         store.remove(&[], || {}).expect("swept");
+        assert!(!half.exists(), "a name that a kill has left half written");
         assert!(!store.has_blob(&entry.id) && !store.has_layer(&Digest::of(b"one")));
     }
 }
