@@ -3,16 +3,17 @@
 //! The stacks are those of examples/images-*; `samples/images.rs` makes the images.
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
-mod registry {
-    #![allow(dead_code, reason = "the tests of registries use the rest")]
-    pub(crate) mod server;
-}
+#[path = "registry/server.rs"]
+#[allow(dead_code, reason = "the tests of registries use the rest")]
+mod server;
+
 mod samples {
     pub(crate) mod images;
 }
 mod support;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -53,6 +54,13 @@ impl Sample {
         (output.code == 0).then(|| output.stdout.trim_end().to_owned())
     }
 
+    /// Who the processes of a service are, in its own words.
+    #[track_caller]
+    fn users(&self, service: &str) -> BTreeSet<String> {
+        let script = "for process in /proc/[0-9]*; do [ $process = /proc/$$ ] || stat -c %U $process; done 2>/dev/null";
+        self.ask(service, &["sh", "-c", script]).unwrap().lines().map(str::to_owned).collect()
+    }
+
     /// Waits until a command in a service says `answer`.
     #[track_caller]
     fn wait_for_answer(&self, service: &str, command: &[&str], answer: &str) {
@@ -75,7 +83,7 @@ impl Sample {
 
     /// What comes of an address below the published port, if it is a page and no error.
     fn get(&self, path: &str, data: &[&str]) -> Option<String> {
-        let data = data.iter().flat_map(|data| ["--data-urlencode", data]);
+        let data = data.iter().flat_map(|data| ["--data", data]);
         let url = format!("http://127.0.0.1:{}{path}", self.port);
         let curl = Run::new("curl").args(["-sS", "--fail", "--max-time", "20"]).args(data).arg(url).run();
         (curl.code == 0).then_some(curl.stdout)
@@ -127,17 +135,21 @@ fn a_web_server_an_application_and_a_database_keep_what_they_were_told() {
     sample.wait_for_page("/", "Who has been here?");
     sample.wait_for("the application", || sample.stack.log("app").contains("ready"));
     sample.wait_for_page("/visits", "the first one\n");
-    assert_eq!(sample.get("/visits", &["O'Hara \\ \"x\""]).unwrap(), "welcome, O%27Hara%20%5C%20%22x%22\n");
+    assert_eq!(sample.get("/visits", &["O'Hara \\ \"x\""]).unwrap(), "welcome, O'Hara \\ \"x\"\n");
     let count = ["psql", "-h", "/run/postgresql", "-U", "visits", "-Atc", "SELECT count(*), current_user FROM visits"];
     assert_eq!(sample.ask("db", &count).unwrap(), "2|visits");
-    assert_eq!(sample.ask("db", &["stat", "-c", "%U:%G %a", "/var/lib/postgresql/data"]).unwrap(), "postgres:postgres 700");
-    assert_eq!(sample.ask("app", &["id", "-un"]).unwrap(), "postgres");
+    assert_eq!(
+        sample.ask("db", &["stat", "-c", "%U:%G %a", "/var/lib/postgresql/data"]).unwrap(),
+        "postgres:postgres 700"
+    );
+    assert_eq!(sample.users("app"), BTreeSet::from(["postgres".to_owned()]));
+    assert_eq!(sample.users("web"), BTreeSet::from(["root", "www-data"].map(str::to_owned)));
     let log = sample.stack.log_with("db", "the database has been made");
     assert!(!log.contains("FATAL") && !log.contains("WARNING"), "{log}");
     sample.down(Some("db-data"));
 
     sample.run(&["up", "-d", "--pull", "never"]);
-    sample.wait_for_page("/visits", "the first one\nO%27Hara");
+    sample.wait_for_page("/visits", "the first one\nO'Hara");
     // It was asked to end, and had the time.
     let log = sample.stack.log_with("db", "database system was shut down at");
     assert!(!log.contains("has been made"), "{log}");
@@ -161,6 +173,7 @@ fn workers_take_jobs_out_of_a_queue_that_remembers_them() {
         done.contains("worker-1") && done.contains("worker-2")
     });
     sample.wait_for_answer("queue", &["redis-cli", "LLEN", "done"], &jobs.to_string());
+    assert!(sample.users("queue").contains("redis"));
     assert_eq!(sample.ask("queue", &["stat", "-c", "%U", "/data/appendonlydir"]).unwrap(), "redis");
     sample.down(Some("queue-data"));
 
@@ -181,12 +194,13 @@ fn a_page_in_php_reads_and_writes_a_database() {
     let (sample, _registry) = sample!("images-lamp");
     sample.run(&["up", "-d"]);
     sample.wait_for_page("/", "written by the database itself\n");
-    let page = sample.get("/", &["note=it's \"quoted\""]).unwrap();
+    let page = sample.get("/", &["note=it%27s+%22quoted%22"]).unwrap();
     assert_eq!(page, "written by the database itself\nit's \"quoted\"\n");
     let count = ["mariadb", "-uroot", "-panother secret of this example", "-Ne", "SELECT COUNT(*) FROM notes.notes"];
     assert_eq!(sample.ask("db", &count).unwrap(), "2");
     assert!(sample.ask("db", &["mariadb", "-uroot", "-pwrong", "-e", "SELECT 1"]).is_none());
     assert_eq!(sample.ask("db", &["stat", "-c", "%U", "/var/lib/mysql/notes"]).unwrap(), "mysql");
+    assert_eq!(sample.users("web"), BTreeSet::from(["root", "www-data"].map(str::to_owned)));
     sample.down(Some("db-data"));
 
     sample.run(&["up", "-d", "--pull", "never"]);

@@ -5,8 +5,8 @@
 //! images/common, images/NAME ──▶ a layer ─┴─▶ OCI layout ── skopeo ──▶ docker-registry ──▶ nscompose up
 //! ```
 //!
-//! They behave as those of the same name in public registries do: they run as somebody, have volumes, and entrypoints that
-//! know the usual variables.
+//! They behave as those of the same name in public registries do: they have volumes, entrypoints that know the usual variables,
+//! and are somebody from the beginning (postgres, mariadb), become somebody (redis), or have children that do (nginx, apache).
 
 use std::{
     env, fs,
@@ -19,7 +19,7 @@ use std::{
 use nscompose::model::Digest;
 use serde_json::{Value, json};
 
-use crate::registry::server::Server;
+use crate::server::Server;
 
 /// What one of them has besides the servers.
 struct Image {
@@ -73,13 +73,12 @@ const IMAGES: [Image; 5] = [
     Image {
         name: "library/redis:7",
         folder: "redis",
-        folders: &[("data", 997, 0o755)],
+        folders: &[("data", 0, 0o755)],
         config: || {
             json!({
                 "Env": [PATH],
                 "Entrypoint": ["docker-entrypoint.sh"],
                 "Cmd": ["redis-server"],
-                "User": "redis",
                 "WorkingDir": "/data",
                 "ExposedPorts": {"6379/tcp": {}},
                 "Volumes": {"/data": {}},
@@ -103,11 +102,7 @@ const IMAGES: [Image; 5] = [
     Image {
         name: "library/mariadb:10.11",
         folder: "mariadb",
-        folders: &[
-            ("var/lib/mysql", 998, 0o755),
-            ("run/mysqld", 998, 0o755),
-            ("docker-entrypoint-initdb.d", 0, 0o755),
-        ],
+        folders: &[("var/lib/mysql", 998, 0o755), ("run/mysqld", 998, 0o755), ("docker-entrypoint-initdb.d", 0, 0o755)],
         config: || {
             json!({
                 "Env": [PATH, "MARIADB_DATA=/var/lib/mysql"],
@@ -184,7 +179,8 @@ impl Image {
         });
         let (config, config_size) = put(config.to_string().as_bytes());
         let part = |kind: &str, digest: &Digest, size: u64| {
-            json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest.to_string(), "size": size})
+            let kind = format!("application/vnd.oci.image.{kind}");
+            json!({"mediaType": kind, "digest": digest.to_string(), "size": size})
         };
         let manifest = json!({
             "schemaVersion": 2,
