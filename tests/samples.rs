@@ -144,6 +144,7 @@ fn a_web_server_an_application_and_a_database_keep_what_they_were_told() {
     );
     assert_eq!(sample.users("app"), BTreeSet::from(["postgres".to_owned()]));
     assert_eq!(sample.users("web"), BTreeSet::from(["root", "www-data"].map(str::to_owned)));
+    let _ = sample.run(&["up", "-d"]).stderr_has("nothing to do");
     let log = sample.stack.log_with("db", "the database has been made");
     assert!(!log.contains("FATAL") && !log.contains("WARNING"), "{log}");
     sample.down(Some("db-data"));
@@ -201,6 +202,7 @@ fn a_page_in_php_reads_and_writes_a_database() {
     assert!(sample.ask("db", &["mariadb", "-uroot", "-pwrong", "-e", "SELECT 1"]).is_none());
     assert_eq!(sample.ask("db", &["stat", "-c", "%U", "/var/lib/mysql/notes"]).unwrap(), "mysql");
     assert_eq!(sample.users("web"), BTreeSet::from(["root", "www-data"].map(str::to_owned)));
+    let _ = sample.run(&["up", "-d"]).stderr_has("nothing to do");
     sample.down(Some("db-data"));
 
     sample.run(&["up", "-d", "--pull", "never"]);
