@@ -72,7 +72,8 @@ impl Server {
 
     /// Puts an image from a layout there.
     pub(crate) fn put(&self, layout: &Path, name: &str, credentials: Option<&str>) {
-        let copy = skopeo().args(["copy", "--preserve-digests", "--dest-tls-verify=false"]);
+        // What it remembers of registries goes with this one.
+        let copy = skopeo().env("HOME", self.folder()).args(["copy", "--preserve-digests", "--dest-tls-verify=false"]);
         let copy = match credentials {
             Some(credentials) => copy.arg(format!("--dest-creds={credentials}")),
             None => copy,
