@@ -5,7 +5,7 @@ use std::{fs, net::TcpStream, path::Path};
 use crate::support::{Run, Started, free_port, program, wait_for};
 
 /// A registry that runs until it is dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     pub(super) port: u16,
     scheme: &'static str,
     folder: tempfile::TempDir,
@@ -22,7 +22,7 @@ pub(super) struct Options {
 
 impl Server {
     /// One that everybody may use, without TLS.
-    pub(super) fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         Self::start(&Options::default())
     }
 
@@ -61,7 +61,7 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.host())
     }
 
@@ -71,8 +71,9 @@ impl Server {
     }
 
     /// Puts an image from a layout there.
-    pub(super) fn put(&self, layout: &Path, name: &str, credentials: Option<&str>) {
-        let copy = skopeo().args(["copy", "--preserve-digests", "--dest-tls-verify=false"]);
+    pub(crate) fn put(&self, layout: &Path, name: &str, credentials: Option<&str>) {
+        // What it remembers of registries goes with this one.
+        let copy = skopeo().env("HOME", self.folder()).args(["copy", "--preserve-digests", "--dest-tls-verify=false"]);
         let copy = match credentials {
             Some(credentials) => copy.arg(format!("--dest-creds={credentials}")),
             None => copy,
