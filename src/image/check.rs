@@ -189,7 +189,8 @@ fn difference(right: &Path, there: &Path) -> Option<String> {
             return Some(format!("/{}: {why}", below.display()));
         }
         let names = |folder: &Path| -> io::Result<Vec<std::ffi::OsString>> {
-            let mut names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+            let mut names =
+                fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
             names.sort();
             Ok(names)
         };

@@ -57,7 +57,12 @@ impl Installer {
     ///
     /// # Errors
     /// When the changes cannot be read, or the image not be kept. Nothing is left then.
-    pub fn commit(&self, base: &Stored, changes: &Changes<'_>, name: Option<&ImageName>) -> Result<Stored, CommitError> {
+    pub fn commit(
+        &self,
+        base: &Stored,
+        changes: &Changes<'_>,
+        name: Option<&ImageName>,
+    ) -> Result<Stored, CommitError> {
         let store = self.store();
         let scratch = store.scratch("commit")?;
         let blob = scratch.path().join("layer.tar.gz");

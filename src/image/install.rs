@@ -147,9 +147,9 @@ impl Installer {
                 }
             };
             let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-            let joined = threads.into_iter().map(|thread| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
+            let joined = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             joined.collect::<Vec<Result<Lost, InstallError>>>()
         });
         let mut lost = Lost::default();
@@ -171,7 +171,10 @@ impl Installer {
 
     /// Lets names lead to an image that is there; the first of them comes back with it.
     pub(super) fn name(&self, entry: Entry, layers: &[StoredLayer], names: &[ImageName]) -> Result<Stored, StoreError> {
-        let entry = Entry { unpacked: layers.iter().map(|layer| size_on_disk(&self.store.layer(&layer.diff_id))).sum(), ..entry };
+        let entry = Entry {
+            unpacked: layers.iter().map(|layer| size_on_disk(&self.store.layer(&layer.diff_id))).sum(),
+            ..entry
+        };
         let mut named = names.iter().map(|name| Entry { name: Some(name.clone()), ..entry.clone() }).peekable();
         let first = named.peek().cloned().unwrap_or_else(|| entry.clone());
         if names.is_empty() {

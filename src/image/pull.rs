@@ -189,8 +189,9 @@ impl Puller {
 
         let (pieces, taken) = mpsc::channel::<Bytes>(PIECES);
         let (installer, of_layer) = (self.installer.clone(), layer.clone());
-        let mut unpacking =
-            tokio::task::spawn_blocking(move || installer.layer(&of_layer, Pieces { taken, piece: Bytes::new(), whole: false }));
+        let mut unpacking = tokio::task::spawn_blocking(move || {
+            installer.layer(&of_layer, Pieces { taken, piece: Bytes::new(), whole: false })
+        });
         let mut come = 0;
         let downloading = download(&self.registry, name, layer.size, &mut writer, async |piece: Bytes| {
             come += piece.len() as u64;

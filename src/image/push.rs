@@ -41,7 +41,8 @@ pub async fn push(
     stream::iter(all).buffer_unordered(BLOBS).try_collect::<Vec<()>>().await?;
     let bytes = store.read_blob(&stored.entry.manifest)?;
     let media_type = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
-    let media_type = media_type.as_ref().and_then(|manifest| manifest.get("mediaType")?.as_str()).unwrap_or(OCI_MANIFEST);
+    let media_type =
+        media_type.as_ref().and_then(|manifest| manifest.get("mediaType")?.as_str()).unwrap_or(OCI_MANIFEST);
     registry.push_manifest(name, &bytes, media_type).await?;
     event(ImageEvent::Ready { image, unchanged: false });
     Ok(())

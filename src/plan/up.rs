@@ -15,7 +15,8 @@ use super::{
     ids::IdRanges,
 };
 use crate::model::{
-    ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Project, Rootfs, Service, ServiceName, VolumeName,
+    ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Project, Rootfs, Service, ServiceName,
+    VolumeName,
 };
 
 /// What is asked for beyond the file.
@@ -181,12 +182,14 @@ impl<'a> Up<'a> {
         for name in &self.wanted {
             let cause = match self.observed.containers.get(*name) {
                 None => "it is not there yet".to_owned(),
-                Some(container) if container.config != self.config(name) => match &self.project.services[*name].rootfs {
-                    Rootfs::Layers(image) if container.image.as_ref().is_some_and(|id| *id != image.id) => {
-                        "its image has changed".to_owned()
+                Some(container) if container.config != self.config(name) => {
+                    match &self.project.services[*name].rootfs {
+                        Rootfs::Layers(image) if container.image.as_ref().is_some_and(|id| *id != image.id) => {
+                            "its image has changed".to_owned()
+                        }
+                        _ => "its configuration has changed".to_owned(),
                     }
-                    _ => "its configuration has changed".to_owned(),
-                },
+                }
                 Some(_) if self.namespaces_differ(name) => "its namespaces have changed".to_owned(),
                 Some(container) => match container.state {
                     ContainerState::Exited(code) => format!("it has exited with code {code}"),

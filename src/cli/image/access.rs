@@ -34,7 +34,10 @@ pub(super) fn installer(settings: &Settings) -> Result<Installer, Failure> {
 }
 
 fn registry_settings(settings: &Settings) -> Result<RegistrySettings, Failure> {
-    let files = [config_folder(settings).map(|folder| folder.join("nscompose/config.yaml")), Some("/etc/nscompose/config.yaml".into())];
+    let files = [
+        config_folder(settings).map(|folder| folder.join("nscompose/config.yaml")),
+        Some("/etc/nscompose/config.yaml".into()),
+    ];
     let files: Vec<PathBuf> = files.into_iter().flatten().filter(|path| path.exists()).collect();
     Ok(RegistrySettings::load(&files)?)
 }

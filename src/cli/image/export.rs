@@ -49,9 +49,10 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     // Before the files of the container are all that is to be seen.
     let mut file = match &output {
         None => None,
-        Some(path) => Some(File::create(path).map_err(|e| {
-            Failure::operation(format!("cannot write {}", path.display())).caused_by(&e)
-        })?),
+        Some(path) => Some(
+            File::create(path)
+                .map_err(|e| Failure::operation(format!("cannot write {}", path.display())).caused_by(&e))?,
+        ),
     };
     let done = in_process_of_its_own(|| {
         let failed = |e: &dyn std::error::Error| {
@@ -72,7 +73,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             Err(error) => Err(failed(&error)),
         }
     });
-    if done.is_err() && let Some(path) = &output {
+    if done.is_err()
+        && let Some(path) = &output
+    {
         // Half an archive is none.
         let _ = fs::remove_file(path);
     }

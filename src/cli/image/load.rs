@@ -52,10 +52,15 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let archive = archive.map_err(|e| failed(&e))?;
         for listed in archive.images() {
             let imported = archive.import(listed, &platform, store).map_err(|e| failed(&e))?;
-            let stored = installer.install(&imported, &imported.names, &show).map_err(|e| with_room(install_failure(&what, &e), &e, store))?;
-            for name in imported.names.iter().map(ToString::to_string).chain(
-                imported.names.is_empty().then(|| stored.image.id.short().to_owned()),
-            ) {
+            let stored = installer
+                .install(&imported, &imported.names, &show)
+                .map_err(|e| with_room(install_failure(&what, &e), &e, store))?;
+            for name in imported
+                .names
+                .iter()
+                .map(ToString::to_string)
+                .chain(imported.names.is_empty().then(|| stored.image.id.short().to_owned()))
+            {
                 settings.printer.progress(&name, "loaded");
             }
         }

@@ -35,7 +35,12 @@ pub(super) fn wanted(
         wanted.images.push(request(word, platform)?);
     }
     let mut seen = Vec::new();
-    wanted.images.retain(|image| !seen.contains(image) && { seen.push(image.clone()); true });
+    wanted.images.retain(|image| {
+        !seen.contains(image) && {
+            seen.push(image.clone());
+            true
+        }
+    });
     Ok(wanted)
 }
 

@@ -27,11 +27,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let store = store(settings);
     let rows = as_root_of_containers(|| {
         let data = settings.layout.folders()[1];
-        Ok(vec![
-            images(&store)?,
-            containers(&data.join("stacks")),
-            volumes(&data.join("volumes")),
-        ])
+        Ok(vec![images(&store)?, containers(&data.join("stacks")), volumes(&data.join("volumes"))])
     })?;
     settings.printer.data(&match args.format {
         None => usage_table(&rows),

@@ -17,7 +17,9 @@ pub(super) fn lower(cx: &mut Context<'_>, name: &ServiceName, program: &Program,
         let unnamed = program.image.is_none() && program.build.is_some();
         if cx.refusals.allowed() && !written_wrong && unnamed {
             let nothing = Diagnostic::error(format!("service `{name}` has no files to run on without being built"));
-            cx.push(at.at_key(nothing).hint("set `image:` to an image, or `rootfs:` to `host`, a folder or a tar file"));
+            cx.push(
+                at.at_key(nothing).hint("set `image:` to an image, or `rootfs:` to `host`, a folder or a tar file"),
+            );
         }
         return image.map(Rootfs::Image);
     };

@@ -91,11 +91,8 @@ mod tests {
     }
 
     fn service(entrypoint: Option<&str>, command: Option<&str>) -> Service {
-        let request = ImageRequest {
-            source: "app".parse().expect("name"),
-            platform: None,
-            pull_policy: PullPolicy::default(),
-        };
+        let request =
+            ImageRequest { source: "app".parse().expect("name"), platform: None, pull_policy: PullPolicy::default() };
         Service {
             rootfs: Rootfs::Image(request),
             entrypoint: entrypoint.map(words),
@@ -105,7 +102,10 @@ mod tests {
             user: None,
             hostname: None,
             domainname: None,
-            mounts: vec![Mount { target: "/data".into(), source: MountSource::Tmpfs(crate::model::TmpfsMount::default()) }],
+            mounts: vec![Mount {
+                target: "/data".into(),
+                source: MountSource::Tmpfs(crate::model::TmpfsMount::default()),
+            }],
             depends_on: Vec::new(),
             networks: Vec::new(),
             ports: Vec::new(),

@@ -117,7 +117,8 @@ fn apart<T: Serialize + DeserializeOwned>(
             let _ = ours.read_to_end(&mut answer);
             let ended = process::reap_child(child.pid);
             serde_json::from_slice(&answer).unwrap_or_else(|_| {
-                let how = ended.map_or_else(|e| e.to_string(), |status| format!("it ended with {}", status.shell_code()));
+                let how =
+                    ended.map_or_else(|e| e.to_string(), |status| format!("it ended with {}", status.shell_code()));
                 Err(Failure::internal("a helper process ended without an answer").note("how", [how]))
             })
         }
