@@ -34,13 +34,13 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let project = load_project(&words, settings, args.leniency.allow_unsupported)?.project;
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
-    let project = look_only(project, &intent.services, settings)?;
     let running = settings.layout.stack(&project.name).connect().ok();
     let running = running.and_then(|stream| observe(&stream).ok().flatten());
     let observed = match running {
         Some(snapshot) => snapshot.observed,
         None => Observed { host: host()?, ..Observed::default() },
     };
+    let project = look_only(project, &intent.services, &observed, settings)?;
     let plan = plan::up(&project, &observed, &intent).map_err(|e| no_plan(&e))?;
     settings.printer.data(&plan.to_string())?;
     Ok(if plan.is_empty() { 0 } else { CHANGES })

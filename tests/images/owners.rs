@@ -5,7 +5,7 @@ use super::{
     made::{Made, assert_whole},
     server::Server,
 };
-use crate::support::{Need, Run, Stack, needs};
+use crate::support::{Need, Run, Stack, needs, wait_for};
 
 fn image() -> Made {
     let layer =
@@ -59,7 +59,7 @@ fn an_account_with_a_single_id_is_warned_and_has_no_other_user() {
     stack.file("stack.yaml", &format!("name: {}\nservices: {{web: {{image: '{name}', user: '33'}}}}", stack.project()));
     let refused = stack.run(&["up", "-d"]).failure().stderr_has("wants to run as user `33`");
     let _ = refused.stderr_has("single id").stderr_has("hint");
-    assert!(stack.supervisor().is_none());
+    wait_for("the end of the supervisor", || stack.supervisor().is_none().then_some(()));
     // As root it may run, whatever it is called.
     stack.file("stack.yaml", &format!("name: {}\nservices: {{web: {{image: '{name}', user: root}}}}", stack.project()));
     stack.up();

@@ -18,7 +18,7 @@ use crate::{
         registry::Registry,
         store::{Store, StoreLock},
     },
-    model::{Image, ImageRequest, ImageSource, Platform, Project, PullPolicy, Rootfs, ServiceName},
+    model::{Image, ImageRequest, ImageSource, Observed, Platform, Project, PullPolicy, Rootfs, ServiceName},
     sandbox::as_root_of_containers,
     ui::PullProgress,
 };
@@ -57,15 +57,29 @@ pub(in crate::cli) fn provide(
 pub(in crate::cli) fn look_only(
     project: Project,
     wanted: &BTreeSet<ServiceName>,
+    observed: &Observed,
     settings: &Settings,
 ) -> Result<Project, Failure> {
     let requests = requests(&project, wanted, None);
-    let here = look(&store(settings), &requests)?;
+    let store = store(settings);
+    let here = look(&store, &requests)?;
     for (request, _) in requests.iter().zip(&here).filter(|(_, seen)| !matches!(seen, Seen::Certain(_))) {
         settings.printer.progress(&request.image.source.to_string(), "is looked for and pulled by `up`");
     }
-    // One that may be stale is the best that is known.
-    on_images(project, requests.iter().zip(here).filter_map(|(request, seen)| Some((request, seen.any()?))))
+    let entries = store.entries().map_err(|e| broken(&e))?;
+    let runs = |request: &Request| {
+        let id = request.services.iter().find_map(|service| observed.containers.get(service)?.image.as_ref())?;
+        let entry = entries.iter().find(|entry| entry.id == *id)?;
+        let image = store.open(entry.clone()).ok()?.image;
+        Some(Image { name: request.image.source.to_string(), ..image })
+    };
+    // The best that is known: one that may be stale, and of a file, which is not looked into here, what was in it.
+    let best = requests.iter().zip(here).filter_map(|(request, seen)| {
+        let from_file = request.image.source.registry().is_none();
+        let image = seen.any().or_else(|| runs(request).filter(|_| from_file))?;
+        Some((request, image))
+    });
+    on_images(project, best)
 }
 
 fn on_images<'a>(project: Project, images: impl Iterator<Item = (&'a Request, Image)>) -> Result<Project, Failure> {
