@@ -55,8 +55,10 @@ fn registry(
     let asked = AtomicUsize::new(0);
     let fake = Fake::new(move |request| {
         let path = request.path.as_str();
-        let answer =
-            first(path, asked.load(Ordering::Relaxed)).inspect(|_| drop(asked.fetch_add(1, Ordering::Relaxed)));
+        let answer = first(path, asked.load(Ordering::Relaxed));
+        if answer.is_some() {
+            asked.fetch_add(1, Ordering::Relaxed);
+        }
         answer.unwrap_or_else(|| match path {
             _ if path.contains("/manifests/") => {
                 Reply::new(200, manifest.as_slice()).header("Docker-Content-Digest", Digest::of(&manifest).as_str())
