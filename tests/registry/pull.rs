@@ -19,7 +19,7 @@ use super::{
     fake::{Fake, Reply},
     fixture::{Client, name, wait},
 };
-use crate::support::is_root;
+use crate::support::{Need, Stack, is_root, needs};
 
 /// A registry that has one image, of one empty layer; `first` may answer in its place, and gets how many times it was asked.
 fn registry(
@@ -55,9 +55,10 @@ fn registry(
     let asked = AtomicUsize::new(0);
     let fake = Fake::new(move |request| {
         let path = request.path.as_str();
-        let answer = first(path, asked.load(Ordering::Relaxed)).inspect(|_| {
-            let _ = asked.fetch_add(1, Ordering::Relaxed);
-        });
+        let answer = first(path, asked.load(Ordering::Relaxed));
+        if answer.is_some() {
+            asked.fetch_add(1, Ordering::Relaxed);
+        }
         answer.unwrap_or_else(|| match path {
             _ if path.contains("/manifests/") => {
                 Reply::new(200, manifest.as_slice()).header("Docker-Content-Digest", Digest::of(&manifest).as_str())
@@ -164,4 +165,26 @@ fn what_was_pulled_by_its_tag_is_found_by_its_digest() {
     let elsewhere = "linux/s390x".parse().unwrap();
     let by_digest = name(&format!("{}/app@{digest}", fake.host()));
     assert_eq!(client.store().find(&by_digest, Some(&elsewhere)).unwrap(), None);
+}
+
+#[test]
+fn a_failure_does_not_wait_for_somebody_who_pulls_another_image() {
+    needs!(Need::Namespaces);
+    let (fake, _) = registry("amd64", |_, _| None);
+    let absent = Fake::new(|request| {
+        if request.path.contains("/manifests/") {
+            // The other image has come as far as its layer by then.
+            std::thread::sleep(std::time::Duration::from_millis(1_500));
+        }
+        Reply::new(if request.path == "/v2/" { 200 } else { 404 }, "")
+    });
+    let stack = Stack::empty();
+    let partial = stack.home().join("data/v1/images/partial");
+    std::fs::create_dir_all(&partial).unwrap();
+    let other = std::fs::File::create(partial.join(Digest::of(&[0; 1024]).hex())).unwrap();
+    rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let images = [format!("{}/app:1", fake.host()), format!("{}/absent:1", absent.host())];
+    let pulled = stack.nscompose().arg("pull").args(["--platform", "linux/amd64"]).args(&images).run().failure();
+    let _ = pulled.stderr_has("is being brought by somebody else").stderr_has("does not know it");
+    drop(other);
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use super::{
@@ -171,7 +172,7 @@ pub(super) fn pull(requests: &[&ImageRequest], settings: &Settings) -> Result<Ve
         Arc::new(move |event| progress.lock().unwrap_or_else(PoisonError::into_inner).show(&event));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
-    runtime.block_on(async {
+    let pulled = runtime.block_on(async {
         let told = event.clone();
         let registry = Registry::new(access, move |news| told(ImageEvent::Warning(news.to_string())));
         let puller = Puller::new(installer.clone(), registry, event.clone());
@@ -188,7 +189,11 @@ pub(super) fn pull(requests: &[&ImageRequest], settings: &Settings) -> Result<Ve
             }
         };
         futures_util::future::try_join_all(requests.iter().map(|request| one(request))).await
-    })
+    });
+    // What is being unpacked for an image that is not wanted any more is taken away. But a thread that waits for another
+    // process, as long as that takes, does not keep the failure back: this process ends soon.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    pulled
 }
 
 /// Takes an image from a folder or file. What is there of it already is not read again.
