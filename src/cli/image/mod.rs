@@ -110,6 +110,11 @@ fn share(settings: &Settings) -> Result<StoreLock, Failure> {
     store(settings).share_or_wait(waits).map_err(|e| broken(&e))
 }
 
+/// The same for who only needs what is there: where there is no store, none is made.
+fn share_if_there(settings: &Settings) -> Result<Option<StoreLock>, Failure> {
+    if store(settings).folder().exists() { share(settings).map(Some) } else { Ok(None) }
+}
+
 /// Has the store alone.
 fn own(settings: &Settings) -> Result<StoreLock, Failure> {
     create(settings)?;

@@ -6,7 +6,7 @@ use super::{
     access::{access, registry_failure},
     broken,
     services::{Wanted, wanted},
-    share, store,
+    share_if_there, store,
 };
 use crate::{
     cli::{MoreFiles, settings::Settings},
@@ -29,7 +29,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let Wanted { images, .. } = wanted(&args.words, None, false, settings)?;
     let store = store(settings);
     // Nobody may take a blob away from when it is found until it has been read.
-    let _held = share(settings)?;
+    let _held = share_if_there(settings)?;
     let mut pushes = Vec::new();
     for request in &images {
         let Some(name) = request.source.registry() else { continue };

@@ -8,7 +8,7 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::{broken, find, share, store};
+use super::{broken, find, share_if_there, store};
 use crate::{
     cli::settings::Settings,
     diagnostics::Failure,
@@ -46,7 +46,7 @@ enum Format {
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let store = store(settings);
     // Nobody may take a blob away from when it is found until it has been read.
-    let _shared = share(settings)?;
+    let _shared = share_if_there(settings)?;
     let entries = store.entries().map_err(|e| broken(&e))?;
     let mut images: Vec<Stored> = Vec::new();
     for word in &args.words {

@@ -1,6 +1,6 @@
 //! `nscompose tag`.
 
-use super::{broken, find, no_digest, share, store};
+use super::{broken, find, no_digest, share_if_there, store};
 use crate::{cli::settings::Settings, diagnostics::Failure, image::store::Entry, model::ImageName};
 
 /// Give an image a further name
@@ -21,7 +21,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     }
     let store = store(settings);
     // Before looking: what is found stays until it has its name.
-    let _held = share(settings)?;
+    let _held = share_if_there(settings)?;
     let entries = store.entries().map_err(|e| broken(&e))?;
     let entry = find(&args.image, &entries)?[0].clone();
     // What a registry calls it belongs to the name that it was pulled under.
