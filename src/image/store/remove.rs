@@ -93,7 +93,6 @@ impl Store {
         let (mut blobs, mut layers, mut unknown) = (BTreeSet::new(), BTreeSet::new(), false);
         for entry in self.entries()? {
             blobs.extend([entry.manifest.hex().to_owned(), entry.id.hex().to_owned()]);
-            blobs.extend(entry.registry_digest.as_ref().map(|digest| digest.hex().to_owned()));
             let id = entry.id.clone();
             match self.open(entry) {
                 Ok(stored) => {
