@@ -56,7 +56,7 @@ impl Service {
         self.working_dir = self.working_dir.take().or_else(|| config.working_dir.clone());
         self.user = self.user.take().or_else(|| config.user.clone());
         self.stop_signal = self.stop_signal.or(config.stop_signal);
-        // Docker refuses to mount on `/`, and to go up; here it is the file that counts, and the image only proposes.
+        // One on the root would hide the whole image, and what leads up may lead there.
         for target in config.volumes.iter().filter(|target| is_mountable(target)) {
             if !self.mounts.iter().any(|mount| mount.target == *target) {
                 let source = MountSource::Volume(VolumeMount::anonymous());
