@@ -127,7 +127,15 @@ impl Installer {
         let blob = self.store().blob(&layer.digest);
         let file = File::open(&blob).map_err(|source| StoreError::Io { path: blob, source })?;
         match unpack(file, scratch.path(), self.options()) {
-            Ok(_) => Ok(difference(scratch.path(), folder)),
+            Ok(unpacked) => {
+                let marked = self.store().is_opaque(&layer.diff_id);
+                let why = || match marked {
+                    true => "it is marked to hide the layers below it, which it does not".to_owned(),
+                    false => "it is not marked to hide the layers below it, which it does".to_owned(),
+                };
+                let wrong = (marked != unpacked.opaque_root).then(why);
+                Ok(difference(scratch.path(), folder).or(wrong))
+            }
             Err(error) => Ok(Some(format!("its blob cannot be unpacked any more: {}", chain(&error)))),
         }
     }

@@ -12,6 +12,9 @@ use crate::model::{Digest, ImageConfig, ImageHealthcheck, Platform};
 /// "Pushing Manifests").
 pub const MAX_DOCUMENT: u64 = 4 << 20;
 
+/// So many documents may lead to each other from a name to a manifest, which is the last of them.
+pub const MAX_NESTED: usize = 8;
+
 /// An image may have as many layers as overlayfs takes (OVL_MAX_STACK).
 pub const MAX_LAYERS: usize = 500;
 

@@ -95,7 +95,7 @@ impl Installer {
                 actual: unpacked.diff_id,
             });
         }
-        writer.finish()?;
+        writer.finish(unpacked.opaque_root)?;
         Ok(unpacked.lost)
     }
 

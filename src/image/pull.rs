@@ -17,14 +17,14 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use oci_spec::image::Descriptor;
+use oci_spec::image::{Descriptor, ImageManifest};
 use tokio::sync::mpsc;
 
 use super::{
     ImageEvent, LayerState,
-    document::{self, Configuration, Document, DocumentError, MAX_DOCUMENT},
+    document::{self, Configuration, Document, DocumentError, MAX_DOCUMENT, MAX_NESTED},
     install::{InstallError, Installer, warn, warn_of_platform},
-    registry::{Registry, RegistryError, download},
+    registry::{Fetched, Registry, RegistryError, download},
     store::{Begun, Entry, StoreError, Stored, StoredLayer},
     unpack::Lost,
 };
@@ -92,17 +92,7 @@ impl Puller {
             return Ok(store.open(entry)?);
         }
         let top = self.registry.manifest(name).await?;
-        let (manifest, bytes) = match Document::parse(&top.bytes, top.media_type.as_deref())? {
-            Document::Manifest(manifest) => (manifest, top.bytes.clone()),
-            Document::Index(index) => {
-                let digest = document::digest_of(document::choose(&index, &wanted)?)?;
-                let fetched = self.registry.manifest(&name.at(digest)).await?;
-                match Document::parse(&fetched.bytes, fetched.media_type.as_deref())? {
-                    Document::Manifest(manifest) => (manifest, fetched.bytes),
-                    Document::Index(_) => return Err(DocumentError::Foreign("an index in an index".to_owned()).into()),
-                }
-            }
-        };
+        let (manifest, bytes) = self.chosen(name, &top, &wanted).await?;
         let config = self.small(name, manifest.config()).await?;
         let configuration = Configuration::parse(&config)?;
         let found = configuration.platform.as_ref().ok_or(InstallError::Foreign { found: None })?;
@@ -136,6 +126,26 @@ impl Puller {
         let stored = self.installer.name(entry, &layers, std::slice::from_ref(name))?;
         (self.event)(ImageEvent::Ready { image, unchanged: false });
         Ok(stored)
+    }
+
+    /// The manifest for a platform that a name leads to, through indexes if need be, and its bytes.
+    async fn chosen(
+        &self,
+        name: &ImageName,
+        top: &Fetched,
+        wanted: &Platform,
+    ) -> Result<(ImageManifest, Bytes), PullError> {
+        let mut fetched = top.clone();
+        for _ in 0..MAX_NESTED {
+            let index = match Document::parse(&fetched.bytes, fetched.media_type.as_deref())? {
+                Document::Manifest(manifest) => return Ok((manifest, fetched.bytes)),
+                Document::Index(index) => index,
+            };
+            let digest = document::digest_of(document::choose(&index, wanted)?)?;
+            fetched = self.registry.manifest(&name.at(digest)).await?;
+        }
+        let why = format!("more than {MAX_NESTED} indexes lead to each other");
+        Err(DocumentError::Invalid { what: "index", why }.into())
     }
 
     /// Whether the registry still has the image that is here under its name. Its digest alone is asked for: that is what

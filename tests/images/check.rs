@@ -39,7 +39,7 @@ fn an_altered_file_of_a_layer_is_found_and_put_right() {
     let (server, image, stack, name) = place();
     drop(server);
     type Harm = (&'static str, fn(&Path));
-    let harms: [Harm; 8] = [
+    let harms: [Harm; 9] = [
         ("/etc/one", |layer| fs::write(layer.join("etc/one"), "0ne").unwrap()),
         ("/etc/one", |layer| {
             // With its old time, and of its old size.
@@ -56,6 +56,7 @@ fn an_altered_file_of_a_layer_is_found_and_put_right() {
             symlink("etc/two", layer.join("link")).unwrap();
         }),
         ("/etc is missing", |layer| fs::rename(layer.join("etc"), layer.with_file_name("gone")).unwrap()),
+        ("it is marked to hide", |layer| fs::write(layer.with_extension("opaque"), "").unwrap()),
         ("it is not there", |layer| fs::remove_dir_all(layer).unwrap()),
     ];
     for (what, harm) in harms {

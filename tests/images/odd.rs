@@ -1,5 +1,7 @@
 //! Images that are unusual.
 
+use std::fs;
+
 use nscompose::model::Digest;
 use serde_json::{Value, json};
 
@@ -8,7 +10,7 @@ use super::{
     made::{Layout, Made, assert_nothing_kept, assert_whole, listed, rows},
     server::{Server, skopeo},
 };
-use crate::support::{Need, Run, Stack, needs};
+use crate::support::{Need, Run, Stack, needs, program};
 
 #[test]
 fn an_image_of_very_many_layers_is_pulled_and_runs() {
@@ -56,6 +58,35 @@ fn an_image_may_have_a_layer_more_than_once() {
     assert_eq!(rows(&stack)[0].layers, 6);
     stack.up();
     assert_eq!(stack.sh("web", "cat /who"), "one");
+}
+
+#[test]
+fn a_layer_that_hides_all_below_it_does_so_whoever_may_look_into_it() {
+    needs!(Need::StaticBusybox, Need::Program("docker-registry"), Need::Program("skopeo"));
+    let server = Server::plain();
+    // Its root is closed, and somebody else's than who runs it has a look.
+    let mut opaque = Archive::new().mode(0o700).owner(1000, 1000).folder("./").file(".wh..wh..opq", "");
+    opaque = opaque.folder("bin").mode(0o755).file("bin/busybox", fs::read(program("busybox").unwrap()).unwrap());
+    for applet in ["sh", "sleep", "ls", "stat"] {
+        opaque = opaque.symlink(&format!("bin/{applet}"), "busybox");
+    }
+    server.put(Made::busybox().gzip(opaque).write().path(), "app", None);
+    let name = format!("{}/app", server.host());
+    let stack = Stack::new(&format!("services:\n  web: {{image: '{name}'}}\n"));
+    // It is pulled the first time, by a process that may look into everything, and only found the second time.
+    for _ in 0..2 {
+        stack.up();
+        // What the layer below has is `etc`, and what is there all the same is made for the container.
+        assert_eq!(stack.sh("web", "ls -d /bin /etc/passwd 2> /dev/null || true"), "/bin");
+        // Who has a single id has all files.
+        let single = stack.sh("web", "while read x; do echo $x; done < /proc/self/uid_map").ends_with(" 1");
+        let owner = if single { "0 0 700" } else { "1000 1000 700" };
+        assert_eq!(stack.sh("web", "stat -c '%u %g %a' /"), owner);
+        stack.down();
+    }
+    assert_whole(&stack);
+    let _ = stack.run(&["rmi", &name]).success();
+    assert_nothing_kept(&stack);
 }
 
 #[test]

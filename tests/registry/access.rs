@@ -189,6 +189,35 @@ fn nobody_there_is_told_with_the_address() {
 }
 
 #[test]
+fn a_proxy_that_is_not_there_is_named() {
+    let proxy = format!("127.0.0.1:{}", free_port());
+    let client = Client::with("", |access, _| access.proxies.https = Some(format!("http://me:secret@{proxy}")));
+    let error = wait(client.registry.manifest(&name("registry.invalid/app"))).unwrap_err();
+    let text = shown(&error);
+    assert!(text.contains(&format!(" through the proxy `{proxy}`: connection refused")), "{text}");
+    assert!(text.contains("HTTPS_PROXY") && !text.contains("secret"), "{text}");
+}
+
+#[test]
+fn a_store_that_refuses_is_not_a_registry_to_log_in_to() {
+    let store = Fake::new(|_| Reply::new(403, "<Error/>"));
+    let place = format!("http://{}/bucket?signature=secret", store.host());
+    let server = Fake::new(move |request| match request.path.contains("/blobs/") {
+        true => Reply::new(307, "").header("Location", place.as_str()),
+        false => Reply::new(200, ""),
+    });
+    let client = Client::new("");
+    let digest = Digest::of(b"layer");
+    let error = wait(client.fetch(&format!("{}/app", server.host()), &digest, 5)).unwrap_err();
+    let text = shown(&error);
+    assert!(text.starts_with(&format!("http://{}/bucket answers 403", store.host())), "{text}");
+    assert!(!text.contains("login") && !text.contains("secret"), "{text}");
+    let own = Fake::new(|request| Reply::new(if request.path.contains("/blobs/") { 403 } else { 200 }, ""));
+    let error = wait(client.fetch(&format!("{}/app", own.host()), &digest, 5)).unwrap_err();
+    assert!(shown(&error).contains(&format!("`docker login {}`", own.host())), "{error}");
+}
+
+#[test]
 fn a_registry_that_says_nothing_is_not_waited_for_forever() {
     let server = Fake::new(|_| Reply::new(200, "{}").stall(1));
     let client = Client::new("");

@@ -125,6 +125,44 @@ fn an_image_for_another_machine_is_told_of_or_refused() {
 }
 
 #[test]
+fn an_index_in_an_index_leads_to_the_image_but_not_forever() {
+    let index = |digest: &Digest, size: usize| {
+        let kind = "application/vnd.oci.image.index.v1+json";
+        let inner = json!({"mediaType": kind, "digest": digest.as_str(), "size": size});
+        json!({"schemaVersion": 2, "mediaType": kind, "manifests": [inner]}).to_string()
+    };
+    for (depth, right) in [(2, true), (20, false)] {
+        // Its manifest is what the fake gives for a name that nothing else is under.
+        let (fake, id) = registry("amd64", |_, _| None);
+        let (client, image) = (Client::new(""), format!("{}/app:1", fake.host()));
+        let manifest = wait(client.registry.manifest(&name(&image))).unwrap();
+        let mut all = vec![(manifest.digest.clone(), manifest.bytes.to_vec())];
+        for _ in 0..depth {
+            let (below, bytes) = &all[all.len() - 1];
+            let text = index(below, bytes.len());
+            all.push((Digest::of(text.as_bytes()), text.into_bytes()));
+        }
+        let (top, _) = all[depth].clone();
+        let (fake, _) = registry("amd64", move |path, _| {
+            let wanted = path.split_once("/manifests/")?.1;
+            let found = all.iter().find(|(digest, _)| digest.as_str() == wanted);
+            Some(Reply::new(200, found.unwrap_or(&all[depth]).1.as_slice()))
+        });
+        match pull(&client, &fake, Some("linux/amd64")).0 {
+            Ok(stored) => {
+                assert!(right, "{depth} indexes");
+                assert_eq!((stored.image.id, stored.entry.registry_digest), ((*id).clone(), Some(top)));
+                assert_eq!(stored.entry.manifest, manifest.digest);
+            }
+            Err(error) => {
+                assert!(!right, "{error}");
+                assert!(error.to_string().contains("indexes lead to each other"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn waiting_for_somebody_who_pulls_the_same_layer_is_told() {
     let (fake, _) = registry("amd64", |_, _| None);
     let client = Client::new("");

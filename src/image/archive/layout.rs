@@ -9,7 +9,7 @@ use super::{
     members::Members,
 };
 use crate::{
-    image::document::{self, Document, DocumentError, MAX_DOCUMENT},
+    image::document::{self, Document, DocumentError, MAX_DOCUMENT, MAX_NESTED},
     model::{Digest, Platform},
 };
 
@@ -22,9 +22,6 @@ pub(super) const INDEX: &str = "index.json";
 /// Where containerd, and Docker since version 25, writes the full name; the annotation of the specification is the tag
 /// alone then.
 pub(super) const CONTAINERD_NAME: &str = "io.containerd.image.name";
-
-/// How many indexes may lead from one to the next.
-const MAX_NESTED: usize = 8;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,6 +1,7 @@
 //! One server that has images: a registry or a mirror of it, with how it is reached.
 
 use std::{
+    net::IpAddr,
     path::PathBuf,
     sync::{
         Once,
@@ -36,6 +37,7 @@ pub(super) struct Endpoint {
     /// How long it may say nothing.
     pub(super) silence: Duration,
     faults: AtomicU32,
+    proxies: Proxies,
 }
 
 /// A way to a server.
@@ -100,7 +102,13 @@ impl Endpoint {
             auth: Auth::new(access.credentials.clone()),
             silence: access.patience.silence,
             faults: AtomicU32::new(0),
+            proxies: if is_loopback(host) { Proxies::default() } else { access.proxies.clone() },
         })
+    }
+
+    /// Whether an answer is of this server, and not of a store that it redirects to.
+    pub(super) fn is_of(&self, url: &Url) -> bool {
+        self.ways.iter().any(|way| way.base.origin() == url.origin())
     }
 
     /// Notes that a connection broke, which others may not.
@@ -221,7 +229,9 @@ impl Endpoint {
         loop {
             let before = beat();
             match tokio::time::timeout(after, &mut answer).await {
-                Ok(response) => return response.map_err(|e| RegistryError::from_http(&e, &url)),
+                Ok(response) => {
+                    return response.map_err(|e| RegistryError::from_http(&e, &url).through(&self.proxies));
+                }
                 Err(_) if beat() != before => {}
                 Err(_) => return Err(RegistryError::Silent { url: Box::new(url), after }),
             }
@@ -293,7 +303,64 @@ impl Proxies {
         let https = given(&self.https).map(reqwest::Proxy::https);
         http.into_iter().chain(https).map(|proxy| Ok(proxy?.no_proxy(without.clone()))).collect()
     }
+
+    /// Which of them a request goes through, without secrets; for messages, since the client does not say it.
+    pub(super) fn of(&self, url: &Url) -> Option<String> {
+        let proxy = match url.scheme() {
+            "https" => self.https.as_ref(),
+            _ => self.http.as_ref(),
+        };
+        let proxy = proxy.filter(|text| !text.is_empty() && !self.leaves_out(url))?;
+        let whole = if proxy.contains("://") { proxy.clone() } else { format!("http://{proxy}") };
+        Url::parse(&whole).ok().map(|url| authority(&url))
+    }
+
+    /// As [`reqwest::NoProxy::from_string`] has it.
+    fn leaves_out(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let address: Option<IpAddr> = host.parse().ok();
+        self.none.iter().flat_map(|text| text.split(',')).map(str::trim).any(|rule| match address {
+            Some(address) => {
+                let within = rule.parse::<ipnet::IpNet>().is_ok_and(|net| net.contains(&address));
+                rule == "*" || within || rule.parse::<IpAddr>().is_ok_and(|one| one == address)
+            }
+            None => {
+                let domain = rule.trim_start_matches('.').to_lowercase();
+                let above = host.strip_suffix(&domain);
+                rule == "*" || !domain.is_empty() && above.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            }
+        })
+    }
 }
 
 /// Folders in which Docker and Podman look for certificates; those that are not there may be named too.
 pub type CertificateFolders = Vec<PathBuf>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proxy_of_a_request_is_known_and_has_no_secret() {
+        let proxies = Proxies {
+            http: Some("plain.example:3128".to_owned()),
+            https: Some("http://me:secret@proxy.example:8080/".to_owned()),
+            none: Some("localhost, .inner.example,10.0.0.0/8,192.0.2.1".to_owned()),
+        };
+        for (url, expected) in [
+            ("https://quay.io/v2/", Some("proxy.example:8080")),
+            ("http://quay.io/v2/", Some("plain.example:3128")),
+            ("https://inner.example/", None),
+            ("https://a.inner.example:5000/", None),
+            ("https://winner.example/", Some("proxy.example:8080")),
+            ("https://10.1.2.3/", None),
+            ("https://192.0.2.1/", None),
+            ("https://192.0.2.2/", Some("proxy.example:8080")),
+        ] {
+            assert_eq!(proxies.of(&Url::parse(url).expect("a URL")).as_deref(), expected, "{url}");
+        }
+        let url = Url::parse("https://quay.io/").expect("a URL");
+        assert_eq!(Proxies { none: Some("*".to_owned()), ..proxies }.of(&url), None);
+        assert_eq!(Proxies { https: Some(String::new()), ..Proxies::default() }.of(&url), None);
+    }
+}

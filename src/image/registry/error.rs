@@ -4,7 +4,7 @@ use std::{error::Error, io, path::PathBuf, sync::Arc, time::Duration};
 
 use reqwest::Url;
 
-use super::credentials::Tried;
+use super::{credentials::Tried, endpoint::Proxies};
 use crate::{
     diagnostics::{Failure, FailureKind, suggest},
     image::store::StoreError,
@@ -93,10 +93,12 @@ pub enum RegistryError {
         kind: TlsMistake,
     },
     /// Nobody listens, the network is down, the name is not known.
-    #[error("cannot connect to {}: {why}", bare(url))]
+    #[error("cannot connect to {}{}: {why}", bare(url), through(proxy))]
     Connect {
         /// What was asked for.
         url: Box<Url>,
+        /// The proxy that it was to go through, as host and port.
+        proxy: Option<String>,
         /// What the kernel or the resolver said.
         why: String,
     },
@@ -213,6 +215,10 @@ fn absence(name: &ImageName, tags: &[String]) -> String {
     }
 }
 
+fn through(proxy: &Option<String>) -> String {
+    proxy.as_ref().map(|proxy| format!(" through the proxy `{proxy}`")).unwrap_or_default()
+}
+
 fn said(text: &Option<String>) -> String {
     text.as_ref().map(|text| format!(": {text}")).unwrap_or_default()
 }
@@ -265,7 +271,13 @@ impl RegistryError {
             Self::NoBlob { .. } => {
                 vec!["a layer that the image says to be somewhere else (`urls`) is not fetched from there".to_owned()]
             }
-            Self::Connect { .. } => vec!["is the name of the registry right, and is the network up?".to_owned()],
+            Self::Connect { proxy: Some(_), .. } => vec![
+                "is the proxy right? It is that of HTTPS_PROXY or HTTP_PROXY; NO_PROXY names what is reached without it"
+                    .to_owned(),
+            ],
+            Self::Connect { proxy: None, .. } => {
+                vec!["is the name of the registry right, and is the network up?".to_owned()]
+            }
             Self::LayerTooLarge { .. } => {
                 vec!["if that is as it should be, raise `limits: {max_layer_size: …}` in config.yaml".to_owned()]
             }
@@ -311,9 +323,17 @@ impl RegistryError {
             return Self::Protocol { url, why };
         }
         if error.is_timeout() {
-            return Self::Connect { url, why: "nobody answers".to_owned() };
+            return Self::Connect { url, proxy: None, why: "nobody answers".to_owned() };
         }
-        if error.is_connect() { Self::Connect { url, why } } else { Self::Broken { url, why } }
+        if error.is_connect() { Self::Connect { url, proxy: None, why } } else { Self::Broken { url, why } }
+    }
+
+    /// The same, with the proxy that a connection was to go through.
+    pub(super) fn through(self, proxies: &Proxies) -> Self {
+        match self {
+            Self::Connect { url, why, .. } => Self::Connect { proxy: proxies.of(&url), url, why },
+            other => other,
+        }
     }
 }
 

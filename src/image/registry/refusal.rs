@@ -31,6 +31,8 @@ pub(super) async fn of(
             Subject::Image => RegistryError::NotFound { name: Box::new(scope.name.clone()), tags: Vec::new() },
             Subject::Blob(digest) => RegistryError::NoBlob { registry, repository, digest: Box::new(digest.clone()) },
         },
+        // A store that the registry has sent us to knows nothing of who we are, so logging in does not help.
+        _ if !endpoint.is_of(response.url()) => other(&registry, &tried, response).await,
         StatusCode::UNAUTHORIZED => {
             let said_by_it = said(response).await;
             RegistryError::Unauthorized { registry, repository, action, tried, said_by_it }

@@ -16,6 +16,7 @@ use crate::model::Digest;
 pub struct LayerWriter {
     folder: PathBuf,
     target: PathBuf,
+    mark: PathBuf,
     lock: Option<(File, PathBuf)>,
 }
 
@@ -23,6 +24,11 @@ impl Store {
     /// Whether a layer is there, unpacked.
     pub fn has_layer(&self, diff_id: &Digest) -> bool {
         self.layer(diff_id).is_dir()
+    }
+
+    /// Whether a layer hides all layers below it.
+    pub(in crate::image) fn is_opaque(&self, diff_id: &Digest) -> bool {
+        self.opaque_mark(diff_id).exists()
     }
 
     /// Of an image's layers, lowest first, those that make up what is seen, as overlayfs takes them. It takes none twice: of
@@ -34,7 +40,7 @@ impl Store {
             if !visible.contains(diff_id) {
                 visible.push(diff_id.clone());
             }
-            if hides_all_below(&self.layer(diff_id)) {
+            if self.is_opaque(diff_id) {
                 break;
             }
         }
@@ -77,7 +83,8 @@ impl Store {
             }
             // Of one that was killed.
             make_anew(&folder)?;
-            return Ok(Begun::Writer(LayerWriter { folder, target, lock: Some((file, path)) }));
+            let mark = self.opaque_mark(diff_id);
+            return Ok(Begun::Writer(LayerWriter { folder, target, mark, lock: Some((file, path)) }));
         }
     }
 }
@@ -119,11 +126,20 @@ impl LayerWriter {
         &self.folder
     }
 
-    /// Gives the layer its name; the caller has checked its digest.
+    /// Gives the layer its name; the caller has checked its digest. `opaque` says that it hides all layers below it.
     ///
     /// # Errors
     /// When it cannot be renamed.
-    pub fn finish(self) -> Result<(), StoreError> {
+    pub fn finish(self, opaque: bool) -> Result<(), StoreError> {
+        // First, as the layer is taken for whole as soon as it has its name.
+        let marked = match opaque {
+            true => File::create(&self.mark).map(drop),
+            false => fs::remove_file(&self.mark).or_else(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => Ok(()),
+                _ => Err(e),
+            }),
+        };
+        marked.map_err(StoreError::at(&self.mark))?;
         fs::rename(&self.folder, &self.target).map_err(StoreError::at(&self.target))
     }
 }
@@ -144,13 +160,6 @@ fn make_anew(folder: &Path) -> Result<(), StoreError> {
     let made = fs::create_dir(folder)
         .and_then(|()| fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)));
     made.map_err(StoreError::at(folder))
-}
-
-fn hides_all_below(folder: &Path) -> bool {
-    ["trusted.overlay.opaque", "user.overlay.opaque"].iter().any(|name| {
-        let mut value = [0_u8; 8];
-        matches!(rustix::fs::lgetxattr(folder, *name, &mut value), Ok(1) if value[0] == b'y')
-    })
 }
 
 /// Removes a folder with all that is in it, if it is there. As an ordinary user's root a folder without permissions is no
@@ -186,13 +195,27 @@ mod tests {
         let [a, b, c] = [b"a", b"b", b"c"].map(|name| Digest::of(name));
         let layers = [a.clone(), b.clone(), a.clone(), c.clone(), a.clone()];
         assert_eq!(store.visible(&layers), [b.clone(), c.clone(), a.clone()]);
-        // Below /tmp the file system may have no user attributes; where it has them, an opaque root ends the view.
-        let opaque = store.layer(&c);
-        fs::create_dir_all(&opaque).expect("folder");
-        let flags = rustix::fs::XattrFlags::empty();
-        if rustix::fs::lsetxattr(&opaque, "user.overlay.opaque", b"y", flags).is_ok() {
-            assert_eq!(store.visible(&layers), [c, a]);
+    }
+
+    #[test]
+    fn a_layer_that_hides_all_below_it_is_the_lowest_that_is_shown() {
+        let dir = tempfile::tempdir().expect("folder");
+        let store = Store::new(dir.path().join("images"));
+        drop(store.share().expect("folders"));
+        let layers = [b"a", b"b", b"c"].map(|name| Digest::of(name));
+        for (number, layer) in layers.iter().enumerate() {
+            let Begun::Writer(writer) = store.begin_layer(layer).expect("begun") else { panic!("it is there") };
+            // As one of somebody else's is to who may not look into it.
+            fs::set_permissions(writer.folder(), std::os::unix::fs::PermissionsExt::from_mode(0o300)).expect("mode");
+            writer.finish(number == 1).expect("renamed");
         }
+        assert_eq!(layers.each_ref().map(|layer| store.is_opaque(layer)), [false, true, false]);
+        assert_eq!(store.visible(&layers), layers[1..]);
+        // Unpacked once more, and not so this time: what the mark said before counts no more.
+        remove_tree(&store.layer(&layers[1])).expect("removed");
+        let Begun::Writer(writer) = store.begin_layer(&layers[1]).expect("begun") else { panic!("it is there") };
+        writer.finish(false).expect("renamed");
+        assert_eq!(store.visible(&layers), layers);
     }
 
     #[test]
@@ -212,7 +235,7 @@ mod tests {
         let Begun::Writer(writer) = store.begin_layer(&id).expect("begun") else { panic!("it should not be there") };
         assert!(!writer.folder().join("half").exists(), "what the killed one left is gone");
         fs::write(writer.folder().join("whole"), "").expect("written");
-        writer.finish().expect("renamed");
+        writer.finish(false).expect("renamed");
         assert!(store.layer(&id).join("whole").exists());
         assert!(matches!(store.begin_layer(&id), Ok(Begun::Present)));
         assert_eq!(fs::read_dir(dir.path().join("images/unpacking")).expect("folder").count(), 0);

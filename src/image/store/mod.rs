@@ -6,6 +6,7 @@
 //!               /blobs/HEX             manifests, configurations and layers as they came; complete and verified
 //!               /partial/HEX           a blob under way, locked by who writes it; goes on where it was broken off
 //!               /layers/HEX/           an unpacked layer by the digest of its uncompressed archive; complete
+//!               /layers/HEX.opaque      empty: the layer hides all below it; it is there before the layer is
 //!               /unpacking/HEX/        one under way; HEX.lock is locked by who writes it
 //! ```
 //!
@@ -39,6 +40,9 @@ pub use error::StoreError;
 pub use layers::{LayerWriter, Scratch};
 pub use remove::{InUse, Removed, size_on_disk};
 
+/// What the name of a layer's file ends with that says that the layer hides all below it.
+const OPAQUE: &str = ".opaque";
+
 /// The store of one account.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -70,6 +74,12 @@ impl Store {
     /// Where an unpacked layer is, or will be.
     pub fn layer(&self, diff_id: &Digest) -> PathBuf {
         self.layers().join(diff_id.hex())
+    }
+
+    /// The file that says of a layer that it hides all below it. Its root has a mark of overlayfs too, which not everybody
+    /// can read who may run it: it belongs to whom the image says.
+    fn opaque_mark(&self, diff_id: &Digest) -> PathBuf {
+        self.layers().join(format!("{}{OPAQUE}", diff_id.hex()))
     }
 
     /// Where a blob is, or will be.

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::FlockOperation;
 
-use super::{Entry, Store, StoreError, layers::remove_tree};
+use super::{Entry, OPAQUE, Store, StoreError, layers::remove_tree};
 use crate::{image::document::Configuration, model::Digest};
 
 /// What was taken away.
@@ -93,7 +93,6 @@ impl Store {
         let (mut blobs, mut layers, mut unknown) = (BTreeSet::new(), BTreeSet::new(), false);
         for entry in self.entries()? {
             blobs.extend([entry.manifest.hex().to_owned(), entry.id.hex().to_owned()]);
-            blobs.extend(entry.registry_digest.as_ref().map(|digest| digest.hex().to_owned()));
             let id = entry.id.clone();
             match self.open(entry) {
                 Ok(stored) => {
@@ -138,9 +137,13 @@ impl Store {
         let all = [("partial", &nothing), ("unpacking", &nothing), ("blobs", &blobs), ("layers", &layers)];
         for (name, kept) in all.into_iter().take(if unknown { 2 } else { 4 }) {
             let folder = self.folder.join(name);
-            for file in fs::read_dir(&folder).map_err(StoreError::at(&folder))? {
-                let file = file.map_err(StoreError::at(&folder))?;
-                if file.file_name().to_str().is_some_and(|name| kept.contains(name)) {
+            let files = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+            let mut files = files.map_err(StoreError::at(&folder))?;
+            // A layer goes before what is said of it: without that, one that stays would not hide what it should.
+            files.sort_by_key(fs::DirEntry::file_name);
+            for file in files {
+                let is_kept = |name: &str| kept.contains(name.strip_suffix(OPAQUE).unwrap_or(name));
+                if file.file_name().to_str().is_some_and(is_kept) {
                     continue;
                 }
                 let path = file.path();
@@ -228,6 +231,22 @@ mod tests {
         drop(held);
         assert_eq!(store.remove(std::slice::from_ref(&entry), || {}).expect("removed").images, vec![entry.id.clone()]);
         assert!(!store.has_blob(&entry.id) && !store.has_layer(&Digest::of(b"one")));
+    }
+
+    #[test]
+    fn what_is_said_of_a_layer_stays_as_long_as_the_layer() {
+        let (_dir, store) = store();
+        let entry = image(&store, "one");
+        let (kept, gone) = (Digest::of(b"one"), Digest::of(b"nobody's"));
+        fs::create_dir(store.layer(&gone)).expect("a layer");
+        for layer in [&kept, &gone] {
+            File::create(store.opaque_mark(layer)).expect("marked");
+        }
+        store.remove(&[], || {}).expect("swept");
+        assert!(store.has_layer(&kept) && store.is_opaque(&kept));
+        assert!(!store.has_layer(&gone) && !store.is_opaque(&gone));
+        store.remove(&[entry], || {}).expect("removed");
+        assert_eq!(fs::read_dir(store.layers()).expect("folder").count(), 0);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What comes of a service and its image: the service's own keys go before what the image says.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path},
+};
 
 use super::Image;
 use crate::model::{Mount, MountSource, Project, Rootfs, Service, ServiceName, VolumeMount};
@@ -53,7 +56,8 @@ impl Service {
         self.working_dir = self.working_dir.take().or_else(|| config.working_dir.clone());
         self.user = self.user.take().or_else(|| config.user.clone());
         self.stop_signal = self.stop_signal.or(config.stop_signal);
-        for target in &config.volumes {
+        // One on the root would hide the whole image, and what leads up may lead there.
+        for target in config.volumes.iter().filter(|target| is_mountable(target)) {
             if !self.mounts.iter().any(|mount| mount.target == *target) {
                 let source = MountSource::Volume(VolumeMount::anonymous());
                 self.mounts.push(Mount { target: target.clone(), source });
@@ -61,6 +65,19 @@ impl Service {
         }
         self.rootfs = Rootfs::Layers(Box::new(image.clone()));
     }
+}
+
+/// Whether a volume of an image can be one: not on the root, and nothing that leads up.
+fn is_mountable(target: &Path) -> bool {
+    let mut below = false;
+    for part in target.components() {
+        match part {
+            Component::Normal(_) => below = true,
+            Component::ParentDir => return false,
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    below
 }
 
 #[cfg(test)]
@@ -135,6 +152,17 @@ mod tests {
             service.put_on(&image());
             assert_eq!(service.argv(), words(expected), "entrypoint {entrypoint:?}, command {command:?}");
         }
+    }
+
+    #[test]
+    fn volumes_on_the_root_and_upwards_are_left_out() {
+        let mut image = image();
+        let said = ["/", "//", "/.", "/..", "/../etc", "/a/../b", "/a/..", "/a/./b", "/a..b"];
+        image.config.volumes = said.map(Into::into).into();
+        let mut service = service(None, None);
+        service.put_on(&image);
+        let targets: Vec<&str> = service.mounts.iter().filter_map(|mount| mount.target.to_str()).collect();
+        assert_eq!(targets, ["/data", "/a/./b", "/a..b"]);
     }
 
     #[test]

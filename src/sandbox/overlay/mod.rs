@@ -190,9 +190,17 @@ impl Overlay<'_> {
         let (uid, gid) = match self.id_map {
             // Ids beyond the mapping are nobody's in the container.
             Some(_) => [lower.uid(), lower.gid()].map(|id| self.outside + if id < 65_536 { id } else { 0 }).into(),
+            // Layers of images are unpacked with the container's ids, and seen here with those.
+            None if matches!(self.lower, Lower::Layers { .. }) => (lower.uid(), lower.gid()),
             None => (self.outside, self.outside),
         };
-        std::os::unix::fs::chown(&upper, Some(uid), Some(gid))?;
+        match std::os::unix::fs::chown(&upper, Some(uid), Some(gid)) {
+            // An account whose range has become smaller does not have it any more: it is nobody's, which is no id.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+                std::os::unix::fs::chown(&upper, Some(self.outside), Some(self.outside))?;
+            }
+            other => other?,
+        }
         fs::set_permissions(&upper, fs::Permissions::from_mode(lower.mode() & 0o7777))
     }
 }

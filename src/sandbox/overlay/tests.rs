@@ -250,3 +250,37 @@ fn how_long_an_overlay_takes() {
         child.wait().expect("ours");
     }
 }
+
+#[test]
+fn the_root_belongs_to_whom_the_uppermost_layer_says() {
+    in_namespaces("the_root_belongs_to_whom_the_uppermost_layer_says");
+    if !is_inner() {
+        return;
+    }
+    let root = in_initial_user_namespace();
+    let ids = root.then(other_ids);
+    // An account that is root in a namespace of its own has no other id here.
+    let (uid, gid) = if root { (1234, 5678) } else { (0, 0) };
+    for id_map in [None, ids.as_ref().map(|(_, user)| user.as_fd())] {
+        let case = Case::new(2);
+        let top = case.store.join(&case.names[0]);
+        std::os::unix::fs::chown(&top, Some(uid), Some(gid)).expect("an owner");
+        fs::set_permissions(&top, fs::Permissions::from_mode(0o710)).expect("a mode");
+        case.overlay(id_map).mount(&case.private).expect("mounted");
+        let upper = fs::metadata(case.folder.join("upper")).expect("there");
+        let first = case.overlay(id_map).outside;
+        assert_eq!((upper.uid(), upper.gid(), upper.mode() & 0o7777), (first + uid, first + gid, 0o710));
+        // A folder that is somebody's here says nothing of who is who in the container.
+        let case = Case::new(2);
+        let folders = [case.store.join(&case.names[0])];
+        std::os::unix::fs::chown(&folders[0], Some(uid), Some(gid)).expect("an owner");
+        if id_map.is_none() {
+            Overlay { lower: Lower::Folders(&folders), ..case.overlay(None) }.mount(&case.private).expect("mounted");
+            assert_eq!(fs::metadata(case.folder.join("upper")).expect("there").uid(), 0);
+        }
+    }
+    if let Some((mut child, _)) = ids {
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+    }
+}
