@@ -103,8 +103,11 @@ pub(crate) fn read<T: Mapping>(node: &Node, cx: &mut Reader<'_>) -> Option<T> {
     let mut value = T::default();
     match &node.value {
         Value::Mapping(entries) => {
-            for (index, entry) in entries.iter().enumerate() {
+            // The nearest key above that is known. Looking for it anew each time would take too long in a file of mistakes.
+            let mut above = None;
+            for entry in entries {
                 if cx.at(&entry.key, |cx| value.set(&entry.key, &entry.value, cx)) {
+                    above = Some(entry);
                     continue;
                 }
                 if T::EXTENSIBLE && entry.key.starts_with("x-") {
@@ -112,7 +115,7 @@ pub(crate) fn read<T: Mapping>(node: &Node, cx: &mut Reader<'_>) -> Option<T> {
                         value.extend(&entry.key, &entry.value);
                     }
                 } else {
-                    unknown::<T>(entry, &entries[..index], cx);
+                    unknown::<T>(entry, above, cx);
                 }
             }
             for key in T::REQUIRED {
@@ -149,14 +152,13 @@ fn meant_for<T: Mapping>(node: &Node, cx: &Reader<'_>) -> Option<String> {
     cx.accepts(|cx| read::<T>(&mapping, cx).is_some()).then(|| format!("write `{key}: {text}` below the name"))
 }
 
-fn unknown<T: Mapping>(entry: &Entry, before: &[Entry], cx: &mut Reader<'_>) {
+fn unknown<T: Mapping>(entry: &Entry, above: Option<&Entry>, cx: &mut Reader<'_>) {
     let fields = T::fields();
     let meant = cx.suggest(&entry.key, fields.iter().map(|field| field.name));
     let what = cx.what();
     let place = Node { span: entry.key_span.clone(), ..entry.value.with_value(Value::Sequence(Vec::new())) };
     let diagnostic = Diagnostic::error(format!("{what} has no key `{}`", entry.key)).did_you_mean(meant);
     // What belongs to a key may have been indented like it.
-    let above = before.iter().rev().find(|above| T::field(&above.key).is_some());
     let diagnostic = match above.filter(|above| meant.is_none() && above.value.is_null() && !above.value.is_implied()) {
         Some(above) => diagnostic.hint(format!("if it belongs to `{}`, indent it further", above.key)),
         None => diagnostic,
