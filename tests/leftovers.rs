@@ -216,8 +216,11 @@ fn grandchildren_that_left_their_parents_end_with_the_stack() {
     );
     stack.up();
     stack.log_with("one", "away");
-    let traces = stack.traces();
-    assert!(traces.processes.values().filter(|name| *name == "sleep").count() >= 2, "{traces:?}");
+    // The one that left is there before it has become a `sleep`.
+    let traces = wait_for("both of them", || {
+        let traces = stack.traces();
+        (traces.processes.values().filter(|name| *name == "sleep").count() >= 2).then_some(traces)
+    });
     stack.down();
     traces.assert_gone();
 }
