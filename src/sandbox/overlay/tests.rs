@@ -204,53 +204,6 @@ fn more_layers_than_the_kernel_takes_are_said_to_be() {
     nothing_is_attached(&case.private);
 }
 
-/// Not a test but a measurement: `cargo test --release --lib -- --ignored --nocapture how_long_an_overlay_takes`.
-#[test]
-#[ignore = "a measurement"]
-fn how_long_an_overlay_takes() {
-    if !is_inner() {
-        let ours = env::current_exe().expect("ours");
-        let root = nix::unistd::geteuid().is_root();
-        let mut command = Command::new("unshare");
-        command.args(if root { ["-m"].iter() } else { ["-U", "-r", "-m"].iter() }).arg(ours).env(INNER, "1");
-        command.args(["--exact", "--ignored", "--nocapture", "sandbox::overlay::tests::how_long_an_overlay_takes"]);
-        assert!(command.status().expect("unshare").success());
-        return;
-    }
-    let ids = in_initial_user_namespace().then(other_ids);
-    for (shown, id_map) in [("as they are", None), ("mapped ids", ids.as_ref().map(|(_, user)| user.as_fd()))] {
-        for layers in [1, 20, 100] {
-            for way in [Way::OneByOne, Way::Joined, Way::Page] {
-                let case = Case::new(layers);
-                let folders: Vec<PathBuf> = case.names.iter().map(|name| case.store.join(name)).collect();
-                for (from, lower) in [
-                    ("one clone", Lower::Layers { store: &case.store, names: &case.names }),
-                    ("clone each", Lower::Folders(&folders)),
-                ] {
-                    let overlay = Overlay { lower, ..case.overlay(id_map) };
-                    let mut times = Vec::new();
-                    for _ in 0..51 {
-                        let started = std::time::Instant::now();
-                        let made = overlay.mount_by(&case.private, |found| overlay.create(found, way, &case.private));
-                        times.push(started.elapsed());
-                        if made.is_err() {
-                            break;
-                        }
-                    }
-                    times.sort();
-                    let line =
-                        format!("{shown:12} {from:10} {way:9?} {layers:4} layers: {:?}\n", times[times.len() / 2]);
-                    io::Write::write_all(&mut io::stderr(), line.as_bytes()).expect("written");
-                }
-            }
-        }
-    }
-    if let Some((mut child, _)) = ids {
-        child.kill().expect("ours");
-        child.wait().expect("ours");
-    }
-}
-
 #[test]
 fn the_root_belongs_to_whom_the_uppermost_layer_says() {
     in_namespaces("the_root_belongs_to_whom_the_uppermost_layer_says");
