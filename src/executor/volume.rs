@@ -5,12 +5,11 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use super::operation::create_folder;
-use crate::sandbox::NewVolume;
+use crate::{sandbox::NewVolume, state::remove_tree};
 
 /// A volume and the file that tells whether it is complete.
 #[derive(Debug, Clone)]
@@ -83,26 +82,6 @@ fn absent(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
-    }
-}
-
-/// Removes a folder. With a single id, one that nobody may enter has to be opened first.
-fn remove_tree(folder: &Path) -> io::Result<()> {
-    match absent(fs::remove_dir_all(folder)) {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            make_passable(folder);
-            fs::remove_dir_all(folder)
-        }
-        other => other,
-    }
-}
-
-fn make_passable(folder: &Path) {
-    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            make_passable(&entry.path());
-        }
     }
 }
 

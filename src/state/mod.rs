@@ -19,8 +19,10 @@ mod layout;
 mod lock;
 mod log;
 mod record;
+mod remove_tree;
 
 pub use layout::{Layout, StackLayout};
 pub use lock::{Lock, LockError};
 pub use log::{LogLine, Stream};
 pub use record::{Entry, Journal, ProcessRecord};
+pub use remove_tree::remove_tree;

@@ -9,7 +9,7 @@ use std::{
 use rustix::fs::FlockOperation;
 
 use super::{Begun, Store, StoreError, flock};
-use crate::model::Digest;
+use crate::{model::Digest, state::remove_tree};
 
 /// A layer that is being unpacked; what is dropped unfinished is removed.
 #[derive(Debug)]
@@ -156,32 +156,10 @@ impl Drop for LayerWriter {
 /// Makes an empty folder, as the root of a layer is that no member describes: containers see it, so its mode is not that
 /// which the caller's umask leaves.
 fn make_anew(folder: &Path) -> Result<(), StoreError> {
-    remove_tree(folder)?;
+    remove_tree(folder).map_err(StoreError::at(folder))?;
     let made = fs::create_dir(folder)
         .and_then(|()| fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)));
     made.map_err(StoreError::at(folder))
-}
-
-/// Removes a folder with all that is in it, if it is there. As an ordinary user's root a folder without permissions is no
-/// obstacle; with a single id, one has to make it passable first.
-pub(super) fn remove_tree(folder: &Path) -> Result<(), StoreError> {
-    match fs::remove_dir_all(folder) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-            make_passable(folder);
-            fs::remove_dir_all(folder).map_err(StoreError::at(folder))
-        }
-        other => other.map_err(StoreError::at(folder)),
-    }
-}
-
-fn make_passable(folder: &Path) {
-    let _ = fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700));
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            make_passable(&entry.path());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use std::{
 
 use rustix::fs::FlockOperation;
 
-use super::{Entry, OPAQUE, Store, StoreError, layers::remove_tree};
-use crate::{image::document::Configuration, model::Digest};
+use super::{Entry, OPAQUE, Store, StoreError};
+use crate::{image::document::Configuration, model::Digest, state::remove_tree};
 
 /// What was taken away.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl Store {
                     if name == "layers" {
                         fs::rename(&path, &doomed).map_err(StoreError::at(&path))?;
                     }
-                    remove_tree(&doomed)?;
+                    remove_tree(&doomed).map_err(StoreError::at(&doomed))?;
                 } else {
                     fs::remove_file(&path).map_err(StoreError::at(&path))?;
                 }
