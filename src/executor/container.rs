@@ -257,6 +257,8 @@ fn process(spec: &ContainerSpec) -> Process {
         make_working_dir: true,
         user: spec.user.clone(),
         single_id: spec.ids.count == 1,
+        options: spec.process.clone(),
+        privileges: spec.privileges.clone(),
     }
 }
 

@@ -13,12 +13,15 @@
 //! service joins) is known to resolve: `load` is the only maker, and it refuses a file in which one does not.
 
 mod image;
+mod limits;
 mod mount;
 mod name;
 mod namespace_mode;
 mod network;
 mod observed;
 mod port;
+mod privileges;
+mod process_options;
 mod project;
 mod service;
 mod signal;
@@ -28,12 +31,15 @@ pub use image::{
     Digest, Image, ImageConfig, ImageHealthcheck, ImageName, ImageRequest, ImageSource, InArchive, InvalidDigest,
     InvalidImageName, InvalidImageSource, InvalidPlatform, InvalidPullPolicy, NoCommand, Platform, PullPolicy,
 };
+pub use limits::Limits;
 pub use mount::{BindMount, Mount, MountSource, TmpfsMount, VolumeMount};
 pub use name::{InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
 pub use namespace_mode::NamespaceMode;
 pub use network::{Network, NetworkAttachment};
 pub use observed::{Container, ContainerState, Host, Ids, Observed, PublishedPort};
 pub use port::{InvalidPort, Port, Protocol};
+pub use privileges::Privileges;
+pub use process_options::ProcessOptions;
 pub use project::{Project, Volume};
 pub use service::{Rootfs, Service};
 pub use signal::{InvalidSignal, StopSignal};

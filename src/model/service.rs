@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Image, ImageRequest, Mount, NamespaceMode, NetworkAttachment, Port, ServiceName, StopSignal, UserSpec};
+use super::{
+    Image, ImageRequest, Limits, Mount, NamespaceMode, NetworkAttachment, Port, Privileges, ProcessOptions,
+    ServiceName, StopSignal, UserSpec,
+};
 
 /// Where the root file system of a service comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +64,12 @@ pub struct Service {
     pub init: bool,
     /// The root file system cannot be written to.
     pub read_only: bool,
+    /// What its processes start with.
+    pub process: ProcessOptions,
+    /// What it may do.
+    pub privileges: Privileges,
+    /// What it may use.
+    pub limits: Limits,
     /// What asks it to stop; none is SIGTERM, or what its image says.
     pub stop_signal: Option<StopSignal>,
     /// How long it may take to stop before it is killed.

@@ -11,7 +11,9 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::IdMap;
-use crate::model::{Mount, NetworkName, Port, Rootfs, ServiceName, StopSignal, UserSpec, VolumeName};
+use crate::model::{
+    Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, Rootfs, ServiceName, StopSignal, UserSpec, VolumeName,
+};
 
 /// One effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,6 +192,12 @@ pub struct ContainerSpec {
     pub ids: IdMap,
     /// Pid 1 is an init.
     pub init: bool,
+    /// What its processes start with.
+    pub process: ProcessOptions,
+    /// What they may do.
+    pub privileges: Privileges,
+    /// What they may use.
+    pub limits: Limits,
     /// Ports to publish, and the address in the stack that they lead to.
     pub ports: Vec<Port>,
     /// Address that published ports lead to.

@@ -20,7 +20,7 @@ use super::{
     overlay::{Lower, Overlay},
 };
 use crate::{
-    model::{TmpfsMount, UserSpec},
+    model::{Privileges, ProcessOptions, TmpfsMount, UserSpec},
     sys::{
         NamespaceKind, PidFd,
         process::{self, Fork},
@@ -118,6 +118,10 @@ pub struct Process {
     pub user: Option<UserSpec>,
     /// The user namespace has a single id.
     pub single_id: bool,
+    /// What it starts with besides.
+    pub options: ProcessOptions,
+    /// What it may do.
+    pub privileges: Privileges,
 }
 
 /// A container to make.

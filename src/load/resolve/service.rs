@@ -1,6 +1,9 @@
 //! One service.
 
-use super::{Context, Cursor, exclusions, hostname, mounts, namespaces, networks, ports, program, rootfs};
+use super::{
+    Context, Cursor, exclusions, hostname, limits, mounts, namespaces, networks, ports, privileges, process_options,
+    program, rootfs,
+};
 use crate::{
     compose,
     diagnostics::Diagnostic,
@@ -41,6 +44,9 @@ pub(super) fn lower(
         uts: modes.uts,
         init: program.init.is_some_and(|init| init.0.0),
         read_only: storage.read_only.is_some_and(|read_only| read_only.0),
+        process: process_options::lower(cx, service, at),
+        privileges: privileges::lower(cx, service, at),
+        limits: limits::lower(cx, service, at),
         stop_signal: stop_signal(cx, lifecycle, at),
         stop_grace_period: lifecycle.stop_grace_period.map_or(Service::DEFAULT_STOP_GRACE_PERIOD, |span| span.0),
     };

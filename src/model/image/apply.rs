@@ -132,6 +132,9 @@ mod tests {
             uts: NamespaceMode::Private,
             init: false,
             read_only: false,
+            process: crate::model::ProcessOptions::default(),
+            privileges: crate::model::Privileges::default(),
+            limits: crate::model::Limits::default(),
             stop_signal: None,
             stop_grace_period: Service::DEFAULT_STOP_GRACE_PERIOD,
         }
