@@ -13,6 +13,7 @@ pub mod ui;
 
 pub mod cgroup;
 pub mod compose;
+pub mod dns;
 pub mod executor;
 pub mod image;
 pub mod load;

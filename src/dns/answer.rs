@@ -1,0 +1,320 @@
+//! From the bytes of a question to those of its answer; no I/O, and nothing that bytes can do makes it panic.
+
+use std::net::IpAddr;
+
+use hickory_proto::{
+    op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
+    rr::{DNSClass, Name, RData, Record, RecordType, rdata},
+};
+
+use super::{Found, Zone};
+use crate::model::ServiceName;
+
+/// Bytes that a UDP answer may have without fragments on any path (DNS flag day 2020); what we say that we take.
+const UDP_PAYLOAD: u16 = 1232;
+
+/// Bytes of a message header (RFC 1035, 4.1.1).
+const HEADER: usize = 12;
+
+/// Seconds that an answer may be kept: none, since a service may have another address the next moment.
+const TTL: u32 = 0;
+
+/// How a question came, which bounds its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    Udp,
+    Tcp,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// This is sent back.
+    Reply(Vec<u8>),
+    /// It is passed on as it is.
+    Forward,
+    /// It is no question, and answering could begin a loop.
+    Ignore,
+}
+
+/// Answers `packet` for `client`. `turn` is counted up by the caller: addresses come in another order each time.
+pub(super) fn answer(packet: &[u8], zone: &Zone, client: &ServiceName, turn: usize, transport: Transport) -> Verdict {
+    // Bit 7 of the third byte: it is an answer itself.
+    if packet.len() < HEADER || packet[2] & 0x80 != 0 {
+        return Verdict::Ignore;
+    }
+    let id = u16::from_be_bytes([packet[0], packet[1]]);
+    let op_code = OpCode::from_u8((packet[2] >> 3) & 0x0f);
+    let Ok(message) = Message::from_vec(packet) else { return failure(id, op_code, ResponseCode::FormErr) };
+    if message.metadata.op_code != OpCode::Query {
+        return failure(id, op_code, ResponseCode::NotImp);
+    }
+    let [query] = &message.queries[..] else { return failure(id, op_code, ResponseCode::FormErr) };
+    let mut reply = Message::response(id, OpCode::Query);
+    reply.metadata.recursion_desired = message.metadata.recursion_desired;
+    reply.metadata.recursion_available = true;
+    reply.add_query(query.clone());
+    if let Some(edns) = &message.edns {
+        let mut ours = Edns::new();
+        ours.set_max_payload(UDP_PAYLOAD);
+        reply.set_edns(ours);
+        if edns.version() > 0 {
+            return finish(&message, reply, ResponseCode::BADVERS, transport);
+        }
+    }
+    let found = match query.query_class() {
+        DNSClass::IN | DNSClass::ANY => look_up(query, zone, client),
+        _ => Found::Elsewhere,
+    };
+    let (code, data): (ResponseCode, Vec<RData>) = match found {
+        Found::Elsewhere if zone.upstreams(client).is_empty() => (ResponseCode::Refused, Vec::new()),
+        Found::Elsewhere => return Verdict::Forward,
+        Found::Nothing => (ResponseCode::NXDomain, Vec::new()),
+        Found::Name(name) => match Name::from_ascii(format!("{name}.")) {
+            Ok(name) => (ResponseCode::NoError, vec![RData::PTR(rdata::PTR(name))]),
+            Err(_) => (ResponseCode::ServFail, Vec::new()),
+        },
+        Found::Addresses(mut addresses) => {
+            addresses.retain(|address| match query.query_type() {
+                RecordType::A => address.is_ipv4(),
+                RecordType::AAAA => address.is_ipv6(),
+                RecordType::ANY => true,
+                _ => false,
+            });
+            let first = turn % addresses.len().max(1);
+            addresses.rotate_left(first);
+            let data = addresses.into_iter().map(|address| match address {
+                IpAddr::V4(address) => RData::A(address.into()),
+                IpAddr::V6(address) => RData::AAAA(address.into()),
+            });
+            (ResponseCode::NoError, data.collect())
+        }
+    };
+    reply.metadata.authoritative = true;
+    reply.add_answers(data.into_iter().map(|data| Record::from_rdata(query.name().clone(), TTL, data)));
+    finish(&message, reply, code, transport)
+}
+
+/// The same question, to say that nobody who could know answers.
+pub(super) fn unanswered(packet: &[u8]) -> Option<Vec<u8>> {
+    let message = Message::from_vec(packet).ok()?;
+    let mut reply = Message::response(message.metadata.id, message.metadata.op_code);
+    reply.metadata.recursion_desired = message.metadata.recursion_desired;
+    reply.metadata.recursion_available = true;
+    reply.add_queries(message.queries);
+    reply.metadata.response_code = ResponseCode::ServFail;
+    reply.to_vec().ok()
+}
+
+/// Whether `reply` answers `question`: the same id and the same question (RFC 5452, 9).
+pub(super) fn belongs_to(reply: &[u8], question: &[u8]) -> bool {
+    let (Ok(reply), Ok(question)) = (Message::from_vec(reply), Message::from_vec(question)) else { return false };
+    let same = |(a, b): (&Query, &Query)| {
+        a.name().eq_ignore_root(b.name()) && a.query_type() == b.query_type() && a.query_class() == b.query_class()
+    };
+    reply.metadata.message_type == MessageType::Response
+        && reply.metadata.id == question.metadata.id
+        && reply.queries.len() == question.queries.len()
+        && reply.queries.iter().zip(&question.queries).all(same)
+}
+
+fn look_up(query: &Query, zone: &Zone, client: &ServiceName) -> Found {
+    let mut name = query.name().clone();
+    name.set_fqdn(true);
+    if query.query_type() == RecordType::PTR {
+        return match name.parse_arpa_name() {
+            Ok(net) if net.prefix_len() == net.max_prefix_len() => zone.address(client, net.addr()),
+            _ => Found::Elsewhere,
+        };
+    }
+    let text = name.to_ascii();
+    match zone.name(client, text.strip_suffix('.').unwrap_or(&text)) {
+        // That of the root and of domains at the top is none of ours, unless somebody wants an address.
+        Found::Nothing if !matches!(query.query_type(), RecordType::A | RecordType::AAAA | RecordType::ANY) => {
+            if zone.upstreams(client).is_empty() { Found::Nothing } else { Found::Elsewhere }
+        }
+        found => found,
+    }
+}
+
+fn failure(id: u16, op_code: OpCode, code: ResponseCode) -> Verdict {
+    let reply = Message::error_msg(id, op_code, code);
+    reply.to_vec().map_or(Verdict::Ignore, Verdict::Reply)
+}
+
+fn finish(question: &Message, mut reply: Message, code: ResponseCode, transport: Transport) -> Verdict {
+    // The upper bits of the code are in the OPT record (RFC 6891, 6.1.3).
+    reply.metadata.response_code = code;
+    if let Some(edns) = &mut reply.edns {
+        edns.set_rcode_high(code.high());
+    }
+    let limit = match transport {
+        Transport::Udp => usize::from(question.max_payload().min(UDP_PAYLOAD)),
+        Transport::Tcp => usize::from(u16::MAX),
+    };
+    match reply.to_vec() {
+        Ok(bytes) if bytes.len() <= limit => Verdict::Reply(bytes),
+        // The client asks again over TCP.
+        Ok(_) => reply.truncate().to_vec().map_or(Verdict::Ignore, Verdict::Reply),
+        Err(_) => failure(question.metadata.id, OpCode::Query, ResponseCode::ServFail),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Client, NetworkNames};
+
+    fn zone() -> Zone {
+        let mut front = NetworkNames::new("shop_front".into(), vec!["10.1.0.0/16".parse().expect("subnet")]);
+        for last in 1..=3 {
+            front.insert("app", [10, 1, 0, last].into());
+        }
+        for n in 0..200 {
+            front.insert("many", [10, 1, 1, n].into());
+        }
+        let network: crate::model::NetworkName = "front".parse().expect("name");
+        let client = |upstreams: Vec<std::net::SocketAddr>| Client {
+            networks: vec![network.clone()],
+            upstreams,
+            ..Client::default()
+        };
+        let resolver = ([192, 0, 2, 53], 53).into();
+        Zone {
+            networks: [(network.clone(), front)].into(),
+            clients: [
+                ("web".parse().expect("name"), client(vec![resolver])),
+                ("alone".parse().expect("name"), client(Vec::new())),
+            ]
+            .into(),
+        }
+    }
+
+    fn question(name: &str, kind: RecordType) -> Message {
+        let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
+        message.metadata.recursion_desired = true;
+        message.add_query(Query::query(Name::from_ascii(name).expect("name"), kind));
+        message
+    }
+
+    fn ask(client: &str, question: &[u8], turn: usize, transport: Transport) -> Verdict {
+        answer(question, &zone(), &client.parse().expect("name"), turn, transport)
+    }
+
+    fn reply(client: &str, question: &Message, turn: usize, transport: Transport) -> Message {
+        match ask(client, &question.to_vec().expect("bytes"), turn, transport) {
+            Verdict::Reply(bytes) => {
+                assert!(belongs_to(&bytes, &question.to_vec().expect("bytes")), "{bytes:?}");
+                Message::from_vec(&bytes).expect("a message")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn addresses(reply: &Message) -> Vec<String> {
+        reply.answers.iter().map(|record| record.data.to_string()).collect()
+    }
+
+    #[test]
+    fn addresses_of_a_name_take_turns() {
+        let ask = |turn| addresses(&reply("web", &question("app.", RecordType::A), turn, Transport::Udp));
+        assert_eq!(ask(0), ["10.1.0.1", "10.1.0.2", "10.1.0.3"]);
+        assert_eq!(ask(1), ["10.1.0.2", "10.1.0.3", "10.1.0.1"]);
+        assert_eq!(ask(5), ["10.1.0.3", "10.1.0.1", "10.1.0.2"]);
+    }
+
+    #[test]
+    fn every_question_has_its_code() {
+        for (client, name, kind, code, count) in [
+            ("web", "app.", RecordType::A, ResponseCode::NoError, 3),
+            ("web", "APP.", RecordType::A, ResponseCode::NoError, 3),
+            ("web", "app.", RecordType::AAAA, ResponseCode::NoError, 0),
+            ("web", "app.", RecordType::MX, ResponseCode::NoError, 0),
+            ("web", "nobody.", RecordType::A, ResponseCode::NXDomain, 0),
+            ("web", "2.0.1.10.in-addr.arpa.", RecordType::PTR, ResponseCode::NoError, 1),
+            ("web", "9.9.1.10.in-addr.arpa.", RecordType::PTR, ResponseCode::NXDomain, 0),
+            ("alone", "example.com.", RecordType::A, ResponseCode::NXDomain, 0),
+            ("alone", ".", RecordType::NS, ResponseCode::NXDomain, 0),
+        ] {
+            let reply = reply(client, &question(name, kind), 0, Transport::Udp);
+            assert_eq!((reply.metadata.response_code, reply.answers.len()), (code, count), "{client}: {name} {kind}");
+        }
+        for (name, kind) in [
+            ("example.com.", RecordType::A),
+            ("com.", RecordType::NS),
+            (".", RecordType::NS),
+            ("1.2.0.192.in-addr.arpa.", RecordType::PTR),
+            ("lb._dns-sd._udp.example.com.", RecordType::PTR),
+        ] {
+            let bytes = question(name, kind).to_vec().expect("bytes");
+            assert_eq!(ask("web", &bytes, 0, Transport::Udp), Verdict::Forward, "{name} {kind}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_asked_for_again() {
+        let mut question = question("many.", RecordType::A);
+        let short = reply("web", &question, 0, Transport::Udp);
+        assert!(short.metadata.truncation);
+        assert_eq!(short.answers.len(), 0);
+        assert_eq!(reply("web", &question, 0, Transport::Tcp).answers.len(), 200);
+        let mut edns = Edns::new();
+        edns.set_max_payload(65_000);
+        question.set_edns(edns);
+        let bytes = question.to_vec().expect("bytes");
+        let Verdict::Reply(bytes) = ask("web", &bytes, 0, Transport::Udp) else { panic!("no reply") };
+        assert!(bytes.len() <= usize::from(UDP_PAYLOAD), "{} bytes could be cut on the way", bytes.len());
+    }
+
+    #[test]
+    fn later_versions_of_edns_are_told_ours() {
+        let mut question = question("app.", RecordType::A);
+        let mut edns = Edns::new();
+        edns.set_version(1);
+        question.set_edns(edns);
+        let reply = reply("web", &question, 0, Transport::Udp);
+        // 16, which hickory reads as BADSIG: the two share a number (RFC 6895, 2.3).
+        assert_eq!(u16::from(reply.metadata.response_code), 16);
+        assert_eq!(reply.version(), 0);
+    }
+
+    #[test]
+    fn no_question_is_no_panic_and_begins_no_loop() {
+        let good = question("app.", RecordType::A).to_vec().expect("bytes");
+        let mut answer = good.clone();
+        answer[2] |= 0x80;
+        assert_eq!(ask("web", &answer, 0, Transport::Udp), Verdict::Ignore);
+        assert_eq!(ask("web", &good[..11], 0, Transport::Udp), Verdict::Ignore);
+        // xorshift64: the same bytes every time.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        let (zone, client) = (zone(), "web".parse().expect("name"));
+        let mut replies = 0;
+        for round in 0..100_000 {
+            let mut bytes = good.clone();
+            for _ in 0..1 + next() % 6 {
+                let at = (next() % bytes.len() as u64) as usize;
+                match next() % 3 {
+                    0 => bytes[at] = next() as u8,
+                    1 => bytes.truncate(at.max(1)),
+                    _ => bytes.insert(at, next() as u8),
+                }
+            }
+            let transport = if round % 2 == 0 { Transport::Udp } else { Transport::Tcp };
+            match super::answer(&bytes, &zone, &client, round, transport) {
+                Verdict::Reply(reply) => {
+                    replies += 1;
+                    assert!(reply[2] & 0x80 != 0 && reply[..2] == bytes[..2], "{bytes:?} -> {reply:?}");
+                }
+                Verdict::Forward | Verdict::Ignore => {}
+            }
+            let _ = unanswered(&bytes);
+        }
+        assert!(replies > 1000, "most of them should be answered, {replies} are");
+    }
+}

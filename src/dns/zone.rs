@@ -1,0 +1,219 @@
+//! Who finds what: a pure lookup in a value that is never changed.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+};
+
+use ipnet::IpNet;
+
+use crate::model::{NetworkName, ServiceName};
+
+/// All names of a stack at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Zone {
+    /// The names on each network.
+    pub networks: BTreeMap<NetworkName, NetworkNames>,
+    /// What each owner of a network namespace sees.
+    pub clients: BTreeMap<ServiceName, Client>,
+}
+
+/// The names on one network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkNames {
+    /// What the network is called outside of the file, such as `shop_front`: every name is found with it as a domain, too.
+    pub domain: String,
+    /// The addresses on it.
+    pub subnets: Vec<IpNet>,
+    names: HashMap<String, Vec<IpAddr>>,
+    reverse: HashMap<IpAddr, String>,
+}
+
+impl NetworkNames {
+    /// A network without names.
+    pub fn new(domain: String, subnets: Vec<IpNet>) -> Self {
+        Self { domain: domain.to_ascii_lowercase(), subnets, ..Self::default() }
+    }
+
+    /// Adds an address of a name, which may have others: replicas share the name of their service. The first name that an
+    /// address is given is the one that it is found back by.
+    pub fn insert(&mut self, name: &str, address: IpAddr) {
+        let addresses = self.names.entry(name.to_ascii_lowercase()).or_default();
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+        self.reverse.entry(address).or_insert_with(|| name.to_ascii_lowercase());
+    }
+
+    fn find(&self, name: &str) -> Option<&[IpAddr]> {
+        let bare = name.strip_suffix(&self.domain).and_then(|name| name.strip_suffix('.'));
+        self.names.get(name).or_else(|| self.names.get(bare?)).map(Vec::as_slice)
+    }
+}
+
+/// What one network namespace sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Client {
+    /// The networks that it is on, the one to be preferred first.
+    pub networks: Vec<NetworkName>,
+    /// Names that only it knows (`extra_hosts`, `links`), which go before all others.
+    pub own: BTreeMap<String, Vec<IpAddr>>,
+    /// Resolvers for everything else; without any, there is nothing else.
+    pub upstreams: Vec<SocketAddr>,
+}
+
+/// What a name, or an address, comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The name has these addresses, of either family and never none.
+    Addresses(Vec<IpAddr>),
+    /// The address has this name.
+    Name(String),
+    /// It is the stack's business, and there is no such name.
+    Nothing,
+    /// It is not the stack's business.
+    Elsewhere,
+}
+
+impl Zone {
+    /// Looks a name up as `client` sees it. Names have no difference between large and small letters, and no dot at the end.
+    ///
+    /// A name without a dot is nobody's outside: whatever the host's search domains make of it, the client's own resolver
+    /// asks for with the domain. So it is known at once whether there is such a name.
+    pub fn name(&self, client: &ServiceName, name: &str) -> Found {
+        let name = name.to_ascii_lowercase();
+        if name == "localhost" || name.ends_with(".localhost") {
+            // RFC 6761, 6.3: never asked outside.
+            return Found::Addresses(vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()]);
+        }
+        let Some(client) = self.clients.get(client) else { return Found::Nothing };
+        if let Some(own) = client.own.get(&name) {
+            return Found::Addresses(own.clone());
+        }
+        let mut found: Vec<IpAddr> = Vec::new();
+        for network in client.networks.iter().filter_map(|network| self.networks.get(network)) {
+            let there = network.find(&name).unwrap_or_default();
+            found.extend(there.iter().filter(|address| !found.contains(address)).copied().collect::<Vec<_>>());
+        }
+        match (found.is_empty(), name.contains('.')) {
+            (false, _) => Found::Addresses(found),
+            (true, true) if !client.upstreams.is_empty() => Found::Elsewhere,
+            (true, _) => Found::Nothing,
+        }
+    }
+
+    /// Looks up whose an address is as `client` sees it.
+    pub fn address(&self, client: &ServiceName, address: IpAddr) -> Found {
+        let Some(client) = self.clients.get(client) else { return Found::Nothing };
+        for network in client.networks.iter().filter_map(|network| self.networks.get(network)) {
+            if let Some(name) = network.reverse.get(&address) {
+                return Found::Name(format!("{name}.{}", network.domain));
+            }
+        }
+        let ours = self.networks.values().flat_map(|network| &network.subnets).any(|subnet| subnet.contains(&address));
+        if ours || client.upstreams.is_empty() { Found::Nothing } else { Found::Elsewhere }
+    }
+
+    /// Where `client` asks for what is not the stack's.
+    pub fn upstreams(&self, client: &ServiceName) -> &[SocketAddr] {
+        self.clients.get(client).map(|client| client.upstreams.as_slice()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("address")
+    }
+
+    fn service(name: &str) -> ServiceName {
+        name.parse().expect("name")
+    }
+
+    fn network(name: &str) -> NetworkName {
+        name.parse().expect("name")
+    }
+
+    /// web is on front and back, db on back, two replicas of app on front.
+    fn zone() -> Zone {
+        let mut front = NetworkNames::new("shop_front".into(), vec!["10.1.0.0/24".parse().expect("subnet")]);
+        let mut back = NetworkNames::new("shop_back".into(), vec!["10.2.0.0/24".parse().expect("subnet")]);
+        front.insert("shop-web-1", ip("10.1.0.2"));
+        front.insert("Web", ip("10.1.0.2"));
+        front.insert("app", ip("10.1.0.3"));
+        front.insert("app", ip("10.1.0.4"));
+        front.insert("cdn.example.com", ip("10.1.0.2"));
+        back.insert("web", ip("10.2.0.2"));
+        back.insert("db", ip("10.2.0.3"));
+        back.insert("db", ip("fd00::3"));
+        let client = |networks: &[&str], upstreams: &[&str]| Client {
+            networks: networks.iter().map(|name| network(name)).collect(),
+            upstreams: upstreams.iter().map(|address| address.parse().expect("address")).collect(),
+            ..Client::default()
+        };
+        let mut web = client(&["back", "front"], &["9.9.9.9:53"]);
+        web.own.insert("cache".into(), vec![ip("192.0.2.1")]);
+        Zone {
+            networks: [(network("front"), front), (network("back"), back)].into(),
+            clients: [
+                (service("web"), web),
+                (service("app"), client(&["front"], &["9.9.9.9:53"])),
+                (service("db"), client(&["back"], &[])),
+            ]
+            .into(),
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_networks_that_both_are_on() {
+        let zone = zone();
+        for (client, name, expected) in [
+            ("web", "db", vec!["10.2.0.3", "fd00::3"]),
+            ("web", "DB", vec!["10.2.0.3", "fd00::3"]),
+            ("web", "db.shop_back", vec!["10.2.0.3", "fd00::3"]),
+            ("web", "web", vec!["10.2.0.2", "10.1.0.2"]),
+            ("web", "cache", vec!["192.0.2.1"]),
+            ("app", "app", vec!["10.1.0.3", "10.1.0.4"]),
+            ("app", "web", vec!["10.1.0.2"]),
+            ("app", "shop-web-1", vec!["10.1.0.2"]),
+            ("app", "cdn.example.com", vec!["10.1.0.2"]),
+            ("app", "localhost", vec!["127.0.0.1", "::1"]),
+        ] {
+            let expected = expected.into_iter().map(ip).collect();
+            assert_eq!(zone.name(&service(client), name), Found::Addresses(expected), "{client} asks for {name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_exist_is_known_at_once() {
+        let zone = zone();
+        for (client, name, expected) in [
+            ("app", "db", Found::Nothing),
+            ("app", "nobody", Found::Nothing),
+            ("app", "cache", Found::Nothing),
+            ("app", "db.shop_back", Found::Elsewhere),
+            ("app", "example.com", Found::Elsewhere),
+            ("db", "cdn.example.com", Found::Nothing),
+            ("stranger", "web", Found::Nothing),
+        ] {
+            assert_eq!(zone.name(&service(client), name), expected, "{client} asks for {name}");
+        }
+    }
+
+    #[test]
+    fn addresses_lead_back_to_names() {
+        let zone = zone();
+        for (client, address, expected) in [
+            ("app", "10.1.0.2", Found::Name("shop-web-1.shop_front".into())),
+            ("app", "10.2.0.3", Found::Nothing),
+            ("app", "10.1.0.99", Found::Nothing),
+            ("app", "8.8.8.8", Found::Elsewhere),
+            ("db", "8.8.8.8", Found::Nothing),
+            ("web", "fd00::3", Found::Name("db.shop_back".into())),
+        ] {
+            assert_eq!(zone.address(&service(client), ip(address)), expected, "{client} asks for {address}");
+        }
+    }
+}
