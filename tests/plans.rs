@@ -61,7 +61,7 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
             Operation::Stop(_)
             | Operation::Detach(_)
             | Operation::CreateVolume(_)
-            | Operation::WriteHosts(_)
+            | Operation::SetNames(_)
             | Operation::RemoveVolume(_) => {}
             Operation::Remove(service) => {
                 observed.containers.remove(service);
@@ -75,13 +75,18 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
     observed
 }
 
-/// The plan as text, and the hosts files that it writes.
+/// The plan as text, and what it says of names.
 fn text(plan: &Plan) -> String {
     let mut text = plan.to_string();
     for (_, step) in plan.steps() {
-        if let Operation::WriteHosts(files) = &step.operation {
-            for file in files {
-                text += &format!("--- hosts of {}\n{}", file.service, file.text);
+        if let Operation::SetNames(names) = &step.operation {
+            for named in &names.services {
+                let names = named.names.join(" ");
+                text += &format!("--- {} on {} {}: {names}\n", named.service, named.network, named.address);
+            }
+            for client in &names.clients {
+                text += &format!("--- hosts of {}\n{}", client.service, client.hosts_file);
+                text += &format!("--- resolver of {}\n{}", client.service, client.resolver_file);
             }
         }
     }

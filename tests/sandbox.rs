@@ -3,6 +3,7 @@
 mod support;
 
 mod sandbox {
+    mod dns;
     mod files;
     mod identity;
     mod images;

@@ -7,7 +7,7 @@ use hickory_proto::{
     rr::{DNSClass, Name, RData, Record, RecordType, rdata},
 };
 
-use super::{Found, Zone};
+use super::{Found, Upstreams, Zone};
 use crate::model::ServiceName;
 
 /// Bytes that a UDP answer may have without fragments on any path (DNS flag day 2020); what we say that we take.
@@ -67,7 +67,7 @@ pub(super) fn answer(packet: &[u8], zone: &Zone, client: &ServiceName, turn: usi
         _ => Found::Elsewhere,
     };
     let (code, data): (ResponseCode, Vec<RData>) = match found {
-        Found::Elsewhere if zone.upstreams(client).is_empty() => (ResponseCode::Refused, Vec::new()),
+        Found::Elsewhere if *zone.upstreams(client) == Upstreams::Nobody => (ResponseCode::Refused, Vec::new()),
         Found::Elsewhere => return Verdict::Forward,
         Found::Nothing => (ResponseCode::NXDomain, Vec::new()),
         Found::Name(name) => match Name::from_ascii(format!("{name}.")) {
@@ -131,7 +131,7 @@ fn look_up(query: &Query, zone: &Zone, client: &ServiceName) -> Found {
     match zone.name(client, text.strip_suffix('.').unwrap_or(&text)) {
         // That of the root and of domains at the top is none of ours, unless somebody wants an address.
         Found::Nothing if !matches!(query.query_type(), RecordType::A | RecordType::AAAA | RecordType::ANY) => {
-            if zone.upstreams(client).is_empty() { Found::Nothing } else { Found::Elsewhere }
+            if *zone.upstreams(client) == Upstreams::Nobody { Found::Nothing } else { Found::Elsewhere }
         }
         found => found,
     }
@@ -174,17 +174,12 @@ mod tests {
             front.insert("many", [10, 1, 1, n].into());
         }
         let network: crate::model::NetworkName = "front".parse().expect("name");
-        let client = |upstreams: Vec<std::net::SocketAddr>| Client {
-            networks: vec![network.clone()],
-            upstreams,
-            ..Client::default()
-        };
-        let resolver = ([192, 0, 2, 53], 53).into();
+        let client = |upstreams: Upstreams| Client { networks: vec![network.clone()], upstreams, ..Client::default() };
         Zone {
             networks: [(network.clone(), front)].into(),
             clients: [
-                ("web".parse().expect("name"), client(vec![resolver])),
-                ("alone".parse().expect("name"), client(Vec::new())),
+                ("web".parse().expect("name"), client(Upstreams::Host)),
+                ("alone".parse().expect("name"), client(Upstreams::Nobody)),
             ]
             .into(),
         }

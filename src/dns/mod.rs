@@ -18,11 +18,8 @@ mod upstream;
 mod zone;
 
 pub use server::{Directory, Server};
-pub use upstream::Upstream;
-pub use zone::{Client, Found, NetworkNames, Zone};
-
-/// Where a container's resolver is: the address that programs written for Docker know.
-pub const ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(127, 0, 0, 11);
+pub use upstream::{HostServers, host_resolver};
+pub use zone::{Client, Found, NetworkNames, Upstreams, Zone};
 
 /// The port of DNS (RFC 1035, 4.2).
 pub const PORT: u16 = 53;

@@ -22,10 +22,14 @@ use tokio::{
 };
 
 use super::{
-    ADDRESS, PORT, Upstream, Zone,
+    HostServers, PORT, Zone,
     answer::{Transport, Verdict, answer, unanswered},
+    upstream::Upstream,
 };
-use crate::{model::ServiceName, sys::Netns};
+use crate::{
+    model::{RESOLVER, ServiceName},
+    sys::Netns,
+};
 
 /// Questions of one client that wait for a resolver at a time. Whoever asks more is told at once that it fails.
 const PENDING: usize = 256;
@@ -61,6 +65,7 @@ impl Drop for Server {
 struct Shared {
     client: ServiceName,
     directory: Directory,
+    host: Arc<HostServers>,
     turn: AtomicUsize,
     pending: Arc<Semaphore>,
 }
@@ -70,12 +75,12 @@ impl Server {
     ///
     /// # Errors
     /// What socket(2), bind(2) and listen(2) say in there: EADDRINUSE when somebody serves the port already.
-    pub fn start(netns: &Netns, client: ServiceName, directory: Directory) -> io::Result<Self> {
+    pub fn start(netns: &Netns, client: ServiceName, directory: Directory, host: Arc<HostServers>) -> io::Result<Self> {
         let (udp, tcp) = netns.run(sockets)?;
         let udp = tokio::net::UdpSocket::from_std(UdpSocket::from(udp))?;
         let tcp = tokio::net::TcpListener::from_std(TcpListener::from(tcp))?;
         let pending = Arc::new(Semaphore::new(PENDING));
-        let shared = Arc::new(Shared { client, directory, turn: AtomicUsize::new(0), pending });
+        let shared = Arc::new(Shared { client, directory, host, turn: AtomicUsize::new(0), pending });
         let tasks = [tokio::spawn(datagrams(udp, shared.clone())), tokio::spawn(connections(tcp, shared))];
         Ok(Self { tasks })
     }
@@ -83,7 +88,7 @@ impl Server {
 
 fn sockets() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let address = SockaddrStorage::from(SocketAddr::from((ADDRESS, PORT)));
+    let address = SockaddrStorage::from(SocketAddr::from((RESOLVER, PORT)));
     let open = |kind| -> io::Result<OwnedFd> {
         let socket = socket(AddressFamily::Inet, kind, flags, None)?;
         // A server in the container that listens on port 53 of all addresses, and says the same, can have it.
@@ -103,7 +108,7 @@ impl Shared {
     }
 
     fn upstream(&self) -> Upstream {
-        Upstream::new(self.directory.borrow().upstreams(&self.client))
+        Upstream::of(self.directory.borrow().upstreams(&self.client), &self.host)
     }
 }
 

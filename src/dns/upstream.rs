@@ -1,6 +1,12 @@
 //! Questions that are not the stack's business, asked of the host's resolvers as they came.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, SocketAddrV6},
+    os::unix::fs::MetadataExt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -8,7 +14,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::answer::{Transport, belongs_to};
+use super::{
+    PORT, Upstreams,
+    answer::{Transport, belongs_to},
+};
+use crate::model::HostResolver;
 
 /// How long one resolver may take before the next is asked. Resolvers of the C library give up after five seconds.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -16,16 +26,68 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// How many resolvers are asked, as in resolv.conf(5).
 const RESOLVERS: usize = 3;
 
+/// What the host says of resolvers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// How the host finds names at this moment: resolv.conf(5). What cannot be read of it is left out.
+pub fn host_resolver() -> HostResolver {
+    let text = std::fs::read(RESOLV_CONF).unwrap_or_default();
+    let Ok(config) = resolv_conf::Config::parse(&text) else { return HostResolver::default() };
+    let servers = config.nameservers.iter().map(|server| {
+        let address = std::net::IpAddr::from(server);
+        match server {
+            // An address of a link means nothing without it.
+            resolv_conf::ScopedIp::V6(v6, Some(scope)) => {
+                let scope = scope.parse().ok().or_else(|| nix::net::if_::if_nametoindex(scope.as_str()).ok());
+                SocketAddr::V6(SocketAddrV6::new(*v6, PORT, 0, scope.unwrap_or(0)))
+            }
+            _ => (address, PORT).into(),
+        }
+    });
+    let search = config.get_last_search_or_domain().filter(|domain| *domain != ".").map(|domain| domain.to_owned());
+    HostResolver { servers: servers.collect(), search: search.collect() }
+}
+
+/// The name servers of the host, looked up anew when its file has changed: a laptop goes from network to network.
+#[derive(Debug, Default)]
+pub struct HostServers {
+    known: Mutex<Option<(FileState, Vec<SocketAddr>)>>,
+}
+
+/// What tells one state of a file from the next: device, inode, seconds and nanoseconds of its last change.
+type FileState = (u64, u64, i64, i64);
+
+impl HostServers {
+    fn current(&self) -> Vec<SocketAddr> {
+        let state =
+            std::fs::metadata(RESOLV_CONF).map(|m| (m.dev(), m.ino(), m.ctime(), m.ctime_nsec())).unwrap_or_default();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((seen, servers)) if *seen == state => servers.clone(),
+            _ => {
+                let servers = host_resolver().servers;
+                *known = Some((state, servers.clone()));
+                servers
+            }
+        }
+    }
+}
+
 /// Asks resolvers in their order until one answers.
 #[derive(Debug, Clone)]
-pub struct Upstream {
+pub(super) struct Upstream {
     resolvers: Vec<SocketAddr>,
 }
 
 impl Upstream {
     /// The resolvers to ask; of more than three, the first three.
-    pub fn new(resolvers: &[SocketAddr]) -> Self {
-        Self { resolvers: resolvers.iter().take(RESOLVERS).copied().collect() }
+    pub(super) fn of(upstreams: &Upstreams, host: &HostServers) -> Self {
+        let all = match upstreams {
+            Upstreams::Nobody => Vec::new(),
+            Upstreams::Host => host.current(),
+            Upstreams::These(all) => all.clone(),
+        };
+        Self { resolvers: all.into_iter().take(RESOLVERS).collect() }
     }
 
     /// Passes `question` on and gives back the answer, its id the client's. None when nobody answers.

@@ -58,8 +58,20 @@ pub struct Client {
     pub networks: Vec<NetworkName>,
     /// Names that only it knows (`extra_hosts`, `links`), which go before all others.
     pub own: BTreeMap<String, Vec<IpAddr>>,
-    /// Resolvers for everything else; without any, there is nothing else.
-    pub upstreams: Vec<SocketAddr>,
+    /// Who is asked for everything else.
+    pub upstreams: Upstreams,
+}
+
+/// Who is asked for what is not the stack's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Upstreams {
+    /// Nobody: there is nothing else.
+    #[default]
+    Nobody,
+    /// The name servers that the host has at that moment.
+    Host,
+    /// These, in their order.
+    These(Vec<SocketAddr>),
 }
 
 /// What a name, or an address, comes to.
@@ -97,7 +109,7 @@ impl Zone {
         }
         match (found.is_empty(), name.contains('.')) {
             (false, _) => Found::Addresses(found),
-            (true, true) if !client.upstreams.is_empty() => Found::Elsewhere,
+            (true, true) if client.upstreams != Upstreams::Nobody => Found::Elsewhere,
             (true, _) => Found::Nothing,
         }
     }
@@ -111,12 +123,12 @@ impl Zone {
             }
         }
         let ours = self.networks.values().flat_map(|network| &network.subnets).any(|subnet| subnet.contains(&address));
-        if ours || client.upstreams.is_empty() { Found::Nothing } else { Found::Elsewhere }
+        if ours || client.upstreams == Upstreams::Nobody { Found::Nothing } else { Found::Elsewhere }
     }
 
     /// Where `client` asks for what is not the stack's.
-    pub fn upstreams(&self, client: &ServiceName) -> &[SocketAddr] {
-        self.clients.get(client).map(|client| client.upstreams.as_slice()).unwrap_or_default()
+    pub fn upstreams(&self, client: &ServiceName) -> &Upstreams {
+        self.clients.get(client).map_or(&Upstreams::Nobody, |client| &client.upstreams)
     }
 }
 
@@ -148,19 +160,19 @@ mod tests {
         back.insert("web", ip("10.2.0.2"));
         back.insert("db", ip("10.2.0.3"));
         back.insert("db", ip("fd00::3"));
-        let client = |networks: &[&str], upstreams: &[&str]| Client {
+        let client = |networks: &[&str], upstreams: Upstreams| Client {
             networks: networks.iter().map(|name| network(name)).collect(),
-            upstreams: upstreams.iter().map(|address| address.parse().expect("address")).collect(),
+            upstreams,
             ..Client::default()
         };
-        let mut web = client(&["back", "front"], &["9.9.9.9:53"]);
+        let mut web = client(&["back", "front"], Upstreams::Host);
         web.own.insert("cache".into(), vec![ip("192.0.2.1")]);
         Zone {
             networks: [(network("front"), front), (network("back"), back)].into(),
             clients: [
                 (service("web"), web),
-                (service("app"), client(&["front"], &["9.9.9.9:53"])),
-                (service("db"), client(&["back"], &[])),
+                (service("app"), client(&["front"], Upstreams::Host)),
+                (service("db"), client(&["back"], Upstreams::Nobody)),
             ]
             .into(),
         }

@@ -100,7 +100,12 @@ pub(super) async fn start(
     let fds = LaunchFds { stdin, stdout, stderr, status, namespaces, cgroup };
 
     let failed = |source| ExecutorError::Start { service: spec.service.clone(), source };
-    let started = stack.keeper.launch(launch, fds).await.map_err(failed)?;
+    // Before it runs, so that it finds itself.
+    stack.names.appears(&spec.service);
+    let started = stack.keeper.launch(launch, fds).await.map_err(|source| {
+        stack.names.disappears(&spec.service);
+        failed(source)
+    })?;
     let (pid, exit) = (started.pid, started.exit.clone());
     let running = Running {
         pid,

@@ -14,6 +14,7 @@ mod container;
 mod error;
 mod logs;
 mod mounts;
+mod names;
 mod operation;
 mod run;
 mod stack;

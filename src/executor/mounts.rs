@@ -64,16 +64,26 @@ pub(super) fn mounts(
     };
     let mut mounts = Vec::new();
     let taken = |target: &str| spec.files.mounts.iter().any(|mount| mount.target == Path::new(target));
-    match &spec.files.hosts_of {
+    match &spec.files.names_of {
         Some(owner) => {
-            let resolver = stack.layout.resolver();
-            if !resolver.exists() {
-                write_readable(&resolver, RESOLVER).map_err(files("write", &resolver))?;
-            }
-            for (target, path) in [("/etc/hosts", stack.layout.hosts(owner)), ("/etc/resolv.conf", resolver)] {
+            let (hosts, resolver) = (stack.layout.hosts(owner), stack.layout.resolver(owner));
+            for (target, path) in [("/etc/hosts", hosts), ("/etc/resolv.conf", resolver)] {
                 if !taken(target) {
                     mounts.push(bind(target, path, false));
                 }
+            }
+        }
+        None if !spec.files.hosts_besides.is_empty() => {
+            let path = stack.layout.hosts(&spec.service);
+            let text = fs::read_to_string("/etc/hosts").unwrap_or_default();
+            write_readable(&path, &format!("{}\n{}", text.trim_end(), spec.files.hosts_besides))
+                .map_err(files("write", &path))?;
+            if !taken("/etc/hosts") {
+                mounts.push(bind("/etc/hosts", path, false));
+            }
+            if !taken("/etc/resolv.conf") && spec.files.rootfs != Rootfs::Host && Path::new("/etc/resolv.conf").exists()
+            {
+                mounts.push(bind("/etc/resolv.conf", PathBuf::from("/etc/resolv.conf"), true));
             }
         }
         // In the host's network the host's names count; a view of the host has them already.
@@ -131,10 +141,6 @@ pub(super) fn mounts(
 fn bind(target: impl AsRef<Path>, path: PathBuf, read_only: bool) -> LaunchMount {
     LaunchMount { target: target.as_ref().to_owned(), source: LaunchSource::Bind { path, read_only, new: None } }
 }
-
-/// A resolv.conf for a stack without a name server: what /etc/hosts does not know is unknown at once, since nobody listens
-/// on the loopback interface of the container.
-const RESOLVER: &str = "# names of the stack are in /etc/hosts\nnameserver 127.0.0.11\noptions timeout:1 attempts:1\n";
 
 /// Writes a file that everybody may read, in place: containers that run have this very file mounted.
 pub(super) fn write_readable(path: &Path, text: &str) -> io::Result<()> {

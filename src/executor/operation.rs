@@ -13,7 +13,7 @@ use super::{
 use crate::{
     model::{ContainerState, ServiceName},
     network::netlink::{self, Interface, Netlink},
-    plan::{self, Cable, HostsFile, Link, NamespaceSet, Operation, UserNamespace},
+    plan::{self, Cable, Link, NameClient, NamespaceSet, Operation, UserNamespace},
     sandbox::{NamespaceOrder, forget_shared_memory},
     sys::{NamespaceKind, Netns, PidFd},
 };
@@ -38,7 +38,10 @@ pub(super) async fn carry_out(
                 |source| ExecutorError::Volume { volume: volume.clone(), what: "make", path: path.clone(), source };
             create_folder(&path).map_err(failed)?;
         }
-        Operation::WriteHosts(files) => write_hosts(files, stack)?,
+        Operation::SetNames(names) => {
+            names.clients.iter().try_for_each(|client| write_names(client, stack))?;
+            stack.names.plan(names.clone());
+        }
         Operation::CreateNamespaces(set) => {
             create_namespaces(set, stack).await?;
             tell(Change::Namespaces(set.service.clone(), set.fingerprint.clone()));
@@ -114,7 +117,7 @@ pub(super) async fn undo(
         // of services that run on only name more than there is.
         Operation::Attach(_)
         | Operation::CreateVolume(_)
-        | Operation::WriteHosts(_)
+        | Operation::SetNames(_)
         | Operation::Stop(_)
         | Operation::Remove(_)
         | Operation::Detach(_)
@@ -183,7 +186,17 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
             Some((netns, netlink))
         }
     };
-    stack.objects().namespaces.insert(service.clone(), Arc::new(OwnedNamespaces { pinned, net }));
+    let resolver = match net.as_ref().filter(|_| set.resolver) {
+        None => None,
+        Some((netns, _)) => Some(stack.names.serve(netns, service).map_err(|source| ExecutorError::Files {
+            service: service.clone(),
+            what: "start the name server of",
+            path: service.as_str().into(),
+            source,
+        })?),
+    };
+    let owned = OwnedNamespaces { pinned, net, _resolver: resolver };
+    stack.objects().namespaces.insert(service.clone(), Arc::new(owned));
     Ok(())
 }
 
@@ -244,16 +257,17 @@ async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
     stack.netlink.settle(&[&link.bridge_end, &link.bridge]).await.map_err(failed)
 }
 
-fn write_hosts(files: &[HostsFile], stack: &Stack) -> Result<(), ExecutorError> {
-    for file in files {
-        let path = stack.layout.hosts(&file.service);
+/// Writes what a client sees beside its name server.
+fn write_names(client: &NameClient, stack: &Stack) -> Result<(), ExecutorError> {
+    let hosts = (stack.layout.hosts(&client.service), &client.hosts_file);
+    for (path, text) in [hosts, (stack.layout.resolver(&client.service), &client.resolver_file)] {
         let failed = |source| ExecutorError::Files {
-            service: file.service.clone(),
-            what: "write the hosts file",
+            service: client.service.clone(),
+            what: "write the names of",
             path: path.clone(),
             source,
         };
-        mounts::write_readable(&path, &file.text).map_err(failed)?;
+        mounts::write_readable(&path, text).map_err(failed)?;
     }
     Ok(())
 }

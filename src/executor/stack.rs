@@ -13,9 +13,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{ExecutorError, container::program_runs, volume::VolumeFolder};
+use super::{ExecutorError, container::program_runs, names::Names, volume::VolumeFolder};
 use crate::{
     cgroup::{Group, Hierarchy, StackGroup},
+    dns::Server,
     image::store::InUse,
     model::{NetworkName, ServiceName, StopSignal, VolumeName},
     network::{
@@ -36,6 +37,7 @@ pub struct Stack {
     pub(super) netlink: Netlink,
     pub(super) hierarchy: Hierarchy,
     pub(super) group: Option<StackGroup>,
+    pub(super) names: Names,
     journal: Journal,
     objects: Mutex<Objects>,
 }
@@ -58,6 +60,8 @@ pub(super) struct OwnedNamespaces {
     pub(super) pinned: Pinned,
     /// Its network, to be configured.
     pub(super) net: Option<(Netns, Netlink)>,
+    /// Answers in there for as long as this is there.
+    pub(super) _resolver: Option<Server>,
 }
 
 /// A container.
@@ -118,6 +122,7 @@ impl Stack {
             netlink,
             hierarchy,
             group,
+            names: Names::new(),
             journal,
             objects: Mutex::new(Objects::default()),
         })
@@ -156,10 +161,11 @@ impl Stack {
         }
     }
 
-    /// Stops listening for a container that has ended.
-    pub fn release_ports(&self, service: &ServiceName) {
+    /// Nobody reaches or finds a container that has ended.
+    pub fn ended(&self, service: &ServiceName) {
         if let Some(container) = self.objects().containers.get_mut(service).filter(|c| c.exit.borrow().is_some()) {
             container.forwarders.clear();
+            self.names.disappears(service);
         }
     }
 

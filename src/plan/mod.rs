@@ -14,15 +14,16 @@ mod address;
 mod down;
 mod graph;
 mod group;
-mod hosts;
 mod ids;
+mod names;
 mod operation;
 mod up;
 
 pub use down::down;
 pub use graph::{Plan, Step, StepId};
 pub use ids::IdMap;
+pub use names::{NameClient, NamedNetwork, NamedService, Names};
 pub use operation::{
-    Bridge, Cable, ContainerSpec, FileSystem, HostsFile, Link, NamespaceSet, Operation, Source, Sources, UserNamespace,
+    Bridge, Cable, ContainerSpec, FileSystem, Link, NamespaceSet, Operation, Source, Sources, UserNamespace,
 };
 pub use up::{Intent, PlanError, up};

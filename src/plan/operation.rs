@@ -10,7 +10,7 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::IdMap;
+use super::{IdMap, Names};
 use crate::model::{
     Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, Rootfs, ServiceName, StopSignal, UserSpec, VolumeName,
 };
@@ -23,8 +23,9 @@ pub enum Operation {
     CreateNetwork(Bridge),
     /// Make the folder of a named volume.
     CreateVolume(VolumeName),
-    /// Write the hosts files that containers see as /etc/hosts, in place: running ones see the change.
-    WriteHosts(Vec<HostsFile>),
+    /// Say by which names containers are found, and write what they see as /etc/hosts and /etc/resolv.conf, in place:
+    /// running ones see the change.
+    SetNames(Names),
     /// Make the namespaces that a service owns and pin them.
     CreateNamespaces(NamespaceSet),
     /// Connect the network namespace of a service to a network.
@@ -73,6 +74,8 @@ pub struct NamespaceSet {
     pub user: UserNamespace,
     /// Make a network namespace.
     pub net: bool,
+    /// There is a name server in it.
+    pub resolver: bool,
     /// Make an IPC namespace, with its /dev/shm.
     pub ipc: bool,
     /// Make a host name namespace with this host name.
@@ -116,15 +119,6 @@ pub struct Cable {
     pub bridge_end: String,
 }
 
-/// The names that a service knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostsFile {
-    /// Whose file it is.
-    pub service: ServiceName,
-    /// Its whole text, hosts(5).
-    pub text: String,
-}
-
 /// Where a container gets one of its namespaces from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -163,8 +157,10 @@ pub struct FileSystem {
     pub mounts: Vec<Mount>,
     /// /dev/shm is there.
     pub shm: bool,
-    /// Whose hosts file is seen as /etc/hosts; none is the host's own.
-    pub hosts_of: Option<ServiceName>,
+    /// Whose names are seen, as /etc/hosts and /etc/resolv.conf; none is the host's own.
+    pub names_of: Option<ServiceName>,
+    /// Lines of hosts(5) besides the host's own, where those are seen.
+    pub hosts_besides: String,
 }
 
 /// One container with every choice made.
@@ -219,9 +215,9 @@ impl fmt::Display for Operation {
                 write!(f, "create network {} {} {}", bridge.network, bridge.interface, bridge.gateway)
             }
             Self::CreateVolume(volume) => write!(f, "create volume {volume}"),
-            Self::WriteHosts(files) => {
-                write!(f, "write hosts")?;
-                files.iter().try_for_each(|file| write!(f, " {}", file.service))
+            Self::SetNames(names) => {
+                write!(f, "set names")?;
+                names.clients.iter().try_for_each(|client| write!(f, " {}", client.service))
             }
             Self::CreateNamespaces(set) => {
                 write!(f, "create namespaces {} user ", set.service)?;

@@ -11,8 +11,8 @@ use super::{
     address::{self, Addresses, NoAddress},
     down::stop_and_remove,
     group::Groups,
-    hosts,
     ids::IdRanges,
+    names,
 };
 use crate::model::{
     ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Project, Rootfs, Service, ServiceName,
@@ -144,9 +144,10 @@ impl<'a> Up<'a> {
 
         let networks = self.create_networks(&mut plan, &causes);
         let volumes = self.create_volumes(&mut plan, &causes);
-        let hosts = plan.add(
-            Operation::WriteHosts(hosts::files(self.project, &self.groups, &self.addresses)),
-            "containers look names up there",
+        let resolver = &self.observed.host.resolver;
+        let named = plan.add(
+            Operation::SetNames(names::names(self.project, &self.groups, &self.addresses, resolver)),
+            "containers find each other by them",
             [],
         );
 
@@ -165,7 +166,7 @@ impl<'a> Up<'a> {
                 Source::Of(owner) => Some(owner),
                 Source::New | Source::Host => None,
             });
-            let mut after: Vec<StepId> = vec![hosts];
+            let mut after: Vec<StepId> = vec![named];
             after.extend(shared.chain([&sources.user]).filter_map(|owner| namespaces.get(owner)).flatten());
             after.extend(service.dependencies().filter_map(|dependency| started.get(dependency)));
             after.extend(removed.get(name));
@@ -313,8 +314,9 @@ impl<'a> Up<'a> {
                 UserNamespace::Of(sources.user.clone())
             },
             net: own(&sources.net),
+            resolver: own(&sources.net) && !self.project.services[name].networks.is_empty(),
             ipc: own(&sources.ipc),
-            hostname: own(&sources.uts).then(|| hosts::hostname(self.project, name)),
+            hostname: own(&sources.uts).then(|| names::hostname(self.project, name)),
             domainname: self.project.services[name].domainname.clone().filter(|_| own(&sources.uts)),
             pid: own(&sources.pid),
             fingerprint: String::new(),
@@ -358,8 +360,8 @@ impl<'a> Up<'a> {
         };
         ContainerSpec {
             service: name.clone(),
-            name: hosts::container_name(self.project, name),
-            hostname: hosts::hostname(self.project, name),
+            name: names::container_name(self.project, name),
+            hostname: names::hostname(self.project, name),
             argv: service.argv(),
             environment: service.environment.clone(),
             working_dir: service.working_dir.clone().unwrap_or_else(|| "/".into()),
@@ -369,7 +371,8 @@ impl<'a> Up<'a> {
                 read_only: service.read_only,
                 mounts,
                 shm: service.ipc != NamespaceMode::None,
-                hosts_of: match &sources.net {
+                hosts_besides: names::besides_the_hosts(service),
+                names_of: match &sources.net {
                     Source::Of(owner) => Some(owner.clone()),
                     Source::New | Source::Host => None,
                 },

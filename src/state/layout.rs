@@ -158,9 +158,9 @@ impl StackLayout {
         self.private().join("hostname").join(service.as_str())
     }
 
-    /// What containers see as /etc/resolv.conf.
-    pub fn resolver(&self) -> PathBuf {
-        self.private().join("resolv.conf")
+    /// What they see as /etc/resolv.conf.
+    pub fn resolver(&self, service: &ServiceName) -> PathBuf {
+        self.private().join("resolver").join(service.as_str())
     }
 
     /// Name of the control socket in the runtime folder.

@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{Event, Reply, Snapshot, connection};
 use crate::{
+    dns,
     executor::{self, Change, ExecutorError, Stack},
     model::{ContainerState, Host, Observed, StopSignal, VolumeName},
     plan::{self, Plan, StepId},
@@ -52,7 +53,8 @@ const LAST_READ: Duration = Duration::from_secs(5);
 pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Net>) {
     let (asks, mut asked) = mpsc::unbounded_channel();
     let (changes, mut changed) = mpsc::unbounded_channel();
-    let host = Host { ids: stack.ids().for_plan(), routes: routes.into_iter().collect() };
+    let host =
+        Host { ids: stack.ids().for_plan(), routes: routes.into_iter().collect(), resolver: dns::host_resolver() };
     let stack = Arc::new(stack);
     let mut keeper_gone = false;
     let mut dispatcher = Dispatcher {
@@ -343,7 +345,7 @@ impl Dispatcher {
                 if let ContainerState::Exited(_) = state {
                     container.pid = None;
                     container.ports.clear();
-                    self.stack.release_ports(&service);
+                    self.stack.ended(&service);
                 }
                 Event::Container(service, state)
             }),

@@ -36,17 +36,17 @@ mapping! {
         /// Ports that other services may use, for people.
         metadata expose: Set<ExposedPort>,
         /// Name servers.
-        refused dns: NameServers,
+        works dns: NameServers,
         /// Options of the resolver.
-        refused dns_opt: Set<Text>,
+        works dns_opt: Set<Text>,
         /// Domains that are looked through for names.
-        refused dns_search: OneOrMany<Set<Text>>,
+        works dns_search: OneOrMany<Set<Text>>,
         /// Names that it finds at addresses of the author's choice.
-        refused extra_hosts: ExtraHosts,
+        works extra_hosts: ExtraHosts,
         /// Other services, by other names.
-        refused("services of one network find each other by name; use `depends_on` for the order") links: Set<Text>,
+        works links: Set<Text>,
         /// Containers outside of the project.
-        refused external_links: Distinct<Text>,
+        refused("containers of other projects are reached on a network that both are on") external_links: Distinct<Text>,
         /// Hardware address.
         refused mac_address: Text,
     }

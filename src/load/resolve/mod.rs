@@ -16,6 +16,7 @@ mod image;
 mod limits;
 mod mounts;
 mod namespaces;
+mod naming;
 mod networks;
 mod ports;
 mod privileges;

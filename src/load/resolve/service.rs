@@ -1,8 +1,8 @@
 //! One service.
 
 use super::{
-    Context, Cursor, exclusions, hostname, limits, mounts, namespaces, networks, ports, privileges, process_options,
-    program, rootfs,
+    Context, Cursor, exclusions, hostname, limits, mounts, namespaces, naming, networks, ports, privileges,
+    process_options, program, rootfs,
 };
 use crate::{
     compose,
@@ -37,6 +37,7 @@ pub(super) fn lower(
         mounts: mounts::lower(cx, name, storage, at),
         depends_on: dependencies(cx, &modes, at),
         networks: networks::lower(cx, networking, &modes.network, at),
+        names: naming::lower(cx, networking, at),
         ports: ports::lower(cx, name, networking, at),
         network_mode: modes.network,
         ipc: modes.ipc,

@@ -1,0 +1,102 @@
+//! Who is found by name at the moment: what the plan says of names, as far as containers run.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    dns::{self, Client, HostServers, NetworkNames, Server, Upstreams, Zone},
+    model::ServiceName,
+    plan,
+    sys::Netns,
+};
+
+/// The names of a stack, from which its name servers answer.
+pub(super) struct Names {
+    state: Mutex<State>,
+    zone: watch::Sender<Arc<Zone>>,
+    host: Arc<HostServers>,
+}
+
+#[derive(Default)]
+struct State {
+    planned: plan::Names,
+    found: BTreeSet<ServiceName>,
+}
+
+impl Names {
+    pub(super) fn new() -> Self {
+        Self { state: Mutex::default(), zone: watch::Sender::new(Arc::default()), host: Arc::default() }
+    }
+
+    /// A name server for whoever is in a network namespace.
+    pub(super) fn serve(&self, netns: &Netns, owner: &ServiceName) -> io::Result<Server> {
+        Server::start(netns, owner.clone(), self.zone.subscribe(), self.host.clone())
+    }
+
+    /// What the latest plan says.
+    pub(super) fn plan(&self, planned: plan::Names) {
+        let mut state = self.state();
+        state.planned = planned;
+        self.publish(&state);
+    }
+
+    /// A container is about to run: it is found, by itself too.
+    pub(super) fn appears(&self, service: &ServiceName) {
+        let mut state = self.state();
+        if state.found.insert(service.clone()) {
+            self.publish(&state);
+        }
+    }
+
+    /// A container runs no more.
+    pub(super) fn disappears(&self, service: &ServiceName) {
+        let mut state = self.state();
+        if state.found.remove(service) {
+            self.publish(&state);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, state: &State) {
+        self.zone.send_replace(Arc::new(zone(state)));
+    }
+}
+
+fn zone(State { planned, found }: &State) -> Zone {
+    let networks = planned
+        .networks
+        .iter()
+        .map(|network| (network.network.clone(), NetworkNames::new(network.domain.clone(), network.subnets.clone())));
+    let mut networks: BTreeMap<_, NetworkNames> = networks.collect();
+    let there = || planned.services.iter().filter(|service| found.contains(&service.service));
+    for service in there() {
+        if let Some(network) = networks.get_mut(&service.network) {
+            service.names.iter().for_each(|name| network.insert(name, service.address));
+        }
+    }
+    let clients = planned.clients.iter().map(|client| {
+        let mut own = client.hosts.clone();
+        for (alias, target) in &client.links {
+            let addresses = there().filter(|s| s.service == *target && client.networks.contains(&s.network));
+            let addresses: Vec<_> = addresses.map(|service| service.address).collect();
+            if !addresses.is_empty() {
+                own.insert(alias.clone(), addresses);
+            }
+        }
+        let upstreams = match &client.servers[..] {
+            [] => Upstreams::Host,
+            said => Upstreams::These(said.iter().map(|address| (*address, dns::PORT).into()).collect()),
+        };
+        (client.service.clone(), Client { networks: client.networks.clone(), own, upstreams })
+    });
+    let clients = clients.collect();
+    Zone { networks, clients }
+}

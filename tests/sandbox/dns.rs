@@ -1,0 +1,168 @@
+//! The name server that every service has at 127.0.0.11, asked with dig(1).
+
+use crate::support::{Need, Run, Stack, needs, wait_for};
+
+/// The status of an answer and its data, sorted.
+fn dig(stack: &Stack, service: &str, args: &[&str]) -> (String, Vec<String>) {
+    let command = [&["exec", service, "dig", "+tries=1", "+time=20", "+noall", "+answer", "+comments"], args].concat();
+    let shown = stack.run(&command).success().stdout;
+    let status = shown.split("status: ").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or("none");
+    let answers = shown.lines().filter(|line| !line.starts_with(';') && !line.is_empty());
+    let mut answers: Vec<String> =
+        answers.filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect();
+    answers.sort();
+    (status.to_owned(), answers)
+}
+
+fn answers(stack: &Stack, service: &str, args: &[&str]) -> Vec<String> {
+    let (status, answers) = dig(stack, service, args);
+    assert_eq!(status, "NOERROR", "{service} asks for {args:?}");
+    answers
+}
+
+#[test]
+fn every_question_about_the_stack_is_answered_at_once() {
+    needs!(Need::Program("dig"));
+    let stack = Stack::new(
+        r#"
+services:
+  web: {rootfs: host, command: [sleep, infinity], networks: [front, back], links: ["db:database"], extra_hosts: ["legacy=192.0.2.7", "legacy=2001:db8::7"]}
+  app: {rootfs: host, command: [sleep, infinity], networks: [front]}
+  db: {rootfs: host, command: [sleep, infinity], networks: {back: {aliases: [store.example.com]}}}
+  side: {rootfs: host, command: [sleep, infinity], network_mode: service:db}
+networks: {front: {}, back: {}}
+"#,
+    );
+    stack.up();
+    let project = stack.project();
+    let db = answers(&stack, "web", &["db"]);
+    assert_eq!(db.len(), 1, "{db:?}");
+    for name in
+        ["DB", "database", "side", "store.example.com", &format!("{project}-db-1"), &format!("db.{project}_back")]
+    {
+        assert_eq!(answers(&stack, "web", &[name]), db, "{name}");
+        assert_eq!(answers(&stack, "web", &["+tcp", name]), db, "{name} over TCP");
+    }
+    assert_eq!(answers(&stack, "web", &["legacy"]), ["192.0.2.7"]);
+    assert_eq!(answers(&stack, "web", &["AAAA", "legacy"]), ["2001:db8::7"]);
+    assert_eq!(answers(&stack, "web", &["AAAA", "db"]), [""; 0]);
+    assert_eq!(answers(&stack, "web", &["-x", &db[0]]), [format!("{project}-db-1.{project}_back.")]);
+    for (service, name) in [("app", "db"), ("app", "database"), ("app", "legacy"), ("app", "nobody"), ("side", "app")] {
+        assert_eq!(dig(&stack, service, &[name]), ("NXDOMAIN".to_owned(), Vec::new()), "{service} asks for {name}");
+    }
+    assert_eq!(dig(&stack, "app", &["-x", &db[0]]), ("NXDOMAIN".to_owned(), Vec::new()));
+}
+
+#[test]
+fn only_what_runs_is_found_and_where_it_is_now() {
+    needs!(Need::Program("dig"), Need::Program("ip"));
+    let file = |networks: &str| {
+        format!(
+            "services:\n  web: {{rootfs: host, command: [sleep, infinity], networks: [one, two]}}\n  \
+             once: {{rootfs: host, command: [sh, -c, 'exit 0'], networks: [one]}}\n  \
+             db: {{rootfs: host, command: [sleep, infinity], networks: [{networks}]}}\nnetworks: {{one: {{}}, two: {{}}}}\n"
+        )
+    };
+    let stack = Stack::new(&file("one"));
+    stack.up();
+    wait_for("the end of what runs once", || (stack.container("once").state.starts_with("exited")).then_some(()));
+    assert_eq!(dig(&stack, "web", &["once"]).0, "NXDOMAIN");
+    let own = |service: &str| {
+        stack.sh(service, "ip -4 -o addr show scope global | awk '{print $4}' | cut -d/ -f1").trim().to_owned()
+    };
+    let before = answers(&stack, "web", &["db"]);
+    assert_eq!(before, [own("db")]);
+    stack.file("stack.yaml", &format!("name: {}\n{}", stack.project(), file("two")));
+    stack.up();
+    let after = answers(&stack, "web", &["db"]);
+    assert_eq!(after, [own("db")]);
+    assert_ne!(before, after);
+}
+
+#[test]
+fn what_is_not_of_the_stack_is_asked_of_the_servers_in_the_file() {
+    needs!(Need::Root, Need::Program("dig"), Need::Program("dnsmasq"));
+    let stack = Stack::new(
+        r#"
+services:
+  web: {rootfs: host, command: [sleep, infinity], dns: [127.53.7.1, 127.53.7.2], dns_search: [inside.test], dns_opt: ["ndots:2", rotate]}
+  lost: {rootfs: host, command: [sleep, infinity], dns: 127.53.7.1, dns_search: .}
+"#,
+    );
+    // Nobody is at the first address: the second is asked in its stead.
+    let mut server = Run::new("dnsmasq")
+        .args(["--keep-in-foreground", "--conf-file=/dev/null", "--listen-address=127.53.7.2", "--bind-interfaces"])
+        .args([
+            "--no-resolv",
+            "--no-hosts",
+            "--log-facility=-",
+            "--host-record=www.inside.test,192.0.2.33,2001:db8::33",
+        ])
+        .start();
+    server.expect_stderr("started");
+    stack.up();
+    for extra in [&[][..], &["+tcp"]] {
+        assert_eq!(answers(&stack, "web", &[extra, &["www.inside.test"]].concat()), ["192.0.2.33"]);
+        assert_eq!(answers(&stack, "web", &[extra, &["AAAA", "www.inside.test"]].concat()), ["2001:db8::33"]);
+        assert_eq!(dig(&stack, "lost", &[extra, &["www.inside.test"]].concat()).0, "SERVFAIL");
+    }
+    assert_eq!(stack.exec("web", &["getent", "ahostsv4", "www"]).split_whitespace().next(), Some("192.0.2.33"));
+    assert_eq!(
+        stack.exec("web", &["cat", "/etc/resolv.conf"]),
+        "nameserver 127.0.0.11\nsearch inside.test\noptions ndots:2 rotate"
+    );
+    assert!(!stack.exec("lost", &["cat", "/etc/resolv.conf"]).contains("search"));
+    // Its own names are the stack's business all the same.
+    assert_eq!(answers(&stack, "web", &["lost"]).len(), 1);
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    server.wait();
+}
+
+#[test]
+fn a_flood_of_rubbish_hurts_nobody() {
+    needs!(Need::Program("dig"), Need::Program("python3"));
+    let stack = Stack::new(
+        "services:\n  web: {rootfs: host, command: [sleep, infinity]}\n  db: {rootfs: host, command: [sleep, infinity]}\n",
+    );
+    stack.up();
+    let script = r#"
+import random, socket
+random.seed(7)
+good = bytes.fromhex("000101000001000000000000026462000001" + "0001")
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.connect(("127.0.0.11", 53))
+for n in range(20000):
+    packet = bytearray(good)
+    for _ in range(random.randrange(6)):
+        packet[random.randrange(len(packet))] = random.randrange(256)
+    packet = bytes(packet[:random.randrange(len(packet) + 1)]) + random.randbytes(random.choice([0, 0, 3, 900]))
+    try:
+        udp.send(packet)
+    except OSError:
+        pass
+held = []
+for n in range(200):
+    tcp = socket.socket()
+    tcp.setblocking(False)
+    tcp.connect_ex(("127.0.0.11", 53))
+    held.append(tcp)
+for n in range(40):
+    tcp = socket.create_connection(("127.0.0.11", 53))
+    tcp.sendall(random.randbytes(random.randrange(400)))
+    tcp.close()
+print("done")
+"#;
+    assert_eq!(stack.exec("web", &["python3", "-c", script]), "done");
+    assert_eq!(answers(&stack, "web", &["db"]).len(), 1);
+    assert_eq!(answers(&stack, "db", &["+tcp", "web"]).len(), 1);
+    assert!(stack.supervisor().is_some());
+}
+
+#[test]
+fn a_service_may_have_a_name_server_of_its_own_over_udp() {
+    needs!(Need::Program("python3"));
+    let stack = Stack::new("services:\n  dns: {rootfs: host, command: [sleep, infinity]}\n");
+    stack.up();
+    let script = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\ns.bind(('0.0.0.0', 53))\nprint('bound')";
+    assert_eq!(stack.exec("dns", &["python3", "-c", script]), "bound");
+}
