@@ -50,6 +50,7 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
                     image: None,
                     config: spec.config.clone(),
                     dependencies: spec.dependencies.clone(),
+                    private_ipc: spec.files.private_ipc,
                     command: spec.argv.clone(),
                     ports: Vec::new(),
                     stop_signal: spec.stop_signal,

@@ -12,7 +12,7 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    files::{Words, is_file, project_name, services},
+    files::{Words, is_file, project_name, services_or_containers},
     not_yet,
     settings::Settings,
     stack::{gone, open_if_up, talk},
@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     }
     opened.on_runtime(async |mut connection, snapshot| {
         let observed = snapshot.observed;
-        let service = services(&[service], observed.containers.keys())?.remove(0);
+        let service = services_or_containers(&[service], &observed.containers)?.remove(0);
         let mut request =
             ExecRequest { service, argv: words, environment, user, working_dir: args.workdir.clone(), terminal: None };
         if with_terminal {

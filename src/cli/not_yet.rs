@@ -34,9 +34,9 @@ const VERBS: [(&str, &str); 20] = [
 ];
 
 /// Verbs that are, for a did-you-mean.
-const KNOWN: [&str; 20] = [
-    "up", "down", "ps", "logs", "exec", "plan", "config", "schema", "version", "images", "pull", "push", "tag", "rmi",
-    "load", "save", "commit", "export", "image", "system",
+const KNOWN: [&str; 21] = [
+    "up", "down", "ps", "ns", "logs", "exec", "plan", "config", "schema", "version", "images", "pull", "push", "tag",
+    "rmi", "load", "save", "commit", "export", "image", "system",
 ];
 
 /// Flags of a verb, or, without one, of all; those of a line are spellings of one.

@@ -1,7 +1,7 @@
 //! `nscompose plan`.
 
 use super::{
-    files::{load_project, services, tell_apart},
+    files::{containers_of_others, load_project, services, tell_apart},
     image::look_only,
     settings::Settings,
     stack::no_plan,
@@ -36,10 +36,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
     let running = settings.layout.stack(&project.name).connect().ok();
     let running = running.and_then(|stream| observe(&stream).ok().flatten());
-    let observed = match running {
+    let mut observed = match running {
         Some(snapshot) => snapshot.observed,
         None => Observed { host: host()?, ..Observed::default() },
     };
+    observed.host.containers = containers_of_others(&project, settings)?;
     let project = look_only(project, &intent.services, &observed, settings)?;
     let plan = plan::up(&project, &observed, &intent).map_err(|e| no_plan(&e))?;
     settings.printer.data(&plan.to_string())?;

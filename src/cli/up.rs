@@ -1,11 +1,14 @@
 //! `nscompose up`.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
-    files::{check_roots, load_project, same_stack, services, tell_apart},
+    files::{check_roots, containers_of_others, load_project, same_stack, services, tell_apart},
     image::{Provided, provide},
     settings::Settings,
     stack::{carry_out, connection, gone, look_again, name_owners, no_plan, open, talk, until_done, wait_for_end},
@@ -14,7 +17,7 @@ use crate::{
     diagnostics::Failure,
     image::store::StoreLock,
     load::Loaded,
-    model::{ContainerState, InvalidPullPolicy, Project, PullPolicy, ServiceName},
+    model::{ContainerElsewhere, ContainerState, InvalidPullPolicy, Project, PullPolicy, ServiceName},
     plan::{self, Intent},
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
@@ -75,6 +78,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let loaded = load_project(&words, settings, args.leniency.allow_unsupported)?;
     let intent = Intent { services: services(&words.services, loaded.project.services.keys())?.into_iter().collect() };
     check_roots(&loaded, &intent.services)?;
+    // Before there is a runtime, and before anything is started.
+    let elsewhere = containers_of_others(&loaded.project, settings)?;
     let Loaded { project, all_services, .. } = loaded;
     let Provided { project, held } = provide(project, &intent.services, args.pull, settings)?;
     let layout = settings.layout.stack(&project.name);
@@ -87,7 +92,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 .warning(&format!("service `{orphan}` runs and is not in the file any more; `down` removes it"));
         }
         let progress = Progress { printer: settings.printer, started: Instant::now() };
-        let (snapshot, unchanged) = submit(&mut connection, snapshot, &project, &intent, !args.detach).await?;
+        let (snapshot, unchanged) =
+            submit(&mut connection, snapshot, &project, &intent, &elsewhere, !args.detach).await?;
         if args.detach {
             let mut taken = Vec::new();
             let result = until_done(&mut connection, |event| match event {
@@ -143,9 +149,11 @@ async fn submit(
     mut snapshot: Snapshot,
     project: &Project,
     intent: &Intent,
+    elsewhere: &BTreeMap<String, ContainerElsewhere>,
     foreground: bool,
 ) -> Result<(Snapshot, bool), Failure> {
     loop {
+        snapshot.observed.host.containers.clone_from(elsewhere);
         let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan(&e))?;
         let unchanged = plan.is_empty();
         let generation = snapshot.generation;

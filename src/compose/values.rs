@@ -21,9 +21,6 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
     },
     RefusedValue { path: "services.*.depends_on.*.restart", values: &["true"], hint: "" },
     RefusedValue { path: "services.*.depends_on.*.required", values: &["false"], hint: "" },
-    RefusedValue { path: "services.*.network_mode", values: CONTAINER, hint: SHARE },
-    RefusedValue { path: "services.*.ipc", values: CONTAINER, hint: SHARE },
-    RefusedValue { path: "services.*.pid", values: CONTAINER, hint: SHARE },
     RefusedValue {
         path: "services.*.ports[].published",
         values: &["FIRST-LAST"],
@@ -50,13 +47,9 @@ pub(crate) const TMPFS_OPTIONS: RefusedValue = RefusedValue {
     hint: "the options are `size`, `mode`, `ro` and `rw`",
 };
 
-const CONTAINER: &[Word] = &["container:…"];
-const SHARE: &str = "share with a service: `service:NAME`";
-
 /// Values of refused keys that say what is so anyway.
 pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
     ("services.*.blkio_config.weight", ZERO),
-    ("services.*.cgroup", &["private"]),
     ("services.*.cpu_period", ZERO),
     ("services.*.cpu_quota", ZERO),
     ("services.*.cpu_rt_period", ZERO),
@@ -174,8 +167,8 @@ mod tests {
 
     #[test]
     fn values() {
-        assert!(refused("services.*.network_mode", "container:db").is_some());
-        assert!(refused("services.*.network_mode", "service:db").is_none());
+        assert!(refused("services.*.pull_policy", "build").is_some());
+        assert!(refused("services.*.pull_policy", "always").is_none());
         assert!(refused("services.*.depends_on.*.restart", "Yes").is_some());
         assert!(refused("services.*.ports[].published", "8000-8010").is_some());
         assert!(refused("services.*.ports[].published", "8000").is_none());

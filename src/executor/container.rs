@@ -27,7 +27,8 @@ use crate::{
     network::ports::serve,
     plan::{ContainerSpec, Source},
     sandbox::{
-        BringUpError, HostView, Launch, LaunchFds, Process, Root, SandboxError, SharedFiles, in_initial_user_namespace,
+        BringUpError, HostView, Launch, LaunchFds, Process, Root, SandboxError, SharedFiles, StackIds,
+        in_initial_user_namespace,
     },
     state::Stream,
     sys::NamespaceKind,
@@ -79,9 +80,11 @@ pub(super) async fn start(
             },
             host_shm: spec.files.shm && spec.namespaces.ipc == Source::Host,
             cgroup2: stack.hierarchy.is_pure_v2(),
+            host_cgroups: spec.namespaces.cgroup == Source::Host,
         },
         outside: spec.ids.outside,
         new_pid: spec.namespaces.pid == Source::New,
+        new_cgroup: spec.namespaces.cgroup == Source::New,
         init: spec.init,
         join,
         cgroup: cgroup.is_some(),
@@ -146,6 +149,7 @@ pub(super) async fn start(
             _ => None,
         },
         dependencies: spec.dependencies.clone(),
+        private_ipc: spec.files.private_ipc,
         command: spec.argv.clone(),
         ports,
         stop_signal: spec.stop_signal,
@@ -265,9 +269,9 @@ fn process(spec: &ContainerSpec) -> Process {
 /// The namespaces that the container joins, each with its descriptor.
 fn namespaces(spec: &ContainerSpec, stack: &Stack) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), ExecutorError> {
     let sources = &spec.namespaces;
-    let mut join = vec![NamespaceKind::User];
-    let mut fds = vec![stack.pinned(&sources.user, NamespaceKind::User)?];
+    let (mut join, mut fds) = (Vec::new(), Vec::new());
     for (source, kind) in [
+        (&sources.user, NamespaceKind::User),
         (&sources.net, NamespaceKind::Net),
         (&sources.ipc, NamespaceKind::Ipc),
         (&sources.uts, NamespaceKind::Uts),
@@ -327,19 +331,26 @@ async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Root
 
 /// How containers of the stack see the host's files, found out once.
 fn host_view(spec: &ContainerSpec, stack: &Stack) -> Result<HostView, ExecutorError> {
-    if let Some(view) = &stack.objects().host_view {
+    let of_machine = spec.namespaces.user == Source::Host && stack.ids == StackIds::Root;
+    if let Some(view) = stack.objects().host_views.get(&of_machine) {
         return Ok(view.clone());
     }
-    let user =
-        if spec.ids.outside == 0 { None } else { Some(stack.pinned(&spec.namespaces.user, NamespaceKind::User)?) };
+    let user = match &spec.namespaces.user {
+        Source::Of(owner) if spec.ids.outside != 0 => Some(stack.pinned(owner, NamespaceKind::User)?),
+        Source::Of(_) | Source::New | Source::Host => None,
+    };
     let path = stack.layout.private().join("skeleton");
-    let view = HostView::make(user.as_ref().map(AsFd::as_fd), &path).map_err(|source| ExecutorError::Files {
+    let view = match of_machine {
+        true => HostView::as_it_is(),
+        false => HostView::make(user.as_ref().map(AsFd::as_fd), &path),
+    };
+    let view = view.map_err(|source| ExecutorError::Files {
         service: spec.service.clone(),
         what: "make folders in",
         path,
         source,
     })?;
-    stack.objects().host_view = Some(view.clone());
+    stack.objects().host_views.insert(of_machine, view.clone());
     Ok(view)
 }
 

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use crate::{
     diagnostics::{Failure, FailureKind},
     image::store::StoreError,
-    model::{NetworkName, Port, ServiceName, VolumeName},
+    model::{NetworkName, Port, ProjectName, ServiceName, VolumeName},
     network::{
         netlink::NetlinkError,
         ports::{ClaimError, PortOwner},
@@ -90,6 +90,18 @@ pub enum ExecutorError {
         /// Why.
         source: SandboxError,
     },
+    /// A container of another stack whose namespaces are gone.
+    #[error("service `{service}` cannot have a namespace of container `{container}` of stack `{project}`")]
+    Elsewhere {
+        /// The service.
+        service: ServiceName,
+        /// The container.
+        container: String,
+        /// Its stack.
+        project: ProjectName,
+        /// Why; ESRCH when it has ended since the plan was made.
+        source: io::Error,
+    },
     /// A process that even SIGKILL does not end.
     #[error("service `{service}` does not stop: its process {pid} is stuck in the kernel")]
     Stuck {
@@ -144,6 +156,9 @@ impl ExecutorError {
             }
             Self::Files { source, .. } | Self::Volume { source, .. } if source.raw_os_error() == Some(libc::EMFILE) => {
                 failure.hint("a service takes about ten descriptors of the supervisor; raise the hard limit (`ulimit -Hn`)")
+            }
+            Self::Elsewhere { source, .. } if source.raw_os_error() == Some(libc::ESRCH) => {
+                failure.hint("it has just ended, or was made anew; bring its stack up and try again")
             }
             Self::Start { source: SandboxError::BringUp(error), .. } => match (&error.step, error.errno) {
                 (BringUpStep::Exec(program), libc::ENOENT) if program.contains('/') => failure

@@ -11,7 +11,9 @@
 
 mod change;
 mod container;
+mod elsewhere;
 mod error;
+mod inspect;
 mod logs;
 mod mounts;
 mod operation;

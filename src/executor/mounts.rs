@@ -70,7 +70,11 @@ pub(super) fn mounts(
             if !resolver.exists() {
                 write_readable(&resolver, RESOLVER).map_err(files("write", &resolver))?;
             }
-            for (target, path) in [("/etc/hosts", stack.layout.hosts(owner)), ("/etc/resolv.conf", resolver)] {
+            let hosts = match spec.files.hosts_elsewhere {
+                true => stack.layout.hosts_elsewhere(owner),
+                false => stack.layout.hosts(owner),
+            };
+            for (target, path) in [("/etc/hosts", hosts), ("/etc/resolv.conf", resolver)] {
                 if !taken(target) {
                     mounts.push(bind(target, path, false));
                 }

@@ -1,11 +1,11 @@
 //! One operation: its effect and its inverse.
 
-use std::{fs, io, os::fd::AsFd, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, io, os::fd::AsFd, path::Path, sync::Arc};
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Change, ExecutorError, Stack, container, mounts,
+    Change, ExecutorError, Stack, container, elsewhere, mounts,
     run::Claims,
     stack::OwnedNamespaces,
     stop::{remove, stop},
@@ -143,17 +143,33 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
         hostname: set.hostname.clone(),
         domainname: set.domainname.clone(),
         pid: set.pid,
+        files: Vec::new(),
     };
-    let pinned = match &set.user {
+    // Those of other stacks first: nothing has been made then if one has gone.
+    let mut held = Vec::new();
+    for (shared, foreign) in &set.elsewhere {
+        held.push(elsewhere::open(set, foreign, elsewhere::kind(*shared))?);
+    }
+    let (files, mounts): (Vec<_>, Vec<_>) = elsewhere::files(set, stack)?.into_iter().unzip();
+    order.files = files;
+    let mut pinned = match &set.user {
         UserNamespace::Create(map) => {
             order.ids = Some((map.outside, map.count));
-            stack.keeper.namespaces(order, None).await.map_err(failed)?
+            stack.keeper.namespaces(order, None, mounts).await.map_err(failed)?
         }
         UserNamespace::Of(owner) => {
             let group = stack.namespaces(owner)?;
-            stack.keeper.namespaces(order, group.pinned.get(NamespaceKind::User)).await.map_err(failed)?
+            stack.keeper.namespaces(order, group.pinned.get(NamespaceKind::User), mounts).await.map_err(failed)?
+        }
+        UserNamespace::Host => stack.keeper.namespaces(order, None, mounts).await.map_err(failed)?,
+        UserNamespace::Elsewhere(foreign) => {
+            let user = elsewhere::open(set, foreign, NamespaceKind::User)?;
+            let pinned = stack.keeper.namespaces(order, Some(&user), mounts).await.map_err(failed)?;
+            held.push(user);
+            pinned
         }
     };
+    held.into_iter().for_each(|namespace| pinned.hold(namespace));
     if let Some(init) = pinned.init()
         && let Err(source) = stack.note_process(init)
     {
@@ -161,7 +177,8 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
         let path = stack.layout.journal();
         return Err(ExecutorError::Files { service: service.clone(), what: "write to", path, source });
     }
-    let net = match pinned.get(NamespaceKind::Net) {
+    // That of another stack is set up by that one.
+    let net = match pinned.get(NamespaceKind::Net).filter(|_| set.net) {
         None => None,
         Some(net) => {
             let open = |source| ExecutorError::Files {
@@ -183,7 +200,12 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
             Some((netns, netlink))
         }
     };
-    stack.objects().namespaces.insert(service.clone(), Arc::new(OwnedNamespaces { pinned, net }));
+    let mut elsewhere: BTreeMap<NamespaceKind, String> =
+        set.elsewhere.iter().map(|(shared, of)| (elsewhere::kind(*shared), of.container.clone())).collect();
+    if let UserNamespace::Elsewhere(of) = &set.user {
+        elsewhere.insert(NamespaceKind::User, of.container.clone());
+    }
+    stack.objects().namespaces.insert(service.clone(), Arc::new(OwnedNamespaces { pinned, elsewhere, net }));
     Ok(())
 }
 
@@ -196,6 +218,8 @@ fn remove_namespaces(service: &ServiceName, stack: &Stack) {
     if owned.pinned.get(NamespaceKind::Ipc).is_some() {
         forget_shared_memory(&stack.layout.private(), service.as_str());
     }
+    // It is one only where it is somebody else's.
+    let _ = rustix::mount::unmount(stack.layout.hosts_elsewhere(service), rustix::mount::UnmountFlags::DETACH);
 }
 
 async fn detach(cable: &Cable, stack: &Stack) -> Result<(), ExecutorError> {

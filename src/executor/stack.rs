@@ -49,13 +49,15 @@ pub(super) struct Objects {
     pub(super) containers: BTreeMap<ServiceName, Running>,
     /// Each is locked by who fills it for the first time.
     pub(super) filling: BTreeMap<VolumeName, Arc<tokio::sync::Mutex<()>>>,
-    /// How containers see the host's files; the same for all.
-    pub(super) host_view: Option<HostView>,
+    /// How containers see the host's files; the same for all with ids of their own, and for all with those of the machine.
+    pub(super) host_views: BTreeMap<bool, HostView>,
 }
 
 /// The namespaces that a service owns.
 pub(super) struct OwnedNamespaces {
     pub(super) pinned: Pinned,
+    /// Those of them that are of containers of other stacks, with their names.
+    pub(super) elsewhere: BTreeMap<NamespaceKind, String>,
     /// Its network, to be configured.
     pub(super) net: Option<(Netns, Netlink)>,
 }

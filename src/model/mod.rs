@@ -1,7 +1,7 @@
 //! The vocabulary of a stack: what a Compose file says, as types that exist only when they are valid.
 //!
 //! ```text
-//! Project ─┬─ Service ─┬─ NamespaceMode (network, ipc, pid, uts)
+//! Project ─┬─ Service ─┬─ NamespaceMode (network, ipc, pid, uts, user, cgroup)
 //!          │           ├─ Mount, Port, NetworkAttachment
 //!          │           └─ StopSignal, UserSpec, Rootfs
 //!          ├─ Network
@@ -17,6 +17,7 @@ mod limits;
 mod mount;
 mod name;
 mod namespace_mode;
+mod namespaces;
 mod network;
 mod observed;
 mod port;
@@ -33,10 +34,11 @@ pub use image::{
 };
 pub use limits::Limits;
 pub use mount::{BindMount, Mount, MountSource, TmpfsMount, VolumeMount};
-pub use name::{InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
+pub use name::{ContainerName, InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
 pub use namespace_mode::NamespaceMode;
+pub use namespaces::{Inodes, Namespaces, ServiceNamespaces};
 pub use network::{Network, NetworkAttachment};
-pub use observed::{Container, ContainerState, Host, Ids, Observed, PublishedPort};
+pub use observed::{Container, ContainerElsewhere, ContainerState, Host, Ids, Observed, PublishedPort};
 pub use port::{InvalidPort, Port, Protocol};
 pub use privileges::Privileges;
 pub use process_options::ProcessOptions;

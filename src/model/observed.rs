@@ -8,7 +8,7 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, NetworkName, Port, ServiceName, StopSignal};
+use super::{Digest, NetworkName, Port, ProjectName, ServiceName, StopSignal};
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,37 @@ pub struct Host {
     pub ids: Ids,
     /// IPv4 destinations that the host has a route for; subnets keep clear of them.
     pub routes: BTreeSet<Ipv4Net>,
+    /// Running containers of other stacks whose namespaces the file asks for, by their names. Only whoever plans looks for
+    /// them; a supervisor knows of none.
+    #[serde(default)]
+    pub containers: BTreeMap<String, ContainerElsewhere>,
+}
+
+/// A running container of another stack: its first process, by which its namespaces can be had, and what they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerElsewhere {
+    /// Its stack.
+    pub project: ProjectName,
+    /// Its first process, in the pid namespace of the host.
+    pub pid: i32,
+    /// When that was started, in clock ticks since boot: with the number it names one process for good.
+    pub started: u64,
+    /// First id of the host that an id of the container is, and how many there are.
+    pub ids: (u32, u32),
+    /// Inode of its user namespace.
+    pub user: u64,
+    /// Its users are those of the host.
+    pub host_users: bool,
+    /// Inode of its network namespace; none when that is the host's.
+    pub net: Option<u64>,
+    /// Inode of its IPC namespace, likewise.
+    pub ipc: Option<u64>,
+    /// Inode of its pid namespace, likewise.
+    pub pids: Option<u64>,
+    /// Inode of its host name namespace, likewise.
+    pub uts: Option<u64>,
+    /// Its file says that nobody shares its IPC namespace.
+    pub private_ipc: bool,
 }
 
 /// Which user and group ids containers can have.
@@ -64,6 +95,9 @@ pub struct Container {
     pub image: Option<Digest>,
     /// Services that it was started after; they are stopped after it.
     pub dependencies: BTreeSet<ServiceName>,
+    /// Its file says that nobody shares its IPC namespace.
+    #[serde(default)]
+    pub private_ipc: bool,
     /// Its command line.
     pub command: Vec<String>,
     /// Its published ports, each with the addresses of the host that really lead to it.

@@ -5,10 +5,16 @@ use std::fmt::Write;
 use super::{HostsFile, Source, address::Addresses, group::Groups};
 use crate::model::{Project, ServiceName};
 
-/// The hosts files of all services that own a network namespace, in the order of their names.
+/// The hosts files of all services that own a network namespace, in the order of their names. One that is of another stack
+/// comes with its own.
 pub(super) fn files(project: &Project, groups: &Groups, addresses: &Addresses) -> Vec<HostsFile> {
-    let owners = project.services.keys().filter(|name| groups.sources(name).net == Source::Of((*name).clone()));
-    owners.map(|owner| HostsFile { service: owner.clone(), text: text(project, groups, addresses, owner) }).collect()
+    let owners = project.services.iter().filter(|(name, service)| {
+        groups.sources(name).net == Source::Of((*name).clone()) && service.network_mode.container().is_none()
+    });
+    owners
+        .map(|(name, _)| name)
+        .map(|owner| HostsFile { service: owner.clone(), text: text(project, groups, addresses, owner) })
+        .collect()
 }
 
 /// Every service on a network of `owner`, at its address there; on several shared networks, at one address per network,
@@ -46,7 +52,10 @@ fn text(project: &Project, groups: &Groups, addresses: &Addresses, owner: &Servi
 
 /// What the container of a service is called.
 pub(super) fn container_name(project: &Project, service: &ServiceName) -> String {
-    format!("{}-{service}-1", project.name)
+    match project.services[service].container_name.as_ref() {
+        Some(name) => name.to_string(),
+        None => format!("{}-{service}-1", project.name),
+    }
 }
 
 /// The host name of a service: its own, or the name of its container, cut to what the kernel takes (uname(2): 64 bytes).

@@ -12,6 +12,7 @@
 
 mod address;
 mod down;
+mod elsewhere;
 mod graph;
 mod group;
 mod hosts;
@@ -20,9 +21,11 @@ mod operation;
 mod up;
 
 pub use down::down;
+pub use elsewhere::NotShared;
 pub use graph::{Plan, Step, StepId};
 pub use ids::IdMap;
 pub use operation::{
-    Bridge, Cable, ContainerSpec, FileSystem, HostsFile, Link, NamespaceSet, Operation, Source, Sources, UserNamespace,
+    Bridge, Cable, ContainerSpec, FileSystem, Foreign, HostsFile, Link, NamespaceSet, Operation, Shared, Source,
+    Sources, UserNamespace,
 };
 pub use up::{Intent, PlanError, up};

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::IdMap;
 use crate::model::{
-    Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, Rootfs, ServiceName, StopSignal, UserSpec, VolumeName,
+    Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName, Rootfs, ServiceName, StopSignal,
+    UserSpec, VolumeName,
 };
 
 /// One effect.
@@ -62,6 +63,55 @@ pub enum UserNamespace {
     Create(IdMap),
     /// That of the group it belongs to, made for this service.
     Of(ServiceName),
+    /// That of whoever makes the stack: for root of the machine the host's, for an ordinary user that of the stack.
+    Host,
+    /// That of a container of another stack.
+    Elsewhere(Foreign),
+}
+
+/// A namespace of a container of another stack, which is had by its first process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreign {
+    /// What the container is called.
+    pub container: String,
+    /// Its stack.
+    pub project: ProjectName,
+    /// Its first process, and when that was started, in clock ticks since boot.
+    pub process: (i32, u64),
+    /// Inode of the namespace.
+    pub inode: u64,
+}
+
+impl Foreign {
+    /// The namespace alone, whichever process it is had by.
+    pub(super) fn lasting(&self) -> Self {
+        Self { process: (0, 0), ..self.clone() }
+    }
+}
+
+/// Kinds of namespace that services share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shared {
+    /// Network.
+    Net,
+    /// IPC, with /dev/shm.
+    Ipc,
+    /// Host name.
+    Uts,
+    /// Process ids.
+    Pid,
+}
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Net => "net",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+            Self::Pid => "pid",
+        })
+    }
 }
 
 /// The namespaces that a service owns, made before it is started and kept when it is restarted.
@@ -82,6 +132,8 @@ pub struct NamespaceSet {
     /// Make a pid namespace with an init of nscompose's own; only where it is shared, since one that is not lives and
     /// dies with its container.
     pub pid: bool,
+    /// Those that are held and not made: they are of containers of other stacks.
+    pub elsewhere: BTreeMap<Shared, Foreign>,
     /// Fingerprint of all this and of the links, compared by the next plan.
     pub fingerprint: String,
 }
@@ -137,11 +189,11 @@ pub enum Source {
     Host,
 }
 
-/// Where a container gets each of its namespaces from. Its mount and control group namespaces are always new.
+/// Where a container gets each of its namespaces from. Its mount namespace is always new.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
-    /// Owner of the user namespace.
-    pub user: ServiceName,
+    /// Users, which is never new: the others belong to it.
+    pub user: Source,
     /// Network.
     pub net: Source,
     /// IPC.
@@ -150,6 +202,8 @@ pub struct Sources {
     pub uts: Source,
     /// Process ids.
     pub pid: Source,
+    /// Control groups, a new one or that of the host.
+    pub cgroup: Source,
 }
 
 /// What a container sees as its files.
@@ -163,8 +217,12 @@ pub struct FileSystem {
     pub mounts: Vec<Mount>,
     /// /dev/shm is there.
     pub shm: bool,
+    /// Nobody else may have the IPC namespace.
+    pub private_ipc: bool,
     /// Whose hosts file is seen as /etc/hosts; none is the host's own.
     pub hosts_of: Option<ServiceName>,
+    /// That service has its network from a container of another stack, and the file with it.
+    pub hosts_elsewhere: bool,
 }
 
 /// One container with every choice made.
@@ -228,6 +286,8 @@ impl fmt::Display for Operation {
                 match &set.user {
                     UserNamespace::Create(map) => write!(f, "{map}")?,
                     UserNamespace::Of(owner) => write!(f, "of {owner}")?,
+                    UserNamespace::Host => write!(f, "of the host")?,
+                    UserNamespace::Elsewhere(foreign) => write!(f, "of container {}", foreign.container)?,
                 }
                 for (made, name) in
                     [(set.net, "net"), (set.ipc, "ipc"), (set.hostname.is_some(), "uts"), (set.pid, "pid")]
@@ -236,7 +296,7 @@ impl fmt::Display for Operation {
                         write!(f, " {name}")?;
                     }
                 }
-                Ok(())
+                set.elsewhere.iter().try_for_each(|(kind, of)| write!(f, " {kind}:container:{}", of.container))
             }
             Self::Attach(link) => {
                 write!(f, "attach {} to {} {} {}", link.service, link.network, link.interface, link.address)?;
@@ -252,6 +312,7 @@ impl fmt::Display for Operation {
                     (&spec.namespaces.ipc, "ipc"),
                     (&spec.namespaces.uts, "uts"),
                     (&spec.namespaces.pid, "pid"),
+                    (&spec.namespaces.cgroup, "cgroup"),
                 ] {
                     match source {
                         Source::Of(owner) if *owner != spec.service => write!(f, " {name}:{owner}")?,

@@ -6,10 +6,11 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Bridge, Cable, ContainerSpec, FileSystem, IdMap, Link, NamespaceSet, Operation, Plan, Source, StepId,
+    Bridge, Cable, ContainerSpec, FileSystem, IdMap, Link, NamespaceSet, Operation, Plan, Shared, Source, StepId,
     UserNamespace,
     address::{self, Addresses, NoAddress},
     down::stop_and_remove,
+    elsewhere::{self, NotShared},
     group::Groups,
     hosts,
     ids::IdRanges,
@@ -48,6 +49,9 @@ pub enum PlanError {
         /// What its `user:` says.
         user: String,
     },
+    /// A namespace of a container of another stack that cannot be had.
+    #[error(transparent)]
+    Elsewhere(#[from] NotShared),
 }
 
 impl PlanError {
@@ -55,6 +59,7 @@ impl PlanError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::UnknownService(_) | Self::NoAddress(_) | Self::SingleId { .. } => None,
+            Self::Elsewhere(error) => Some(error.hint()),
             Self::NoSubnet(_) => Some("`ip route` shows the routes; a narrower one leaves room"),
         }
     }
@@ -92,15 +97,21 @@ impl<'a> Up<'a> {
         if let Some(unknown) = intent.services.iter().find(|name| !project.services.contains_key(name)) {
             return Err(PlanError::UnknownService(unknown.clone()));
         }
-        let groups = Groups::of(project);
+        let groups = Groups::of(project, &observed.host.containers);
+        let wanted = in_order(project, &intent.services);
+        elsewhere::check(project, observed, &groups, &wanted)?;
         let mut ranges = IdRanges::new(observed.host.ids, &project.name);
         let mut ids = BTreeMap::new();
-        for name in project.services.keys().filter(|name| groups.sources(name).user == **name) {
-            ids.insert(name.clone(), ranges.next(name));
+        for name in project.services.keys().filter(|name| groups.leader(name) == *name) {
+            let map = match (&groups.sources(name).user, elsewhere::users(project, observed, &groups, name)) {
+                (Source::Host, _) => ranges.host(),
+                (_, Some(other)) => IdMap { outside: other.ids.0, count: other.ids.1 },
+                (_, None) => ranges.next(name),
+            };
+            ids.insert(name.clone(), map);
         }
-        let wanted = in_order(project, &intent.services);
         for name in &wanted {
-            if let (1, Some(user)) = (ids[&groups.sources(name).user].count, &project.services[*name].user)
+            if let (1, Some(user)) = (ids[groups.leader(name)].count, &project.services[*name].user)
                 && !matches!(user.user.as_str(), "0" | "root")
             {
                 return Err(PlanError::SingleId { service: (*name).clone(), user: user.to_string() });
@@ -161,12 +172,13 @@ impl<'a> Up<'a> {
         for name in self.wanted.iter().copied().filter(|name| causes.contains_key(name)) {
             let service = &self.project.services[name];
             let sources = self.groups.sources(name);
-            let shared = [&sources.net, &sources.ipc, &sources.uts, &sources.pid].into_iter().filter_map(|s| match s {
+            let shared = [&sources.net, &sources.ipc, &sources.uts, &sources.pid, &sources.user];
+            let shared = shared.into_iter().filter_map(|s| match s {
                 Source::Of(owner) => Some(owner),
                 Source::New | Source::Host => None,
             });
             let mut after: Vec<StepId> = vec![hosts];
-            after.extend(shared.chain([&sources.user]).filter_map(|owner| namespaces.get(owner)).flatten());
+            after.extend(shared.filter_map(|owner| namespaces.get(owner)).flatten());
             after.extend(service.dependencies().filter_map(|dependency| started.get(dependency)));
             after.extend(removed.get(name));
             after.extend(named_volumes(service).filter_map(|volume| volumes.get(volume)));
@@ -201,7 +213,7 @@ impl<'a> Up<'a> {
         // Whoever shares a namespace that is made anew has to be started again in the new one.
         for name in &self.wanted {
             let sources = self.groups.sources(name);
-            for source in [&Source::Of(sources.user.clone()), &sources.net, &sources.ipc, &sources.uts, &sources.pid] {
+            for source in [&sources.user, &sources.net, &sources.ipc, &sources.uts, &sources.pid] {
                 let Source::Of(owner) = source else { continue };
                 if owner != *name && self.namespaces_differ(owner) && self.observed.namespaces.contains_key(owner) {
                     causes
@@ -225,10 +237,13 @@ impl<'a> Up<'a> {
 
     /// Owners of user namespaces before those who live in them.
     fn owners_first(&self, causes: &BTreeMap<&'a ServiceName, String>) -> Vec<&'a ServiceName> {
-        let is_owner = |name: &&ServiceName| self.groups.sources(name).user == **name;
+        let is_owner = |name: &&ServiceName| self.groups.sources(name).user == Source::Of((*name).clone());
         let needed = causes.keys().copied();
         // The one that stands for a group may not be wanted itself; its user namespace is.
-        let leaders = needed.clone().map(|name| &self.groups.sources(name).user);
+        let leaders = needed.clone().filter_map(|name| match &self.groups.sources(name).user {
+            Source::Of(leader) => Some(leader),
+            Source::New | Source::Host => None,
+        });
         let leaders: BTreeSet<&ServiceName> = leaders.collect();
         let leaders = self.project.services.keys().filter(|name| leaders.contains(name));
         let rest = needed.filter(|name| !is_owner(name));
@@ -304,19 +319,25 @@ impl<'a> Up<'a> {
 
     fn namespace_set(&self, name: &ServiceName) -> NamespaceSet {
         let sources = self.groups.sources(name);
-        let own = |source: &Source| *source == Source::Of(name.clone());
+        let elsewhere = elsewhere::namespaces(self.project, self.observed, name);
+        let own = |source: &Source, kind| *source == Source::Of(name.clone()) && !elsewhere.contains_key(&kind);
+        let has_name = own(&sources.uts, Shared::Uts);
         NamespaceSet {
             service: name.clone(),
-            user: if sources.user == *name {
-                UserNamespace::Create(self.ids[name])
-            } else {
-                UserNamespace::Of(sources.user.clone())
+            user: match &sources.user {
+                Source::Of(leader) if leader == name => {
+                    let users = elsewhere::user_namespace(self.project, self.observed, &self.groups, name);
+                    users.map_or(UserNamespace::Create(self.ids[name]), UserNamespace::Elsewhere)
+                }
+                Source::Of(leader) => UserNamespace::Of(leader.clone()),
+                Source::New | Source::Host => UserNamespace::Host,
             },
-            net: own(&sources.net),
-            ipc: own(&sources.ipc),
-            hostname: own(&sources.uts).then(|| hosts::hostname(self.project, name)),
-            domainname: self.project.services[name].domainname.clone().filter(|_| own(&sources.uts)),
-            pid: own(&sources.pid),
+            net: own(&sources.net, Shared::Net),
+            ipc: own(&sources.ipc, Shared::Ipc),
+            hostname: has_name.then(|| hosts::hostname(self.project, name)),
+            domainname: self.project.services[name].domainname.clone().filter(|_| has_name),
+            pid: own(&sources.pid, Shared::Pid),
+            elsewhere,
             fingerprint: String::new(),
         }
     }
@@ -356,10 +377,15 @@ impl<'a> Up<'a> {
             }
             Source::New | Source::Host => None,
         };
+        // A shared host name is that of whoever it is of.
+        let named = match &sources.uts {
+            Source::Of(owner) => owner,
+            Source::New | Source::Host => name,
+        };
         ContainerSpec {
             service: name.clone(),
             name: hosts::container_name(self.project, name),
-            hostname: hosts::hostname(self.project, name),
+            hostname: hosts::hostname(self.project, named),
             argv: service.argv(),
             environment: service.environment.clone(),
             working_dir: service.working_dir.clone().unwrap_or_else(|| "/".into()),
@@ -369,12 +395,17 @@ impl<'a> Up<'a> {
                 read_only: service.read_only,
                 mounts,
                 shm: service.ipc != NamespaceMode::None,
+                private_ipc: service.private_ipc,
                 hosts_of: match &sources.net {
                     Source::Of(owner) => Some(owner.clone()),
                     Source::New | Source::Host => None,
                 },
+                hosts_elsewhere: match &sources.net {
+                    Source::Of(owner) => self.project.services[owner].network_mode.container().is_some(),
+                    Source::New | Source::Host => false,
+                },
             },
-            ids: self.ids[&sources.user],
+            ids: self.ids[self.groups.leader(name)],
             namespaces: sources.clone(),
             init: service.init,
             process: service.process.clone(),
@@ -394,7 +425,13 @@ impl<'a> Up<'a> {
     }
 
     fn namespaces_fingerprint(&self, name: &ServiceName) -> String {
-        fingerprint(&(self.namespace_set(name), self.links(name)))
+        let mut set = self.namespace_set(name);
+        // By which process those of other stacks are had makes no difference.
+        set.elsewhere.values_mut().for_each(|foreign| *foreign = foreign.lasting());
+        if let UserNamespace::Elsewhere(foreign) = &mut set.user {
+            *foreign = foreign.lasting();
+        }
+        fingerprint(&(set, self.links(name)))
     }
 }
 

@@ -20,7 +20,8 @@ pub(super) fn bind(path: &Path, read_only: bool, id_map: Option<BorrowedFd<'_>>)
         let mapped = set_attributes(tree.as_fd(), all)
             .or_else(|_| set_attributes(tree.as_fd(), MountAttributes { recursive: false, ..all }));
         match mapped {
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+            // EPERM: it is a mount that has a map already, and shows other owners than its files have.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EPERM)) => {
                 tracing::warn!(path = %path.display(), "its file system cannot show files with other owners");
             }
             other => other?,

@@ -16,6 +16,7 @@ use rustix::{
 use super::{
     copy_up::copy_up,
     error::{BringUpError, BringUpStep},
+    host_users,
     in_root::{Kind, mount_point},
     init,
     launch::{Launch, LaunchFds},
@@ -24,6 +25,7 @@ use super::{
 use crate::{
     model::TmpfsMount,
     sys::{
+        NamespaceKind,
         mount::{MountAttributes, RDONLY, set_attributes},
         process::{self, Fork},
     },
@@ -83,8 +85,10 @@ fn bring_up(
     program::leave_caller(open_files)?;
     program::standard_streams(fds.stdin.as_fd(), fds.stdout.as_fd(), fds.stderr.as_fd())?;
 
-    // Its root becomes the control group that it was made in, so it has to be there already.
-    nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|e| BringUpStep::MakeNamespaces.failed(e))?;
+    if launch.new_cgroup {
+        // Its root becomes the control group that it was made in, so it has to be there already.
+        nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|e| BringUpStep::MakeNamespaces.failed(e))?;
+    }
 
     // Mounts made from here on stay in this namespace, and pivot_root(2) refuses a shared root.
     nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
@@ -120,6 +124,9 @@ fn bring_up(
     drop(of_root);
     pivot(root.as_fd()).map_err(|e| BringUpStep::Pivot.failed(e))?;
     drop(root);
+    if !launch.join.contains(&NamespaceKind::User) {
+        host_users::protect()?;
+    }
 
     let prepared = program::prepare(&launch.process)?;
     for file in files {
@@ -179,7 +186,9 @@ fn attach(root: BorrowedFd<'_>, file: &Attachment) -> Result<OwnedFd, BringUpErr
         Content::Mqueue => make("mqueue", &[], locked),
         Content::Dev { .. } => {
             let options = [("mode", "755".to_owned()), ("size", "65536k".to_owned())];
-            make("tmpfs", &options, nosuid | MountAttrFlags::MOUNT_ATTR_NOEXEC)
+            // Its nodes are mounts of their own. One that a container with the host's users makes here would open the
+            // device itself.
+            make("tmpfs", &options, locked)
         }
     };
     let mount = made.map_err(failed)?;

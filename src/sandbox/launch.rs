@@ -101,6 +101,8 @@ pub struct SharedFiles {
     pub host_shm: bool,
     /// Make /sys/fs/cgroup as cgroup2.
     pub cgroup2: bool,
+    /// Show the host's /sys/fs/cgroup instead.
+    pub host_cgroups: bool,
 }
 
 /// What runs, and as whom.
@@ -141,6 +143,8 @@ pub struct Launch {
     pub outside: u32,
     /// Make a pid namespace for it.
     pub new_pid: bool,
+    /// Make a control group namespace for it.
+    pub new_cgroup: bool,
     /// Pid 1 is an init.
     pub init: bool,
     /// The namespaces that are joined, in the order of their descriptors.
@@ -162,7 +166,7 @@ pub struct LaunchFds {
     pub stderr: OwnedFd,
     /// Gets a [`BringUpError`] as JSON, or is closed when the program runs.
     pub status: OwnedFd,
-    /// As [`Launch::join`] says; the user namespace is always among them.
+    /// As [`Launch::join`] says. Without a user namespace among them the container has that of the keeper.
     pub namespaces: Vec<OwnedFd>,
     /// Folder of the control group.
     pub cgroup: Option<OwnedFd>,
@@ -198,8 +202,8 @@ pub(super) fn launch(
     let incomplete =
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
     let fds = LaunchFds::from_vec(fds, launch).ok_or_else(incomplete)?;
-    let user = launch.join.iter().position(|kind| *kind == NamespaceKind::User).ok_or_else(incomplete)?;
-    let user = fds.namespaces[user].as_fd();
+    let user = launch.join.iter().position(|kind| *kind == NamespaceKind::User);
+    let user = user.map(|user| fds.namespaces[user].as_fd());
     let files = prepare(launch, user, &surroundings.private)?;
     // The log pipes become those of the container's root, who hands them on to whoever the program runs as.
     for pipe in [&fds.stdout, &fds.stderr] {
@@ -242,8 +246,8 @@ pub(super) fn join(kinds: &[NamespaceKind], fds: &[OwnedFd]) -> Result<(), Bring
 }
 
 /// Everything that is mounted, made here and attached by the container's first process.
-fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<Attachment>, BringUpError> {
-    let id_map = (launch.outside != 0).then_some(user);
+fn prepare(launch: &Launch, user: Option<BorrowedFd<'_>>, private: &Path) -> Result<Vec<Attachment>, BringUpError> {
+    let id_map = user.filter(|_| launch.outside != 0);
     let whole = |lower| -> Result<Content, BringUpError> {
         let overlay = Overlay { lower, folder: &launch.folder, name: "upper", id_map, outside: launch.outside };
         Ok(Content::Mount(overlay.mount(private)?))
@@ -292,29 +296,32 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
     };
 
     let shared = &launch.shared;
-    let host = |path: &str| -> Result<Content, BringUpError> {
+    let host = |path: &str, read_only| -> Result<Content, BringUpError> {
         let failed = |e| BringUpStep::MountSource(path.into()).failed(e);
-        Ok(Content::Mount(bind(Path::new(path), false, None).map_err(failed)?))
+        Ok(Content::Mount(bind(Path::new(path), read_only, None).map_err(failed)?))
     };
-    let proc = if shared.proc { Content::Proc } else { host("/proc")? };
+    let proc = if shared.proc { Content::Proc } else { host("/proc", false)? };
     attach(Path::new("/proc"), Kind::Directory, proc);
-    let sys = if shared.sys { Content::Sys } else { host("/sys")? };
+    // As a new one is: whoever has the host's users could write to it, and to the control groups below it.
+    let sys = if shared.sys { Content::Sys } else { host("/sys", true)? };
     attach(Path::new("/sys"), Kind::Directory, sys);
-    if shared.sys && shared.cgroup2 {
+    if shared.host_cgroups && shared.sys && Path::new("/sys/fs/cgroup").is_dir() {
+        attach(Path::new("/sys/fs/cgroup"), Kind::Directory, host("/sys/fs/cgroup", true)?);
+    } else if shared.sys && shared.cgroup2 {
         attach(Path::new("/sys/fs/cgroup"), Kind::Directory, Content::Cgroup2);
     }
     attach(Path::new("/dev"), Kind::Directory, Content::Dev { single_id: launch.process.single_id });
     if shared.mqueue {
         attach(Path::new("/dev/mqueue"), Kind::Directory, Content::Mqueue);
     } else if Path::new("/dev/mqueue").is_dir() {
-        attach(Path::new("/dev/mqueue"), Kind::Directory, host("/dev/mqueue")?);
+        attach(Path::new("/dev/mqueue"), Kind::Directory, host("/dev/mqueue", false)?);
     }
     if let Some(owner) = &shared.shm_of {
-        let path = namespaces::shm_folder(private, owner);
+        let path = namespaces::shared_memory(private, owner);
         let shm = bind(&path, false, None).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
         attach(Path::new("/dev/shm"), Kind::Directory, Content::Mount(shm));
     } else if shared.host_shm {
-        attach(Path::new("/dev/shm"), Kind::Directory, host("/dev/shm")?);
+        attach(Path::new("/dev/shm"), Kind::Directory, host("/dev/shm", false)?);
     }
 
     for mount in &launch.mounts {

@@ -23,6 +23,7 @@ mod credentials;
 mod error;
 mod exec;
 mod files_of;
+mod host_users;
 mod host_view;
 mod in_root;
 mod init;
@@ -39,7 +40,7 @@ pub use files_of::enter_files_of;
 pub use host_view::HostView;
 pub use keeper::{Keeper, Started, Surroundings, fork_keeper};
 pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Process, Root, SharedFiles};
-pub use namespaces::{NamespaceOrder, Pinned, forget_shared_memory};
+pub use namespaces::{ForeignFile, NamespaceOrder, Pinned, forget_shared_memory, shared_memory};
 pub use user_namespace::{
     StackIds, UserNamespaceError, as_root_of_containers, diagnose, enter, in_initial_user_namespace,
     in_process_of_its_own, let_in, more_ids_hint, refused,

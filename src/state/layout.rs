@@ -153,6 +153,11 @@ impl StackLayout {
         self.private().join("hosts").join(service.as_str())
     }
 
+    /// The same for a service that has its network from a container of another stack, whose file it is.
+    pub fn hosts_elsewhere(&self, service: &ServiceName) -> PathBuf {
+        self.private().join("hosts-elsewhere").join(service.as_str())
+    }
+
     /// What the container of a service sees as /etc/hostname.
     pub fn hostname(&self, service: &ServiceName) -> PathBuf {
         self.private().join("hostname").join(service.as_str())

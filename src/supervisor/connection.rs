@@ -87,6 +87,9 @@ async fn answer(
                     let _ = replies.send(Reply::Snapshot(Box::new(snapshot)));
                 }
             }
+            Request::Namespaces => {
+                let _ = replies.send(Reply::Namespaces(Box::new(stack.look_at_namespaces())));
+            }
             Request::Apply { plan, generation, files, foreground } => {
                 let owner = foreground.then_some(id);
                 let _ = asks.send(Ask::Apply(Apply { plan, generation, files, owner, replies: replies.clone() }));

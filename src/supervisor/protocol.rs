@@ -1,6 +1,6 @@
 //! What is said over the control socket: a line of JSON each.
 //!
-//! A connection carries one request after another. `Observe` and `Exec` get one reply; `Apply` gets `Stale`,
+//! A connection carries one request after another. `Observe`, `Namespaces` and `Exec` get one reply; `Apply` gets `Stale`,
 //! or `Accepted`; that and `Down` get events, then `Done` or `Failed`. The descriptors of an `Exec` come with its first byte. When nothing is left of a stack, connections
 //! are closed by the end of the supervisor: whoever waits for that knows that everything has been removed.
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostics::Failure,
-    model::{ContainerState, Observed, Port, ServiceName, UserSpec, VolumeName},
+    model::{ContainerState, Namespaces, Observed, Port, ServiceName, UserSpec, VolumeName},
     plan::Plan,
 };
 
@@ -20,6 +20,8 @@ use crate::{
 pub enum Request {
     /// What is there.
     Observe,
+    /// Which namespaces there are.
+    Namespaces,
     /// Carry a plan out.
     Apply {
         /// The plan, made from what `Observe` said.
@@ -70,6 +72,8 @@ pub struct ExecRequest {
 pub enum Reply {
     /// To `Observe`.
     Snapshot(Box<Snapshot>),
+    /// To `Namespaces`.
+    Namespaces(Box<Namespaces>),
     /// An `Apply` begins.
     Accepted,
     /// The stack has changed since the plan of an `Apply` was made, which has to be made anew.

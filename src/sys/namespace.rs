@@ -59,6 +59,18 @@ impl NamespaceKind {
     }
 }
 
+/// The inode of the namespace that a process is in, or, without one, the calling thread: what tells it from others for as
+/// long as it lives (namespaces(7)).
+///
+/// # Errors
+/// What readlink(2) says; EACCES or EPERM when the process is not ours to look into.
+pub fn inode_of(pid: Option<i32>, kind: NamespaceKind) -> io::Result<u64> {
+    let of = pid.map_or_else(|| "thread-self".to_owned(), |pid| pid.to_string());
+    let link = std::fs::read_link(format!("/proc/{of}/ns/{}", kind.proc_name()))?;
+    let inode = link.to_str().and_then(|link| link.split_once('[')?.1.strip_suffix(']')?.parse().ok());
+    inode.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// A namespace kept alive by this descriptor.
 #[derive(Debug)]
 pub struct Namespace {
@@ -100,6 +112,14 @@ impl Namespace {
         Ok(Self { kind, fd: File::open(path)?.into() })
     }
 
+    /// What tells it from others ([`inode_of`]).
+    ///
+    /// # Errors
+    /// What fstat(2) says.
+    pub fn inode(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.fd)?.st_ino)
+    }
+
     /// What it is a namespace of.
     pub fn kind(&self) -> NamespaceKind {
         self.kind
@@ -134,6 +154,14 @@ impl Netns {
             nix::sched::unshare(CloneFlags::CLONE_NEWNET)?;
             Ok(Self(Namespace::of_thread(NamespaceKind::Net)?))
         })
+    }
+
+    /// What tells it from others ([`inode_of`]).
+    ///
+    /// # Errors
+    /// What fstat(2) says.
+    pub fn inode(&self) -> io::Result<u64> {
+        self.0.inode()
     }
 
     /// Takes a descriptor that is known to be a network namespace.

@@ -15,18 +15,19 @@ use crate::yaml::tree::{Node, Value};
 mapping! {
     /// Whom it can talk to, and whose namespaces it is in.
     pub struct Networking {
-        /// Whose network namespace it is in: `bridge`, `host`, `none` or `service:NAME`.
+        /// Whose network namespace it is in: `bridge`, `host`, `none`, `service:NAME` or `container:NAME`.
         works network_mode: Text,
-        /// Whose System V and POSIX objects it sees: `private`, `shareable`, `host`, `none` or `service:NAME`.
+        /// Whose System V and POSIX objects it sees: `private`, `shareable`, `host`, `none`, `service:NAME` or
+        /// `container:NAME`.
         works ipc: Text,
-        /// Whose processes it sees: `host` or `service:NAME`.
+        /// Whose processes it sees: its own, or those of `host`, `service:NAME` or `container:NAME`.
         works pid: Text,
-        /// Whose host name it has: `host`, or its own.
+        /// Whose host name it has: its own, or that of `host`, `service:NAME` or `container:NAME`.
         works uts: Text,
-        /// Whose users it has.
-        refused userns_mode: Text,
-        /// Whose control groups it sees.
-        refused cgroup: CgroupMode,
+        /// Whose users it has: its own, or those of the `host`; as an ordinary user these are those of the stack.
+        works userns_mode: Text,
+        /// Whose control groups it sees: `private` ones or those of the `host`.
+        works cgroup: CgroupMode,
         /// How its container is isolated, on Windows.
         no_effect("it is for Windows") isolation: Text,
         /// Networks that it joins; `default` unless it is given.

@@ -8,7 +8,7 @@ use crate::{
 
 pub(super) fn check(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at: Cursor<'_>) {
     network(cx, name, service, at);
-    names_of_the_host(cx, service, at);
+    names_of_others(cx, service, at);
 }
 
 /// Ports want a network namespace of the service's own.
@@ -18,6 +18,9 @@ fn network(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at: Curs
         NamespaceMode::Private => return,
         NamespaceMode::Host => "remove `ports`: on the network of the host every port is reachable".to_owned(),
         NamespaceMode::Service(owner) => format!("publish them at service `{owner}`, whose network it is"),
+        NamespaceMode::Container(owner) => {
+            format!("publish them in the stack of container `{owner}`, whose network it is")
+        }
         NamespaceMode::None => "remove one of the two".to_owned(),
     };
     if let Some(ports) = at.get("ports").filter(|_| !service.ports.is_empty()) {
@@ -27,12 +30,19 @@ fn network(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at: Curs
     }
 }
 
-fn names_of_the_host(cx: &mut Context<'_>, service: &Service, at: Cursor<'_>) {
-    let Some(uts) = at.get("uts").filter(|_| service.uts == NamespaceMode::Host) else { return };
+/// A host name is of the namespace, and only who has it for its own can choose one.
+fn names_of_others(cx: &mut Context<'_>, service: &Service, at: Cursor<'_>) {
+    let Some(uts) = at.get("uts") else { return };
+    let whose = match &service.uts {
+        NamespaceMode::Private | NamespaceMode::None => return,
+        NamespaceMode::Host => "the host".to_owned(),
+        NamespaceMode::Service(owner) => format!("service `{owner}`"),
+        NamespaceMode::Container(owner) => format!("container `{owner}`"),
+    };
     for key in ["hostname", "domainname"] {
         if let Some(name) = at.get(key) {
-            let wrong = Diagnostic::error(format!("`{key}` would change the name of the host itself"));
-            let wrong = name.at_key(wrong).label(uts.key_span(), "its name is the host's");
+            let wrong = Diagnostic::error(format!("`{key}` would change the name of {whose} itself"));
+            let wrong = name.at_key(wrong).label(uts.key_span(), format!("its name is that of {whose}"));
             cx.push(wrong.hint("remove one of the two"));
         }
     }

@@ -112,6 +112,9 @@ pub(super) fn resolve(
     let (first, others): (Vec<_>, Vec<_>) =
         services.iter().flat_map(|services| services.entries()).partition(|(name, _)| is_wanted(name));
     lower(&mut cx, first, &mut parts.services);
+    if let Some(services) = services {
+        namespaces::check_sharers(&mut cx, &parts.services, services, is_wanted);
+    }
     let Context { refusals, published, .. } = cx;
     refusals.finish();
     if !others.is_empty() {

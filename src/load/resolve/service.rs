@@ -32,6 +32,7 @@ pub(super) fn lower(
         environment: program::environment(cx, program, at),
         working_dir: program::working_dir(cx, program, at),
         user: program::user(cx, program, at),
+        container_name: container_name(cx, naming, at),
         hostname: hostname::lower(cx, "hostname", naming.hostname.as_ref(), at),
         domainname: hostname::lower(cx, "domainname", naming.domainname.as_ref(), at),
         mounts: mounts::lower(cx, name, storage, at),
@@ -40,8 +41,11 @@ pub(super) fn lower(
         ports: ports::lower(cx, name, networking, at),
         network_mode: modes.network,
         ipc: modes.ipc,
+        private_ipc: modes.private_ipc,
         pid: modes.pid,
         uts: modes.uts,
+        userns_mode: modes.users,
+        cgroup: modes.cgroup,
         init: program.init.is_some_and(|init| init.0.0),
         read_only: storage.read_only.is_some_and(|read_only| read_only.0),
         process: process_options::lower(cx, service, at),
@@ -61,6 +65,17 @@ fn dependencies(cx: &Context<'_>, modes: &namespaces::Modes, at: Cursor<'_>) -> 
         .filter(|(name, at)| !(at.is_implied() && modes.owners().any(|owner| owner == name)))
         .map(|(name, _)| name)
         .collect()
+}
+
+/// The format takes whatever has a name somewhere in it, as Compose does; Docker refuses it later.
+fn container_name(
+    cx: &mut Context<'_>,
+    naming: &compose::Naming,
+    at: Cursor<'_>,
+) -> Option<crate::model::ContainerName> {
+    let text = naming.container_name.as_ref().map(|name| name.0.as_str()).filter(|name| !name.is_empty())?;
+    let at = at.at("container_name");
+    text.parse().map_err(|error| cx.push(at.here(Diagnostic::error(format!("{error}"))))).ok()
 }
 
 fn stop_signal(

@@ -92,13 +92,20 @@ impl Keeper {
         let _ = self.gone.clone().wait_for(|gone| *gone).await;
     }
 
-    /// Makes the namespaces of `order`; `user` is the user namespace to make them in when it makes none itself.
+    /// Makes the namespaces of `order`; `user` is the user namespace to make them in when it makes none itself, `mounts` are
+    /// the mount namespaces of what it shows of other containers.
     ///
     /// # Errors
     /// What the kernel refused, or that the keeper has gone.
-    pub async fn namespaces(&self, order: NamespaceOrder, user: Option<&Namespace>) -> Result<Pinned, SandboxError> {
-        let fds = user.map(|user| user.as_fd().try_clone_to_owned()).transpose().map_err(SandboxError::Talk)?;
-        match self.order(&Order::Namespaces(order), fds.into_iter().collect()).await? {
+    pub async fn namespaces(
+        &self,
+        order: NamespaceOrder,
+        user: Option<&Namespace>,
+        mounts: Vec<Namespace>,
+    ) -> Result<Pinned, SandboxError> {
+        let fds = user.into_iter().chain(&mounts).map(|namespace| namespace.as_fd().try_clone_to_owned());
+        let fds = fds.collect::<io::Result<Vec<_>>>().map_err(SandboxError::Talk)?;
+        match self.order(&Order::Namespaces(order), fds).await? {
             Answered::Namespaces(pinned) => Ok(pinned),
             Answered::Started(_) => Err(SandboxError::KeeperGone),
         }

@@ -26,7 +26,7 @@ use crate::sys::{ExitStatus, NamespaceKind};
 /// What the supervisor asks for.
 #[derive(Debug, Serialize, Deserialize)]
 enum Order {
-    /// Make namespaces. Comes with the user namespace to join, if one is.
+    /// Make namespaces. Comes with the user namespace to join, if one is, and with mount namespaces of other containers.
     Namespaces(NamespaceOrder),
     /// Make a container. Comes with what [`super::LaunchFds`] lists.
     Launch(Box<Launch>),

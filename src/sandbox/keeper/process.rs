@@ -128,16 +128,14 @@ impl KeeperProcess {
             Err(error) => self.send(&Report::Failed { id, error }, &[]),
         };
         match order {
-            Order::Namespaces(order) => {
-                match namespaces::create(&order, fds.into_iter().next(), &self.surroundings.private) {
-                    Ok(made) => {
-                        let (kinds, fds): (Vec<_>, Vec<OwnedFd>) = made.namespaces.into_iter().unzip();
-                        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-                        self.send(&Report::Namespaces { id, kinds, init: made.init }, &fds)
-                    }
-                    Err(error) => self.send(&Report::Failed { id, error }, &[]),
+            Order::Namespaces(order) => match namespaces::create(&order, fds, &self.surroundings.private) {
+                Ok(made) => {
+                    let (kinds, fds): (Vec<_>, Vec<OwnedFd>) = made.namespaces.into_iter().unzip();
+                    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+                    self.send(&Report::Namespaces { id, kinds, init: made.init }, &fds)
                 }
-            }
+                Err(error) => self.send(&Report::Failed { id, error }, &[]),
+            },
             Order::Launch(launch) => started(launch::launch(&launch, fds, &self.surroundings)),
             Order::Exec(order) => started(exec::exec(&order, fds, &self.surroundings)),
         }
