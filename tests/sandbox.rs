@@ -3,11 +3,14 @@
 mod support;
 
 mod sandbox {
+    mod elsewhere;
     mod files;
     mod identity;
     mod images;
     mod isolation;
+    mod lasting;
     mod names;
     mod ports;
     mod sharing;
+    mod users;
 }
