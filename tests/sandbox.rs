@@ -3,11 +3,13 @@
 mod support;
 
 mod sandbox {
+    mod escapes;
     mod files;
     mod identity;
     mod images;
     mod isolation;
     mod names;
     mod ports;
+    mod privileges;
     mod sharing;
 }

@@ -32,6 +32,19 @@ pub struct Host {
     pub ids: Ids,
     /// IPv4 destinations that the host has a route for; subnets keep clear of them.
     pub routes: BTreeSet<Ipv4Net>,
+    /// Security modules of its kernel.
+    #[serde(default)]
+    pub modules: SecurityModules,
+}
+
+/// Which of the security modules a kernel has that give programs a profile or a label.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SecurityModules {
+    /// AppArmor.
+    pub apparmor: bool,
+    /// SELinux.
+    pub selinux: bool,
 }
 
 /// Which user and group ids containers can have.
