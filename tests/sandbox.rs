@@ -4,6 +4,7 @@ mod support;
 
 mod sandbox {
     mod elsewhere;
+    mod escapes;
     mod files;
     mod identity;
     mod images;
@@ -11,6 +12,7 @@ mod sandbox {
     mod lasting;
     mod names;
     mod ports;
+    mod privileges;
     mod sharing;
     mod users;
 }

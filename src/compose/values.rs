@@ -38,6 +38,7 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
         hint: "use `bind`, `volume` or `tmpfs`",
     },
     TMPFS_OPTIONS,
+    SECURITY_OPTIONS,
 ];
 
 /// Options of `PATH:OPTION,OPTION`, not whole values.
@@ -45,6 +46,13 @@ pub(crate) const TMPFS_OPTIONS: RefusedValue = RefusedValue {
     path: "services.*.tmpfs[]",
     values: &["noexec", "exec", "suid", "dev", "uid=…", "gid=…", "nr_inodes=…", "nr_blocks=…"],
     hint: "the options are `size`, `mode`, `ro` and `rw`",
+};
+
+/// Options of `security_opt` that cannot be had.
+pub(crate) const SECURITY_OPTIONS: RefusedValue = RefusedValue {
+    path: "services.*.security_opt[]",
+    values: &["label=filetype:…", "label=nested", "writable-cgroups=…"],
+    hint: "",
 };
 
 /// Values of refused keys that say what is so anyway.
@@ -75,7 +83,6 @@ pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
     ("services.*.oom_kill_disable", NO),
     ("services.*.oom_score_adj", ZERO),
     ("services.*.pids_limit", &["-1", "0"]),
-    ("services.*.privileged", NO),
     ("services.*.restart", &["no"]),
     ("services.*.scale", &["1"]),
     ("services.*.shm_size", &["64m", "64mb", "67108864"]),

@@ -12,6 +12,7 @@
 //! Nothing here does I/O. Every reference inside a [`Project`] (a service that another one depends on, a network that a
 //! service joins) is known to resolve: `load` is the only maker, and it refuses a file in which one does not.
 
+mod capability;
 mod image;
 mod limits;
 mod mount;
@@ -24,10 +25,12 @@ mod port;
 mod privileges;
 mod process_options;
 mod project;
+mod seccomp;
 mod service;
 mod signal;
 mod user;
 
+pub use capability::{Capabilities, Capability, UnknownCapability};
 pub use image::{
     Digest, Image, ImageConfig, ImageHealthcheck, ImageName, ImageRequest, ImageSource, InArchive, InvalidDigest,
     InvalidImageName, InvalidImageSource, InvalidPlatform, InvalidPullPolicy, NoCommand, Platform, PullPolicy,
@@ -38,11 +41,17 @@ pub use name::{ContainerName, InvalidName, NetworkName, ProjectName, ServiceName
 pub use namespace_mode::NamespaceMode;
 pub use namespaces::{Inodes, Namespaces, ServiceNamespaces};
 pub use network::{Network, NetworkAttachment};
-pub use observed::{Container, ContainerElsewhere, ContainerState, Host, Ids, Observed, PublishedPort};
+pub use observed::{
+    Container, ContainerElsewhere, ContainerState, Host, Ids, Observed, PublishedPort, SecurityModules,
+};
 pub use port::{InvalidPort, Port, Protocol};
-pub use privileges::Privileges;
+pub use privileges::{Privileges, SelinuxLabel};
 pub use process_options::ProcessOptions;
 pub use project::{Project, Volume};
+pub use seccomp::{
+    Comparison, KernelVersion, Seccomp, SeccompAction, SeccompArch, SeccompCondition, SeccompProfile, SeccompRule,
+    When, X32_BIT, is_syscall, syscall_number,
+};
 pub use service::{Rootfs, Service};
 pub use signal::{InvalidSignal, StopSignal};
 pub use user::{InvalidUser, UserSpec};

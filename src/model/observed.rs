@@ -36,6 +36,9 @@ pub struct Host {
     /// them; a supervisor knows of none.
     #[serde(default)]
     pub containers: BTreeMap<String, ContainerElsewhere>,
+    /// Security modules of its kernel.
+    #[serde(default)]
+    pub modules: SecurityModules,
 }
 
 /// A running container of another stack: its first process, by which its namespaces can be had, and what they are.
@@ -63,6 +66,16 @@ pub struct ContainerElsewhere {
     pub uts: Option<u64>,
     /// Its file says that nobody shares its IPC namespace.
     pub private_ipc: bool,
+}
+
+/// Which of the security modules a kernel has that give programs a profile or a label.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SecurityModules {
+    /// AppArmor.
+    pub apparmor: bool,
+    /// SELinux.
+    pub selinux: bool,
 }
 
 /// Which user and group ids containers can have.

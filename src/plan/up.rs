@@ -16,8 +16,8 @@ use super::{
     ids::IdRanges,
 };
 use crate::model::{
-    ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Project, Rootfs, Service, ServiceName,
-    VolumeName,
+    ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Privileges, Project, Rootfs, Service,
+    ServiceName, VolumeName,
 };
 
 /// What is asked for beyond the file.
@@ -52,6 +52,22 @@ pub enum PlanError {
     /// A namespace of a container of another stack that cannot be had.
     #[error(transparent)]
     Elsewhere(#[from] NotShared),
+    /// A service is to have a profile that nobody would enforce.
+    #[error(
+        "service `{service}` asks for the AppArmor profile `{profile}`, but the kernel of this host has no AppArmor"
+    )]
+    NoAppArmor {
+        /// The service.
+        service: ServiceName,
+        /// The profile.
+        profile: String,
+    },
+    /// A service is to have a label that would mean nothing.
+    #[error("service `{service}` asks for an SELinux label, but the kernel of this host has no SELinux")]
+    NoSelinux {
+        /// The service.
+        service: ServiceName,
+    },
 }
 
 impl PlanError {
@@ -60,6 +76,10 @@ impl PlanError {
         match self {
             Self::UnknownService(_) | Self::NoAddress(_) | Self::SingleId { .. } => None,
             Self::Elsewhere(error) => Some(error.hint()),
+            Self::NoAppArmor { .. } => Some(
+                "leave it out, or start the kernel with `lsm=` and `apparmor` in it; `apparmor=unconfined` works everywhere",
+            ),
+            Self::NoSelinux { .. } => Some("leave it out; `label=disable` works everywhere"),
             Self::NoSubnet(_) => Some("`ip route` shows the routes; a narrower one leaves room"),
         }
     }
@@ -81,6 +101,9 @@ impl From<NoAddress> for PlanError {
 pub fn up(project: &Project, observed: &Observed, intent: &Intent) -> Result<Plan, PlanError> {
     Up::new(project, observed, intent)?.plan()
 }
+
+/// The profile of AppArmor that is none.
+const UNCONFINED: &str = "unconfined";
 
 struct Up<'a> {
     project: &'a Project,
@@ -115,6 +138,15 @@ impl<'a> Up<'a> {
                 && !matches!(user.user.as_str(), "0" | "root")
             {
                 return Err(PlanError::SingleId { service: (*name).clone(), user: user.to_string() });
+            }
+            let privileges = &project.services[*name].privileges;
+            if let Some(profile) = privileges.apparmor.as_ref().filter(|profile| *profile != UNCONFINED)
+                && !observed.host.modules.apparmor
+            {
+                return Err(PlanError::NoAppArmor { service: (*name).clone(), profile: profile.clone() });
+            }
+            if !privileges.label.is_empty() && !observed.host.modules.selinux {
+                return Err(PlanError::NoSelinux { service: (*name).clone() });
             }
         }
         Ok(Self { addresses: Addresses::choose(project, observed)?, project, observed, groups, ids, wanted })
@@ -409,7 +441,11 @@ impl<'a> Up<'a> {
             namespaces: sources.clone(),
             init: service.init,
             process: service.process.clone(),
-            privileges: service.privileges.clone(),
+            privileges: Privileges {
+                // Without AppArmor everything is unconfined.
+                apparmor: service.privileges.apparmor.clone().filter(|_| self.observed.host.modules.apparmor),
+                ..service.privileges.clone()
+            },
             limits: service.limits.clone(),
             ports: service.ports.clone(),
             address: address.map(Into::into),

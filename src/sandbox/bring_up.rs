@@ -20,7 +20,8 @@ use super::{
     in_root::{Kind, mount_point},
     init,
     launch::{Launch, LaunchFds},
-    program,
+    masks, program,
+    seccomp::Filter,
 };
 use crate::{
     model::TmpfsMount,
@@ -57,19 +58,33 @@ pub(super) enum Content {
     Mount(OwnedFd),
     Tmpfs(TmpfsMount),
     Proc,
-    Sys,
-    Cgroup2,
+    Sys {
+        /// Nothing can be written to it.
+        read_only: bool,
+    },
+    Cgroup2 {
+        /// Likewise.
+        read_only: bool,
+    },
     Mqueue,
     Dev {
         /// The user namespace has a single id: no group for terminals.
         single_id: bool,
+        /// Everything that the host has in there.
+        of_host: bool,
     },
 }
 
 /// Brings the container up in the calling process and becomes its program. What goes wrong is written to the status
 /// descriptor.
-pub(super) fn run(launch: &Launch, files: &[Attachment], fds: &LaunchFds, open_files: Option<u64>) -> ! {
-    let Err(error) = bring_up(launch, files, fds, open_files);
+pub(super) fn run(
+    launch: &Launch,
+    files: &[Attachment],
+    fds: &LaunchFds,
+    open_files: Option<u64>,
+    filter: Option<&Filter>,
+) -> ! {
+    let Err(error) = bring_up(launch, files, fds, open_files, filter);
     if let Ok(status) = fds.status.try_clone() {
         let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
     }
@@ -81,6 +96,7 @@ fn bring_up(
     files: &[Attachment],
     fds: &LaunchFds,
     open_files: Option<u64>,
+    filter: Option<&Filter>,
 ) -> Result<std::convert::Infallible, BringUpError> {
     program::leave_caller(open_files)?;
     program::standard_streams(fds.stdin.as_fd(), fds.stdout.as_fd(), fds.stderr.as_fd())?;
@@ -110,6 +126,9 @@ fn bring_up(
     let mut of_root = vec![(Path::new("/"), root.try_clone().map_err(|e| BringUpStep::Pivot.failed(e))?)];
     for file in &files[1..] {
         let mount = attach(root.as_fd(), file)?;
+        if launch.process.privileges.hide_kernel_files && matches!(file.target.to_str(), Some("/proc" | "/sys")) {
+            masks::cover(mount.as_fd()).map_err(|e| BringUpStep::Mask(file.target.clone()).failed(e))?;
+        }
         if file.of_root {
             of_root.push((&file.target, mount));
         }
@@ -140,17 +159,21 @@ fn bring_up(
             set_attributes(volume.as_fd(), attributes).map_err(failed)?;
         }
     }
+    program::close_all_but(fds.status.as_fd())?;
     prepared.enter(&launch.process)?;
 
     if launch.init {
         match process::fork(CloneFlags::empty(), None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Parent(child) => init::supervise(&child),
+            Fork::Parent(child) => {
+                prepared.confine(&launch.process, filter)?;
+                init::supervise(&child)
+            }
             Fork::Child => {
                 let _ = rustix::process::setsid();
             }
         }
     }
-    program::execute(&launch.process)
+    prepared.execute(&launch.process, filter)
 }
 
 /// Puts the new root over the old one: `/` is the one place that is sure to be there and reachable with any ids.
@@ -169,7 +192,13 @@ fn attach(root: BorrowedFd<'_>, file: &Attachment) -> Result<OwnedFd, BringUpErr
     let failed = |e: io::Error| BringUpStep::Mount(file.target.clone()).failed(e);
     let place = mount_point(root, &file.target, file.kind)
         .map_err(|e| BringUpStep::MountPoint(file.target.clone()).failed(e))?;
-    let none = MountAttrFlags::empty();
+    // Whoever means a place in /proc says so. A link of the image, or of a volume that others write to, must not lead a mount
+    // there: it would hide from us, and from programs, what the kernel says or is told (CVE-2019-16884, CVE-2019-19921).
+    if !file.target.starts_with("/proc") && masks::is_proc(place.as_fd()).map_err(failed)? {
+        return Err(BringUpStep::MountPoint(file.target.clone()).failed(io::Error::from_raw_os_error(libc::ELOOP)));
+    }
+    let unless_written =
+        |read_only| if read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
     let nosuid = MountAttrFlags::MOUNT_ATTR_NOSUID;
     let locked = nosuid | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let made = match &file.content {
@@ -177,12 +206,11 @@ fn attach(root: BorrowedFd<'_>, file: &Attachment) -> Result<OwnedFd, BringUpErr
         Content::Tmpfs(tmpfs) => {
             let mut options = vec![("mode", format!("{:o}", tmpfs.mode.unwrap_or(0o1777)))];
             options.extend(tmpfs.size.map(|size| ("size", size.to_string())));
-            let read_only = if tmpfs.read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { none };
-            make("tmpfs", &options, nosuid | MountAttrFlags::MOUNT_ATTR_NODEV | read_only)
+            make("tmpfs", &options, nosuid | MountAttrFlags::MOUNT_ATTR_NODEV | unless_written(tmpfs.read_only))
         }
         Content::Proc => make("proc", &[], locked),
-        Content::Sys => make("sysfs", &[], locked | MountAttrFlags::MOUNT_ATTR_RDONLY),
-        Content::Cgroup2 => make("cgroup2", &[], locked | MountAttrFlags::MOUNT_ATTR_RDONLY),
+        Content::Sys { read_only } => make("sysfs", &[], locked | unless_written(*read_only)),
+        Content::Cgroup2 { read_only } => make("cgroup2", &[], locked | unless_written(*read_only)),
         Content::Mqueue => make("mqueue", &[], locked),
         Content::Dev { .. } => {
             let options = [("mode", "755".to_owned()), ("size", "65536k".to_owned())];
@@ -193,8 +221,11 @@ fn attach(root: BorrowedFd<'_>, file: &Attachment) -> Result<OwnedFd, BringUpErr
     };
     let mount = made.map_err(failed)?;
     move_onto(mount.as_fd(), place.as_fd()).map_err(failed)?;
-    if let Content::Dev { single_id } = file.content {
+    if let Content::Dev { single_id, of_host } = file.content {
         devices(root, single_id).map_err(failed)?;
+        if of_host {
+            devices_of_host(root).map_err(failed)?;
+        }
     }
     Ok(mount)
 }
@@ -202,7 +233,8 @@ fn attach(root: BorrowedFd<'_>, file: &Attachment) -> Result<OwnedFd, BringUpErr
 /// The least that programs expect in /dev. Nodes cannot be made in a user namespace, so the host's are shown.
 fn devices(root: BorrowedFd<'_>, single_id: bool) -> io::Result<()> {
     let dev = mount_point(root, Path::new("/dev"), Kind::Directory)?;
-    for name in ["null", "zero", "full", "random", "urandom", "tty"] {
+    move_onto(masks::null()?.as_fd(), mount_point(dev.as_fd(), Path::new("null"), Kind::File)?.as_fd())?;
+    for name in ["zero", "full", "random", "urandom", "tty"] {
         let node = rustix::mount::open_tree(
             CWD,
             format!("/dev/{name}"),
@@ -227,6 +259,41 @@ fn devices(root: BorrowedFd<'_>, single_id: bool) -> io::Result<()> {
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let pts = make("devpts", &options, flags)?;
     move_onto(pts.as_fd(), mount_point(dev.as_fd(), Path::new("pts"), Kind::Directory)?.as_fd())
+}
+
+/// What else the host has in /dev, but for what is a container's own there, or the terminal of whoever is at the machine. What
+/// may be done with it is a matter of its owner and mode, as it is of nobody's in another user namespace.
+fn devices_of_host(root: BorrowedFd<'_>) -> io::Result<()> {
+    const OWN: [&str; 13] =
+        ["null", "zero", "full", "random", "urandom", "tty", "pts", "ptmx", "shm", "mqueue", "console", "fd", "core"];
+    let dev = mount_point(root, Path::new("/dev"), Kind::Directory)?;
+    for entry in std::fs::read_dir("/dev")? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        if OWN.iter().any(|own| name == *own) {
+            continue;
+        }
+        if kind.is_symlink() {
+            match rustix::fs::symlinkat(std::fs::read_link(entry.path())?, &dev, &name) {
+                Err(rustix::io::Errno::EXIST) => {}
+                other => other?,
+            }
+            continue;
+        }
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        // A folder may have something mounted in it, which cannot be left away.
+        let flags = if kind.is_dir() { flags | OpenTreeFlags::AT_RECURSIVE } else { flags };
+        match rustix::mount::open_tree(CWD, entry.path(), flags) {
+            Ok(device) => {
+                let kind = if kind.is_dir() { Kind::Directory } else { Kind::File };
+                move_onto(device.as_fd(), mount_point(dev.as_fd(), Path::new(&name), kind)?.as_fd())?;
+            }
+            // Gone since, or not to be had.
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL | rustix::io::Errno::ACCESS) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
 }
 
 /// A new mount of a file system, attached nowhere.

@@ -60,12 +60,18 @@ pub enum BringUpStep {
     /// Attaching a mount.
     #[error("mount on {} in the container", .0.display())]
     Mount(PathBuf),
+    /// What is to be hidden of /proc and /sys.
+    #[error("hide files of the kernel in {}", .0.display())]
+    Mask(PathBuf),
     /// pivot_root(2).
     #[error("make the new root the root")]
     Pivot,
     /// chdir(2).
     #[error("enter the working directory {}", .0.display())]
     WorkingDir(PathBuf),
+    /// chdir(2) led to a folder that is not below the root.
+    #[error("enter the working directory {}, which leads out of the container", .0.display())]
+    Outside(PathBuf),
     /// No such name in /etc/passwd or /etc/group of the container.
     #[error("find user or group `{0}` in the container")]
     UnknownUser(String),
@@ -75,6 +81,12 @@ pub enum BringUpStep {
     /// capset(2), prctl(2).
     #[error("drop capabilities")]
     Capabilities,
+    /// Files in /proc/thread-self/attr.
+    #[error("take on the AppArmor profile or SELinux label")]
+    Label,
+    /// seccomp(2).
+    #[error("install the filter of system calls")]
+    Seccomp,
     /// Pseudo terminal of an exec.
     #[error("open a terminal in the container")]
     Terminal,

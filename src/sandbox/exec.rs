@@ -19,6 +19,7 @@ use super::{
     keeper::{Surroundings, helper, wire},
     launch::{Process, join},
     program,
+    seccomp::{Filter, Filters},
 };
 use crate::sys::{
     Namespace, NamespaceKind, PidFd,
@@ -78,6 +79,7 @@ pub(super) fn exec(
     order: &ExecOrder,
     mut fds: Vec<OwnedFd>,
     surroundings: &Surroundings,
+    filters: &Filters,
 ) -> Result<(i32, PidFd), BringUpError> {
     let incomplete =
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
@@ -87,6 +89,7 @@ pub(super) fn exec(
     if fds.len() != wanted {
         return Err(incomplete());
     }
+    let filter = filters.of(&order.process.privileges)?;
     let (kinds, namespaces) = namespaces_of(order.pid)?;
     // Looked up by number: only if the process still lives now were they its own. And a container has its own mounts; where
     // those are ours, the program would run outside.
@@ -98,7 +101,7 @@ pub(super) fn exec(
     let work = || {
         join(&kinds, &namespaces)?;
         match process::fork(CloneFlags::CLONE_PARENT, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => run(order, &fds, surroundings.open_files),
+            Fork::Child => run(order, &fds, surroundings.open_files, filter.as_deref()),
             Fork::Parent(child) => {
                 let pidfd = child.pidfd.as_fd().try_clone_to_owned();
                 Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
@@ -109,8 +112,8 @@ pub(super) fn exec(
     Ok((pid, PidFd::from_fd(pidfd.into_iter().next().ok_or_else(incomplete)?)))
 }
 
-fn run(order: &ExecOrder, fds: &[OwnedFd], open_files: Option<u64>) -> ! {
-    let Err(error) = become_program(order, fds, open_files);
+fn run(order: &ExecOrder, fds: &[OwnedFd], open_files: Option<u64>, filter: Option<&Filter>) -> ! {
+    let Err(error) = become_program(order, fds, open_files, filter);
     if let Ok(status) = fds[3].try_clone() {
         let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
     }
@@ -122,14 +125,17 @@ fn become_program(
     order: &ExecOrder,
     fds: &[OwnedFd],
     open_files: Option<u64>,
+    filter: Option<&Filter>,
 ) -> Result<std::convert::Infallible, BringUpError> {
     program::leave_caller(open_files)?;
     match order.terminal {
         None => program::standard_streams(fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd())?,
         Some(size) => terminal(size, &fds[4]).map_err(|e| BringUpStep::Terminal.failed(e))?,
     }
-    program::prepare(&order.process)?.enter(&order.process)?;
-    program::execute(&order.process)
+    program::close_all_but(fds[3].as_fd())?;
+    let prepared = program::prepare(&order.process)?;
+    prepared.enter(&order.process)?;
+    prepared.execute(&order.process, filter)
 }
 
 /// Opens a terminal of the container's own, makes it the controlling one and the standard streams, and sends its other

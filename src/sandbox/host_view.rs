@@ -186,7 +186,9 @@ impl Skeleton {
             } else if kind.is_dir() {
                 let foreign = self.mounts.iter().any(|mount| mount.path == path && !is_system_type(mount));
                 let readable = rustix::fs::access(&path, Access::READ_OK | Access::EXEC_OK).is_ok();
-                if is_hidden(&path) || foreign || !readable {
+                // A layer must not show the skeleton, which is a layer itself.
+                let private = self.root.parent() == Some(&path);
+                if is_hidden(&path) || foreign || !readable || private {
                     fs::create_dir(inside)?;
                 } else if self.mounts.iter().any(|mount| mount.path != path && mount.path.starts_with(&path)) {
                     self.add_folder(&path)?;

@@ -18,6 +18,7 @@ use super::{
     keeper::{Surroundings, helper},
     namespaces,
     overlay::{Lower, Overlay},
+    seccomp::Filters,
 };
 use crate::{
     model::{Privileges, ProcessOptions, TmpfsMount, UserSpec},
@@ -198,12 +199,14 @@ pub(super) fn launch(
     launch: &Launch,
     fds: Vec<OwnedFd>,
     surroundings: &Surroundings,
+    filters: &Filters,
 ) -> Result<(i32, PidFd), BringUpError> {
     let incomplete =
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
     let fds = LaunchFds::from_vec(fds, launch).ok_or_else(incomplete)?;
     let user = launch.join.iter().position(|kind| *kind == NamespaceKind::User);
     let user = user.map(|user| fds.namespaces[user].as_fd());
+    let filter = filters.of(&launch.process.privileges)?;
     let files = prepare(launch, user, &surroundings.private)?;
     // The log pipes become those of the container's root, who hands them on to whoever the program runs as.
     for pipe in [&fds.stdout, &fds.stderr] {
@@ -219,7 +222,7 @@ pub(super) fn launch(
             flags |= CloneFlags::CLONE_NEWPID;
         }
         match process::fork(flags, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => bring_up::run(launch, &files, &fds, surroundings.open_files),
+            Fork::Child => bring_up::run(launch, &files, &fds, surroundings.open_files, filter.as_deref()),
             Fork::Parent(child) => {
                 let pidfd = child.pidfd.as_fd().try_clone_to_owned();
                 Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
@@ -302,15 +305,18 @@ fn prepare(launch: &Launch, user: Option<BorrowedFd<'_>>, private: &Path) -> Res
     };
     let proc = if shared.proc { Content::Proc } else { host("/proc", false)? };
     attach(Path::new("/proc"), Kind::Directory, proc);
-    // As a new one is: whoever has the host's users could write to it, and to the control groups below it.
-    let sys = if shared.sys { Content::Sys } else { host("/sys", true)? };
+    // Whoever has the host's users could write to it, and so could root of a container to control groups below it that were
+    // handed to its account.
+    let read_only = !launch.process.privileges.host_devices;
+    let sys = if shared.sys { Content::Sys { read_only } } else { host("/sys", read_only)? };
     attach(Path::new("/sys"), Kind::Directory, sys);
     if shared.host_cgroups && shared.sys && Path::new("/sys/fs/cgroup").is_dir() {
-        attach(Path::new("/sys/fs/cgroup"), Kind::Directory, host("/sys/fs/cgroup", true)?);
+        attach(Path::new("/sys/fs/cgroup"), Kind::Directory, host("/sys/fs/cgroup", read_only)?);
     } else if shared.sys && shared.cgroup2 {
-        attach(Path::new("/sys/fs/cgroup"), Kind::Directory, Content::Cgroup2);
+        attach(Path::new("/sys/fs/cgroup"), Kind::Directory, Content::Cgroup2 { read_only });
     }
-    attach(Path::new("/dev"), Kind::Directory, Content::Dev { single_id: launch.process.single_id });
+    let dev = Content::Dev { single_id: launch.process.single_id, of_host: launch.process.privileges.host_devices };
+    attach(Path::new("/dev"), Kind::Directory, dev);
     if shared.mqueue {
         attach(Path::new("/dev/mqueue"), Kind::Directory, Content::Mqueue);
     } else if Path::new("/dev/mqueue").is_dir() {

@@ -28,17 +28,20 @@ mod host_view;
 mod in_root;
 mod init;
 mod keeper;
+mod labels;
 mod launch;
+mod masks;
 mod namespaces;
 mod overlay;
 mod program;
+mod seccomp;
 mod user_namespace;
 
 pub use error::{BringUpError, BringUpStep, SandboxError};
 pub use exec::ExecOrder;
 pub use files_of::enter_files_of;
 pub use host_view::HostView;
-pub use keeper::{Keeper, Started, Surroundings, fork_keeper};
+pub use keeper::{Keeper, Started, Surroundings, fork_keeper, keeper_main};
 pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Process, Root, SharedFiles};
 pub use namespaces::{ForeignFile, NamespaceOrder, Pinned, forget_shared_memory, shared_memory};
 pub use user_namespace::{

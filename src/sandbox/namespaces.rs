@@ -251,7 +251,7 @@ fn create_namespaces(order: &NamespaceOrder, user: Option<OwnedFd>) -> Result<Ma
 
 /// The lines that map ids from 0 on to `count` ids of ours from `outside` on. The kernel takes no line that is not within a
 /// single line of our own map (user_namespaces(7)), so they are split where ours are.
-fn extents(ours: &str, outside: u32, count: u32) -> String {
+pub(super) fn extents(ours: &str, outside: u32, count: u32) -> String {
     let lines = ours.lines().filter_map(|line| {
         let mut fields = line.split_ascii_whitespace().map(|field| field.parse::<u64>().ok());
         let (first, _, length) = (fields.next()??, fields.next()?, fields.next()??);

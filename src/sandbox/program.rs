@@ -17,9 +17,11 @@ use super::{
     capabilities,
     credentials::{self, Credentials},
     error::{BringUpError, BringUpStep},
+    labels,
     launch::Process,
+    seccomp::Filter,
 };
-use crate::sys::process;
+use crate::{model::Capabilities, sys::process};
 
 /// Where programs are looked for when the environment says nothing, as in Docker.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -73,7 +75,10 @@ impl Prepared {
     }
 
     /// Enters the working directory and becomes the user. What needs root of the container comes before, what must not
-    /// have it after.
+    /// have it after; what installing a filter takes is left for [`Self::confine`].
+    ///
+    /// Nothing may be open any more but what [`close_all_but`] leaves: the folder could be a link to /proc/self/fd, and so to
+    /// a folder of the host (CVE-2024-21626).
     pub(super) fn enter(&self, process: &Process) -> Result<(), BringUpError> {
         let failed = |e: io::Error| BringUpStep::WorkingDir(process.working_dir.clone()).failed(e);
         if process.make_working_dir && !process.working_dir.is_dir() {
@@ -82,13 +87,52 @@ impl Prepared {
         for stream in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
             own_pipe(stream, &self.credentials);
         }
-        capabilities::bound().map_err(|e| BringUpStep::Capabilities.failed(e))?;
+        capabilities::bound(process.privileges.capabilities)
+            .and_then(|()| capabilities::keep())
+            .map_err(|e| BringUpStep::Capabilities.failed(e))?;
         let name = process.user.as_ref().map_or_else(|| "root".to_owned(), ToString::to_string);
         self.credentials.assume(process.single_id).map_err(|e| BringUpStep::BecomeUser(name).failed(e))?;
-        capabilities::limit().map_err(|e| BringUpStep::Capabilities.failed(e))?;
+        capabilities::limit(self.capabilities(process), capabilities::TO_FILTER)
+            .map_err(|e| BringUpStep::Capabilities.failed(e))?;
         // As the user: a folder that only root may enter is not this process's working directory.
-        std::env::set_current_dir(&process.working_dir).map_err(failed)
+        std::env::set_current_dir(&process.working_dir).map_err(failed)?;
+        // The kernel puts "(unreachable)" before the path of one that is not below the root (getcwd(2)).
+        let folder = rustix::process::getcwd(Vec::new()).map_err(|e| failed(e.into()))?;
+        if folder.to_bytes().starts_with(b"/") {
+            Ok(())
+        } else {
+            let denied = io::Error::from_raw_os_error(libc::EPERM);
+            Err(BringUpStep::Outside(process.working_dir.clone()).failed(denied))
+        }
     }
+
+    /// What is left to a program that it becomes.
+    fn capabilities(&self, process: &Process) -> Capabilities {
+        if self.credentials.uid == 0 { process.privileges.capabilities } else { Capabilities::default() }
+    }
+
+    /// Takes on all that holds for good. After it the process does nothing but run its program, or be an init: the filter
+    /// decides what it may do, and may be one of the stack's own. Without no_new_privs installing it takes CAP_SYS_ADMIN, so
+    /// capabilities go last.
+    pub(super) fn confine(&self, process: &Process, filter: Option<&Filter>) -> Result<(), BringUpError> {
+        labels::apply(&process.privileges).map_err(|e| BringUpStep::Label.failed(e))?;
+        if process.privileges.no_new_privileges {
+            rustix::thread::set_no_new_privs(true)
+                .map_err(|e| BringUpStep::Internal("set no_new_privs".into()).failed(e))?;
+        }
+        if let Some(filter) = filter {
+            filter.install()?;
+        }
+        capabilities::limit(self.capabilities(process), rustix::thread::CapabilitySet::empty())
+            .map_err(|e| BringUpStep::Capabilities.failed(e))
+    }
+}
+
+/// Closes every descriptor but the standard streams and the one that tells how it went, which leads nowhere: a pipe. To be
+/// called on the way to a program only, by who will never touch the owners of the others again.
+pub(super) fn close_all_but(status: BorrowedFd<'_>) -> Result<(), BringUpError> {
+    process::close_all_but(3, &[status])
+        .map_err(|e| BringUpStep::Internal("close what the container must not have".into()).failed(e))
 }
 
 fn own_pipe(stream: BorrowedFd<'_>, credentials: &Credentials) {
@@ -100,40 +144,46 @@ fn own_pipe(stream: BorrowedFd<'_>, credentials: &Credentials) {
     }
 }
 
-/// Becomes the program.
-pub(super) fn execute(process: &Process) -> Result<Infallible, BringUpError> {
-    let first = process.argv.first().map(String::as_str).unwrap_or_default();
-    let failed = |e: io::Error| BringUpStep::Exec(first.to_owned()).failed(e);
-    let home = credentials::resolve(process.user.as_ref()).map(|c| c.home).unwrap_or_else(|_| "/".into());
-    let mut environment: Vec<(String, String)> = process.environment.clone();
-    for (name, value) in [("PATH", DEFAULT_PATH), ("HOME", home.as_str())] {
-        if !environment.iter().any(|(known, _)| known == name) {
-            environment.push((name.to_owned(), value.to_owned()));
+impl Prepared {
+    /// Becomes the program, confined.
+    pub(super) fn execute(&self, process: &Process, filter: Option<&Filter>) -> Result<Infallible, BringUpError> {
+        let first = process.argv.first().map(String::as_str).unwrap_or_default();
+        let failed = |e: io::Error| BringUpStep::Exec(first.to_owned()).failed(e);
+        let mut environment: Vec<(String, String)> = process.environment.clone();
+        for (name, value) in [("PATH", DEFAULT_PATH), ("HOME", self.credentials.home.as_str())] {
+            if !environment.iter().any(|(known, _)| known == name) {
+                environment.push((name.to_owned(), value.to_owned()));
+            }
         }
-    }
-    let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone()).unwrap_or_default();
-    let c_string = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| failed(io::ErrorKind::InvalidInput.into()));
-    let argv = process.argv.iter().map(|arg| c_string(arg.clone().into_bytes())).collect::<Result<Vec<_>, _>>()?;
-    let envp = environment
-        .into_iter()
-        .map(|(name, value)| c_string(format!("{name}={value}").into_bytes()))
-        .collect::<Result<Vec<_>, _>>()?;
+        let path =
+            environment.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone()).unwrap_or_default();
+        let c_string = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| failed(io::ErrorKind::InvalidInput.into()));
+        let argv = process.argv.iter().map(|arg| c_string(arg.clone().into_bytes())).collect::<Result<Vec<_>, _>>()?;
+        let envp = environment
+            .into_iter()
+            .map(|(name, value)| c_string(format!("{name}={value}").into_bytes()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let candidates = candidates(first, &path)
+            .into_iter()
+            .map(|candidate| c_string(OsString::from(candidate).into_vec()))
+            .collect::<Result<Vec<_>, _>>()?;
 
-    // No descriptor of ours reaches the program; the status one closes with success.
-    process::close_on_exec_from(3).map_err(failed)?;
+        // No descriptor of ours reaches the program; the status one closes with success.
+        process::close_on_exec_from(3).map_err(failed)?;
+        self.confine(process, filter)?;
 
-    let mut error = io::Error::from_raw_os_error(libc::ENOENT);
-    for candidate in candidates(first, &path) {
-        let name = c_string(OsString::from(candidate).into_vec())?;
-        let Err(errno) = nix::unistd::execve(&name, &argv, &envp);
-        // As execvp(3): a file that may not be run is worth telling about only if there is no other.
-        match errno {
-            nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR => {}
-            nix::errno::Errno::EACCES => error = errno.into(),
-            other => return Err(failed(other.into())),
+        let mut error = io::Error::from_raw_os_error(libc::ENOENT);
+        for name in &candidates {
+            let Err(errno) = nix::unistd::execve(name, &argv, &envp);
+            // As execvp(3): a file that may not be run is worth telling about only if there is no other.
+            match errno {
+                nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR => {}
+                nix::errno::Errno::EACCES => error = errno.into(),
+                other => return Err(failed(other.into())),
+            }
         }
+        Err(failed(error))
     }
-    Err(failed(error))
 }
 
 fn candidates(program: &str, path: &str) -> Vec<PathBuf> {

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Event, Reply, Snapshot, connection};
+use super::{Event, Reply, Snapshot, connection, host::security_modules};
 use crate::{
     executor::{self, Change, ExecutorError, Stack},
     model::{ContainerState, Host, Observed, StopSignal, VolumeName},
@@ -52,7 +52,12 @@ const LAST_READ: Duration = Duration::from_secs(5);
 pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Net>) {
     let (asks, mut asked) = mpsc::unbounded_channel();
     let (changes, mut changed) = mpsc::unbounded_channel();
-    let host = Host { ids: stack.ids().for_plan(), routes: routes.into_iter().collect(), ..Host::default() };
+    let host = Host {
+        ids: stack.ids().for_plan(),
+        routes: routes.into_iter().collect(),
+        modules: security_modules(),
+        ..Host::default()
+    };
     let stack = Arc::new(stack);
     let mut keeper_gone = false;
     let mut dispatcher = Dispatcher {

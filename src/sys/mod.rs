@@ -10,6 +10,7 @@ pub mod mount;
 mod namespace;
 pub mod process;
 mod readiness;
+pub mod seccomp;
 
 pub use namespace::{Namespace, NamespaceKind, Netns, inode_of};
 pub use process::{ExitStatus, PidFd};

@@ -53,6 +53,16 @@ impl AsFd for PidFd {
     }
 }
 
+/// Sends a signal by number to a process by number: only for a child of the caller, whose number stays its own until the
+/// caller collects it.
+///
+/// # Errors
+/// ESRCH when there is none; EINVAL when there is no such signal.
+pub fn signal(child: i32, number: i32) -> io::Result<()> {
+    // SAFETY: the call touches no memory.
+    if unsafe { libc::kill(child, number) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -278,12 +288,6 @@ fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
 /// What prctl(2) says.
 pub fn hide() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
-}
-
-/// Takes [`hide`] back, for a process that goes on without running a program and has nothing open any more: the supervisor
-/// of an ordinary user could not look into it either.
-pub fn show() {
-    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable);
 }
 
 /// Leaves the keys that the caller's session holds (keyrings(7)): they would be readable in a container.

@@ -24,6 +24,7 @@ mod program;
 mod published;
 mod refusals;
 mod rootfs;
+mod seccomp;
 mod service;
 mod tmpfs;
 
@@ -57,6 +58,7 @@ struct Context<'a> {
     directory: &'a Path,
     refusals: Refusals<'a>,
     published: Published,
+    profiles: seccomp::Profiles,
 }
 
 impl Context<'_> {
@@ -102,7 +104,8 @@ pub(super) fn resolve(
         Some(wanted) => refusals.walk(&select::narrowed(tree, project, wanted)),
         None => refusals.walk(tree),
     }
-    let mut cx = Context { project, directory, refusals, published: Published::default() };
+    let mut cx =
+        Context { project, directory, refusals, published: Published::default(), profiles: Default::default() };
     let mut parts = Parts {
         services: BTreeMap::new(),
         networks: names(&mut cx, root.get("networks")),
@@ -115,11 +118,11 @@ pub(super) fn resolve(
     if let Some(services) = services {
         namespaces::check_sharers(&mut cx, &parts.services, services, is_wanted);
     }
-    let Context { refusals, published, .. } = cx;
+    let Context { refusals, published, profiles, .. } = cx;
     refusals.finish();
     if !others.is_empty() {
         let mut unheard = Diagnostics::new();
-        let mut cx = Context { project, directory, refusals: Refusals::new(&mut unheard, true), published };
+        let mut cx = Context { project, directory, refusals: Refusals::new(&mut unheard, true), published, profiles };
         lower(&mut cx, others, &mut parts.services);
         drop_dependents_of_none(&mut parts.services);
     }

@@ -12,6 +12,7 @@
 
 mod client;
 mod process;
+mod program;
 pub(super) mod wire;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use client::{Keeper, Started};
 pub(super) use process::helper;
 pub use process::{Surroundings, fork_keeper};
+pub use program::keeper_main;
 
 use super::{BringUpError, ExecOrder, Launch, NamespaceOrder};
 use crate::sys::{ExitStatus, NamespaceKind};

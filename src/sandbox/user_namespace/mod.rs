@@ -13,6 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::namespaces::extents;
 use crate::model::Ids;
 
 pub use enter::{as_root_of_containers, enter, in_process_of_its_own, let_in, refused};
@@ -152,8 +153,12 @@ fn map_ids(pid: i32, ids: &StackIds) -> Result<(), UserNamespaceError> {
     match ids {
         StackIds::Root => Ok(()),
         StackIds::Inner(count) => {
-            write("uid_map", format!("0 0 {count}\n"))?;
-            write("gid_map", format!("0 0 {count}\n"))
+            let ours = |file: &str| {
+                let path = format!("/proc/self/{file}");
+                fs::read_to_string(&path).map_err(|e| UserNamespaceError::Map(format!("{path}: {e}")))
+            };
+            write("uid_map", extents(&ours("uid_map")?, 0, *count))?;
+            write("gid_map", extents(&ours("gid_map")?, 0, *count))
         }
         StackIds::Single => {
             // Without this the kernel takes no map of groups from an ordinary user (user_namespaces(7)).
