@@ -9,5 +9,6 @@ mod sandbox {
     mod isolation;
     mod names;
     mod ports;
+    mod process;
     mod sharing;
 }

@@ -110,7 +110,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             }
             return Ok(0);
         }
-        let names: BTreeSet<ServiceName> = project.services.keys().cloned().collect();
+        let attached = project.services.iter().filter(|(_, service)| !service.process.unattached);
+        let attached: BTreeSet<String> = attached.map(|(name, _)| name.to_string()).collect();
         let style = LogStyle {
             prefix: !args.no_log_prefix,
             color: !args.no_color && settings.printer.data_color(),
@@ -121,7 +122,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             project: &project,
             progress,
             follower: LogFollower::new(&layout.logs(), []),
-            logs: LogPrinter::new(style, names.iter().map(ToString::to_string)),
+            logs: LogPrinter::new(style, attached.iter().cloned()),
+            attached,
             log_lost: false,
             images: held,
             running: snapshot
@@ -195,6 +197,8 @@ struct Foreground<'a> {
     progress: Progress,
     follower: LogFollower,
     logs: LogPrinter,
+    /// Services whose output is shown.
+    attached: BTreeSet<String>,
     log_lost: bool,
     /// Keeps what the stack runs on from being removed until it is up: then its containers do that themselves.
     images: Option<StoreLock>,
@@ -296,9 +300,17 @@ impl Foreground<'_> {
         carry_out(&mut connection, &Request::Kill, |_| {}).await
     }
 
+    fn declares(&self, service: &str) -> bool {
+        self.project.services.keys().any(|name| name.as_str() == service)
+    }
+
     fn print_logs(&mut self) {
         // Nobody reading any more is no reason to leave the stack alone; a full disk is one to say so.
-        let printed = self.follower.read().and_then(|lines| self.logs.print(&lines));
+        let printed = self.follower.read().and_then(|mut lines| {
+            // What the file does not have any more is shown as before.
+            lines.retain(|(service, _)| self.attached.contains(service) || !self.declares(service));
+            self.logs.print(&lines)
+        });
         if let Err(error) = printed.filter_broken_pipe()
             && !self.log_lost
         {

@@ -39,7 +39,9 @@ pub use network::{Network, NetworkAttachment};
 pub use observed::{Container, ContainerState, Host, Ids, Observed, PublishedPort};
 pub use port::{InvalidPort, Port, Protocol};
 pub use privileges::Privileges;
-pub use process_options::ProcessOptions;
+pub use process_options::{
+    ProcessOptions, Resource, ResourceLimit, Sysctls, UnknownResource, is_of_interface, limit_text,
+};
 pub use project::{Project, Volume};
 pub use service::{Rootfs, Service};
 pub use signal::{InvalidSignal, StopSignal};

@@ -8,7 +8,7 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, NetworkName, Port, ServiceName, StopSignal};
+use super::{Digest, NetworkName, Port, Resource, ServiceName, StopSignal};
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct Host {
     pub ids: Ids,
     /// IPv4 destinations that the host has a route for; subnets keep clear of them.
     pub routes: BTreeSet<Ipv4Net>,
+    /// The most that a hard resource limit of a container can be; those that are not here can be anything.
+    #[serde(default)]
+    pub hard_limits: BTreeMap<Resource, u64>,
 }
 
 /// Which user and group ids containers can have.

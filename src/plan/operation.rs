@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::IdMap;
 use crate::model::{
-    Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, Rootfs, ServiceName, StopSignal, UserSpec, VolumeName,
+    Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, Rootfs, ServiceName, StopSignal, Sysctls, UserSpec,
+    VolumeName,
 };
 
 /// One effect.
@@ -82,6 +83,10 @@ pub struct NamespaceSet {
     /// Make a pid namespace with an init of nscompose's own; only where it is shared, since one that is not lives and
     /// dies with its container.
     pub pid: bool,
+    /// Settings of the kernel for the network and the IPC namespace. Those of an interface are set when it is there, by the
+    /// container.
+    #[serde(default)]
+    pub sysctls: Sysctls,
     /// Fingerprint of all this and of the links, compared by the next plan.
     pub fingerprint: String,
 }

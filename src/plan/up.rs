@@ -15,8 +15,8 @@ use super::{
     ids::IdRanges,
 };
 use crate::model::{
-    ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Project, Rootfs, Service, ServiceName,
-    VolumeName,
+    ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Project, Resource, Rootfs, Service, ServiceName,
+    VolumeName, limit_text,
 };
 
 /// What is asked for beyond the file.
@@ -38,6 +38,31 @@ pub enum PlanError {
     /// More services than addresses.
     #[error("the subnet of network `{0}` has no address left")]
     NoAddress(NetworkName),
+    /// A service wants more of something than this account may give.
+    #[error(
+        "service `{service}` wants a hard limit of {} for `{resource}`, and {most} is the most that can be had here",
+        limit_text(*.wanted)
+    )]
+    HardLimit {
+        /// The service.
+        service: ServiceName,
+        /// What is limited.
+        resource: Resource,
+        /// What its `ulimits:` says; none is no limit.
+        wanted: Option<u64>,
+        /// The hard limit of whoever brings it up.
+        most: u64,
+    },
+    /// A service wants to be in a group that does not exist for this account.
+    #[error(
+        "service `{service}` wants to be in group `{group}`, but this account has a single id, and has group 0 only"
+    )]
+    SingleIdGroup {
+        /// The service.
+        service: ServiceName,
+        /// What its `group_add:` says.
+        group: String,
+    },
     /// A service wants to run as somebody who does not exist for this account.
     #[error(
         "service `{service}` wants to run as user `{user}`, but this account has a single id, and root of a container is it"
@@ -54,7 +79,13 @@ impl PlanError {
     /// How to mend it, if it can be said in general.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::UnknownService(_) | Self::NoAddress(_) | Self::SingleId { .. } => None,
+            Self::UnknownService(_) | Self::NoAddress(_) | Self::SingleId { .. } | Self::SingleIdGroup { .. } => None,
+            Self::HardLimit { resource: Resource::Nofile, .. } => {
+                Some("ask for less, or raise `fs.nr_open` or the hard limit of whoever runs nscompose: limits.conf(5)")
+            }
+            Self::HardLimit { .. } => Some(
+                "ask for less, or raise the hard limit of whoever runs nscompose: limits.conf(5), or `ulimit -H` in a shell of root",
+            ),
             Self::NoSubnet(_) => Some("`ip route` shows the routes; a narrower one leaves room"),
         }
     }
@@ -104,6 +135,21 @@ impl<'a> Up<'a> {
                 && !matches!(user.user.as_str(), "0" | "root")
             {
                 return Err(PlanError::SingleId { service: (*name).clone(), user: user.to_string() });
+            }
+        }
+        for name in &wanted {
+            let process = &project.services[*name].process;
+            let single = ids[&groups.sources(name).user].count == 1;
+            let nobodys = |group: &&String| single && *group != "root" && group.parse::<u32>() != Ok(0);
+            if let Some(group) = process.groups.iter().find(nobodys) {
+                return Err(PlanError::SingleIdGroup { service: (*name).clone(), group: group.clone() });
+            }
+            for (resource, limit) in &process.limits {
+                let Some(most) = observed.host.hard_limits.get(resource) else { continue };
+                if limit.hard.is_none_or(|hard| hard > *most) {
+                    let (service, resource, wanted) = ((*name).clone(), *resource, limit.hard);
+                    return Err(PlanError::HardLimit { service, resource, wanted, most: *most });
+                }
             }
         }
         Ok(Self { addresses: Addresses::choose(project, observed)?, project, observed, groups, ids, wanted })
@@ -317,6 +363,7 @@ impl<'a> Up<'a> {
             hostname: own(&sources.uts).then(|| hosts::hostname(self.project, name)),
             domainname: self.project.services[name].domainname.clone().filter(|_| own(&sources.uts)),
             pid: own(&sources.pid),
+            sysctls: self.project.services[name].process.sysctls.clone(),
             fingerprint: String::new(),
         }
     }

@@ -19,10 +19,10 @@ use super::{
     in_root::{Kind, mount_point},
     init,
     launch::{Launch, LaunchFds},
-    program,
+    program, sysctl,
 };
 use crate::{
-    model::TmpfsMount,
+    model::{TmpfsMount, is_of_interface},
     sys::{
         mount::{MountAttributes, RDONLY, set_attributes},
         process::{self, Fork},
@@ -66,21 +66,16 @@ pub(super) enum Content {
 
 /// Brings the container up in the calling process and becomes its program. What goes wrong is written to the status
 /// descriptor.
-pub(super) fn run(launch: &Launch, files: &[Attachment], fds: &LaunchFds, open_files: Option<u64>) -> ! {
-    let Err(error) = bring_up(launch, files, fds, open_files);
+pub(super) fn run(launch: &Launch, files: &[Attachment], fds: &LaunchFds) -> ! {
+    let Err(error) = bring_up(launch, files, fds);
     if let Ok(status) = fds.status.try_clone() {
         let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
     }
     process::exit_now(127)
 }
 
-fn bring_up(
-    launch: &Launch,
-    files: &[Attachment],
-    fds: &LaunchFds,
-    open_files: Option<u64>,
-) -> Result<std::convert::Infallible, BringUpError> {
-    program::leave_caller(open_files)?;
+fn bring_up(launch: &Launch, files: &[Attachment], fds: &LaunchFds) -> Result<std::convert::Infallible, BringUpError> {
+    program::leave_caller()?;
     program::standard_streams(fds.stdin.as_fd(), fds.stdout.as_fd(), fds.stderr.as_fd())?;
 
     // Its root becomes the control group that it was made in, so it has to be there already.
@@ -89,6 +84,10 @@ fn bring_up(
     // Mounts made from here on stay in this namespace, and pivot_root(2) refuses a shared root.
     nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(|e| BringUpStep::Pivot.failed(e))?;
+
+    // The host's /proc is still there, and the interfaces are by now; what is of no interface was set with the namespace.
+    let of_interfaces = launch.process.options.sysctls.iter().filter(|(name, _)| is_of_interface(name));
+    sysctl::write(of_interfaces)?;
 
     let root = attach_root(files)?;
     // Before anything is mounted on what the image has. As root of the container: its ids are those of the volume's mount.

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::{BringUpError, BringUpStep},
-    keeper::{Surroundings, helper, wire},
+    keeper::{helper, wire},
     launch::{Process, join},
-    program,
+    program, start_values,
 };
 use crate::sys::{
     Namespace, NamespaceKind, PidFd,
@@ -74,11 +74,7 @@ fn namespaces_of(pid: i32) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), BringUp
     Ok(found)
 }
 
-pub(super) fn exec(
-    order: &ExecOrder,
-    mut fds: Vec<OwnedFd>,
-    surroundings: &Surroundings,
-) -> Result<(i32, PidFd), BringUpError> {
+pub(super) fn exec(order: &ExecOrder, mut fds: Vec<OwnedFd>) -> Result<(i32, PidFd), BringUpError> {
     let incomplete =
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
     // The hold on the process whose number the order has comes last.
@@ -96,9 +92,10 @@ pub(super) fn exec(
     }
     let cgroup = order.cgroup.then(|| fds[wanted - 1].as_fd());
     let work = || {
+        start_values::before_entering(&order.process.options)?;
         join(&kinds, &namespaces)?;
         match process::fork(CloneFlags::CLONE_PARENT, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => run(order, &fds, surroundings.open_files),
+            Fork::Child => run(order, &fds),
             Fork::Parent(child) => {
                 let pidfd = child.pidfd.as_fd().try_clone_to_owned();
                 Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
@@ -109,8 +106,8 @@ pub(super) fn exec(
     Ok((pid, PidFd::from_fd(pidfd.into_iter().next().ok_or_else(incomplete)?)))
 }
 
-fn run(order: &ExecOrder, fds: &[OwnedFd], open_files: Option<u64>) -> ! {
-    let Err(error) = become_program(order, fds, open_files);
+fn run(order: &ExecOrder, fds: &[OwnedFd]) -> ! {
+    let Err(error) = become_program(order, fds);
     if let Ok(status) = fds[3].try_clone() {
         let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
     }
@@ -118,12 +115,8 @@ fn run(order: &ExecOrder, fds: &[OwnedFd], open_files: Option<u64>) -> ! {
     process::exit_now(if error.errno == libc::ENOENT { 127 } else { 126 })
 }
 
-fn become_program(
-    order: &ExecOrder,
-    fds: &[OwnedFd],
-    open_files: Option<u64>,
-) -> Result<std::convert::Infallible, BringUpError> {
-    program::leave_caller(open_files)?;
+fn become_program(order: &ExecOrder, fds: &[OwnedFd]) -> Result<std::convert::Infallible, BringUpError> {
+    program::leave_caller()?;
     match order.terminal {
         None => program::standard_streams(fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd())?,
         Some(size) => terminal(size, &fds[4]).map_err(|e| BringUpStep::Terminal.failed(e))?,

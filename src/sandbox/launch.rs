@@ -18,6 +18,7 @@ use super::{
     keeper::{Surroundings, helper},
     namespaces,
     overlay::{Lower, Overlay},
+    start_values,
 };
 use crate::{
     model::{Privileges, ProcessOptions, TmpfsMount, UserSpec},
@@ -209,13 +210,14 @@ pub(super) fn launch(
     }
 
     let work = || {
+        start_values::before_entering(&launch.process.options)?;
         join(&launch.join, &fds.namespaces)?;
         let mut flags = CloneFlags::CLONE_PARENT | CloneFlags::CLONE_NEWNS;
         if launch.new_pid {
             flags |= CloneFlags::CLONE_NEWPID;
         }
         match process::fork(flags, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => bring_up::run(launch, &files, &fds, surroundings.open_files),
+            Fork::Child => bring_up::run(launch, &files, &fds),
             Fork::Parent(child) => {
                 let pidfd = child.pidfd.as_fd().try_clone_to_owned();
                 Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))

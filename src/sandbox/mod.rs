@@ -31,6 +31,8 @@ mod launch;
 mod namespaces;
 mod overlay;
 mod program;
+mod start_values;
+mod sysctl;
 mod user_namespace;
 
 pub use error::{BringUpError, BringUpStep, SandboxError};
@@ -40,6 +42,7 @@ pub use host_view::HostView;
 pub use keeper::{Keeper, Started, Surroundings, fork_keeper};
 pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Process, Root, SharedFiles};
 pub use namespaces::{NamespaceOrder, Pinned, forget_shared_memory};
+pub use start_values::hard_limits;
 pub use user_namespace::{
     StackIds, UserNamespaceError, as_root_of_containers, diagnose, enter, in_initial_user_namespace,
     in_process_of_its_own, let_in, more_ids_hint, refused,

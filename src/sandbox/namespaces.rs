@@ -15,11 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::{BringUpError, BringUpStep},
-    init, keeper,
+    init, keeper, sysctl,
 };
-use crate::sys::{
-    Namespace, NamespaceKind,
-    process::{self, Fork},
+use crate::{
+    model::Sysctls,
+    sys::{
+        Namespace, NamespaceKind,
+        process::{self, Fork},
+    },
 };
 
 /// What to make.
@@ -39,6 +42,8 @@ pub struct NamespaceOrder {
     pub domainname: Option<String>,
     /// Make a pid namespace, with an init that lives until it is killed.
     pub pid: bool,
+    /// Settings of the kernel for the network and the IPC namespace.
+    pub sysctls: Sysctls,
 }
 
 /// Namespaces held by descriptors; each ends when the last of its descriptors and processes has gone.
@@ -128,6 +133,7 @@ fn create_namespaces(order: &NamespaceOrder, user: Option<OwnedFd>) -> Result<Ma
             rustix::system::setdomainname(name.as_bytes())
                 .map_err(|e| BringUpStep::HostName(name.clone()).failed(e))?;
         }
+        sysctl::write(&order.sysctls)?;
         kinds
             .iter()
             .map(|kind| {

@@ -18,6 +18,7 @@ use super::{
     credentials::{self, Credentials},
     error::{BringUpError, BringUpStep},
     launch::Process,
+    start_values,
 };
 use crate::sys::process;
 
@@ -40,17 +41,13 @@ pub(super) fn standard_streams(
 /// The first thing that a process does in a container: nothing that the caller of `up` had set is handed on, and nobody who
 /// is in the container already gets at what this process has open.
 ///
-/// `open_files` is the soft limit of descriptors that the caller had. The supervisor has raised it for itself, but programs
-/// that use select(2), or close every descriptor there could be, do not take a high one well.
-pub(super) fn leave_caller(open_files: Option<u64>) -> Result<(), BringUpError> {
+/// More has been done before ([`start_values::before_entering`]).
+pub(super) fn leave_caller() -> Result<(), BringUpError> {
     process::hide().map_err(|e| BringUpStep::Internal("hide from the container".into()).failed(e))?;
     process::leave_session_keyring();
     process::reset_signals();
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.current = open_files;
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
     Ok(())
 }
 
@@ -61,7 +58,9 @@ pub(super) struct Prepared {
 
 /// Looks the user up; to be called with the container's root as root.
 pub(super) fn prepare(process: &Process) -> Result<Prepared, BringUpError> {
-    Ok(Prepared { credentials: credentials::resolve(process.user.as_ref())? })
+    let credentials = credentials::resolve(process.user.as_ref(), &process.options.groups)?;
+    credentials.check_groups(&process.options.groups)?;
+    Ok(Prepared { credentials })
 }
 
 impl Prepared {
@@ -104,7 +103,7 @@ fn own_pipe(stream: BorrowedFd<'_>, credentials: &Credentials) {
 pub(super) fn execute(process: &Process) -> Result<Infallible, BringUpError> {
     let first = process.argv.first().map(String::as_str).unwrap_or_default();
     let failed = |e: io::Error| BringUpStep::Exec(first.to_owned()).failed(e);
-    let home = credentials::resolve(process.user.as_ref()).map(|c| c.home).unwrap_or_else(|_| "/".into());
+    let home = credentials::resolve(process.user.as_ref(), &[]).map(|c| c.home).unwrap_or_else(|_| "/".into());
     let mut environment: Vec<(String, String)> = process.environment.clone();
     for (name, value) in [("PATH", DEFAULT_PATH), ("HOME", home.as_str())] {
         if !environment.iter().any(|(known, _)| known == name) {
@@ -121,6 +120,7 @@ pub(super) fn execute(process: &Process) -> Result<Infallible, BringUpError> {
 
     // No descriptor of ours reaches the program; the status one closes with success.
     process::close_on_exec_from(3).map_err(failed)?;
+    start_values::limit(&process.options)?;
 
     let mut error = io::Error::from_raw_os_error(libc::ENOENT);
     for candidate in candidates(first, &path) {

@@ -156,7 +156,7 @@ fn failure(error: &ExecError) -> Failure {
                 failure.hint(format!("the container has no program `{program}`")).with_exit_code(127)
             }
             BringUpStep::Exec(_) => failure.with_exit_code(126),
-            BringUpStep::BecomeUser(_) if error.errno == libc::EINVAL => {
+            BringUpStep::BecomeUser(_) | BringUpStep::AddGroup(_) if error.errno == libc::EINVAL => {
                 failure.hint(format!("this id does not exist in the container: {}", more_ids_hint()))
             }
             _ => failure,

@@ -19,6 +19,7 @@ use crate::{
     executor::{self, Change, ExecutorError, Stack},
     model::{ContainerState, Host, Observed, StopSignal, VolumeName},
     plan::{self, Plan, StepId},
+    sandbox::hard_limits,
 };
 
 /// What a connection asks of the dispatcher.
@@ -52,7 +53,7 @@ const LAST_READ: Duration = Duration::from_secs(5);
 pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Net>) {
     let (asks, mut asked) = mpsc::unbounded_channel();
     let (changes, mut changed) = mpsc::unbounded_channel();
-    let host = Host { ids: stack.ids().for_plan(), routes: routes.into_iter().collect() };
+    let host = Host { ids: stack.ids().for_plan(), routes: routes.into_iter().collect(), hard_limits: hard_limits() };
     let stack = Arc::new(stack);
     let mut keeper_gone = false;
     let mut dispatcher = Dispatcher {

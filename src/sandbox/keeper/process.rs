@@ -32,8 +32,6 @@ use crate::{
 pub struct Surroundings {
     /// A folder that only its mount namespace shows.
     pub private: PathBuf,
-    /// How many descriptors a program may have open, softly (getrlimit(2)): as many as the caller of `up` could.
-    pub open_files: Option<u64>,
 }
 
 /// Starts the keeper as a fork of the calling process, which has to be single-threaded and in the user and mount
@@ -139,7 +137,7 @@ impl KeeperProcess {
                 }
             }
             Order::Launch(launch) => started(launch::launch(&launch, fds, &self.surroundings)),
-            Order::Exec(order) => started(exec::exec(&order, fds, &self.surroundings)),
+            Order::Exec(order) => started(exec::exec(&order, fds)),
         }
     }
 
