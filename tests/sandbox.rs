@@ -11,4 +11,6 @@ mod sandbox {
     mod ports;
     mod process;
     mod sharing;
+    mod stopping;
+    mod terminal;
 }

@@ -1,6 +1,10 @@
 //! `nscompose up`.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    io::{self, IsTerminal},
+    time::Instant,
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -9,6 +13,7 @@ use super::{
     image::{Provided, provide},
     settings::Settings,
     stack::{carry_out, connection, gone, look_again, name_owners, no_plan, open, talk, until_done, wait_for_end},
+    terminal,
 };
 use crate::{
     diagnostics::Failure,
@@ -85,6 +90,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             settings
                 .printer
                 .warning(&format!("service `{orphan}` runs and is not in the file any more; `down` removes it"));
+        }
+        if !args.detach && io::stdout().is_terminal() {
+            // Before there are terminals, so that programs begin with the right size.
+            let (rows, columns) = terminal::size();
+            connection.send(&Request::Resize(rows, columns), &[]).await.map_err(|e| talk(&e))?;
         }
         let progress = Progress { printer: settings.printer, started: Instant::now() };
         let (snapshot, unchanged) = submit(&mut connection, snapshot, &project, &intent, !args.detach).await?;
@@ -211,6 +221,8 @@ const INTERRUPTED: u8 = 130;
 impl Foreground<'_> {
     async fn run(mut self, mut owner: Connection) -> Result<u8, Failure> {
         let (mut interrupt, mut terminate) = signals()?;
+        let resized = signal(SignalKind::window_change());
+        let mut resized = resized.map_err(|e| Failure::host("cannot catch signals").caused_by(&e))?;
         // What was written before somebody watched brings no news.
         self.print_logs();
         let mut up = false;
@@ -250,6 +262,10 @@ impl Foreground<'_> {
                     None => return Err(gone()),
                 },
                 () = self.follower.changed() => self.print_logs(),
+                _ = resized.recv(), if io::stdout().is_terminal() => {
+                    let (rows, columns) = terminal::size();
+                    owner.send(&Request::Resize(rows, columns), &[]).await.map_err(|e| talk(&e))?;
+                }
                 _ = interrupt.recv() => interrupted = true,
                 _ = terminate.recv() => interrupted = true,
             }

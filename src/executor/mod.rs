@@ -12,15 +12,18 @@
 mod change;
 mod container;
 mod error;
+mod family;
 mod logs;
 mod mounts;
 mod operation;
 mod run;
 mod stack;
 mod stop;
+mod streams;
 mod volume;
 
 pub use change::Change;
 pub use error::ExecutorError;
 pub use run::run;
-pub use stack::{Exec, ExecError, Stack};
+pub use stack::{Exec, ExecError, Stack, Starting};
+pub use streams::{Attached, Input, Output};

@@ -18,8 +18,10 @@ use super::{
     error::{BringUpError, BringUpStep},
     in_root::{Kind, mount_point},
     init,
+    keeper::wire,
     launch::{Launch, LaunchFds},
     program, sysctl,
+    terminal::{self, Terminal},
 };
 use crate::{
     model::{TmpfsMount, is_of_interface},
@@ -78,6 +80,12 @@ fn bring_up(launch: &Launch, files: &[Attachment], fds: &LaunchFds) -> Result<st
     program::leave_caller()?;
     program::standard_streams(fds.stdin.as_fd(), fds.stdout.as_fd(), fds.stderr.as_fd())?;
 
+    // Nobody else may open it yet.
+    let tell = |e: io::Error| BringUpStep::Internal("hand out the mount namespace".into()).failed(e);
+    let mounts = File::open("/proc/self/ns/mnt").map_err(tell)?;
+    wire::send(fds.socket.as_fd(), &(), &[mounts.as_fd()]).map_err(tell)?;
+    drop(mounts);
+
     // Its root becomes the control group that it was made in, so it has to be there already.
     nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|e| BringUpStep::MakeNamespaces.failed(e))?;
 
@@ -132,7 +140,13 @@ fn bring_up(launch: &Launch, files: &[Attachment], fds: &LaunchFds) -> Result<st
             set_attributes(volume.as_fd(), attributes).map_err(failed)?;
         }
     }
-    prepared.enter(&launch.process)?;
+    if let Some(size) = launch.terminal {
+        let failed = |e| BringUpStep::Terminal.failed(e);
+        let terminal = Terminal::open(size, prepared.uid()).map_err(failed)?;
+        terminal.be_console().map_err(failed)?;
+        terminal.take(fds.socket.as_fd()).map_err(failed)?;
+    }
+    prepared.enter(&launch.process, false)?;
 
     if launch.init {
         match process::fork(CloneFlags::empty(), None).map_err(|e| BringUpStep::Fork.failed(e))? {
@@ -141,6 +155,9 @@ fn bring_up(launch: &Launch, files: &[Attachment], fds: &LaunchFds) -> Result<st
                 let _ = rustix::process::setsid();
             }
         }
+    }
+    if launch.terminal.is_some() {
+        terminal::control().map_err(|e| BringUpStep::Terminal.failed(e))?;
     }
     program::execute(&launch.process)
 }

@@ -7,18 +7,14 @@ use std::{
 };
 
 use nix::sched::CloneFlags;
-use rustix::{
-    fs::{Mode, OFlags},
-    pty::OpenptFlags,
-    termios::Winsize,
-};
 use serde::{Deserialize, Serialize};
 
 use super::{
     error::{BringUpError, BringUpStep},
-    keeper::{helper, wire},
+    keeper::helper,
     launch::{Process, join},
     program, start_values,
+    terminal::{self, Terminal},
 };
 use crate::sys::{
     Namespace, NamespaceKind, PidFd,
@@ -36,6 +32,8 @@ pub struct ExecOrder {
     pub terminal: Option<(u16, u16)>,
     /// Whether a control group comes along.
     pub cgroup: bool,
+    /// It has every capability that the container's user namespace gives, whatever the container has.
+    pub privileged: bool,
 }
 
 /// The namespaces of a container in the order in which they are entered; the pid namespace counts for children.
@@ -117,25 +115,44 @@ fn run(order: &ExecOrder, fds: &[OwnedFd]) -> ! {
 
 fn become_program(order: &ExecOrder, fds: &[OwnedFd]) -> Result<std::convert::Infallible, BringUpError> {
     program::leave_caller()?;
+    let prepared = program::prepare(&order.process)?;
     match order.terminal {
         None => program::standard_streams(fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd())?,
-        Some(size) => terminal(size, &fds[4]).map_err(|e| BringUpStep::Terminal.failed(e))?,
+        Some(size) => {
+            let opened = Terminal::open(size, prepared.uid()).and_then(|terminal| terminal.take(fds[4].as_fd()));
+            opened.and_then(|()| terminal::control()).map_err(|e| BringUpStep::Terminal.failed(e))?;
+        }
     }
-    program::prepare(&order.process)?.enter(&order.process)?;
+    prepared.enter(&order.process, order.privileged)?;
     program::execute(&order.process)
 }
 
-/// Opens a terminal of the container's own, makes it the controlling one and the standard streams, and sends its other
-/// side through `socket`.
-fn terminal((rows, columns): (u16, u16), socket: &OwnedFd) -> io::Result<()> {
-    let master = rustix::fs::open("/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::pty::unlockpt(&master)?;
-    let terminal = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
-    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&terminal, size)?;
-    rustix::process::ioctl_tiocsctty(&terminal)?;
-    rustix::stdio::dup2_stdin(&terminal)?;
-    rustix::stdio::dup2_stdout(&terminal)?;
-    rustix::stdio::dup2_stderr(&terminal)?;
-    wire::send(socket.as_fd(), &(), &[master.as_fd()])
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Privileges, ProcessOptions};
+
+    #[test]
+    fn a_number_that_has_come_to_mean_another_process_is_not_entered() {
+        let mut ended = std::process::Command::new("true").spawn().expect("true");
+        let target = PidFd::open(ended.id() as i32).expect("a hold");
+        ended.wait().expect("its end");
+        let process = Process {
+            argv: vec!["true".to_owned()],
+            environment: Vec::new(),
+            working_dir: "/".into(),
+            make_working_dir: false,
+            user: None,
+            single_id: false,
+            options: ProcessOptions::default(),
+            privileges: Privileges::default(),
+        };
+        // The number is that of somebody who lives by now: of us.
+        let pid = std::process::id() as i32;
+        let order = ExecOrder { pid, process, terminal: None, cgroup: false, privileged: false };
+        let null = || File::open("/dev/null").map(OwnedFd::from).expect("/dev/null");
+        let fds = vec![null(), null(), null(), null(), target.as_fd().try_clone_to_owned().expect("a copy")];
+        let error = exec(&order, fds).expect_err("it has ended");
+        assert_eq!((error.step, error.errno), (BringUpStep::Join("mnt".to_owned()), libc::ESRCH));
+    }
 }

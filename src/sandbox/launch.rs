@@ -18,7 +18,7 @@ use super::{
     keeper::{Surroundings, helper},
     namespaces,
     overlay::{Lower, Overlay},
-    start_values,
+    program, start_values,
 };
 use crate::{
     model::{Privileges, ProcessOptions, TmpfsMount, UserSpec},
@@ -148,6 +148,8 @@ pub struct Launch {
     pub join: Vec<NamespaceKind>,
     /// Whether a control group comes along.
     pub cgroup: bool,
+    /// Rows and columns of a terminal that it gets, as its standard streams and /dev/console.
+    pub terminal: Option<(u16, u16)>,
     /// What runs.
     pub process: Process,
 }
@@ -163,6 +165,9 @@ pub struct LaunchFds {
     pub stderr: OwnedFd,
     /// Gets a [`BringUpError`] as JSON, or is closed when the program runs.
     pub status: OwnedFd,
+    /// A socket that gets the container's mount namespace, and then the controlling side of its terminal if it has one; its
+    /// standard streams are nothing then.
+    pub socket: OwnedFd,
     /// As [`Launch::join`] says; the user namespace is always among them.
     pub namespaces: Vec<OwnedFd>,
     /// Folder of the control group.
@@ -171,13 +176,14 @@ pub struct LaunchFds {
 
 impl LaunchFds {
     pub(super) fn into_vec(self) -> Vec<OwnedFd> {
-        let Self { stdin, stdout, stderr, status, namespaces, cgroup } = self;
-        [stdin, stdout, stderr, status].into_iter().chain(namespaces).chain(cgroup).collect()
+        let Self { stdin, stdout, stderr, status, socket, namespaces, cgroup } = self;
+        [stdin, stdout, stderr, status, socket].into_iter().chain(namespaces).chain(cgroup).collect()
     }
 
     fn from_vec(fds: Vec<OwnedFd>, launch: &Launch) -> Option<Self> {
         let mut fds = fds.into_iter();
         let (stdin, stdout, stderr, status) = (fds.next()?, fds.next()?, fds.next()?, fds.next()?);
+        let socket = fds.next()?;
         let namespaces: Vec<OwnedFd> = fds.by_ref().take(launch.join.len()).collect();
         let cgroup = fds.next();
         (namespaces.len() == launch.join.len() && cgroup.is_some() == launch.cgroup).then_some(Self {
@@ -185,6 +191,7 @@ impl LaunchFds {
             stdout,
             stderr,
             status,
+            socket,
             namespaces,
             cgroup,
         })
@@ -203,7 +210,8 @@ pub(super) fn launch(
     let user = fds.namespaces[user].as_fd();
     let files = prepare(launch, user, &surroundings.private)?;
     // The log pipes become those of the container's root, who hands them on to whoever the program runs as.
-    for pipe in [&fds.stdout, &fds.stderr] {
+    // Without pipes there is /dev/null in their place, which is the host's and stays so.
+    for pipe in [&fds.stdin, &fds.stdout, &fds.stderr].into_iter().filter(|fd| program::is_pipe(fd.as_fd())) {
         let (uid, gid) = (rustix::fs::Uid::from_raw(launch.outside), rustix::fs::Gid::from_raw(launch.outside));
         rustix::fs::fchown(pipe, Some(uid), Some(gid))
             .map_err(|e| BringUpStep::Internal("hand over the log pipes".into()).failed(e))?;

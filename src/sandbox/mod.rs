@@ -33,6 +33,7 @@ mod overlay;
 mod program;
 mod start_values;
 mod sysctl;
+mod terminal;
 mod user_namespace;
 
 pub use error::{BringUpError, BringUpStep, SandboxError};

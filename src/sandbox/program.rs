@@ -64,6 +64,11 @@ pub(super) fn prepare(process: &Process) -> Result<Prepared, BringUpError> {
 }
 
 impl Prepared {
+    /// Its user.
+    pub(super) fn uid(&self) -> u32 {
+        self.credentials.uid
+    }
+
     /// Makes what `folder` is (O_PATH) that of the user; `target` is what messages call it.
     pub(super) fn take_over(&self, folder: BorrowedFd<'_>, target: &Path) -> Result<(), BringUpError> {
         let (uid, gid) = (Uid::from_raw(self.credentials.uid), Gid::from_raw(self.credentials.gid));
@@ -73,27 +78,37 @@ impl Prepared {
 
     /// Enters the working directory and becomes the user. What needs root of the container comes before, what must not
     /// have it after.
-    pub(super) fn enter(&self, process: &Process) -> Result<(), BringUpError> {
+    ///
+    /// With `privileged` it keeps every capability that there is in the user namespace, if it is root.
+    pub(super) fn enter(&self, process: &Process, privileged: bool) -> Result<(), BringUpError> {
         let failed = |e: io::Error| BringUpStep::WorkingDir(process.working_dir.clone()).failed(e);
         if process.make_working_dir && !process.working_dir.is_dir() {
             fs::create_dir_all(&process.working_dir).map_err(failed)?;
         }
-        for stream in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
             own_pipe(stream, &self.credentials);
         }
-        capabilities::bound().map_err(|e| BringUpStep::Capabilities.failed(e))?;
+        if !privileged {
+            capabilities::bound().map_err(|e| BringUpStep::Capabilities.failed(e))?;
+        }
         let name = process.user.as_ref().map_or_else(|| "root".to_owned(), ToString::to_string);
         self.credentials.assume(process.single_id).map_err(|e| BringUpStep::BecomeUser(name).failed(e))?;
-        capabilities::limit().map_err(|e| BringUpStep::Capabilities.failed(e))?;
+        if !privileged {
+            capabilities::limit().map_err(|e| BringUpStep::Capabilities.failed(e))?;
+        }
         // As the user: a folder that only root may enter is not this process's working directory.
         std::env::set_current_dir(&process.working_dir).map_err(failed)
     }
 }
 
+/// Whether it is a pipe, and not a file of the host.
+pub(super) fn is_pipe(stream: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(stream)
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo)
+}
+
 fn own_pipe(stream: BorrowedFd<'_>, credentials: &Credentials) {
-    let is_pipe = rustix::fs::fstat(stream)
-        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo);
-    if is_pipe {
+    if is_pipe(stream) {
         let (uid, gid) = (Uid::from_raw(credentials.uid), Gid::from_raw(credentials.gid));
         let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
     }

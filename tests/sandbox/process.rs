@@ -336,3 +336,42 @@ fn check_report(report: &str, of: &str) {
     }
     assert_eq!(stat[38], "0", "{of}: scheduling policy");
 }
+
+/// Calls of keyctl(2) and add_key(2), which Python has no functions for.
+const KEYS: &str = r#"
+import ctypes, os, platform, sys
+libc = ctypes.CDLL(None, use_errno=True)
+add_key, keyctl = {"x86_64": (248, 250), "aarch64": (217, 219), "riscv64": (217, 219)}[platform.machine()]
+SESSION, JOIN, SEARCH = -3, 1, 10
+def search():
+    found = libc.syscall(keyctl, SEARCH, SESSION, b"user", b"nscompose-test", 0)
+    return "found" if found >= 0 else "none: " + os.strerror(ctypes.get_errno())
+if len(sys.argv) > 1:
+    libc.syscall(keyctl, JOIN, None)
+    libc.syscall(add_key, b"user", b"nscompose-test", b"secret", 6, SESSION)
+    print(search(), flush=True)
+    os.execv(sys.argv[1], sys.argv[1:])
+print(search())
+"#;
+
+#[test]
+fn keys_of_the_callers_session_are_not_the_containers() {
+    needs!(Need::Program("python3"));
+    let stack = Stack::empty();
+    stack.file("keys", KEYS);
+    stack.file(
+        "stack.yaml",
+        &format!(
+            "name: {}\nservices: {{web: {{rootfs: host, command: [sh, -c, 'python3 /keys; exec sleep infinity'], volumes: ['./keys:/keys:ro']}}}}",
+            stack.project()
+        ),
+    );
+    let caller = |words: &[&str]| {
+        let run = Run::new("python3").args(["-c", KEYS, env!("CARGO_BIN_EXE_nscompose"), "--home"]).arg(stack.home());
+        run.args(words).dir(stack.path("")).env("HOME", stack.user_home()).run().success()
+    };
+    caller(&["up", "-d"]).stdout_has("found");
+    assert!(stack.log_with("web", "\n").starts_with("none"), "{}", stack.log("web"));
+    // The caller has it here, too; what it runs in the container has not.
+    caller(&["exec", "web", "python3", "/keys"]).stdout_has("found\nnone");
+}
