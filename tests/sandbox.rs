@@ -13,6 +13,9 @@ mod sandbox {
     mod names;
     mod ports;
     mod privileges;
+    mod process;
     mod sharing;
+    mod stopping;
+    mod terminal;
     mod users;
 }

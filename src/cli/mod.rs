@@ -4,6 +4,7 @@
 //! argv ──clap──▶ Cli ──settings──▶ Settings ──▶ verb::run ──▶ exit code
 //! ```
 
+mod attach;
 mod config;
 mod down;
 mod exec;
@@ -110,6 +111,7 @@ enum Verb {
     Ns(ns::Args),
     Logs(logs::Args),
     Exec(exec::Args),
+    Attach(attach::Args),
     Plan(plan::Args),
     Config(config::Args),
     Schema(schema::Args),
@@ -131,7 +133,9 @@ impl Verb {
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
             Self::Images(verb) => verb.more_files(),
-            Self::Logs(_) | Self::Exec(_) | Self::Schema(_) | Self::Version(_) | Self::Other(_) => &[],
+            Self::Logs(_) | Self::Exec(_) | Self::Attach(_) | Self::Schema(_) | Self::Version(_) | Self::Other(_) => {
+                &[]
+            }
         }
     }
 
@@ -182,6 +186,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Ns(args) => ns::run(&args, &settings),
         Verb::Logs(args) => logs::run(&args, &settings),
         Verb::Exec(args) => exec::run(&args, &settings),
+        Verb::Attach(args) => attach::run(&args, &settings),
         Verb::Plan(args) => plan::run(&args, &settings),
         Verb::Config(args) => config::run(&args, &settings),
         Verb::Schema(args) => schema::run(&args, &settings),

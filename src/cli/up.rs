@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::{self, IsTerminal},
     time::Instant,
 };
 
@@ -12,6 +13,7 @@ use super::{
     image::{Provided, provide},
     settings::Settings,
     stack::{carry_out, connection, gone, look_again, name_owners, no_plan, open, talk, until_done, wait_for_end},
+    terminal,
 };
 use crate::{
     diagnostics::Failure,
@@ -91,6 +93,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 .printer
                 .warning(&format!("service `{orphan}` runs and is not in the file any more; `down` removes it"));
         }
+        if !args.detach && io::stdout().is_terminal() {
+            // Before there are terminals, so that programs begin with the right size.
+            let (rows, columns) = terminal::size();
+            connection.send(&Request::Resize(rows, columns), &[]).await.map_err(|e| talk(&e))?;
+        }
         let progress = Progress { printer: settings.printer, started: Instant::now() };
         let (snapshot, unchanged) =
             submit(&mut connection, snapshot, &project, &intent, &elsewhere, !args.detach).await?;
@@ -116,7 +123,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             }
             return Ok(0);
         }
-        let names: BTreeSet<ServiceName> = project.services.keys().cloned().collect();
+        let attached = project.services.iter().filter(|(_, service)| !service.process.unattached);
+        let attached: BTreeSet<String> = attached.map(|(name, _)| name.to_string()).collect();
         let style = LogStyle {
             prefix: !args.no_log_prefix,
             color: !args.no_color && settings.printer.data_color(),
@@ -127,7 +135,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             project: &project,
             progress,
             follower: LogFollower::new(&layout.logs(), []),
-            logs: LogPrinter::new(style, names.iter().map(ToString::to_string)),
+            logs: LogPrinter::new(style, attached.iter().cloned()),
+            attached,
             log_lost: false,
             images: held,
             running: snapshot
@@ -203,6 +212,8 @@ struct Foreground<'a> {
     progress: Progress,
     follower: LogFollower,
     logs: LogPrinter,
+    /// Services whose output is shown.
+    attached: BTreeSet<String>,
     log_lost: bool,
     /// Keeps what the stack runs on from being removed until it is up: then its containers do that themselves.
     images: Option<StoreLock>,
@@ -215,6 +226,8 @@ const INTERRUPTED: u8 = 130;
 impl Foreground<'_> {
     async fn run(mut self, mut owner: Connection) -> Result<u8, Failure> {
         let (mut interrupt, mut terminate) = signals()?;
+        let resized = signal(SignalKind::window_change());
+        let mut resized = resized.map_err(|e| Failure::host("cannot catch signals").caused_by(&e))?;
         // What was written before somebody watched brings no news.
         self.print_logs();
         let mut up = false;
@@ -254,6 +267,10 @@ impl Foreground<'_> {
                     None => return Err(gone()),
                 },
                 () = self.follower.changed() => self.print_logs(),
+                _ = resized.recv(), if io::stdout().is_terminal() => {
+                    let (rows, columns) = terminal::size();
+                    owner.send(&Request::Resize(rows, columns), &[]).await.map_err(|e| talk(&e))?;
+                }
                 _ = interrupt.recv() => interrupted = true,
                 _ = terminate.recv() => interrupted = true,
             }
@@ -304,9 +321,17 @@ impl Foreground<'_> {
         carry_out(&mut connection, &Request::Kill, |_| {}).await
     }
 
+    fn declares(&self, service: &str) -> bool {
+        self.project.services.keys().any(|name| name.as_str() == service)
+    }
+
     fn print_logs(&mut self) {
         // Nobody reading any more is no reason to leave the stack alone; a full disk is one to say so.
-        let printed = self.follower.read().and_then(|lines| self.logs.print(&lines));
+        let printed = self.follower.read().and_then(|mut lines| {
+            // What the file does not have any more is shown as before.
+            lines.retain(|(service, _)| self.attached.contains(service) || !self.declares(service));
+            self.logs.print(&lines)
+        });
         if let Err(error) = printed.filter_broken_pipe()
             && !self.log_lost
         {

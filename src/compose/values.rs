@@ -81,13 +81,10 @@ pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
     ("services.*.networks.*.gw_priority", ZERO),
     ("services.*.networks.*.priority", ZERO),
     ("services.*.oom_kill_disable", NO),
-    ("services.*.oom_score_adj", ZERO),
     ("services.*.pids_limit", &["-1", "0"]),
     ("services.*.restart", &["no"]),
     ("services.*.scale", &["1"]),
     ("services.*.shm_size", &["64m", "64mb", "67108864"]),
-    ("services.*.stdin_open", NO),
-    ("services.*.tty", NO),
     ("services.*.use_api_socket", NO),
     ("services.*.volumes[].bind.propagation", &["rprivate"]),
     ("services.*.volumes[].bind.recursive", &["enabled"]),
@@ -179,7 +176,7 @@ mod tests {
         assert!(refused("services.*.depends_on.*.restart", "Yes").is_some());
         assert!(refused("services.*.ports[].published", "8000-8010").is_some());
         assert!(refused("services.*.ports[].published", "8000").is_none());
-        assert!(harmless("services.*.tty", "false") && !harmless("services.*.tty", "true"));
+        assert!(harmless("services.*.privileged", "false") && !harmless("services.*.privileged", "true"));
         assert!(harmless("services.*.shm_size", "64M") && !harmless("services.*.shm_size", "65m"));
         assert!(harmless("services.*.mem_limit", "0mb") && !harmless("services.*.mem_limit", "1b"));
         assert!(harmless("services.*.cpus", "0.0") && !harmless("services.*.cpus", "0.5"));

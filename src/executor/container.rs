@@ -3,18 +3,26 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
 };
 
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc::UnboundedSender, task::JoinHandle};
 
 use super::{
-    Change, ExecutorError, Stack, logs, mounts,
+    Change, ExecutorError, Stack,
+    family::Family,
+    logs, mounts,
     operation::create_folder,
     run::Claims,
     stack::Running,
     stop::{remove, stop},
+    streams::{HandedOut, Listeners, Streams, waited_for},
     volume::VolumeFolder,
 };
 use crate::{
@@ -88,22 +96,34 @@ pub(super) async fn start(
         init: spec.init,
         join,
         cgroup: cgroup.is_some(),
+        terminal: spec.process.terminal.then(|| stack.objects().terminal_size.unwrap_or(DEFAULT_TERMINAL)),
         process: process.clone(),
     };
 
     let log = stack.layout.log(&spec.service);
-    let pumped = || -> io::Result<_> {
-        let file = logs::open(&log)?;
-        Ok((logs::pump(file.clone(), Stream::Stdout)?, logs::pump(file, Stream::Stderr)?))
-    };
-    let ((stdout, out_pump), (stderr, err_pump)) = pumped().map_err(files("keep the log", &log))?;
+    let Streamed { stdin, stdout, stderr, socket, handed_out, mut pumps, mut streams, listeners, file } =
+        streamed(spec, &log).map_err(files("keep the log", &log))?;
     let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| files("start", Path::new(spec.name.as_str()))(e.into()))?;
-    let stdin: OwnedFd = File::open("/dev/null").map_err(files("open", Path::new("/dev/null")))?.into();
-    let fds = LaunchFds { stdin, stdout, stderr, status, namespaces, cgroup };
+    let fds = LaunchFds { stdin, stdout, stderr, status, socket, namespaces, cgroup };
 
     let failed = |source| ExecutorError::Start { service: spec.service.clone(), source };
     let started = stack.keeper.launch(launch, fds).await.map_err(failed)?;
+    // None comes if something goes wrong before, which the status pipe will tell.
+    let mut handed_out = HandedOut::through(handed_out).map_err(files("start", Path::new(spec.name.as_str())))?;
+    let lost = |error: io::Error| tracing::error!(%error, "what a container handed out is lost");
+    let mounts = handed_out.next().await.map_err(lost).unwrap_or(None).filter(|_| spec.namespaces.pid != Source::New);
+    let family = Arc::new(Family::new(group.as_ref(), mounts));
+    if spec.process.terminal {
+        let side = handed_out.next().await.and_then(|side| side.map(waited_for).transpose());
+        if let Some(side) = side.map_err(lost).unwrap_or(None) {
+            pumps.push(logs::pump_from(side.clone(), file, Stream::Stdout, listeners.clone()));
+            streams.input = spec.process.stdin_open.then(|| side.clone());
+            streams.terminal = Some(side);
+        }
+    }
+    // From here on the pumps alone hold it.
+    drop(listeners);
     let (pid, exit) = (started.pid, started.exit.clone());
     let running = Running {
         pid,
@@ -118,6 +138,9 @@ pub(super) async fn start(
         _image: image,
         forwarders: Vec::new(),
         told: None,
+        streams,
+        family: family.clone(),
+        since: Instant::now(),
     };
     stack.objects().containers.insert(spec.service.clone(), running);
     unfinished.keep();
@@ -157,11 +180,53 @@ pub(super) async fn start(
         started_ms: jiff::Timestamp::now().as_millisecond(),
     };
     let _ = changes.send(Change::Container(spec.service.clone(), Box::new(observed)));
-    let told = tokio::spawn(tell_exit(spec.service.clone(), pid, exit, [out_pump, err_pump], changes.clone()));
+    let told = tokio::spawn(tell_exit(spec.service.clone(), pid, exit, family, pumps, changes.clone()));
     if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
         container.told = Some(told);
     }
     Ok(())
+}
+
+/// Rows and columns of a terminal that nobody looks at.
+const DEFAULT_TERMINAL: (u16, u16) = (24, 80);
+
+/// The streams of a container that is still to be made.
+struct Streamed {
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    /// The socket for what it hands out, and our end of it.
+    socket: OwnedFd,
+    handed_out: UnixStream,
+    pumps: Vec<JoinHandle<()>>,
+    streams: Streams,
+    listeners: Arc<Listeners>,
+    file: Arc<File>,
+}
+
+fn streamed(spec: &ContainerSpec, log: &Path) -> io::Result<Streamed> {
+    let null = || File::open("/dev/null").map(OwnedFd::from);
+    let file = logs::open(log)?;
+    let listeners = Arc::new(Listeners::default());
+    let mut streams = Streams { listeners: Arc::downgrade(&listeners), ..Streams::default() };
+    let (handed_out, socket) = UnixStream::pair()?;
+    let socket = socket.into();
+    if spec.process.terminal {
+        let (stdin, stdout, stderr) = (null()?, null()?, null()?);
+        return Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pumps: Vec::new(), streams, listeners, file });
+    }
+    let stdin = if spec.process.stdin_open {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        // Held for as long as the container is there: its input never ends.
+        streams.input = Some(waited_for(writer)?);
+        reader
+    } else {
+        null()?
+    };
+    let (stdout, out_pump) = logs::pump(file.clone(), Stream::Stdout, listeners.clone())?;
+    let (stderr, err_pump) = logs::pump(file.clone(), Stream::Stderr, listeners.clone())?;
+    let pumps = vec![out_pump, err_pump];
+    Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pumps, streams, listeners, file })
 }
 
 /// What a container that does not come about leaves; removed when this is dropped, unless the container is there.
@@ -192,13 +257,15 @@ async fn tell_exit(
     service: crate::model::ServiceName,
     pid: i32,
     mut exit: tokio::sync::watch::Receiver<Option<crate::sys::ExitStatus>>,
-    pumps: [JoinHandle<()>; 2],
+    family: Arc<Family>,
+    pumps: Vec<JoinHandle<()>>,
     changes: UnboundedSender<Change>,
 ) {
     let Ok(status) = exit.wait_for(Option::is_some).await.map(|status| *status) else { return };
     let code = status.map_or(255, crate::sys::ExitStatus::shell_code);
-    // With a pid namespace of its own everything in it has ended, and the pipes are closed. In a shared one something may
-    // go on and hold them open, which must not keep the news back.
+    // With a pid namespace of its own everything in it has ended. In a shared one nobody else ends what it has left, which
+    // would hold the pipes open; something that cannot be killed must not keep the news back.
+    let _ = tokio::task::spawn_blocking(move || family.end()).await;
     let all = async {
         for pump in pumps {
             let _ = pump.await;
@@ -253,6 +320,10 @@ fn process(spec: &ContainerSpec) -> Process {
         spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     if !spec.environment.contains_key("HOSTNAME") {
         environment.push(("HOSTNAME".to_owned(), spec.hostname.clone()));
+    }
+    // As in Docker.
+    if spec.process.terminal && !spec.environment.contains_key("TERM") {
+        environment.push(("TERM".to_owned(), "xterm".to_owned()));
     }
     Process {
         argv: spec.argv.clone(),

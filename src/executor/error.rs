@@ -160,6 +160,19 @@ impl ExecutorError {
             Self::Elsewhere { source, .. } if source.raw_os_error() == Some(libc::ESRCH) => {
                 failure.hint("it has just ended, or was made anew; bring its stack up and try again")
             }
+            Self::Namespaces { source: SandboxError::BringUp(error), .. }
+            | Self::Start { source: SandboxError::BringUp(error), .. }
+                if matches!(error.step, BringUpStep::Sysctl(..)) =>
+            {
+                match error.errno {
+                    libc::ENOENT => failure.hint("this kernel has no such setting for a namespace of its own"),
+                    libc::EACCES | libc::EPERM | libc::EROFS => {
+                        failure.hint("the kernel lets nobody but root of the machine set it, or nobody at all")
+                    }
+                    libc::EINVAL => failure.hint("the kernel does not take this value"),
+                    _ => failure,
+                }
+            }
             Self::Start { source: SandboxError::BringUp(error), .. } => match (&error.step, error.errno) {
                 (BringUpStep::Exec(program), libc::ENOENT) if program.contains('/') => failure
                     .hint(format!("`{program}` is not in the container, or the interpreter in its first line is not")),
@@ -172,9 +185,12 @@ impl ExecutorError {
                 (BringUpStep::Exec(_), libc::ENOEXEC) => {
                     failure.hint("it is not a program of this machine, or a script without a `#!` line")
                 }
-                (BringUpStep::BecomeUser(_), libc::EINVAL) => {
+                (BringUpStep::BecomeUser(_) | BringUpStep::AddGroup(_), libc::EINVAL) => {
                     failure.hint(format!("this id does not exist in the container: {}", more_ids_hint()))
                 }
+                (BringUpStep::OomScore(_), libc::EACCES | libc::EPERM) => failure.hint(
+                    "only who has CAP_SYS_RESOURCE may go below the lowest score that the caller has had; ask for a higher one",
+                ),
                 (BringUpStep::Root(_), libc::EINVAL) => failure.hint(
                     "the writable layer needs a file system that overlayfs can write to: set NSCOMPOSE_HOME to a folder \
                      on ext4, xfs, btrfs or tmpfs",

@@ -11,7 +11,7 @@ use super::{
     stop::{remove, stop},
 };
 use crate::{
-    model::{ContainerState, ServiceName},
+    model::{ContainerState, ServiceName, is_of_interface},
     network::netlink::{self, Interface, Netlink},
     plan::{self, Cable, HostsFile, Link, NamespaceSet, Operation, UserNamespace},
     sandbox::{NamespaceOrder, forget_shared_memory},
@@ -144,6 +144,13 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
         domainname: set.domainname.clone(),
         pid: set.pid,
         files: Vec::new(),
+        // Those of an interface wait for it.
+        sysctls: set
+            .sysctls
+            .iter()
+            .filter(|(name, _)| !is_of_interface(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
     };
     // Those of other stacks first: nothing has been made then if one has gone.
     let mut held = Vec::new();
@@ -188,8 +195,10 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
                 source,
             };
             let netns = Netns::from_fd(net.as_fd().try_clone_to_owned().map_err(open)?);
-            // As in Docker: whoever a service runs as, its ports are its own.
-            netns.run(|| fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")).map_err(open)?;
+            // As in Docker: whoever a service runs as, its ports are its own, unless the file says otherwise.
+            if !set.sysctls.contains_key("net/ipv4/ip_unprivileged_port_start") {
+                netns.run(|| fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")).map_err(open)?;
+            }
             let attach = |source| ExecutorError::Attach {
                 service: service.clone(),
                 network: "loopback".parse().expect("a valid name"),

@@ -6,6 +6,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use tokio::{
@@ -13,11 +14,17 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{ExecutorError, container::program_runs, volume::VolumeFolder};
+use super::{
+    ExecutorError,
+    container::program_runs,
+    family::Family,
+    streams::{Attached, Output, Streams},
+    volume::VolumeFolder,
+};
 use crate::{
     cgroup::{Group, Hierarchy, StackGroup},
     image::store::InUse,
-    model::{NetworkName, ServiceName, StopSignal, VolumeName},
+    model::{Capabilities, NetworkName, ServiceName, StopSignal, VolumeName},
     network::{
         netlink::{LinkIndex, Netlink, NetlinkError},
         ports::Forwarder,
@@ -51,6 +58,8 @@ pub(super) struct Objects {
     pub(super) filling: BTreeMap<VolumeName, Arc<tokio::sync::Mutex<()>>>,
     /// How containers see the host's files; the same for all with ids of their own, and for all with those of the machine.
     pub(super) host_views: BTreeMap<bool, HostView>,
+    /// Rows and columns of terminals, as far as somebody has told.
+    pub(super) terminal_size: Option<(u16, u16)>,
 }
 
 /// The namespaces that a service owns.
@@ -80,6 +89,12 @@ pub(super) struct Running {
     pub(super) forwarders: Vec<Forwarder>,
     /// Takes down the last of its log and tells of its end; done a moment after it has ended.
     pub(super) told: Option<JoinHandle<()>>,
+    /// Its standard streams.
+    pub(super) streams: Streams,
+    /// All that it has left when it has ended.
+    pub(super) family: Arc<Family>,
+    /// When it was made.
+    pub(super) since: Instant,
 }
 
 /// A program to run in a container.
@@ -97,6 +112,25 @@ pub struct Exec {
     pub working_dir: Option<PathBuf>,
     /// Rows and columns of its terminal.
     pub terminal: Option<(u16, u16)>,
+    /// It has every capability of the container's user namespace.
+    pub privileged: bool,
+}
+
+/// A program on its way.
+pub struct Starting {
+    /// Its process.
+    pub started: Started,
+    status: OwnedFd,
+}
+
+impl Starting {
+    /// Waits until the program runs.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub async fn runs(self) -> Result<(), ExecError> {
+        Ok(program_runs(self.status).await?)
+    }
 }
 
 impl Stack {
@@ -172,12 +206,31 @@ impl Stack {
         }
     }
 
+    /// Tells all terminals of the stack, and those that are still to come, how large they are.
+    pub fn resize(&self, size: (u16, u16)) {
+        let mut objects = self.objects();
+        objects.terminal_size = Some(size);
+        objects.containers.values().for_each(|container| container.streams.resize(size));
+    }
+
+    /// Attaches to a running container; what it writes from now on comes along.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn attach(&self, service: &ServiceName) -> Result<(Attached, Output), ExecError> {
+        let objects = self.objects();
+        let container = objects.containers.get(service).filter(|container| container.exit.borrow().is_none());
+        let container = container.ok_or_else(|| ExecError::NotRunning(service.clone()))?;
+        Ok(Attached::new(container.streams.clone(), container.pidfd.clone(), container.exit.clone()))
+    }
+
     /// Runs a program in a container, with `fds` as its standard streams and, for one with a terminal, the socket that the
-    /// terminal's other side is sent through. It runs when this comes back.
+    /// terminal's other side is sent through. Its process is there when this comes back, and may not have come to the
+    /// program yet.
     ///
     /// # Errors
     /// When the container does not run, or the program cannot be run.
-    pub async fn exec(&self, exec: Exec, mut fds: Vec<OwnedFd>) -> Result<Started, ExecError> {
+    pub async fn exec(&self, exec: Exec, mut fds: Vec<OwnedFd>) -> Result<Starting, ExecError> {
         let wanted = 3 + usize::from(exec.terminal.is_some());
         if fds.len() != wanted {
             return Err(ExecError::Descriptors { wanted, came: fds.len() });
@@ -190,6 +243,9 @@ impl Stack {
             process.argv = exec.argv;
             process.make_working_dir = false;
             process.user = exec.user.or(process.user);
+            if exec.privileged {
+                process.privileges.capabilities = Capabilities::ALL;
+            }
             process.working_dir = exec.working_dir.unwrap_or(process.working_dir);
             for (name, value) in exec.environment {
                 process.environment.retain(|(known, _)| *known != name);
@@ -206,8 +262,7 @@ impl Stack {
         fds.extend(group);
         fds.push(target);
         let started = self.keeper.exec(order, fds).await?;
-        program_runs(status_reader).await?;
-        Ok(started)
+        Ok(Starting { started, status: status_reader })
     }
 
     /// Writes down a process that would be left if the supervisor were killed.

@@ -1,6 +1,10 @@
 //! Ending a container and removing what it leaves.
 
-use std::{fs, io, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{sync::watch, time::timeout};
 
@@ -17,14 +21,15 @@ const KILL_PATIENCE: Duration = Duration::from_secs(20);
 /// Asks a container to stop and waits until it has; kills it after its grace period.
 ///
 /// A first process that neither handles nor blocks its stop signal would not even get it (pid_namespaces(7)), so there is
-/// nothing to wait for and it is killed at once.
+/// nothing to wait for and it is killed at once; unless it has only just begun and may be on its way to handle it.
 pub(super) async fn stop(service: &ServiceName, stack: &Stack) -> Result<(), ExecutorError> {
-    let Some((pid, pidfd, mut exit, is_init, signal, grace)) = ({
+    let Some((pid, pidfd, mut exit, is_init, signal, grace, since)) = ({
         let objects = stack.objects();
         objects.containers.get(service).map(|container| {
             let grace = Duration::from_millis(container.stop_grace_ms);
             let signal = container.stop_signal.number();
-            (container.pid, container.pidfd.clone(), container.exit.clone(), container.is_init, signal, grace)
+            let (pidfd, exit) = (container.pidfd.clone(), container.exit.clone());
+            (container.pid, pidfd, exit, container.is_init, signal, grace, container.since)
         })
     }) else {
         return Ok(());
@@ -32,7 +37,7 @@ pub(super) async fn stop(service: &ServiceName, stack: &Stack) -> Result<(), Exe
     if exit.borrow().is_some() {
         return Ok(());
     }
-    let reaches = !is_init || takes_signal(pid, signal);
+    let reaches = !is_init || will_take_signal(pid, signal, since, &exit, grace).await;
     if reaches && pidfd.signal(signal).is_ok() && ended(&pidfd, &mut exit, grace).await {
         return Ok(());
     }
@@ -64,6 +69,43 @@ async fn ended(pidfd: &PidFd, exit: &mut watch::Receiver<Option<ExitStatus>>, pa
         }
     };
     timeout(patience, told).await.is_ok()
+}
+
+/// How long a program may take from its start until it handles signals.
+const BEGINNING: Duration = Duration::from_secs(2);
+
+/// Whether a process takes a signal, now or, if it has just begun, soon: for as long as it is busy, and has not come to wait
+/// for something, it may be loading what it consists of.
+async fn will_take_signal(
+    pid: i32,
+    signal: i32,
+    since: Instant,
+    exit: &watch::Receiver<Option<ExitStatus>>,
+    grace: Duration,
+) -> bool {
+    let patience = BEGINNING.min(grace);
+    let mut idle = 0;
+    loop {
+        if takes_signal(pid, signal) {
+            return true;
+        }
+        idle = if is_idle(pid) { idle + 1 } else { 0 };
+        // Between two system calls anybody waits for a moment.
+        if idle == 3 || since.elapsed() >= patience || exit.borrow().is_some() {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whether all threads of a process wait for something that may never come.
+fn is_idle(pid: i32) -> bool {
+    let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.all(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().next());
+        state == Some("S")
+    })
 }
 
 /// Whether a process handles a signal, or takes it with signalfd(2) or sigwait(3), by what /proc/PID shows.
@@ -99,8 +141,10 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), E
     if let Some(told) = container.told.take() {
         let _ = told.await;
     }
+    // It is held by nobody but us by now, or its files would be busy.
+    let family = container.family.clone();
+    let _ = tokio::task::spawn_blocking(move || family.end()).await;
     if let Some(group) = &container.group {
-        let _ = group.kill();
         remove_group(group).await;
     }
     let folder = container.folder.clone();

@@ -46,7 +46,9 @@ pub use observed::{
 };
 pub use port::{InvalidPort, Port, Protocol};
 pub use privileges::{Privileges, SelinuxLabel};
-pub use process_options::ProcessOptions;
+pub use process_options::{
+    ProcessOptions, Resource, ResourceLimit, Sysctls, UnknownResource, is_of_interface, limit_text,
+};
 pub use project::{Project, Volume};
 pub use seccomp::{
     Comparison, KernelVersion, Seccomp, SeccompAction, SeccompArch, SeccompCondition, SeccompProfile, SeccompRule,

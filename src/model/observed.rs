@@ -8,7 +8,7 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, NetworkName, Port, ProjectName, ServiceName, StopSignal};
+use super::{Digest, NetworkName, Port, ProjectName, Resource, ServiceName, StopSignal};
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct Host {
     /// Security modules of its kernel.
     #[serde(default)]
     pub modules: SecurityModules,
+    /// The most that a hard resource limit of a container can be; those that are not here can be anything.
+    #[serde(default)]
+    pub hard_limits: BTreeMap<Resource, u64>,
 }
 
 /// A running container of another stack: its first process, by which its namespaces can be had, and what they are.

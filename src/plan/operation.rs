@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::IdMap;
 use crate::model::{
     Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName, Rootfs, ServiceName, StopSignal,
-    UserSpec, VolumeName,
+    Sysctls, UserSpec, VolumeName,
 };
 
 /// One effect.
@@ -134,6 +134,10 @@ pub struct NamespaceSet {
     pub pid: bool,
     /// Those that are held and not made: they are of containers of other stacks.
     pub elsewhere: BTreeMap<Shared, Foreign>,
+    /// Settings of the kernel for the network and the IPC namespace. Those of an interface are set when it is there, by the
+    /// container.
+    #[serde(default)]
+    pub sysctls: Sysctls,
     /// Fingerprint of all this and of the links, compared by the next plan.
     pub fingerprint: String,
 }

@@ -16,8 +16,8 @@ use super::{
     ids::IdRanges,
 };
 use crate::model::{
-    ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Privileges, Project, Rootfs, Service,
-    ServiceName, VolumeName,
+    ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Privileges, Project, Resource, Rootfs, Service,
+    ServiceName, VolumeName, limit_text,
 };
 
 /// What is asked for beyond the file.
@@ -39,6 +39,31 @@ pub enum PlanError {
     /// More services than addresses.
     #[error("the subnet of network `{0}` has no address left")]
     NoAddress(NetworkName),
+    /// A service wants more of something than this account may give.
+    #[error(
+        "service `{service}` wants a hard limit of {} for `{resource}`, and {most} is the most that can be had here",
+        limit_text(*.wanted)
+    )]
+    HardLimit {
+        /// The service.
+        service: ServiceName,
+        /// What is limited.
+        resource: Resource,
+        /// What its `ulimits:` says; none is no limit.
+        wanted: Option<u64>,
+        /// The hard limit of whoever brings it up.
+        most: u64,
+    },
+    /// A service wants to be in a group that does not exist for this account.
+    #[error(
+        "service `{service}` wants to be in group `{group}`, but this account has a single id, and has group 0 only"
+    )]
+    SingleIdGroup {
+        /// The service.
+        service: ServiceName,
+        /// What its `group_add:` says.
+        group: String,
+    },
     /// A service wants to run as somebody who does not exist for this account.
     #[error(
         "service `{service}` wants to run as user `{user}`, but this account has a single id, and root of a container is it"
@@ -74,7 +99,13 @@ impl PlanError {
     /// How to mend it, if it can be said in general.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::UnknownService(_) | Self::NoAddress(_) | Self::SingleId { .. } => None,
+            Self::UnknownService(_) | Self::NoAddress(_) | Self::SingleId { .. } | Self::SingleIdGroup { .. } => None,
+            Self::HardLimit { resource: Resource::Nofile, .. } => {
+                Some("ask for less, or raise `fs.nr_open` or the hard limit of whoever runs nscompose: limits.conf(5)")
+            }
+            Self::HardLimit { .. } => Some(
+                "ask for less, or raise the hard limit of whoever runs nscompose: limits.conf(5), or `ulimit -H` in a shell of root",
+            ),
             Self::Elsewhere(error) => Some(error.hint()),
             Self::NoAppArmor { .. } => Some(
                 "leave it out, or start the kernel with `lsm=` and `apparmor` in it; `apparmor=unconfined` works everywhere",
@@ -147,6 +178,21 @@ impl<'a> Up<'a> {
             }
             if !privileges.label.is_empty() && !observed.host.modules.selinux {
                 return Err(PlanError::NoSelinux { service: (*name).clone() });
+            }
+        }
+        for name in &wanted {
+            let process = &project.services[*name].process;
+            let single = ids[groups.leader(name)].count == 1;
+            let nobodys = |group: &&String| single && *group != "root" && group.parse::<u32>() != Ok(0);
+            if let Some(group) = process.groups.iter().find(nobodys) {
+                return Err(PlanError::SingleIdGroup { service: (*name).clone(), group: group.clone() });
+            }
+            for (resource, limit) in &process.limits {
+                let Some(most) = observed.host.hard_limits.get(resource) else { continue };
+                if limit.hard.is_none_or(|hard| hard > *most) {
+                    let (service, resource, wanted) = ((*name).clone(), *resource, limit.hard);
+                    return Err(PlanError::HardLimit { service, resource, wanted, most: *most });
+                }
             }
         }
         Ok(Self { addresses: Addresses::choose(project, observed)?, project, observed, groups, ids, wanted })
@@ -370,6 +416,7 @@ impl<'a> Up<'a> {
             domainname: self.project.services[name].domainname.clone().filter(|_| has_name),
             pid: own(&sources.pid, Shared::Pid),
             elsewhere,
+            sysctls: self.project.services[name].process.sysctls.clone(),
             fingerprint: String::new(),
         }
     }

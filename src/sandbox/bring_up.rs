@@ -19,12 +19,15 @@ use super::{
     host_users,
     in_root::{Kind, mount_point},
     init,
+    keeper::wire,
     launch::{Launch, LaunchFds},
     masks, program,
     seccomp::Filter,
+    sysctl,
+    terminal::{self, Terminal},
 };
 use crate::{
-    model::TmpfsMount,
+    model::{TmpfsMount, is_of_interface},
     sys::{
         NamespaceKind,
         mount::{MountAttributes, RDONLY, set_attributes},
@@ -77,14 +80,8 @@ pub(super) enum Content {
 
 /// Brings the container up in the calling process and becomes its program. What goes wrong is written to the status
 /// descriptor.
-pub(super) fn run(
-    launch: &Launch,
-    files: &[Attachment],
-    fds: &LaunchFds,
-    open_files: Option<u64>,
-    filter: Option<&Filter>,
-) -> ! {
-    let Err(error) = bring_up(launch, files, fds, open_files, filter);
+pub(super) fn run(launch: &Launch, files: &[Attachment], fds: &LaunchFds, filter: Option<&Filter>) -> ! {
+    let Err(error) = bring_up(launch, files, fds, filter);
     if let Ok(status) = fds.status.try_clone() {
         let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
     }
@@ -95,11 +92,16 @@ fn bring_up(
     launch: &Launch,
     files: &[Attachment],
     fds: &LaunchFds,
-    open_files: Option<u64>,
     filter: Option<&Filter>,
 ) -> Result<std::convert::Infallible, BringUpError> {
-    program::leave_caller(open_files)?;
+    program::leave_caller()?;
     program::standard_streams(fds.stdin.as_fd(), fds.stdout.as_fd(), fds.stderr.as_fd())?;
+
+    // Nobody else may open it yet.
+    let tell = |e: io::Error| BringUpStep::Internal("hand out the mount namespace".into()).failed(e);
+    let mounts = File::open("/proc/self/ns/mnt").map_err(tell)?;
+    wire::send(fds.socket.as_fd(), &(), &[mounts.as_fd()]).map_err(tell)?;
+    drop(mounts);
 
     if launch.new_cgroup {
         // Its root becomes the control group that it was made in, so it has to be there already.
@@ -109,6 +111,10 @@ fn bring_up(
     // Mounts made from here on stay in this namespace, and pivot_root(2) refuses a shared root.
     nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .map_err(|e| BringUpStep::Pivot.failed(e))?;
+
+    // The host's /proc is still there, and the interfaces are by now; what is of no interface was set with the namespace.
+    let of_interfaces = launch.process.options.sysctls.iter().filter(|(name, _)| is_of_interface(name));
+    sysctl::write(of_interfaces)?;
 
     let root = attach_root(files)?;
     // Before anything is mounted on what the image has. As root of the container: its ids are those of the volume's mount.
@@ -159,6 +165,12 @@ fn bring_up(
             set_attributes(volume.as_fd(), attributes).map_err(failed)?;
         }
     }
+    if let Some(size) = launch.terminal {
+        let failed = |e| BringUpStep::Terminal.failed(e);
+        let terminal = Terminal::open(size, prepared.uid()).map_err(failed)?;
+        terminal.be_console().map_err(failed)?;
+        terminal.take(fds.socket.as_fd()).map_err(failed)?;
+    }
     program::close_all_but(fds.status.as_fd())?;
     prepared.enter(&launch.process)?;
 
@@ -172,6 +184,9 @@ fn bring_up(
                 let _ = rustix::process::setsid();
             }
         }
+    }
+    if launch.terminal.is_some() {
+        terminal::control().map_err(|e| BringUpStep::Terminal.failed(e))?;
     }
     prepared.execute(&launch.process, filter)
 }

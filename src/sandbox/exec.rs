@@ -7,19 +7,16 @@ use std::{
 };
 
 use nix::sched::CloneFlags;
-use rustix::{
-    fs::{Mode, OFlags},
-    pty::OpenptFlags,
-    termios::Winsize,
-};
 use serde::{Deserialize, Serialize};
 
 use super::{
     error::{BringUpError, BringUpStep},
-    keeper::{Surroundings, helper, wire},
+    keeper::helper,
     launch::{Process, join},
     program,
     seccomp::{Filter, Filters},
+    start_values,
+    terminal::{self, Terminal},
 };
 use crate::sys::{
     Namespace, NamespaceKind, PidFd,
@@ -75,12 +72,7 @@ fn namespaces_of(pid: i32) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), BringUp
     Ok(found)
 }
 
-pub(super) fn exec(
-    order: &ExecOrder,
-    mut fds: Vec<OwnedFd>,
-    surroundings: &Surroundings,
-    filters: &Filters,
-) -> Result<(i32, PidFd), BringUpError> {
+pub(super) fn exec(order: &ExecOrder, mut fds: Vec<OwnedFd>, filters: &Filters) -> Result<(i32, PidFd), BringUpError> {
     let incomplete =
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
     // The hold on the process whose number the order has comes last.
@@ -99,9 +91,10 @@ pub(super) fn exec(
     }
     let cgroup = order.cgroup.then(|| fds[wanted - 1].as_fd());
     let work = || {
+        start_values::before_entering(&order.process.options)?;
         join(&kinds, &namespaces)?;
         match process::fork(CloneFlags::CLONE_PARENT, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => run(order, &fds, surroundings.open_files, filter.as_deref()),
+            Fork::Child => run(order, &fds, filter.as_deref()),
             Fork::Parent(child) => {
                 let pidfd = child.pidfd.as_fd().try_clone_to_owned();
                 Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
@@ -112,8 +105,8 @@ pub(super) fn exec(
     Ok((pid, PidFd::from_fd(pidfd.into_iter().next().ok_or_else(incomplete)?)))
 }
 
-fn run(order: &ExecOrder, fds: &[OwnedFd], open_files: Option<u64>, filter: Option<&Filter>) -> ! {
-    let Err(error) = become_program(order, fds, open_files, filter);
+fn run(order: &ExecOrder, fds: &[OwnedFd], filter: Option<&Filter>) -> ! {
+    let Err(error) = become_program(order, fds, filter);
     if let Ok(status) = fds[3].try_clone() {
         let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
     }
@@ -124,31 +117,48 @@ fn run(order: &ExecOrder, fds: &[OwnedFd], open_files: Option<u64>, filter: Opti
 fn become_program(
     order: &ExecOrder,
     fds: &[OwnedFd],
-    open_files: Option<u64>,
     filter: Option<&Filter>,
 ) -> Result<std::convert::Infallible, BringUpError> {
-    program::leave_caller(open_files)?;
+    program::leave_caller()?;
+    let prepared = program::prepare(&order.process)?;
     match order.terminal {
         None => program::standard_streams(fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd())?,
-        Some(size) => terminal(size, &fds[4]).map_err(|e| BringUpStep::Terminal.failed(e))?,
+        Some(size) => {
+            let opened = Terminal::open(size, prepared.uid()).and_then(|terminal| terminal.take(fds[4].as_fd()));
+            opened.and_then(|()| terminal::control()).map_err(|e| BringUpStep::Terminal.failed(e))?;
+        }
     }
     program::close_all_but(fds[3].as_fd())?;
-    let prepared = program::prepare(&order.process)?;
     prepared.enter(&order.process)?;
     prepared.execute(&order.process, filter)
 }
 
-/// Opens a terminal of the container's own, makes it the controlling one and the standard streams, and sends its other
-/// side through `socket`.
-fn terminal((rows, columns): (u16, u16), socket: &OwnedFd) -> io::Result<()> {
-    let master = rustix::fs::open("/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::pty::unlockpt(&master)?;
-    let terminal = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
-    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&terminal, size)?;
-    rustix::process::ioctl_tiocsctty(&terminal)?;
-    rustix::stdio::dup2_stdin(&terminal)?;
-    rustix::stdio::dup2_stdout(&terminal)?;
-    rustix::stdio::dup2_stderr(&terminal)?;
-    wire::send(socket.as_fd(), &(), &[master.as_fd()])
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Privileges, ProcessOptions};
+
+    #[test]
+    fn a_number_that_has_come_to_mean_another_process_is_not_entered() {
+        let mut ended = std::process::Command::new("true").spawn().expect("true");
+        let target = PidFd::open(ended.id() as i32).expect("a hold");
+        ended.wait().expect("its end");
+        let process = Process {
+            argv: vec!["true".to_owned()],
+            environment: Vec::new(),
+            working_dir: "/".into(),
+            make_working_dir: false,
+            user: None,
+            single_id: false,
+            options: ProcessOptions::default(),
+            privileges: Privileges::default(),
+        };
+        // The number is that of somebody who lives by now: of us.
+        let pid = std::process::id() as i32;
+        let order = ExecOrder { pid, process, terminal: None, cgroup: false };
+        let null = || File::open("/dev/null").map(OwnedFd::from).expect("/dev/null");
+        let fds = vec![null(), null(), null(), null(), target.as_fd().try_clone_to_owned().expect("a copy")];
+        let error = exec(&order, fds, &Filters::default()).expect_err("it has ended");
+        assert_eq!((error.step, error.errno), (BringUpStep::Join("mnt".to_owned()), libc::ESRCH));
+    }
 }

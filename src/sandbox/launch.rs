@@ -18,7 +18,9 @@ use super::{
     keeper::{Surroundings, helper},
     namespaces,
     overlay::{Lower, Overlay},
+    program,
     seccomp::Filters,
+    start_values,
 };
 use crate::{
     model::{Privileges, ProcessOptions, TmpfsMount, UserSpec},
@@ -152,6 +154,8 @@ pub struct Launch {
     pub join: Vec<NamespaceKind>,
     /// Whether a control group comes along.
     pub cgroup: bool,
+    /// Rows and columns of a terminal that it gets, as its standard streams and /dev/console.
+    pub terminal: Option<(u16, u16)>,
     /// What runs.
     pub process: Process,
 }
@@ -167,6 +171,9 @@ pub struct LaunchFds {
     pub stderr: OwnedFd,
     /// Gets a [`BringUpError`] as JSON, or is closed when the program runs.
     pub status: OwnedFd,
+    /// A socket that gets the container's mount namespace, and then the controlling side of its terminal if it has one; its
+    /// standard streams are nothing then.
+    pub socket: OwnedFd,
     /// As [`Launch::join`] says. Without a user namespace among them the container has that of the keeper.
     pub namespaces: Vec<OwnedFd>,
     /// Folder of the control group.
@@ -175,13 +182,14 @@ pub struct LaunchFds {
 
 impl LaunchFds {
     pub(super) fn into_vec(self) -> Vec<OwnedFd> {
-        let Self { stdin, stdout, stderr, status, namespaces, cgroup } = self;
-        [stdin, stdout, stderr, status].into_iter().chain(namespaces).chain(cgroup).collect()
+        let Self { stdin, stdout, stderr, status, socket, namespaces, cgroup } = self;
+        [stdin, stdout, stderr, status, socket].into_iter().chain(namespaces).chain(cgroup).collect()
     }
 
     fn from_vec(fds: Vec<OwnedFd>, launch: &Launch) -> Option<Self> {
         let mut fds = fds.into_iter();
         let (stdin, stdout, stderr, status) = (fds.next()?, fds.next()?, fds.next()?, fds.next()?);
+        let socket = fds.next()?;
         let namespaces: Vec<OwnedFd> = fds.by_ref().take(launch.join.len()).collect();
         let cgroup = fds.next();
         (namespaces.len() == launch.join.len() && cgroup.is_some() == launch.cgroup).then_some(Self {
@@ -189,6 +197,7 @@ impl LaunchFds {
             stdout,
             stderr,
             status,
+            socket,
             namespaces,
             cgroup,
         })
@@ -209,20 +218,22 @@ pub(super) fn launch(
     let filter = filters.of(&launch.process.privileges)?;
     let files = prepare(launch, user, &surroundings.private)?;
     // The log pipes become those of the container's root, who hands them on to whoever the program runs as.
-    for pipe in [&fds.stdout, &fds.stderr] {
+    // Without pipes there is /dev/null in their place, which is the host's and stays so.
+    for pipe in [&fds.stdin, &fds.stdout, &fds.stderr].into_iter().filter(|fd| program::is_pipe(fd.as_fd())) {
         let (uid, gid) = (rustix::fs::Uid::from_raw(launch.outside), rustix::fs::Gid::from_raw(launch.outside));
         rustix::fs::fchown(pipe, Some(uid), Some(gid))
             .map_err(|e| BringUpStep::Internal("hand over the log pipes".into()).failed(e))?;
     }
 
     let work = || {
+        start_values::before_entering(&launch.process.options)?;
         join(&launch.join, &fds.namespaces)?;
         let mut flags = CloneFlags::CLONE_PARENT | CloneFlags::CLONE_NEWNS;
         if launch.new_pid {
             flags |= CloneFlags::CLONE_NEWPID;
         }
         match process::fork(flags, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => bring_up::run(launch, &files, &fds, surroundings.open_files, filter.as_deref()),
+            Fork::Child => bring_up::run(launch, &files, &fds, filter.as_deref()),
             Fork::Parent(child) => {
                 let pidfd = child.pidfd.as_fd().try_clone_to_owned();
                 Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))

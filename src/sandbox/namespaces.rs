@@ -15,11 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::{BringUpError, BringUpStep},
-    init, keeper,
+    init, keeper, sysctl,
 };
-use crate::sys::{
-    Namespace, NamespaceKind,
-    process::{self, Fork},
+use crate::{
+    model::Sysctls,
+    sys::{
+        Namespace, NamespaceKind,
+        process::{self, Fork},
+    },
 };
 
 /// What to make.
@@ -42,6 +45,8 @@ pub struct NamespaceOrder {
     pub pid: bool,
     /// What is shown of other containers; the mount namespace of each comes with the order.
     pub files: Vec<ForeignFile>,
+    /// Settings of the kernel for the network and the IPC namespace.
+    pub sysctls: Sysctls,
 }
 
 /// Something that a container of another stack sees, to be shown in this one too.
@@ -205,6 +210,7 @@ fn create_namespaces(order: &NamespaceOrder, user: Option<OwnedFd>) -> Result<Ma
             rustix::system::setdomainname(name.as_bytes())
                 .map_err(|e| BringUpStep::HostName(name.clone()).failed(e))?;
         }
+        sysctl::write(&order.sysctls)?;
         kinds
             .iter()
             .map(|kind| {

@@ -20,6 +20,7 @@ use super::{
     labels,
     launch::Process,
     seccomp::Filter,
+    start_values,
 };
 use crate::{model::Capabilities, sys::process};
 
@@ -42,17 +43,13 @@ pub(super) fn standard_streams(
 /// The first thing that a process does in a container: nothing that the caller of `up` had set is handed on, and nobody who
 /// is in the container already gets at what this process has open.
 ///
-/// `open_files` is the soft limit of descriptors that the caller had. The supervisor has raised it for itself, but programs
-/// that use select(2), or close every descriptor there could be, do not take a high one well.
-pub(super) fn leave_caller(open_files: Option<u64>) -> Result<(), BringUpError> {
+/// More has been done before ([`start_values::before_entering`]).
+pub(super) fn leave_caller() -> Result<(), BringUpError> {
     process::hide().map_err(|e| BringUpStep::Internal("hide from the container".into()).failed(e))?;
     process::leave_session_keyring();
     process::reset_signals();
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.current = open_files;
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
     Ok(())
 }
 
@@ -63,10 +60,17 @@ pub(super) struct Prepared {
 
 /// Looks the user up; to be called with the container's root as root.
 pub(super) fn prepare(process: &Process) -> Result<Prepared, BringUpError> {
-    Ok(Prepared { credentials: credentials::resolve(process.user.as_ref())? })
+    let credentials = credentials::resolve(process.user.as_ref(), &process.options.groups)?;
+    credentials.check_groups(&process.options.groups)?;
+    Ok(Prepared { credentials })
 }
 
 impl Prepared {
+    /// Its user.
+    pub(super) fn uid(&self) -> u32 {
+        self.credentials.uid
+    }
+
     /// Makes what `folder` is (O_PATH) that of the user; `target` is what messages call it.
     pub(super) fn take_over(&self, folder: BorrowedFd<'_>, target: &Path) -> Result<(), BringUpError> {
         let (uid, gid) = (Uid::from_raw(self.credentials.uid), Gid::from_raw(self.credentials.gid));
@@ -84,7 +88,7 @@ impl Prepared {
         if process.make_working_dir && !process.working_dir.is_dir() {
             fs::create_dir_all(&process.working_dir).map_err(failed)?;
         }
-        for stream in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
             own_pipe(stream, &self.credentials);
         }
         capabilities::bound(process.privileges.capabilities)
@@ -135,10 +139,14 @@ pub(super) fn close_all_but(status: BorrowedFd<'_>) -> Result<(), BringUpError> 
         .map_err(|e| BringUpStep::Internal("close what the container must not have".into()).failed(e))
 }
 
+/// Whether it is a pipe, and not a file of the host.
+pub(super) fn is_pipe(stream: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(stream)
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo)
+}
+
 fn own_pipe(stream: BorrowedFd<'_>, credentials: &Credentials) {
-    let is_pipe = rustix::fs::fstat(stream)
-        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo);
-    if is_pipe {
+    if is_pipe(stream) {
         let (uid, gid) = (Uid::from_raw(credentials.uid), Gid::from_raw(credentials.gid));
         let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
     }
@@ -170,6 +178,7 @@ impl Prepared {
 
         // No descriptor of ours reaches the program; the status one closes with success.
         process::close_on_exec_from(3).map_err(failed)?;
+        start_values::limit(&process.options)?;
         self.confine(process, filter)?;
 
         let mut error = io::Error::from_raw_os_error(libc::ENOENT);

@@ -19,6 +19,7 @@ use crate::{
     executor::{self, Change, ExecutorError, Stack},
     model::{ContainerState, Host, Observed, StopSignal, VolumeName},
     plan::{self, Plan, StepId},
+    sandbox::hard_limits,
 };
 
 /// What a connection asks of the dispatcher.
@@ -56,6 +57,7 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
         ids: stack.ids().for_plan(),
         routes: routes.into_iter().collect(),
         modules: security_modules(),
+        hard_limits: hard_limits(),
         ..Host::default()
     };
     let stack = Arc::new(stack);

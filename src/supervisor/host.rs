@@ -6,7 +6,7 @@ use crate::{
     diagnostics::Failure,
     model::{Host, SecurityModules},
     network::netlink::host_routes,
-    sandbox::StackIds,
+    sandbox::{StackIds, hard_limits},
 };
 
 /// Whether the caller is root of the machine, and not only of a user namespace.
@@ -22,7 +22,13 @@ pub fn host() -> Result<Host, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
     let routes = runtime.block_on(host_routes()).unwrap_or_default().into_iter().collect();
-    Ok(Host { ids: StackIds::of_caller().for_plan(), routes, modules: security_modules(), ..Host::default() })
+    Ok(Host {
+        ids: StackIds::of_caller().for_plan(),
+        routes,
+        modules: security_modules(),
+        hard_limits: hard_limits(),
+        ..Host::default()
+    })
 }
 
 /// Which security modules the kernel has, as far as it shows.

@@ -185,18 +185,18 @@ fn prepare(
     rustix::mount::mount("tmpfs", &private, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755"))
         .map_err(|e| io("mount a private tmpfs")(e.into()))?;
 
-    let surroundings = Surroundings { private, open_files: raise_open_files() };
+    raise_open_files();
+    let surroundings = Surroundings { private };
     let (keeper, keeper_pid) = fork_keeper(surroundings).map_err(io("start the keeper"))?;
     let listener = listen(&runtime).map_err(io("open the control socket"))?;
     Ok(Prepared { keeper, keeper_pid, listener })
 }
 
-/// Raises the soft limit of descriptors to the hard one, since a service takes about ten; what it was comes back.
-fn raise_open_files() -> Option<u64> {
+/// Raises the soft limit of descriptors to the hard one, since a service takes about ten.
+fn raise_open_files() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
-    limit.current
 }
 
 /// Standard input from nowhere, output and errors into a file: nothing of the caller's terminal stays open.

@@ -51,13 +51,13 @@ mapping! {
         /// It is not killed when memory runs out.
         refused oom_kill_disable: Flag,
         /// How soon it is killed when memory runs out, from -1000 to 1000.
-        refused oom_score_adj: Int<-1000, 1000>,
+        works oom_score_adj: Int<-1000, 1000>,
         /// Processes and threads; -1 for no limit.
         refused pids_limit: Truncated,
-        /// Settings of the kernel.
-        refused sysctls: Labels,
+        /// Settings of the kernel for its namespaces: `net.…`, and those of System V and POSIX IPC.
+        works sysctls: Labels,
         /// Resource limits of its processes.
-        refused ulimits: Map<Ulimit>,
+        works ulimits: Map<Ulimit>,
     }
 }
 
@@ -122,9 +122,9 @@ mapping! {
     /// A soft and a hard resource limit; -1 for none.
     pub struct UlimitRange {
         /// The one that counts.
-        refused soft: Int,
+        works soft: Int,
         /// What the program may raise it to.
-        refused hard: Int,
+        works hard: Int,
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["soft", "hard"];

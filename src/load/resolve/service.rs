@@ -25,6 +25,12 @@ pub(super) fn lower(
     program::has_command(cx, name, program, at);
     let modes = namespaces::lower(cx, networking, at);
     let rootfs = rootfs::lower(cx, name, program, at);
+    let mut process = process_options::lower(cx, service, &modes, at);
+    let [hostname, domainname] =
+        [("hostname", &naming.hostname), ("domainname", &naming.domainname)].map(|(key, name)| {
+            let of_sysctl = process_options::take_name(cx, &mut process, key, at);
+            hostname::lower(cx, key, name.as_ref(), at).or(of_sysctl)
+        });
     let lowered = Service {
         rootfs: crate::model::Rootfs::Host,
         entrypoint: program::words(program.entrypoint.as_ref()),
@@ -33,8 +39,8 @@ pub(super) fn lower(
         working_dir: program::working_dir(cx, program, at),
         user: program::user(cx, program, at),
         container_name: container_name(cx, naming, at),
-        hostname: hostname::lower(cx, "hostname", naming.hostname.as_ref(), at),
-        domainname: hostname::lower(cx, "domainname", naming.domainname.as_ref(), at),
+        hostname,
+        domainname,
         mounts: mounts::lower(cx, name, storage, at),
         depends_on: dependencies(cx, &modes, at),
         networks: networks::lower(cx, networking, &modes.network, at),
@@ -48,7 +54,7 @@ pub(super) fn lower(
         cgroup: modes.cgroup,
         init: program.init.is_some_and(|init| init.0.0),
         read_only: storage.read_only.is_some_and(|read_only| read_only.0),
-        process: process_options::lower(cx, service, at),
+        process,
         privileges: privileges::lower(cx, service, at),
         limits: limits::lower(cx, service, at),
         stop_signal: stop_signal(cx, lifecycle, at),

@@ -233,3 +233,37 @@ async fn fill(socket: &UnixStream, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) ->
 fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
     pending.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order() -> NamespaceOrder {
+        NamespaceOrder {
+            owner: "web".to_owned(),
+            ids: None,
+            net: true,
+            ipc: false,
+            hostname: None,
+            domainname: None,
+            pid: false,
+            sysctls: crate::model::Sysctls::new(),
+            files: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_order_that_is_never_answered_ends_with_the_keeper() {
+        let (ours, theirs) = StdUnixStream::pair().expect("sockets");
+        let keeper = Keeper::attach(ours).expect("a keeper");
+        let asked = keeper.clone();
+        let waiting = tokio::spawn(async move { asked.namespaces(order(), None, Vec::new()).await });
+        // It has taken the order, and goes before it answers.
+        let took = tokio::task::spawn_blocking(move || wire::receive::<serde_json::Value>(theirs.as_fd()).map(drop));
+        took.await.expect("a thread").expect("an order");
+        assert!(matches!(waiting.await.expect("a task"), Err(SandboxError::KeeperGone)));
+        keeper.gone().await;
+        // Nobody takes this one.
+        assert!(matches!(keeper.namespaces(order(), None, Vec::new()).await, Err(SandboxError::KeeperGone)));
+    }
+}

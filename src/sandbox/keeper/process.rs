@@ -33,8 +33,6 @@ use crate::{
 pub struct Surroundings {
     /// A folder that only its mount namespace shows.
     pub private: PathBuf,
-    /// How many descriptors a program may have open, softly (getrlimit(2)): as many as the caller of `up` could.
-    pub open_files: Option<u64>,
 }
 
 /// Starts the keeper as a child of the calling process, which has to be single-threaded and in the user and mount
@@ -153,7 +151,7 @@ impl KeeperProcess {
                 Err(error) => self.send(&Report::Failed { id, error }, &[]),
             },
             Order::Launch(launch) => started(launch::launch(&launch, fds, &self.surroundings, &self.filters)),
-            Order::Exec(order) => started(exec::exec(&order, fds, &self.surroundings, &self.filters)),
+            Order::Exec(order) => started(exec::exec(&order, fds, &self.filters)),
         }
     }
 

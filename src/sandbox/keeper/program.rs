@@ -53,12 +53,11 @@ pub fn keeper_main() -> Option<ExitCode> {
         ABLE.store(true, Ordering::Relaxed);
         return None;
     }
-    let mut number = || arguments.next().and_then(|text| text.to_str()?.parse::<u64>().ok());
-    let (socket, open_files) = (number(), number());
+    let socket = arguments.next().and_then(|text| text.to_str()?.parse().ok());
     let private = arguments.next().map(PathBuf::from);
-    let socket = socket.and_then(|number| sys::fds::inherited(i32::try_from(number).ok()?).ok());
+    let socket = socket.and_then(|number| sys::fds::inherited(number).ok());
     let (Some(socket), Some(private)) = (socket, private) else { return Some(ExitCode::from(2)) };
-    Some(process::keep(socket, Surroundings { private, open_files }))
+    Some(process::keep(socket, Surroundings { private }))
 }
 
 /// Our own program as a descriptor to execute, through which nobody can write to it.
@@ -111,12 +110,9 @@ pub(super) fn execute(program: &OwnedFd, socket: BorrowedFd<'_>, surroundings: S
     let run = || -> io::Result<std::convert::Infallible> {
         rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty())?;
         let text = |text: OsString| CString::new(text.into_vec()).map_err(io::Error::from);
-        // Anything that is no number is no limit.
-        let open_files = surroundings.open_files.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
         let arguments = [
             NAME.to_owned(),
             text(socket.as_raw_fd().to_string().into())?,
-            text(open_files.into())?,
             text(surroundings.private.into_os_string())?,
         ];
         let environment: [CString; 0] = [];
