@@ -52,7 +52,8 @@ const LAST_READ: Duration = Duration::from_secs(5);
 pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Net>) {
     let (asks, mut asked) = mpsc::unbounded_channel();
     let (changes, mut changed) = mpsc::unbounded_channel();
-    let host = Host { ids: stack.ids().for_plan(), routes: routes.into_iter().collect(), ..Host::default() };
+    let (ids, routes) = (stack.ids().for_plan(), routes.into_iter().collect());
+    let host = Host { ids, routes, name: super::host::name(), ..Host::default() };
     let stack = Arc::new(stack);
     let mut keeper_gone = false;
     let mut dispatcher = Dispatcher {

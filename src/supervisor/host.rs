@@ -9,6 +9,11 @@ pub fn is_root_of_machine() -> bool {
     StackIds::of_caller() == StackIds::Root
 }
 
+/// The host name (uname(2)); empty when it is none that can be written down.
+pub(super) fn name() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+}
+
 /// The machine and the account as a plan sees them. Routes that cannot be listed are taken for none.
 ///
 /// # Errors
@@ -17,5 +22,5 @@ pub fn host() -> Result<Host, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
     let routes = runtime.block_on(host_routes()).unwrap_or_default().into_iter().collect();
-    Ok(Host { ids: StackIds::of_caller().for_plan(), routes, ..Host::default() })
+    Ok(Host { ids: StackIds::of_caller().for_plan(), routes, name: name(), ..Host::default() })
 }

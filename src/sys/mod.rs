@@ -11,6 +11,6 @@ mod namespace;
 pub mod process;
 mod readiness;
 
-pub use namespace::{Namespace, NamespaceKind, Netns, inode_of};
+pub use namespace::{Namespace, NamespaceKind, Netns, host_name_of, inode_of};
 pub use process::{ExitStatus, PidFd};
 pub use readiness::wait_on;
