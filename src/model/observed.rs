@@ -32,6 +32,9 @@ pub struct Host {
     pub ids: Ids,
     /// IPv4 destinations that the host has a route for; subnets keep clear of them.
     pub routes: BTreeSet<Ipv4Net>,
+    /// Its host name; empty when it is not known.
+    #[serde(default)]
+    pub name: String,
     /// Running containers of other stacks whose namespaces the file asks for, by their names. Only whoever plans looks for
     /// them; a supervisor knows of none.
     #[serde(default)]
@@ -67,6 +70,8 @@ pub struct ContainerElsewhere {
     pub pids: Option<u64>,
     /// Inode of its host name namespace, likewise.
     pub uts: Option<u64>,
+    /// Its host name.
+    pub hostname: String,
     /// Its file says that nobody shares its IPC namespace.
     pub private_ipc: bool,
 }

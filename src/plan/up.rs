@@ -456,15 +456,10 @@ impl<'a> Up<'a> {
             }
             Source::New | Source::Host => None,
         };
-        // A shared host name is that of whoever it is of.
-        let named = match &sources.uts {
-            Source::Of(owner) => owner,
-            Source::New | Source::Host => name,
-        };
         ContainerSpec {
             service: name.clone(),
             name: hosts::container_name(self.project, name),
-            hostname: hosts::hostname(self.project, named),
+            hostname: self.hostname(name),
             argv: service.argv(),
             environment: service.environment.clone(),
             working_dir: service.working_dir.clone().unwrap_or_else(|| "/".into()),
@@ -500,6 +495,20 @@ impl<'a> Up<'a> {
             stop_grace_ms: u64::try_from(service.stop_grace_period.as_millis()).unwrap_or(u64::MAX),
             dependencies: service.dependencies().cloned().collect(),
             config: self.config(name),
+        }
+    }
+
+    /// The host name that a service sees, as far as it is known.
+    fn hostname(&self, name: &ServiceName) -> String {
+        let host = &self.observed.host;
+        match &self.groups.sources(name).uts {
+            Source::Host if !host.name.is_empty() => host.name.clone(),
+            Source::Host | Source::New => hosts::hostname(self.project, name),
+            Source::Of(owner) => {
+                let other = self.project.services[owner].uts.container();
+                let other = other.and_then(|other| host.containers.get(other.as_str()));
+                other.map_or_else(|| hosts::hostname(self.project, owner), |other| other.hostname.clone())
+            }
         }
     }
 

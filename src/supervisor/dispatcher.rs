@@ -14,12 +14,11 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Event, Reply, Snapshot, connection, host::security_modules};
+use super::{Event, Reply, Snapshot, connection, host};
 use crate::{
     executor::{self, Change, ExecutorError, Stack},
-    model::{ContainerState, Host, Observed, StopSignal, VolumeName},
+    model::{ContainerState, Observed, StopSignal, VolumeName},
     plan::{self, Plan, StepId},
-    sandbox::hard_limits,
 };
 
 /// What a connection asks of the dispatcher.
@@ -53,13 +52,7 @@ const LAST_READ: Duration = Duration::from_secs(5);
 pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Net>) {
     let (asks, mut asked) = mpsc::unbounded_channel();
     let (changes, mut changed) = mpsc::unbounded_channel();
-    let host = Host {
-        ids: stack.ids().for_plan(),
-        routes: routes.into_iter().collect(),
-        modules: security_modules(),
-        hard_limits: hard_limits(),
-        ..Host::default()
-    };
+    let host = host::of_machine(stack.ids().for_plan(), routes);
     let stack = Arc::new(stack);
     let mut keeper_gone = false;
     let mut dispatcher = Dispatcher {

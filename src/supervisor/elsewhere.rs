@@ -10,7 +10,7 @@ use crate::{
     diagnostics::Failure,
     model::{Container, ContainerElsewhere, ProjectName},
     state::{Layout, StackLayout},
-    sys::{NamespaceKind, inode_of, process::start_time},
+    sys::{NamespaceKind, host_name_of, inode_of, process::start_time},
 };
 
 /// The running containers of all stacks but `own` that have one of these names. One that is not found does not run.
@@ -72,6 +72,7 @@ fn describe(project: &ProjectName, container: &Container, pid: i32) -> io::Resul
         ipc: unless_host(NamespaceKind::Ipc)?,
         pids: unless_host(NamespaceKind::Pid)?,
         uts: unless_host(NamespaceKind::Uts)?,
+        hostname: host_name_of(pid)?,
         private_ipc: container.private_ipc,
     })
 }

@@ -2,9 +2,11 @@
 
 pub use crate::{network::ports::owner_of, sandbox::more_ids_hint};
 
+use ipnet::Ipv4Net;
+
 use crate::{
     diagnostics::Failure,
-    model::{Host, SecurityModules},
+    model::{Host, Ids, SecurityModules},
     network::netlink::host_routes,
     sandbox::{StackIds, hard_limits},
 };
@@ -14,6 +16,11 @@ pub fn is_root_of_machine() -> bool {
     StackIds::of_caller() == StackIds::Root
 }
 
+/// The host name (uname(2)); empty when it is none that can be written down.
+pub(super) fn name() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+}
+
 /// The machine and the account as a plan sees them. Routes that cannot be listed are taken for none.
 ///
 /// # Errors
@@ -21,14 +28,20 @@ pub fn is_root_of_machine() -> bool {
 pub fn host() -> Result<Host, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
-    let routes = runtime.block_on(host_routes()).unwrap_or_default().into_iter().collect();
-    Ok(Host {
-        ids: StackIds::of_caller().for_plan(),
-        routes,
+    let routes = runtime.block_on(host_routes()).unwrap_or_default();
+    Ok(of_machine(StackIds::of_caller().for_plan(), routes))
+}
+
+/// The machine, for an account that has these ids and routes.
+pub(super) fn of_machine(ids: Ids, routes: Vec<Ipv4Net>) -> Host {
+    Host {
+        ids,
+        routes: routes.into_iter().collect(),
+        name: name(),
         modules: security_modules(),
         hard_limits: hard_limits(),
         ..Host::default()
-    })
+    }
 }
 
 /// Which security modules the kernel has, as far as it shows.

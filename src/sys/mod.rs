@@ -12,6 +12,6 @@ pub mod process;
 mod readiness;
 pub mod seccomp;
 
-pub use namespace::{Namespace, NamespaceKind, Netns, inode_of};
+pub use namespace::{Namespace, NamespaceKind, Netns, host_name_of, inode_of};
 pub use process::{ExitStatus, PidFd};
 pub use readiness::wait_on;

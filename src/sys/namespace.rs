@@ -71,6 +71,18 @@ pub fn inode_of(pid: Option<i32>, kind: NamespaceKind) -> io::Result<u64> {
     inode.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// The host name that a process sees. Its namespace is entered for it, by a thread that ends then.
+///
+/// # Errors
+/// What open(2) says of the namespace, and setns(2): EPERM without rights over it.
+pub fn host_name_of(pid: i32) -> io::Result<String> {
+    let namespace = Namespace::of_process(pid, NamespaceKind::Uts)?;
+    on_new_thread(|| {
+        namespace.enter()?;
+        nix::unistd::gethostname()?.into_string().map_err(|_| io::ErrorKind::InvalidData.into())
+    })
+}
+
 /// A namespace kept alive by this descriptor.
 #[derive(Debug)]
 pub struct Namespace {

@@ -106,6 +106,7 @@ services:
   web: {rootfs: host, command: [sleep, infinity], network_mode: "container:the-db", ipc: "container:the-db", pid: "container:the-db", uts: "container:the-db"}
   chained: {rootfs: host, command: [sleep, infinity], network_mode: "service:web"}
   other: {rootfs: host, command: [sleep, infinity]}
+  real: {rootfs: host, command: [sleep, infinity], userns_mode: host, network_mode: "container:<far>-real-1", ipc: "container:<far>-real-1"}
 "#,
         FAR,
     );
@@ -125,6 +126,16 @@ services:
     assert_eq!(stack.sh("web", "cat /dev/shm/file"), "far");
     assert!(!stack.sh("other", "ipcs -m").contains("4242"));
     assert_eq!(stack.exec("web", &["hostname"]), "far-db");
+    assert_eq!(stack.sh("web", "echo $HOSTNAME $(cat /etc/hostname)"), "far-db far-db");
+    // One with the users of the host, by one that has them too.
+    for kind in ["user", "net", "ipc"] {
+        assert_eq!(stack.namespace("real", kind), two.far_namespace("real", kind), "{kind}");
+    }
+    assert!(stack.sh("real", "getent hosts db").contains("db"));
+    // As what shows it sees it.
+    let shown = stack.run(&["ns", "web"]).success().stdout;
+    let row = shown.lines().find(|line| line.starts_with("web")).expect("a row");
+    assert_eq!(row.matches(" of the-db").count(), 5, "{shown}");
     stack.sh("web", "kill -0 1");
     // Both see each other's files as their own root does.
     assert_eq!(stack.sh("web", "stat -c %u /etc/passwd"), "0");

@@ -116,6 +116,7 @@ fn control_groups_are_its_own_or_those_of_the_host() {
 services:
   own: {rootfs: host, command: [sleep, infinity], cgroup: private}
   all: {rootfs: host, command: [sleep, infinity], cgroup: host}
+  real: {rootfs: host, command: [sleep, infinity], cgroup: host, userns_mode: host}
 "#,
     );
     stack.up();
@@ -143,7 +144,9 @@ services:
     for name in ours {
         assert!(theirs.lines().any(|line| line == name), "{name} is not among {theirs}");
     }
-    stack.run(&["exec", "all", "mkdir", "/sys/fs/cgroup/nscompose-made-inside"]).failure();
+    for service in ["all", "real"] {
+        stack.run(&["exec", service, "mkdir", "/sys/fs/cgroup/nscompose-made-inside"]).failure();
+    }
 }
 
 #[test]
