@@ -7,6 +7,7 @@ mod sandbox {
     mod identity;
     mod images;
     mod isolation;
+    mod limits;
     mod names;
     mod ports;
     mod sharing;

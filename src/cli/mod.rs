@@ -9,6 +9,7 @@ mod down;
 mod exec;
 mod files;
 mod image;
+mod limits;
 mod logs;
 mod not_yet;
 mod plan;
@@ -16,6 +17,7 @@ mod ps;
 mod schema;
 mod settings;
 mod stack;
+mod stats;
 mod terminal;
 mod up;
 mod version;
@@ -106,6 +108,7 @@ enum Verb {
     Up(up::Args),
     Down(down::Args),
     Ps(ps::Args),
+    Stats(stats::Args),
     Logs(logs::Args),
     Exec(exec::Args),
     Plan(plan::Args),
@@ -125,6 +128,7 @@ impl Verb {
             Self::Up(args) => &args.more.files,
             Self::Down(args) => &args.more.files,
             Self::Ps(args) => &args.more.files,
+            Self::Stats(args) => &args.more.files,
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
             Self::Images(verb) => verb.more_files(),
@@ -173,6 +177,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Up(args) => up::run(&args, &settings),
         Verb::Down(args) => down::run(&args, &settings),
         Verb::Ps(args) => ps::run(&args, &settings),
+        Verb::Stats(args) => stats::run(&args, &settings),
         Verb::Logs(args) => logs::run(&args, &settings),
         Verb::Exec(args) => exec::run(&args, &settings),
         Verb::Plan(args) => plan::run(&args, &settings),

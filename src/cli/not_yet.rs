@@ -10,7 +10,7 @@ use clap::{
 use super::{Cli, MessageFormat};
 use crate::diagnostics::{Failure, suggest};
 
-const VERBS: [(&str, &str); 20] = [
+const VERBS: [(&str, &str); 19] = [
     ("attach", "`logs -f` shows what services write"),
     ("build", BUILD),
     ("cp", "use a bind mount, or `exec SERVICE cat FILE`"),
@@ -25,7 +25,6 @@ const VERBS: [(&str, &str); 20] = [
     ("run", "`exec SERVICE COMMAND` runs in a service that is up"),
     ("scale", COPIES),
     ("start", "`up -d` starts what has ended"),
-    ("stats", NOTHING),
     ("stop", "`down` stops and removes"),
     ("top", "`exec SERVICE ps ax`"),
     ("unpause", NOTHING),
@@ -34,8 +33,8 @@ const VERBS: [(&str, &str); 20] = [
 ];
 
 /// Verbs that are, for a did-you-mean.
-const KNOWN: [&str; 20] = [
-    "up", "down", "ps", "logs", "exec", "plan", "config", "schema", "version", "images", "pull", "push", "tag", "rmi",
+const KNOWN: [&str; 21] = [
+    "up", "down", "ps", "stats", "logs", "exec", "plan", "config", "schema", "version", "images", "pull", "push", "tag", "rmi",
     "load", "save", "commit", "export", "image", "system",
 ];
 

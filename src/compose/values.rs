@@ -55,33 +55,16 @@ const SHARE: &str = "share with a service: `service:NAME`";
 
 /// Values of refused keys that say what is so anyway.
 pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
-    ("services.*.blkio_config.weight", ZERO),
     ("services.*.cgroup", &["private"]),
-    ("services.*.cpu_period", ZERO),
-    ("services.*.cpu_quota", ZERO),
-    ("services.*.cpu_rt_period", ZERO),
-    ("services.*.cpu_rt_runtime", ZERO),
-    ("services.*.cpu_shares", ZERO),
-    ("services.*.cpus", ZERO),
     ("services.*.deploy.mode", &["replicated"]),
     ("services.*.deploy.replicas", &["1"]),
-    ("services.*.deploy.resources.limits.cpus", ZERO),
-    ("services.*.deploy.resources.limits.memory", ZERO),
-    ("services.*.deploy.resources.limits.pids", ZERO),
-    ("services.*.deploy.resources.reservations.cpus", ZERO),
-    ("services.*.deploy.resources.reservations.memory", ZERO),
     ("services.*.deploy.restart_policy.condition", NONE),
     ("services.*.healthcheck.disable", &["true", "false"]),
     ("services.*.healthcheck.test", NONE),
     ("services.*.logging.driver", &["json-file"]),
-    ("services.*.mem_limit", ZERO),
-    ("services.*.mem_reservation", ZERO),
-    ("services.*.memswap_limit", ZERO),
     ("services.*.networks.*.gw_priority", ZERO),
     ("services.*.networks.*.priority", ZERO),
-    ("services.*.oom_kill_disable", NO),
     ("services.*.oom_score_adj", ZERO),
-    ("services.*.pids_limit", &["-1", "0"]),
     ("services.*.privileged", NO),
     ("services.*.restart", &["no"]),
     ("services.*.scale", &["1"]),
@@ -106,10 +89,6 @@ const NONE: &[Word] = &["none"];
 
 /// Refused keys that ask for nothing when each of their parts does.
 static OF_PARTS: &[&str] = &[
-    "services.*.blkio_config",
-    "services.*.deploy.resources",
-    "services.*.deploy.resources.limits",
-    "services.*.deploy.resources.reservations",
     "services.*.deploy.restart_policy",
     "services.*.healthcheck",
     "services.*.logging",
@@ -181,7 +160,6 @@ mod tests {
         assert!(refused("services.*.ports[].published", "8000").is_none());
         assert!(harmless("services.*.tty", "false") && !harmless("services.*.tty", "true"));
         assert!(harmless("services.*.shm_size", "64M") && !harmless("services.*.shm_size", "65m"));
-        assert!(harmless("services.*.mem_limit", "0mb") && !harmless("services.*.mem_limit", "1b"));
-        assert!(harmless("services.*.cpus", "0.0") && !harmless("services.*.cpus", "0.5"));
+        assert!(harmless("services.*.oom_score_adj", "0.0") && !harmless("services.*.oom_score_adj", "1"));
     }
 }

@@ -100,7 +100,7 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), E
         let _ = told.await;
     }
     if let Some(group) = &container.group {
-        let _ = group.kill();
+        group.kill();
         remove_group(group).await;
     }
     let folder = container.folder.clone();
@@ -125,5 +125,5 @@ async fn remove_group(group: &crate::cgroup::Group) {
             return;
         }
     }
-    tracing::warn!(path = %group.path().display(), "a control group cannot be removed");
+    tracing::warn!(paths = ?group.paths().collect::<Vec<_>>(), "a control group cannot be removed");
 }

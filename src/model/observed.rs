@@ -8,7 +8,7 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, NetworkName, Port, ServiceName, StopSignal};
+use super::{Cgroups, Digest, Effective, NetworkName, Port, ServiceName, StopSignal};
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct Host {
     pub ids: Ids,
     /// IPv4 destinations that the host has a route for; subnets keep clear of them.
     pub routes: BTreeSet<Ipv4Net>,
+    /// What its control groups cannot do.
+    #[serde(default)]
+    pub cgroups: Cgroups,
 }
 
 /// Which user and group ids containers can have.
@@ -74,6 +77,12 @@ pub struct Container {
     pub stop_grace_ms: u64,
     /// Milliseconds since the Unix epoch at which it was started.
     pub started_ms: i64,
+    /// Its limits, as the kernel has them.
+    #[serde(default)]
+    pub limits: Effective,
+    /// How many of its processes the kernel has killed because its memory was used up.
+    #[serde(default)]
+    pub oom_kills: u64,
 }
 
 /// A port of a running container.

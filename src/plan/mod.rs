@@ -16,12 +16,14 @@ mod graph;
 mod group;
 mod hosts;
 mod ids;
+mod limits;
 mod operation;
 mod up;
 
 pub use down::down;
 pub use graph::{Plan, Step, StepId};
 pub use ids::IdMap;
+pub use limits::{Unmet, leave_out_unmet};
 pub use operation::{
     Bridge, Cable, ContainerSpec, FileSystem, HostsFile, Link, NamespaceSet, Operation, Source, Sources, UserNamespace,
 };

@@ -13,6 +13,7 @@ use super::{
     group::Groups,
     hosts,
     ids::IdRanges,
+    limits::{self, Unmet},
 };
 use crate::model::{
     ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Project, Rootfs, Service, ServiceName,
@@ -38,6 +39,9 @@ pub enum PlanError {
     /// More services than addresses.
     #[error("the subnet of network `{0}` has no address left")]
     NoAddress(NetworkName),
+    /// Limits that cannot be set here.
+    #[error("{} cannot be set here", if .0.len() == 1 { "a limit" } else { "limits" })]
+    Limits(Vec<Unmet>),
     /// A service wants to run as somebody who does not exist for this account.
     #[error(
         "service `{service}` wants to run as user `{user}`, but this account has a single id, and root of a container is it"
@@ -54,7 +58,7 @@ impl PlanError {
     /// How to mend it, if it can be said in general.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::UnknownService(_) | Self::NoAddress(_) | Self::SingleId { .. } => None,
+            Self::UnknownService(_) | Self::NoAddress(_) | Self::SingleId { .. } | Self::Limits(_) => None,
             Self::NoSubnet(_) => Some("`ip route` shows the routes; a narrower one leaves room"),
         }
     }
@@ -106,6 +110,10 @@ impl<'a> Up<'a> {
                 return Err(PlanError::SingleId { service: (*name).clone(), user: user.to_string() });
             }
         }
+        let unmet = limits::unmet(&observed.host, wanted.iter().map(|name| (*name, &project.services[*name])));
+        if !unmet.is_empty() {
+            return Err(PlanError::Limits(unmet));
+        }
         Ok(Self { addresses: Addresses::choose(project, observed)?, project, observed, groups, ids, wanted })
     }
 
@@ -150,6 +158,11 @@ impl<'a> Up<'a> {
             [],
         );
 
+        let limited = causes.keys().find(|name| !self.project.services[**name].limits.asks().is_empty());
+        let group = limited.filter(|_| self.observed.host.cgroups.ask).map(|name| {
+            plan.add(Operation::AskForGroup, format!("{name} has limits"), all_removed.iter().copied())
+        });
+
         let mut namespaces: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
         for name in self.owners_first(&causes) {
             if self.namespaces_differ(name) {
@@ -166,6 +179,7 @@ impl<'a> Up<'a> {
                 Source::New | Source::Host => None,
             });
             let mut after: Vec<StepId> = vec![hosts];
+            after.extend(group);
             after.extend(shared.chain([&sources.user]).filter_map(|owner| namespaces.get(owner)).flatten());
             after.extend(service.dependencies().filter_map(|dependency| started.get(dependency)));
             after.extend(removed.get(name));
@@ -380,6 +394,7 @@ impl<'a> Up<'a> {
             process: service.process.clone(),
             privileges: service.privileges.clone(),
             limits: service.limits.clone(),
+            devices: limits::devices(&self.observed.host, service),
             ports: service.ports.clone(),
             address: address.map(Into::into),
             stop_signal: service.stop_signal.unwrap_or_default(),

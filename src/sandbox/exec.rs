@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::{BringUpError, BringUpStep},
     keeper::{Surroundings, helper, wire},
-    launch::{Process, join},
+    launch::{Process, enter_cgroups, join},
     program,
 };
 use crate::sys::{
@@ -34,8 +34,10 @@ pub struct ExecOrder {
     pub process: Process,
     /// Rows and columns of a terminal to give it; none leaves it the streams that come along.
     pub terminal: Option<(u16, u16)>,
-    /// Whether a control group comes along.
+    /// Whether a control group of version 2 comes along.
     pub cgroup: bool,
+    /// How many of version 1 do.
+    pub older_cgroups: usize,
 }
 
 /// The namespaces of a container in the order in which they are entered; the pid namespace counts for children.
@@ -83,8 +85,8 @@ pub(super) fn exec(
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
     // The hold on the process whose number the order has comes last.
     let target = PidFd::from_fd(fds.pop().ok_or_else(incomplete)?);
-    let wanted = 4 + usize::from(order.terminal.is_some()) + usize::from(order.cgroup);
-    if fds.len() != wanted {
+    let streams = 4 + usize::from(order.terminal.is_some());
+    if fds.len() != streams + usize::from(order.cgroup) + order.older_cgroups {
         return Err(incomplete());
     }
     let (kinds, namespaces) = namespaces_of(order.pid)?;
@@ -94,7 +96,8 @@ pub(super) fn exec(
         let gone = io::Error::from_raw_os_error(libc::ESRCH);
         return Err(BringUpStep::Join(NamespaceKind::Mnt.proc_name().into()).failed(gone));
     }
-    let cgroup = order.cgroup.then(|| fds[wanted - 1].as_fd());
+    let cgroup = order.cgroup.then(|| fds[streams].as_fd());
+    let older = &fds[fds.len() - order.older_cgroups..];
     let work = || {
         join(&kinds, &namespaces)?;
         match process::fork(CloneFlags::CLONE_PARENT, None).map_err(|e| BringUpStep::Fork.failed(e))? {
@@ -105,7 +108,7 @@ pub(super) fn exec(
             }
         }
     };
-    let (pid, pidfd) = helper(CloneFlags::empty(), cgroup, |_| Ok(()), work)?;
+    let (pid, pidfd) = helper(CloneFlags::empty(), cgroup, |pid| enter_cgroups(older, pid), work)?;
     Ok((pid, PidFd::from_fd(pidfd.into_iter().next().ok_or_else(incomplete)?)))
 }
 

@@ -2,7 +2,7 @@
 
 pub use crate::{network::ports::owner_of, sandbox::more_ids_hint};
 
-use crate::{diagnostics::Failure, model::Host, network::netlink::host_routes, sandbox::StackIds};
+use crate::{cgroup::Hierarchy, diagnostics::Failure, model::Host, network::netlink::host_routes, sandbox::StackIds};
 
 /// Whether the caller is root of the machine, and not only of a user namespace.
 pub fn is_root_of_machine() -> bool {
@@ -17,5 +17,7 @@ pub fn host() -> Result<Host, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
     let routes = runtime.block_on(host_routes()).unwrap_or_default().into_iter().collect();
-    Ok(Host { ids: StackIds::of_caller().for_plan(), routes })
+    let ids = StackIds::of_caller();
+    let cgroups = Hierarchy::detect().offers(ids == StackIds::Root);
+    Ok(Host { ids: ids.for_plan(), routes, cgroups })
 }
