@@ -50,8 +50,7 @@ pub(super) fn apply(at: &At, limits: &CpuLimits, effective: &mut Effective) -> R
                 let (quota, period) = (folder.join("cpu.cfs_quota_us"), folder.join("cpu.cfs_period_us"));
                 write(&period, &period_us.to_string())?;
                 write(&quota, &quota_us.map_or_else(|| "-1".to_owned(), |quota| quota.to_string()))?;
-                effective.cpu =
-                    number(&period).map(|period_us| Bandwidth { quota_us: number(&quota), period_us });
+                effective.cpu = number(&period).map(|period_us| Bandwidth { quota_us: number(&quota), period_us });
             }
             if let Some(period) = limits.realtime.period_us {
                 write(&folder.join("cpu.rt_period_us"), &period.to_string())?;
@@ -96,7 +95,7 @@ mod tests {
 
     #[test]
     fn shares_become_weights_as_in_runc() {
-        for (shares, expected) in [(2, 1), (3, 2), (512, 60), (1024, 100), (2048, 174), (262_144, 10_000)] {
+        for (shares, expected) in [(2, 1), (3, 2), (512, 59), (1024, 100), (2048, 174), (262_144, 10_000)] {
             assert_eq!(weight(shares), expected, "{shares}");
         }
     }

@@ -77,9 +77,9 @@ impl CgroupError {
     /// How to mend it, if it can be said.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Enable { source, .. } if source.raw_os_error() == Some(libc::EBUSY) => {
-                Some("a group with processes cannot have groups with limits below it; name another `cgroup_parent`".into())
-            }
+            Self::Enable { source, .. } if source.raw_os_error() == Some(libc::EBUSY) => Some(
+                "a group with processes cannot have groups with limits below it; name another `cgroup_parent`".into(),
+            ),
             Self::NoDevice { .. } => Some("`lsblk -p` lists the block devices of this host".into()),
             Self::Partition { .. } => Some("name the device that it is a part of".into()),
             Self::Missing { .. } => Some("remove the key, or use another kernel".into()),

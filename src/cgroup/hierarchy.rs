@@ -144,14 +144,7 @@ impl Hierarchy {
         }
     }
 
-    fn lack(
-        &self,
-        setting: Setting,
-        controller: &str,
-        base: &Base,
-        v2: &BTreeSet<String>,
-        root: bool,
-    ) -> Option<Lack> {
+    fn lack(&self, setting: Setting, controller: &str, base: &Base, v2: &BTreeSet<String>, root: bool) -> Option<Lack> {
         let one = self.v1.get(controllers::version_one(controller));
         if v2.contains(controller) {
             return match base {
@@ -244,9 +237,8 @@ fn has_no_strangers(group: &Path) -> bool {
 
 /// What the controller of version 1 that is mounted there does not have. The root has all files but that of the weight.
 fn lack_of_version_one(setting: Setting, mount: &Path) -> Option<Lack> {
-    let option = |file: &str, option: &str| {
-        (!mount.join(file).exists()).then(|| Lack::NoKernelOption(option.to_owned()))
-    };
+    let option =
+        |file: &str, option: &str| (!mount.join(file).exists()).then(|| Lack::NoKernelOption(option.to_owned()));
     match setting {
         Setting::CpuMax => option("cpu.cfs_quota_us", "CONFIG_CFS_BANDWIDTH"),
         Setting::RealTime => option("cpu.rt_runtime_us", "CONFIG_RT_GROUP_SCHED"),

@@ -75,10 +75,9 @@ fn apply_with(
 fn weights(at: &At) -> Result<(&'static str, &'static str, bool), CgroupError> {
     let all = match at {
         At::V2(_) => [("io.bfq.weight", "io.bfq.weight", false), ("io.weight", "io.weight", true)],
-        At::V1(_) => [
-            ("blkio.bfq.weight", "blkio.bfq.weight_device", false),
-            ("blkio.weight", "blkio.weight_device", false),
-        ],
+        At::V1(_) => {
+            [("blkio.bfq.weight", "blkio.bfq.weight_device", false), ("blkio.weight", "blkio.weight_device", false)]
+        }
     };
     let there = all.into_iter().find(|(own, _, _)| at.folder().join(own).exists());
     there.ok_or(CgroupError::Missing { what: "weight of block devices" })

@@ -11,9 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use zbus::{
-    ObjectPath, Variant, connection::Builder,
-};
+use zbus::{ObjectPath, Variant, connection::Builder};
 
 use super::CgroupError;
 
@@ -24,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn outer_uid() -> u32 {
     let inside = rustix::process::getuid().as_raw();
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let line = map.lines().map(|line| line.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<u32>>());
+    let line =
+        map.lines().map(|line| line.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<u32>>());
     let found = line.into_iter().find_map(|line| match line[..] {
         [first, outside, count] if inside >= first && inside - first < count => Some(outside + (inside - first)),
         _ => None,
@@ -52,7 +51,8 @@ pub(super) fn manager_of_account(unified: &Path) -> Option<PathBuf> {
 pub async fn ask_for_scope(name: &str, pid: i32) -> Result<(), CgroupError> {
     let before = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let asked = tokio::time::timeout(PATIENCE, start_scope(name, pid)).await;
-    let asked = asked.unwrap_or_else(|_| Err(zbus::Error::InputOutput(std::io::Error::from(std::io::ErrorKind::TimedOut).into())));
+    let asked = asked
+        .unwrap_or_else(|_| Err(zbus::Error::InputOutput(std::io::Error::from(std::io::ErrorKind::TimedOut).into())));
     let _connection = asked.map_err(|e| CgroupError::Manager(e.into()))?;
     let started = Instant::now();
     // It answers when the job is queued. A signal says when it is done, and that another process is in another group says

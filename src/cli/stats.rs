@@ -128,9 +128,11 @@ fn nothing_counted(observed: &Observed, usage: &BTreeMap<ServiceName, Usage>) ->
         Some(lack @ (Lack::NotDelegated { .. } | Lack::VersionOne | Lack::NoHierarchy)) => {
             format!("what containers use is not counted: {lack}")
         }
-        _ if cgroups.ask => "what containers use is not counted: without limits they have no control group; a `mem_limit`, \
+        _ if cgroups.ask => {
+            "what containers use is not counted: without limits they have no control group; a `mem_limit`, \
             however high, gives them one"
-            .to_owned(),
+                .to_owned()
+        }
         _ => "what containers use is not counted: they have no control group".to_owned(),
     })
 }

@@ -88,12 +88,8 @@ const ZERO: &[Word] = &["0"];
 const NONE: &[Word] = &["none"];
 
 /// Refused keys that ask for nothing when each of their parts does.
-static OF_PARTS: &[&str] = &[
-    "services.*.deploy.restart_policy",
-    "services.*.healthcheck",
-    "services.*.logging",
-    "networks.*.ipam",
-];
+static OF_PARTS: &[&str] =
+    &["services.*.deploy.restart_policy", "services.*.healthcheck", "services.*.logging", "networks.*.ipam"];
 
 /// Values of a part that make nothing of all others.
 static SWITCHES: &[(&str, &[Word])] = &[

@@ -105,8 +105,7 @@ pub(super) async fn start(
     let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| files("start", Path::new(spec.name.as_str()))(e.into()))?;
     let stdin: OwnedFd = File::open("/dev/null").map_err(files("open", Path::new("/dev/null")))?.into();
-    let fds =
-        LaunchFds { stdin, stdout, stderr, status, namespaces, cgroup: cgroup.v2, older_cgroups: cgroup.v1 };
+    let fds = LaunchFds { stdin, stdout, stderr, status, namespaces, cgroup: cgroup.v2, older_cgroups: cgroup.v1 };
 
     let failed = |source| match &group {
         Some(group) if group.oom_kills().is_some_and(|kills| kills > killed_before) => ExecutorError::OutOfMemory {

@@ -143,7 +143,9 @@ impl ExecutorError {
     pub fn into_failure(self) -> Failure {
         let kind = match &self {
             Self::Missing(_) => FailureKind::Internal,
-            Self::NoGroup(_) | Self::Namespaces { .. } | Self::Network { .. } | Self::Attach { .. } => FailureKind::Host,
+            Self::NoGroup(_) | Self::Namespaces { .. } | Self::Network { .. } | Self::Attach { .. } => {
+                FailureKind::Host
+            }
             _ => FailureKind::Operation,
         };
         let mut failure = Failure::from_error(kind, &self);

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::IdMap;
 use crate::model::{
-    DeviceRule, Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, Rootfs, ServiceName, StopSignal, UserSpec, VolumeName,
+    DeviceRule, Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, Rootfs, ServiceName, StopSignal,
+    UserSpec, VolumeName,
 };
 
 /// One effect.

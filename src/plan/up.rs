@@ -40,7 +40,7 @@ pub enum PlanError {
     #[error("the subnet of network `{0}` has no address left")]
     NoAddress(NetworkName),
     /// Limits that cannot be set here.
-    #[error("{} cannot be set here", if .0.len() == 1 { "a limit" } else { "limits" })]
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Limits(Vec<Unmet>),
     /// A service wants to run as somebody who does not exist for this account.
     #[error(
@@ -159,9 +159,9 @@ impl<'a> Up<'a> {
         );
 
         let limited = causes.keys().find(|name| !self.project.services[**name].limits.asks().is_empty());
-        let group = limited.filter(|_| self.observed.host.cgroups.ask).map(|name| {
-            plan.add(Operation::AskForGroup, format!("{name} has limits"), all_removed.iter().copied())
-        });
+        let group = limited
+            .filter(|_| self.observed.host.cgroups.ask)
+            .map(|name| plan.add(Operation::AskForGroup, format!("{name} has limits"), all_removed.iter().copied()));
 
         let mut namespaces: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
         for name in self.owners_first(&causes) {

@@ -187,15 +187,7 @@ impl LaunchFds {
         let complete = namespaces.len() == launch.join.len()
             && cgroup.is_some() == launch.cgroup
             && older_cgroups.len() == launch.older_cgroups;
-        complete.then_some(Self {
-            stdin,
-            stdout,
-            stderr,
-            status,
-            namespaces,
-            cgroup,
-            older_cgroups,
-        })
+        complete.then_some(Self { stdin, stdout, stderr, status, namespaces, cgroup, older_cgroups })
     }
 }
 

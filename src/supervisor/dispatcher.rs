@@ -52,11 +52,8 @@ const LAST_READ: Duration = Duration::from_secs(5);
 pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Net>) {
     let (asks, mut asked) = mpsc::unbounded_channel();
     let (changes, mut changed) = mpsc::unbounded_channel();
-    let host = Host {
-        ids: stack.ids().for_plan(),
-        routes: routes.into_iter().collect(),
-        cgroups: stack.cgroups().clone(),
-    };
+    let host =
+        Host { ids: stack.ids().for_plan(), routes: routes.into_iter().collect(), cgroups: stack.cgroups().clone() };
     let stack = Arc::new(stack);
     let mut keeper_gone = false;
     let mut dispatcher = Dispatcher {

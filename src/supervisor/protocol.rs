@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostics::Failure,
-    model::{ContainerState, Observed, Port, ServiceName, UserSpec, Usage, VolumeName},
+    model::{ContainerState, Observed, Port, ServiceName, Usage, UserSpec, VolumeName},
     plan::Plan,
 };
 

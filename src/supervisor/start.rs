@@ -228,7 +228,8 @@ fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut U
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| host("start the supervisor's runtime", &e))?;
     runtime.block_on(async {
-        let keeper = Keeper::attach(prepared.keeper, prepared.keeper_pid).map_err(|e| host("talk to the keeper", &e))?;
+        let keeper =
+            Keeper::attach(prepared.keeper, prepared.keeper_pid).map_err(|e| host("talk to the keeper", &e))?;
         let journal = Journal::create(layout).map_err(|e| host("begin the journal of the stack", &e))?;
         let stack = Stack::create(layout.clone(), keeper, ids, journal);
         let stack = stack.map_err(|e| host("make the network of the stack", &e))?;

@@ -45,9 +45,8 @@ impl StatsRow {
         Self {
             name: container.name.clone(),
             service: service.to_string(),
-            cpu_percent: cpu.map(|(now, before)| {
-                rounded(percent(now.saturating_sub(before) as f64, elapsed.as_micros() as f64))
-            }),
+            cpu_percent: cpu
+                .map(|(now, before)| rounded(percent(now.saturating_sub(before) as f64, elapsed.as_micros() as f64))),
             memory: now.memory,
             memory_limit,
             memory_percent: now

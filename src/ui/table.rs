@@ -123,15 +123,8 @@ pub fn containers_table(rows: &[Row]) -> String {
             command = command.chars().take(39).chain(['…']).collect();
         }
         let pid = row.pid.map(|pid| pid.to_string()).unwrap_or_default();
-        let mut cells = vec![
-            row.name.clone(),
-            row.service.clone(),
-            state,
-            row.age.clone(),
-            pid,
-            row.ports.join(", "),
-            command,
-        ];
+        let mut cells =
+            vec![row.name.clone(), row.service.clone(), state, row.age.clone(), pid, row.ports.join(", "), command];
         if any_limits {
             cells.insert(6, limits(&row.limits));
         }

@@ -79,9 +79,8 @@ pub(super) fn build(rules: &[DeviceRule]) -> Vec<u64> {
 fn merged(rules: &[DeviceRule]) -> Vec<DeviceRule> {
     let mut merged: Vec<DeviceRule> = Vec::new();
     for rule in rules {
-        let same = |other: &&mut DeviceRule| {
-            (other.kind, other.major, other.minor) == (rule.kind, rule.major, rule.minor)
-        };
+        let same =
+            |other: &&mut DeviceRule| (other.kind, other.major, other.minor) == (rule.kind, rule.major, rule.minor);
         match merged.iter_mut().find(same) {
             Some(known) => {
                 known.access.read |= rule.access.read;
@@ -123,7 +122,8 @@ mod tests {
 
     #[test]
     fn rules_allow_what_they_say_and_no_more() {
-        let rules = ["c 1:3 r", "c 1:3 w", "b 8:* rm", "a 10:200 rwm", "c *:* m"].map(|rule| rule.parse().expect("a rule"));
+        let rules =
+            ["c 1:3 r", "c 1:3 w", "b 8:* rm", "a 10:200 rwm", "c *:* m"].map(|rule| rule.parse().expect("a rule"));
         let program = build(&rules);
         for (kind, access, major, minor, allowed) in [
             (CHAR, READ, 1, 3, 1),

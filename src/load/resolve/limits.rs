@@ -29,9 +29,7 @@ pub(super) fn lower(cx: &mut Context<'_>, service: &compose::Service, at: Cursor
         cpus: limits.and_then(|limits| limits.cpus),
         memory: limits.and_then(|limits| limits.memory.as_ref()).map(|size| size.0.0),
         pids: limits.and_then(|limits| limits.pids).map(|pids| pids.0),
-        kept: resources
-            .and_then(|resources| resources.reservations.as_ref()?.memory.as_ref())
-            .map(|size| size.0.0),
+        kept: resources.and_then(|resources| resources.reservations.as_ref()?.memory.as_ref()).map(|size| size.0.0),
     };
     Limits {
         cpu: cpu(cx, keys, &deploy, at),
@@ -107,7 +105,7 @@ fn cpu(cx: &mut Context<'_>, keys: &LimitKeys, deploy: &Deploy, at: Cursor<'_>) 
 }
 
 fn bandwidth(cx: &mut Context<'_>, keys: &LimitKeys, deploy: &Deploy, at: Cursor<'_>) -> Option<Bandwidth> {
-    let cpus = keys.cpus.or(deploy.cpus).map(|cpus| f64::from(cpus.0)).filter(|cpus| *cpus != 0.0);
+    let cpus = keys.cpus.or(deploy.cpus).map(|cpus| cpus.0).filter(|cpus| *cpus != 0.0);
     let quota = keys.cpu_quota.map(|quota| quota.0).filter(|quota| *quota != 0);
     let period = positive(cx, "cpu_period", keys.cpu_period.map(|period| period.0), at)
         .and_then(|period| within(cx, "cpu_period", period, PERIODS, at));
@@ -122,7 +120,7 @@ fn bandwidth(cx: &mut Context<'_>, keys: &LimitKeys, deploy: &Deploy, at: Cursor
         }
         let period_us = Bandwidth::DEFAULT_PERIOD_US;
         // A negative number becomes 0.
-        let quota_us = (cpus * period_us as f64).round() as u64;
+        let quota_us = (f64::from(cpus) * period_us as f64).round() as u64;
         if quota_us < LEAST_QUOTA {
             wrong(cx, place, format!("`cpus` is at least 0.01, and this is {cpus}"), "");
             return None;

@@ -171,7 +171,10 @@ impl fmt::Display for Lack {
             Self::NoKernelOption(option) => write!(f, "the kernel has been built without {option}"),
             Self::NoProcessors(there) => write!(f, "this host has the processors {} only", there.as_str()),
             Self::DevicesOfUsers => {
-                write!(f, "only root can rule devices; an ordinary user's containers can make none and open what it can")
+                write!(
+                    f,
+                    "only root can rule devices; an ordinary user's containers can make none and open what it can"
+                )
             }
         }
     }
