@@ -74,7 +74,7 @@ pub(super) fn make_room_for_realtime(folder: &Path, limits: &CpuLimits) -> Resul
 }
 
 /// What `cpu.stat` of version 2 says, which is there without the controller too; else the controllers of version 1.
-pub(super) fn usage(v2: Option<&Path>, cpu: Option<&At>, usage: &mut Usage) {
+pub(super) fn usage(v2: Option<&Path>, cpu: Option<&At>, accounting: Option<&Path>, usage: &mut Usage) {
     if let Some(folder) = v2 {
         let file = folder.join("cpu.stat");
         usage.cpu_us = field(&file, "usage_usec");
@@ -82,9 +82,9 @@ pub(super) fn usage(v2: Option<&Path>, cpu: Option<&At>, usage: &mut Usage) {
     }
     if let Some(At::V1(folder)) = cpu {
         usage.throttled_us = field(&folder.join("cpu.stat"), "throttled_time").map(|ns| ns / 1000);
-        // Where both are mounted as one.
-        let nanoseconds = number(&folder.join("cpuacct.usage"));
-        usage.cpu_us = usage.cpu_us.or(nanoseconds.map(|ns| ns / 1000));
+    }
+    if let Some(nanoseconds) = accounting.and_then(|folder| number(&folder.join("cpuacct.usage"))) {
+        usage.cpu_us.get_or_insert(nanoseconds / 1000);
     }
 }
 

@@ -86,12 +86,10 @@ impl StackGroup {
             }
             group.make(leaf, false)?;
             group.v2 = Some(leaf.clone());
-        } else if let Some(tracker) = ["devices", "pids", "freezer", "memory", "cpuacct"]
-            .into_iter()
-            .find(|controller| self.v1.contains_key(*controller))
-        {
-            // Without it nobody would know what belongs to the container, and what devices it may use could not be ruled.
-            elsewhere.insert(tracker);
+        } else {
+            // Without one nobody would know what belongs to the container, and what devices it may use could not be ruled. The
+            // others count; where there is version 2 that does, as far as it costs no move.
+            elsewhere.extend(["devices", "cpuacct", "io", "memory", "pids"]);
         }
         for controller in elsewhere {
             let one = controllers::version_one(controller);
@@ -300,7 +298,8 @@ impl Group {
     /// What its processes use.
     pub fn usage(&self) -> Usage {
         let mut usage = Usage::default();
-        cpu::usage(self.v2.as_deref(), self.at("cpu").as_ref(), &mut usage);
+        let accounting = self.v1.get("cpuacct").map(PathBuf::as_path);
+        cpu::usage(self.v2.as_deref(), self.at("cpu").as_ref(), accounting, &mut usage);
         if let Some(at) = self.at("memory") {
             memory::usage(&at, &mut usage);
         }
@@ -378,7 +377,12 @@ impl Group {
 
     /// Its folders, to be written down.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.made.iter().chain(&self.v2).chain(self.v1.values()).map(PathBuf::as_path)
+        self.v2.iter().chain(self.v1.values()).map(PathBuf::as_path)
+    }
+
+    /// Folders above that were made for it, likewise, the uppermost first. Others may be in them by now.
+    pub fn parents(&self) -> impl Iterator<Item = &Path> {
+        self.made.iter().map(PathBuf::as_path)
     }
 }
 

@@ -232,7 +232,7 @@ fn writable(path: &Path) -> bool {
 
 /// Whether a group has no processes but nscompose's own, which may be moved out of the way.
 fn has_no_strangers(group: &Path) -> bool {
-    read(&group.join("cgroup.procs")).is_some_and(|pids| pids.lines().all(|pid| super::group::is_ours(pid)))
+    read(&group.join("cgroup.procs")).is_some_and(|pids| pids.lines().all(super::group::is_ours))
 }
 
 /// What the controller of version 1 that is mounted there does not have. The root has all files but that of the weight.

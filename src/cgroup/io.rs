@@ -83,8 +83,11 @@ fn weights(at: &At) -> Result<(&'static str, &'static str, bool), CgroupError> {
     there.ok_or(CgroupError::Missing { what: "weight of block devices" })
 }
 
+/// Reads a name and a number off a part of a file.
+type Split = fn(&str) -> Option<(&str, u64)>;
+
 pub(super) fn usage(at: &At, usage: &mut Usage) {
-    let (file, split): (_, fn(&str) -> Option<(&str, u64)>) = match at {
+    let (file, split): (_, Split) = match at {
         At::V2(_) => ("io.stat", |word| {
             let (name, number) = word.split_once('=')?;
             Some((name, number.parse().ok()?))

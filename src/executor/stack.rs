@@ -278,6 +278,7 @@ impl Stack {
 
     /// Writes down a control group likewise.
     pub(super) fn note_group(&self, group: &Group) -> io::Result<()> {
+        group.parents().try_for_each(|path| self.journal.add(&Entry::SharedCgroup(path.to_owned())))?;
         group.paths().try_for_each(|path| self.journal.add(&Entry::Cgroup(path.to_owned())))
     }
 

@@ -281,14 +281,14 @@ fn clean_up(layout: &StackLayout) {
     let entries = Journal::read(layout);
     let processes = entries.iter().filter_map(|entry| match entry {
         Entry::Process(process) => process.find(),
-        Entry::Cgroup(_) => None,
+        Entry::Cgroup(_) | Entry::SharedCgroup(_) => None,
     });
     let alive: Vec<PidFd> = processes.collect();
     let mut cgroups: Vec<&Path> = entries
         .iter()
         .filter_map(|entry| match entry {
             Entry::Cgroup(path) => Some(path.as_path()),
-            Entry::Process(_) => None,
+            Entry::Process(_) | Entry::SharedCgroup(_) => None,
         })
         .collect();
     for process in &alive {
@@ -307,6 +307,11 @@ fn clean_up(layout: &StackLayout) {
             thread::sleep(Duration::from_millis(5));
         }
         cgroup::remove_if_last(path);
+    }
+    for entry in entries.iter().rev() {
+        if let Entry::SharedCgroup(path) = entry {
+            let _ = cgroup::remove(path);
+        }
     }
     let _ = rustix::mount::unmount(layout.private(), rustix::mount::UnmountFlags::DETACH);
     for folder in [layout.data(), layout.runtime()] {

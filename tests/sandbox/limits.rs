@@ -246,6 +246,25 @@ fn a_parent_is_made_and_removed() {
 }
 
 #[test]
+fn others_in_a_parent_are_left_alone_when_the_supervisor_that_made_it_is_killed() {
+    needs!(Need::Cgroups);
+    let (first, second) = (Stack::empty(), Stack::empty());
+    let parent = format!("nscompose-{}", first.project());
+    for stack in [&first, &second] {
+        let yaml = format!(
+            "name: {}\nservices: {{web: {{rootfs: host, command: [sleep, infinity], cgroup_parent: {parent}}}}}",
+            stack.project()
+        );
+        stack.file("stack.yaml", &yaml).up();
+    }
+    let supervisor = first.supervisor().expect("it runs");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor), nix::sys::signal::Signal::SIGKILL).expect("killed");
+    first.down();
+    assert_eq!(second.container("web").state, "running");
+    assert!(second.exec("web", &["cat", "/proc/1/comm"]).starts_with("sleep"));
+}
+
+#[test]
 fn groups_go_when_the_supervisor_is_killed() {
     needs!(Need::Cgroups);
     let stack =
