@@ -11,7 +11,7 @@ use std::{
 
 use nscompose::{
     load::{LoadOptions, load},
-    model::{Container, ContainerState, Host, Observed, Project},
+    model::{Container, ContainerState, Effective, Host, Observed, Project},
     plan::{self, Intent, Operation, Plan},
 };
 
@@ -56,9 +56,12 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
                     stop_signal: spec.stop_signal,
                     stop_grace_ms: spec.stop_grace_ms,
                     started_ms: 0,
+                    limits: Effective::default(),
+                    oom_kills: 0,
                 };
                 observed.containers.insert(spec.service.clone(), container);
             }
+            Operation::AskForGroup => observed.host.cgroups.ask = false,
             Operation::Stop(_)
             | Operation::Detach(_)
             | Operation::CreateVolume(_)

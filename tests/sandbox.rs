@@ -10,6 +10,7 @@ mod sandbox {
     mod images;
     mod isolation;
     mod lasting;
+    mod limits;
     mod names;
     mod ports;
     mod privileges;

@@ -10,6 +10,7 @@ mod down;
 mod exec;
 mod files;
 mod image;
+mod limits;
 mod logs;
 mod not_yet;
 mod ns;
@@ -18,6 +19,7 @@ mod ps;
 mod schema;
 mod settings;
 mod stack;
+mod stats;
 mod terminal;
 mod up;
 mod version;
@@ -109,6 +111,7 @@ enum Verb {
     Down(down::Args),
     Ps(ps::Args),
     Ns(ns::Args),
+    Stats(stats::Args),
     Logs(logs::Args),
     Exec(exec::Args),
     Attach(attach::Args),
@@ -130,6 +133,7 @@ impl Verb {
             Self::Down(args) => &args.more.files,
             Self::Ps(args) => &args.more.files,
             Self::Ns(args) => &args.more.files,
+            Self::Stats(args) => &args.more.files,
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
             Self::Images(verb) => verb.more_files(),
@@ -184,6 +188,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Down(args) => down::run(&args, &settings),
         Verb::Ps(args) => ps::run(&args, &settings),
         Verb::Ns(args) => ns::run(&args, &settings),
+        Verb::Stats(args) => stats::run(&args, &settings),
         Verb::Logs(args) => logs::run(&args, &settings),
         Verb::Exec(args) => exec::run(&args, &settings),
         Verb::Attach(args) => attach::run(&args, &settings),

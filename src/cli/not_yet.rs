@@ -10,7 +10,7 @@ use clap::{
 use super::{Cli, MessageFormat};
 use crate::diagnostics::{Failure, suggest};
 
-const VERBS: [(&str, &str); 19] = [
+const VERBS: [(&str, &str); 18] = [
     ("build", BUILD),
     ("cp", "use a bind mount, or `exec SERVICE cat FILE`"),
     ("create", "`up -d` makes and starts"),
@@ -24,7 +24,6 @@ const VERBS: [(&str, &str); 19] = [
     ("run", "`exec SERVICE COMMAND` runs in a service that is up"),
     ("scale", COPIES),
     ("start", "`up -d` starts what has ended"),
-    ("stats", NOTHING),
     ("stop", "`down` stops and removes"),
     ("top", "`exec SERVICE ps ax`"),
     ("unpause", NOTHING),
@@ -33,9 +32,9 @@ const VERBS: [(&str, &str); 19] = [
 ];
 
 /// Verbs that are, for a did-you-mean.
-const KNOWN: [&str; 22] = [
-    "up", "down", "ps", "ns", "logs", "exec", "attach", "plan", "config", "schema", "version", "images", "pull",
-    "push", "tag", "rmi", "load", "save", "commit", "export", "image", "system",
+const KNOWN: [&str; 23] = [
+    "up", "down", "ps", "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema", "version", "images",
+    "pull", "push", "tag", "rmi", "load", "save", "commit", "export", "image", "system",
 ];
 
 /// Flags of a verb, or, without one, of all; those of a line are spellings of one.

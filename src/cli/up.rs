@@ -11,8 +11,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     files::{check_roots, containers_of_others, load_project, same_stack, services, tell_apart},
     image::{Provided, provide},
+    limits::{leave_out, no_plan_of},
     settings::Settings,
-    stack::{carry_out, connection, gone, look_again, name_owners, no_plan, open, talk, until_done, wait_for_end},
+    stack::{carry_out, connection, gone, look_again, name_owners, open, talk, until_done, wait_for_end},
     terminal,
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     plan::{self, Intent},
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
-    ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogStyle, Printer},
+    ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogStyle, Printer, memory_size},
 };
 
 /// Bring the stack up, or the named services with all they need
@@ -82,12 +83,14 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     check_roots(&loaded, &intent.services)?;
     // Before there is a runtime, and before anything is started.
     let elsewhere = containers_of_others(&loaded.project, settings)?;
-    let Loaded { project, all_services, .. } = loaded;
-    let Provided { project, held } = provide(project, &intent.services, args.pull, settings)?;
+    let Provided { mut project, held } = provide(loaded.project.clone(), &intent.services, args.pull, settings)?;
     let layout = settings.layout.stack(&project.name);
     open(&layout)?.on_runtime(async |mut connection, snapshot| {
         same_stack(&project.name, &project.files, &snapshot)?;
-        let declared = |name: &ServiceName| all_services.iter().any(|declared| declared == name.as_str());
+        if args.leniency.allow_unsupported {
+            leave_out(&mut project, &snapshot.observed.host, &intent, &loaded, settings.printer);
+        }
+        let declared = |name: &ServiceName| loaded.all_services.iter().any(|declared| declared == name.as_str());
         for orphan in snapshot.observed.containers.keys().filter(|name| !declared(name)) {
             settings
                 .printer
@@ -100,7 +103,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         }
         let progress = Progress { printer: settings.printer, started: Instant::now() };
         let (snapshot, unchanged) =
-            submit(&mut connection, snapshot, &project, &intent, &elsewhere, !args.detach).await?;
+            submit(&mut connection, snapshot, &project, &intent, &elsewhere, !args.detach, &loaded).await?;
         if args.detach {
             let mut taken = Vec::new();
             let result = until_done(&mut connection, |event| match event {
@@ -160,10 +163,11 @@ async fn submit(
     intent: &Intent,
     elsewhere: &BTreeMap<String, ContainerElsewhere>,
     foreground: bool,
+    loaded: &Loaded,
 ) -> Result<(Snapshot, bool), Failure> {
     loop {
         snapshot.observed.host.containers.clone_from(elsewhere);
-        let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan(&e))?;
+        let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, loaded))?;
         let unchanged = plan.is_empty();
         let generation = snapshot.generation;
         let request = Request::Apply { plan, generation, files: project.files.clone(), foreground };
@@ -176,6 +180,13 @@ async fn submit(
             None => return Err(gone()),
         }
     }
+}
+
+/// What is said of kills for want of memory.
+fn out_of_memory(service: &ServiceName, kills: u64, limit: Option<u64>) -> String {
+    let limit = limit.map(|limit| format!(", {}", memory_size(limit))).unwrap_or_default();
+    let killed = if kills == 1 { "a process".to_owned() } else { format!("{kills} processes in all") };
+    format!("service `{service}` has used up its limit of memory{limit}: the kernel killed {killed} of it")
 }
 
 /// Prints what happens.
@@ -196,6 +207,9 @@ impl Progress {
                 self.printer.progress(service.as_str(), &format!("exited with code {code}"));
             }
             Event::Container(_, ContainerState::Starting) => {}
+            Event::OutOfMemory { service, kills, limit } => {
+                self.printer.warning(&out_of_memory(service, *kills, *limit));
+            }
             Event::Removed(service) => self.printer.progress(service.as_str(), "removed"),
             Event::Warning(text) => self.printer.warning(text),
             Event::Began(step) | Event::Done(step) | Event::Undoing(step) => tracing::debug!(step),

@@ -57,31 +57,14 @@ pub(crate) const SECURITY_OPTIONS: RefusedValue = RefusedValue {
 
 /// Values of refused keys that say what is so anyway.
 pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
-    ("services.*.blkio_config.weight", ZERO),
-    ("services.*.cpu_period", ZERO),
-    ("services.*.cpu_quota", ZERO),
-    ("services.*.cpu_rt_period", ZERO),
-    ("services.*.cpu_rt_runtime", ZERO),
-    ("services.*.cpu_shares", ZERO),
-    ("services.*.cpus", ZERO),
     ("services.*.deploy.mode", &["replicated"]),
     ("services.*.deploy.replicas", &["1"]),
-    ("services.*.deploy.resources.limits.cpus", ZERO),
-    ("services.*.deploy.resources.limits.memory", ZERO),
-    ("services.*.deploy.resources.limits.pids", ZERO),
-    ("services.*.deploy.resources.reservations.cpus", ZERO),
-    ("services.*.deploy.resources.reservations.memory", ZERO),
     ("services.*.deploy.restart_policy.condition", NONE),
     ("services.*.healthcheck.disable", &["true", "false"]),
     ("services.*.healthcheck.test", NONE),
     ("services.*.logging.driver", &["json-file"]),
-    ("services.*.mem_limit", ZERO),
-    ("services.*.mem_reservation", ZERO),
-    ("services.*.memswap_limit", ZERO),
     ("services.*.networks.*.gw_priority", ZERO),
     ("services.*.networks.*.priority", ZERO),
-    ("services.*.oom_kill_disable", NO),
-    ("services.*.pids_limit", &["-1", "0"]),
     ("services.*.restart", &["no"]),
     ("services.*.scale", &["1"]),
     ("services.*.shm_size", &["64m", "64mb", "67108864"]),
@@ -102,16 +85,8 @@ const ZERO: &[Word] = &["0"];
 const NONE: &[Word] = &["none"];
 
 /// Refused keys that ask for nothing when each of their parts does.
-static OF_PARTS: &[&str] = &[
-    "services.*.blkio_config",
-    "services.*.deploy.resources",
-    "services.*.deploy.resources.limits",
-    "services.*.deploy.resources.reservations",
-    "services.*.deploy.restart_policy",
-    "services.*.healthcheck",
-    "services.*.logging",
-    "networks.*.ipam",
-];
+static OF_PARTS: &[&str] =
+    &["services.*.deploy.restart_policy", "services.*.healthcheck", "services.*.logging", "networks.*.ipam"];
 
 /// Values of a part that make nothing of all others.
 static SWITCHES: &[(&str, &[Word])] = &[
@@ -178,7 +153,6 @@ mod tests {
         assert!(refused("services.*.ports[].published", "8000").is_none());
         assert!(harmless("services.*.privileged", "false") && !harmless("services.*.privileged", "true"));
         assert!(harmless("services.*.shm_size", "64M") && !harmless("services.*.shm_size", "65m"));
-        assert!(harmless("services.*.mem_limit", "0mb") && !harmless("services.*.mem_limit", "1b"));
-        assert!(harmless("services.*.cpus", "0.0") && !harmless("services.*.cpus", "0.5"));
+        assert!(harmless("services.*.oom_score_adj", "0.0") && !harmless("services.*.oom_score_adj", "1"));
     }
 }

@@ -62,15 +62,20 @@ pub(super) async fn start(
     let filling = mounts::wait_for_volumes(spec, stack, &volumes).await;
     let mounts = mounts::mounts(spec, stack, &volumes, changes)?;
     let (join, namespaces) = namespaces(spec, stack)?;
-    let group = stack.group.as_ref().map(|group| group.create(&spec.service)).transpose();
-    let group = group.map_err(files("make the control group of", Path::new(spec.name.as_str())))?;
-    unfinished.group = group.as_ref().map(|group| group.path().to_owned());
+    let limits = |source| ExecutorError::Limits { service: spec.service.clone(), source };
+    let group = stack.group().map(|group| group.create(&spec.service, &spec.limits)).transpose();
+    let group = group.map_err(limits)?.map(Arc::new);
+    unfinished.group.clone_from(&group);
     let journal = stack.layout.journal();
     if let Some(group) = &group {
         stack.note_group(group).map_err(files("write to", &journal))?;
     }
-    let cgroup = group.as_ref().map(cgroup::Group::open).transpose();
-    let cgroup = cgroup.map_err(files("open the control group of", Path::new(spec.name.as_str())))?;
+    // Before anything is in it.
+    let effective = group.as_ref().map(|group| group.apply(&spec.limits, spec.devices.as_deref())).transpose();
+    let effective = effective.map_err(limits)?.unwrap_or_default();
+    let killed_before = group.as_ref().and_then(|group| group.oom_kills()).unwrap_or(0);
+    let cgroup = group.as_ref().map(|group| group.open()).transpose();
+    let cgroup = cgroup.map_err(files("open the control group of", Path::new(spec.name.as_str())))?.unwrap_or_default();
 
     let process = process(spec);
     let launch = Launch {
@@ -95,7 +100,8 @@ pub(super) async fn start(
         new_cgroup: spec.namespaces.cgroup == Source::New,
         init: spec.init,
         join,
-        cgroup: cgroup.is_some(),
+        cgroup: cgroup.v2.is_some(),
+        older_cgroups: cgroup.v1.len(),
         terminal: spec.process.terminal.then(|| stack.objects().terminal_size.unwrap_or(DEFAULT_TERMINAL)),
         process: process.clone(),
     };
@@ -105,15 +111,22 @@ pub(super) async fn start(
         streamed(spec, &log).map_err(files("keep the log", &log))?;
     let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| files("start", Path::new(spec.name.as_str()))(e.into()))?;
-    let fds = LaunchFds { stdin, stdout, stderr, status, socket, namespaces, cgroup };
+    let fds =
+        LaunchFds { stdin, stdout, stderr, status, socket, namespaces, cgroup: cgroup.v2, older_cgroups: cgroup.v1 };
 
-    let failed = |source| ExecutorError::Start { service: spec.service.clone(), source };
+    let failed = |source| match &group {
+        Some(group) if group.oom_kills().is_some_and(|kills| kills > killed_before) => ExecutorError::OutOfMemory {
+            service: spec.service.clone(),
+            limit: effective.memory.map(bytes).unwrap_or_default(),
+        },
+        _ => ExecutorError::Start { service: spec.service.clone(), source },
+    };
     let started = stack.keeper.launch(launch, fds).await.map_err(failed)?;
     // None comes if something goes wrong before, which the status pipe will tell.
     let mut handed_out = HandedOut::through(handed_out).map_err(files("start", Path::new(spec.name.as_str())))?;
     let lost = |error: io::Error| tracing::error!(%error, "what a container handed out is lost");
     let mounts = handed_out.next().await.map_err(lost).unwrap_or(None).filter(|_| spec.namespaces.pid != Source::New);
-    let family = Arc::new(Family::new(group.as_ref(), mounts));
+    let family = Arc::new(Family::new(group.clone(), mounts));
     if spec.process.terminal {
         let side = handed_out.next().await.and_then(|side| side.map(waited_for).transpose());
         if let Some(side) = side.map_err(lost).unwrap_or(None) {
@@ -133,7 +146,8 @@ pub(super) async fn start(
         stop_signal: spec.stop_signal,
         stop_grace_ms: spec.stop_grace_ms,
         process,
-        group,
+        group: group.clone(),
+        own_network: spec.namespaces.net != Source::Host,
         folder,
         _image: image,
         forwarders: Vec::new(),
@@ -178,9 +192,19 @@ pub(super) async fn start(
         stop_signal: spec.stop_signal,
         stop_grace_ms: spec.stop_grace_ms,
         started_ms: jiff::Timestamp::now().as_millisecond(),
+        limits: effective.clone(),
+        oom_kills: 0,
     };
     let _ = changes.send(Change::Container(spec.service.clone(), Box::new(observed)));
-    let told = tokio::spawn(tell_exit(spec.service.clone(), pid, exit, family, pumps, changes.clone()));
+    if effective.memory.is_some()
+        && let Some(group) = &group
+    {
+        let kills = Kills { service: spec.service.clone(), pid, group: group.clone(), before: killed_before };
+        tokio::spawn(kills.tell(exit.clone(), changes.clone()));
+    }
+    let memory = group.map(|group| Kills { service: spec.service.clone(), pid, group, before: killed_before });
+    let told = tell_exit(spec.service.clone(), pid, exit, family, pumps, memory, changes.clone());
+    let told = tokio::spawn(told);
     if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
         container.told = Some(told);
     }
@@ -232,7 +256,7 @@ fn streamed(spec: &ContainerSpec, log: &Path) -> io::Result<Streamed> {
 /// What a container that does not come about leaves; removed when this is dropped, unless the container is there.
 struct Unfinished {
     folder: Option<PathBuf>,
-    group: Option<PathBuf>,
+    group: Option<Arc<cgroup::Group>>,
 }
 
 impl Unfinished {
@@ -247,7 +271,7 @@ impl Drop for Unfinished {
             let _ = fs::remove_dir_all(folder);
         }
         if let Some(group) = &self.group {
-            let _ = cgroup::remove(group);
+            let _ = group.remove();
         }
     }
 }
@@ -259,6 +283,7 @@ async fn tell_exit(
     mut exit: tokio::sync::watch::Receiver<Option<crate::sys::ExitStatus>>,
     family: Arc<Family>,
     pumps: Vec<JoinHandle<()>>,
+    memory: Option<Kills>,
     changes: UnboundedSender<Change>,
 ) {
     let Ok(status) = exit.wait_for(Option::is_some).await.map(|status| *status) else { return };
@@ -272,7 +297,59 @@ async fn tell_exit(
         }
     };
     let _ = tokio::time::timeout(std::time::Duration::from_secs(2), all).await;
+    // Why it has ended comes before that it has.
+    if let Some(kills) = memory {
+        kills.tell_now(0, &changes);
+    }
     let _ = changes.send(Change::State(service, pid, ContainerState::Exited(code)));
+}
+
+/// An amount of memory for people.
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        _ if bytes.is_multiple_of(1 << 30) => format!("{} GiB", bytes >> 30),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        _ => format!("{bytes} bytes"),
+    }
+}
+
+/// What the kernel kills of a container for want of memory.
+struct Kills {
+    service: crate::model::ServiceName,
+    pid: i32,
+    group: Arc<cgroup::Group>,
+    /// How many there had been when it was started: the group outlives what runs in it.
+    before: u64,
+}
+
+impl Kills {
+    /// Tells of them if there are more than `known`; how many there are comes back.
+    fn tell_now(&self, known: u64, changes: &UnboundedSender<Change>) -> u64 {
+        let kills = self.group.oom_kills().unwrap_or(0).saturating_sub(self.before);
+        if kills > known {
+            let _ = changes.send(Change::OutOfMemory(self.service.clone(), self.pid, kills));
+        }
+        kills
+    }
+
+    /// Tells of them until it has ended, as they happen.
+    async fn tell(
+        self,
+        mut exit: tokio::sync::watch::Receiver<Option<crate::sys::ExitStatus>>,
+        changes: UnboundedSender<Change>,
+    ) {
+        let mut known = 0;
+        let mut watch = match self.group.watch_memory() {
+            Ok(watch) => watch,
+            Err(error) => return tracing::warn!(%error, "kills are told only when a container ends"),
+        };
+        loop {
+            tokio::select! {
+                _ = exit.wait_for(Option::is_some) => return,
+                () = watch.changed() => known = self.tell_now(known, &changes),
+            }
+        }
+    }
 }
 
 /// Reads the status pipe: closed without a word when the program runs.

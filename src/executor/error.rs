@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use crate::{
+    cgroup::CgroupError,
     diagnostics::{Failure, FailureKind},
     image::store::StoreError,
     model::{NetworkName, Port, ProjectName, ServiceName, VolumeName},
@@ -102,6 +103,25 @@ pub enum ExecutorError {
         /// Why; ESRCH when it has ended since the plan was made.
         source: io::Error,
     },
+    /// A service did not come up because its limit of memory is too low.
+    #[error("service `{service}` did not start: its limit of {limit} of memory was used up")]
+    OutOfMemory {
+        /// The service.
+        service: ServiceName,
+        /// The limit.
+        limit: String,
+    },
+    /// There is no control group for limits.
+    #[error("there is no control group that limits can be set in")]
+    NoGroup(#[source] CgroupError),
+    /// Limits were not set.
+    #[error("service `{service}` does not get its limits")]
+    Limits {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: CgroupError,
+    },
     /// A process that even SIGKILL does not end.
     #[error("service `{service}` does not stop: its process {pid} is stuck in the kernel")]
     Stuck {
@@ -135,7 +155,9 @@ impl ExecutorError {
     pub fn into_failure(self) -> Failure {
         let kind = match &self {
             Self::Missing(_) => FailureKind::Internal,
-            Self::Namespaces { .. } | Self::Network { .. } | Self::Attach { .. } => FailureKind::Host,
+            Self::NoGroup(_) | Self::Namespaces { .. } | Self::Network { .. } | Self::Attach { .. } => {
+                FailureKind::Host
+            }
             _ => FailureKind::Operation,
         };
         let mut failure = Failure::from_error(kind, &self);
@@ -154,6 +176,11 @@ impl ExecutorError {
                 }
                 failure
             }
+            Self::OutOfMemory { .. } => failure.hint("raise `mem_limit`"),
+            Self::NoGroup(source) | Self::Limits { source, .. } => match source.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            },
             Self::Files { source, .. } | Self::Volume { source, .. } if source.raw_os_error() == Some(libc::EMFILE) => {
                 failure.hint("a service takes about ten descriptors of the supervisor; raise the hard limit (`ulimit -Hn`)")
             }

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     os::fd::OwnedFd,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -20,22 +20,22 @@ const ROUNDS: u32 = 200;
 /// It is their control group, and where there is none their mount namespace, which is the container's alone. Who has made a
 /// further one is found by his parents only, if they are still there.
 pub(super) struct Family {
-    group: Option<std::path::PathBuf>,
+    group: Option<Arc<cgroup::Group>>,
     /// Held open, so that no other one gets its number meanwhile.
     mounts: Mutex<Option<OwnedFd>>,
 }
 
 impl Family {
     /// `mounts` is the mount namespace of a container that has no pid namespace of its own.
-    pub(super) fn new(group: Option<&cgroup::Group>, mounts: Option<OwnedFd>) -> Self {
-        Self { group: group.map(|group| group.path().to_owned()), mounts: Mutex::new(mounts) }
+    pub(super) fn new(group: Option<Arc<cgroup::Group>>, mounts: Option<OwnedFd>) -> Self {
+        Self { group, mounts: Mutex::new(mounts) }
     }
 
     /// Kills all of them and lets go of the namespace, so that nothing keeps the container's files busy. Waits until they
     /// have ended, so it is for a thread that may.
     pub(super) fn end(&self) {
         if let Some(group) = &self.group {
-            cgroup::kill(group);
+            group.kill();
         }
         let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(identity) = mounts.as_ref().and_then(|mounts| identity(rustix::fs::fstat(mounts)).ok()) else {

@@ -39,6 +39,10 @@ pub(super) async fn carry_out(
             create_folder(&path).map_err(failed)?;
         }
         Operation::WriteHosts(files) => write_hosts(files, stack)?,
+        Operation::AskForGroup => {
+            stack.ask_for_group().await.map_err(ExecutorError::NoGroup)?;
+            tell(Change::GroupGiven);
+        }
         Operation::CreateNamespaces(set) => {
             create_namespaces(set, stack).await?;
             tell(Change::Namespaces(set.service.clone(), set.fingerprint.clone()));
@@ -113,6 +117,7 @@ pub(super) async fn undo(
         // A volume may have been there before, and is never removed unasked. Hosts files
         // of services that run on only name more than there is.
         Operation::Attach(_)
+        | Operation::AskForGroup
         | Operation::CreateVolume(_)
         | Operation::WriteHosts(_)
         | Operation::Stop(_)

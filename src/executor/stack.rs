@@ -22,9 +22,9 @@ use super::{
     volume::VolumeFolder,
 };
 use crate::{
-    cgroup::{Group, Hierarchy, StackGroup},
+    cgroup::{self, CgroupError, Group, Hierarchy, StackGroup},
     image::store::InUse,
-    model::{Capabilities, NetworkName, ServiceName, StopSignal, VolumeName},
+    model::{Capabilities, Cgroups, NetworkName, ServiceName, StopSignal, Usage, VolumeName},
     network::{
         netlink::{LinkIndex, Netlink, NetlinkError},
         ports::Forwarder,
@@ -42,7 +42,9 @@ pub struct Stack {
     pub(super) netns: Arc<Netns>,
     pub(super) netlink: Netlink,
     pub(super) hierarchy: Hierarchy,
-    pub(super) group: Option<StackGroup>,
+    /// The one that is asked for takes the place of the first.
+    group: Mutex<Option<StackGroup>>,
+    cgroups: Cgroups,
     journal: Journal,
     objects: Mutex<Objects>,
 }
@@ -81,7 +83,9 @@ pub(super) struct Running {
     pub(super) stop_signal: StopSignal,
     pub(super) stop_grace_ms: u64,
     pub(super) process: Process,
-    pub(super) group: Option<Group>,
+    pub(super) group: Option<Arc<Group>>,
+    /// Its network is not the host's.
+    pub(super) own_network: bool,
     pub(super) folder: PathBuf,
     /// Keeps its layers from being removed.
     pub(super) _image: Option<InUse>,
@@ -143,25 +147,76 @@ impl Stack {
         let netlink = Netlink::open(&netns)?;
         let hierarchy = Hierarchy::detect();
         let group = hierarchy.stack(layout.project(), &layout.runtime(), ids == StackIds::Root);
-        if let Some(Err(error)) = group.as_ref().map(|group| journal.add(&Entry::Cgroup(group.path().to_owned()))) {
-            tracing::error!(%error, "the control group of the stack is not written down");
-        }
-        Ok(Self {
+        let cgroups = hierarchy.offers(ids == StackIds::Root);
+        let stack = Self {
             layout,
             keeper,
             ids,
             netns: Arc::new(netns),
             netlink,
             hierarchy,
-            group,
+            group: Mutex::new(None),
+            cgroups,
             journal,
             objects: Mutex::new(Objects::default()),
-        })
+        };
+        if let Some(group) = group {
+            stack.set_group(group);
+        }
+        Ok(stack)
     }
 
     /// Waits until the keeper has ended, which it never does by itself.
     pub async fn keeper_gone(&self) {
         self.keeper.gone().await;
+    }
+
+    /// What its control groups cannot do.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
+    }
+
+    /// The group that those of containers are made in.
+    pub(super) fn group(&self) -> Option<StackGroup> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_group(&self, group: StackGroup) {
+        for path in group.paths() {
+            if let Err(error) = self.journal.add(&Entry::Cgroup(path)) {
+                tracing::error!(%error, "the control group of the stack is not written down");
+            }
+        }
+        *self.group.lock().unwrap_or_else(PoisonError::into_inner) = Some(group);
+    }
+
+    /// Asks the service manager of the account for a control group, and has the keeper in it, from which all containers come.
+    pub(super) async fn ask_for_group(&self) -> Result<(), CgroupError> {
+        let keeper = self.keeper.pid();
+        let name = format!("nscompose-{}-{keeper}.scope", self.layout.project());
+        cgroup::ask_for_scope(&name, keeper).await?;
+        let before = self.group();
+        let group = self.hierarchy.stack_beside(keeper, self.layout.project(), &self.layout.runtime());
+        self.set_group(group.ok_or(CgroupError::NotMoved { pid: keeper })?);
+        // Containers that are there stay in theirs.
+        if let Some(before) = before {
+            let _ = before.remove();
+        }
+        Ok(())
+    }
+
+    /// What each container uses, as far as it is counted.
+    pub fn usage(&self) -> BTreeMap<ServiceName, Usage> {
+        let objects = self.objects();
+        let running = objects.containers.iter().filter(|(_, container)| container.exit.borrow().is_none());
+        let usage = running.map(|(name, container)| {
+            let mut usage = container.group.as_ref().map(|group| group.usage()).unwrap_or_default();
+            if container.own_network && container.pidfd.is_alive() {
+                (usage.received, usage.sent) = traffic(container.pid).unzip();
+            }
+            (name.clone(), usage)
+        });
+        usage.collect()
     }
 
     /// Its places on disk.
@@ -251,15 +306,22 @@ impl Stack {
                 process.environment.retain(|(known, _)| *known != name);
                 process.environment.push((name, value));
             }
-            let group = container.group.as_ref().map(Group::open).transpose().map_err(ExecError::Group)?;
-            let order = ExecOrder { pid: container.pid, process, terminal: exec.terminal, cgroup: group.is_some() };
+            let group = container.group.as_ref().map(|group| group.open()).transpose().map_err(ExecError::Group)?;
+            let group = group.unwrap_or_default();
+            let order = ExecOrder {
+                pid: container.pid,
+                process,
+                terminal: exec.terminal,
+                cgroup: group.v2.is_some(),
+                older_cgroups: group.v1.len(),
+            };
             let target = container.pidfd.as_fd().try_clone_to_owned();
             (order, group, target.map_err(SandboxError::Talk)?)
         };
         let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|errno| SandboxError::Talk(errno.into()))?;
         fds.insert(3, status);
-        fds.extend(group);
+        fds.extend(group.v2.into_iter().chain(group.v1));
         fds.push(target);
         let started = self.keeper.exec(order, fds).await?;
         Ok(Starting { started, status: status_reader })
@@ -273,12 +335,13 @@ impl Stack {
 
     /// Writes down a control group likewise.
     pub(super) fn note_group(&self, group: &Group) -> io::Result<()> {
-        self.journal.add(&Entry::Cgroup(group.path().to_owned()))
+        group.parents().try_for_each(|path| self.journal.add(&Entry::SharedCgroup(path.to_owned())))?;
+        group.paths().try_for_each(|path| self.journal.add(&Entry::Cgroup(path.to_owned())))
     }
 
     /// Removes the control group of the stack, once its containers have gone.
     pub fn remove_group(&self) {
-        if let Some(Err(error)) = self.group.as_ref().map(StackGroup::remove) {
+        if let Some(Err(error)) = self.group().map(|group| group.remove()) {
             tracing::warn!(%error, "the control group of the stack is left");
         }
     }
@@ -306,6 +369,17 @@ impl Stack {
             source,
         })
     }
+}
+
+/// Bytes that the interfaces of a process's network have received and sent, but for the loopback one (proc_pid_net(5)).
+fn traffic(pid: i32) -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?;
+    let interfaces = text.lines().skip(2).filter_map(|line| line.split_once(':'));
+    let counted = interfaces.filter(|(name, _)| name.trim() != "lo").filter_map(|(_, numbers)| {
+        let mut numbers = numbers.split_whitespace();
+        Some((numbers.next()?.parse::<u64>().ok()?, numbers.nth(7)?.parse::<u64>().ok()?))
+    });
+    Some(counted.fold((0, 0), |(received, sent), (r, s)| (received + r, sent + s)))
 }
 
 /// Why a program was not run in a container.

@@ -169,5 +169,5 @@ async fn remove_group(group: &crate::cgroup::Group) {
             return;
         }
     }
-    tracing::warn!(path = %group.path().display(), "a control group cannot be removed");
+    tracing::warn!(paths = ?group.paths().collect::<Vec<_>>(), "a control group cannot be removed");
 }

@@ -122,6 +122,27 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// The diagnostic at the first of these keys that the service has, such as `deploy.resources.limits.cpus`, and which it is;
+    /// none if it has none of them.
+    #[must_use]
+    pub fn at_key<'k>(
+        &self,
+        service: &ServiceName,
+        keys: &[&'k str],
+        diagnostic: impl FnOnce(&'k str) -> Diagnostic,
+    ) -> Option<Diagnostic> {
+        let service = &self.tree.entry("services")?.value.entry(service.as_str())?.value;
+        let found = keys.iter().find_map(|key| {
+            let (mut node, mut found) = (service, None);
+            for part in key.split('.') {
+                let entry = node.entry(part)?;
+                (node, found) = (&entry.value, Some(entry));
+            }
+            found.filter(|entry| !entry.value.is_implied()).map(|entry| (*key, entry))
+        });
+        found.map(|(key, entry)| compose::located_key(diagnostic(key), entry))
+    }
+
     /// The diagnostic at the `rootfs` of that service.
     #[must_use]
     pub fn at_rootfs(&self, service: &ServiceName, diagnostic: Diagnostic) -> Diagnostic {

@@ -35,7 +35,10 @@ pub use image::{
     Digest, Image, ImageConfig, ImageHealthcheck, ImageName, ImageRequest, ImageSource, InArchive, InvalidDigest,
     InvalidImageName, InvalidImageSource, InvalidPlatform, InvalidPullPolicy, NoCommand, Platform, PullPolicy,
 };
-pub use limits::Limits;
+pub use limits::{
+    Bandwidth, Cgroups, CpuLimits, CpuList, DeviceAccess, DeviceKind, DeviceRule, DeviceValue, Effective,
+    InvalidCpuList, InvalidDeviceRule, IoLimits, Lack, Limits, MemoryLimits, RealTime, Setting, Swap, Usage,
+};
 pub use mount::{BindMount, Mount, MountSource, TmpfsMount, VolumeMount};
 pub use name::{ContainerName, InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
 pub use namespace_mode::NamespaceMode;

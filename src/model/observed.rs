@@ -8,7 +8,7 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, NetworkName, Port, ProjectName, Resource, ServiceName, StopSignal};
+use super::{Cgroups, Digest, Effective, NetworkName, Port, ProjectName, Resource, ServiceName, StopSignal};
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub struct Host {
     /// The most that a hard resource limit of a container can be; those that are not here can be anything.
     #[serde(default)]
     pub hard_limits: BTreeMap<Resource, u64>,
+    /// What its control groups cannot do.
+    #[serde(default)]
+    pub cgroups: Cgroups,
 }
 
 /// A running container of another stack: its first process, by which its namespaces can be had, and what they are.
@@ -129,6 +132,12 @@ pub struct Container {
     pub stop_grace_ms: u64,
     /// Milliseconds since the Unix epoch at which it was started.
     pub started_ms: i64,
+    /// Its limits, as the kernel has them.
+    #[serde(default)]
+    pub limits: Effective,
+    /// How many of its processes the kernel has killed because its memory was used up.
+    #[serde(default)]
+    pub oom_kills: u64,
 }
 
 /// A port of a running container.

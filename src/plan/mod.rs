@@ -17,6 +17,7 @@ mod graph;
 mod group;
 mod hosts;
 mod ids;
+mod limits;
 mod operation;
 mod up;
 
@@ -24,6 +25,7 @@ pub use down::down;
 pub use elsewhere::NotShared;
 pub use graph::{Plan, Step, StepId};
 pub use ids::IdMap;
+pub use limits::{Unmet, leave_out_unmet};
 pub use operation::{
     Bridge, Cable, ContainerSpec, FileSystem, Foreign, HostsFile, Link, NamespaceSet, Operation, Shared, Source,
     Sources, UserNamespace,

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::IdMap;
 use crate::model::{
-    Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName, Rootfs, ServiceName, StopSignal,
-    Sysctls, UserSpec, VolumeName,
+    DeviceRule, Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName, Rootfs, ServiceName,
+    StopSignal, Sysctls, UserSpec, VolumeName,
 };
 
 /// One effect.
@@ -26,6 +26,8 @@ pub enum Operation {
     CreateVolume(VolumeName),
     /// Write the hosts files that containers see as /etc/hosts, in place: running ones see the change.
     WriteHosts(Vec<HostsFile>),
+    /// Ask the service manager of the account for a control group that limits can be set in.
+    AskForGroup,
     /// Make the namespaces that a service owns and pin them.
     CreateNamespaces(NamespaceSet),
     /// Connect the network namespace of a service to a network.
@@ -260,6 +262,8 @@ pub struct ContainerSpec {
     pub privileges: Privileges,
     /// What they may use.
     pub limits: Limits,
+    /// The devices that they may use, as rules that allow; none leaves all to the permissions of their nodes.
+    pub devices: Option<Vec<DeviceRule>>,
     /// Ports to publish, and the address in the stack that they lead to.
     pub ports: Vec<Port>,
     /// Address that published ports lead to.
@@ -285,6 +289,7 @@ impl fmt::Display for Operation {
                 write!(f, "write hosts")?;
                 files.iter().try_for_each(|file| write!(f, " {}", file.service))
             }
+            Self::AskForGroup => write!(f, "ask for a control group"),
             Self::CreateNamespaces(set) => {
                 write!(f, "create namespaces {} user ", set.service)?;
                 match &set.user {

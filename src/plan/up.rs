@@ -14,6 +14,7 @@ use super::{
     group::Groups,
     hosts,
     ids::IdRanges,
+    limits::{self, Unmet},
 };
 use crate::model::{
     ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Privileges, Project, Resource, Rootfs, Service,
@@ -64,6 +65,9 @@ pub enum PlanError {
         /// What its `group_add:` says.
         group: String,
     },
+    /// Limits that cannot be set here.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Limits(Vec<Unmet>),
     /// A service wants to run as somebody who does not exist for this account.
     #[error(
         "service `{service}` wants to run as user `{user}`, but this account has a single id, and root of a container is it"
@@ -99,7 +103,11 @@ impl PlanError {
     /// How to mend it, if it can be said in general.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::UnknownService(_) | Self::NoAddress(_) | Self::SingleId { .. } | Self::SingleIdGroup { .. } => None,
+            Self::UnknownService(_)
+            | Self::NoAddress(_)
+            | Self::SingleId { .. }
+            | Self::SingleIdGroup { .. }
+            | Self::Limits(_) => None,
             Self::HardLimit { resource: Resource::Nofile, .. } => {
                 Some("ask for less, or raise `fs.nr_open` or the hard limit of whoever runs nscompose: limits.conf(5)")
             }
@@ -195,6 +203,10 @@ impl<'a> Up<'a> {
                 }
             }
         }
+        let unmet = limits::unmet(&observed.host, wanted.iter().map(|name| (*name, &project.services[*name])));
+        if !unmet.is_empty() {
+            return Err(PlanError::Limits(unmet));
+        }
         Ok(Self { addresses: Addresses::choose(project, observed)?, project, observed, groups, ids, wanted })
     }
 
@@ -239,6 +251,11 @@ impl<'a> Up<'a> {
             [],
         );
 
+        let limited = causes.keys().find(|name| !self.project.services[**name].limits.asks().is_empty());
+        let group = limited
+            .filter(|_| self.observed.host.cgroups.ask)
+            .map(|name| plan.add(Operation::AskForGroup, format!("{name} has limits"), all_removed.iter().copied()));
+
         let mut namespaces: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
         for name in self.owners_first(&causes) {
             if self.namespaces_differ(name) {
@@ -256,6 +273,7 @@ impl<'a> Up<'a> {
                 Source::New | Source::Host => None,
             });
             let mut after: Vec<StepId> = vec![hosts];
+            after.extend(group);
             after.extend(shared.filter_map(|owner| namespaces.get(owner)).flatten());
             after.extend(service.dependencies().filter_map(|dependency| started.get(dependency)));
             after.extend(removed.get(name));
@@ -489,6 +507,7 @@ impl<'a> Up<'a> {
                 ..service.privileges.clone()
             },
             limits: service.limits.clone(),
+            devices: limits::devices(&self.observed.host, service),
             ports: service.ports.clone(),
             address: address.map(Into::into),
             stop_signal: service.stop_signal.unwrap_or_default(),

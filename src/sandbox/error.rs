@@ -54,6 +54,9 @@ pub enum BringUpStep {
     /// The second clone3(2).
     #[error("start the first process")]
     Fork,
+    /// cgroup.procs of version 1.
+    #[error("put a process into its control groups")]
+    ControlGroup,
     /// The place of a mount inside the container.
     #[error("make the mount point {} in the container", .0.display())]
     MountPoint(PathBuf),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::{BringUpError, BringUpStep},
     keeper::helper,
-    launch::{Process, join},
+    launch::{Process, enter_cgroups, join},
     program,
     seccomp::{Filter, Filters},
     start_values,
@@ -32,8 +32,10 @@ pub struct ExecOrder {
     pub process: Process,
     /// Rows and columns of a terminal to give it; none leaves it the streams that come along.
     pub terminal: Option<(u16, u16)>,
-    /// Whether a control group comes along.
+    /// Whether a control group of version 2 comes along.
     pub cgroup: bool,
+    /// How many of version 1 do.
+    pub older_cgroups: usize,
 }
 
 /// The namespaces of a container in the order in which they are entered; the pid namespace counts for children.
@@ -77,8 +79,8 @@ pub(super) fn exec(order: &ExecOrder, mut fds: Vec<OwnedFd>, filters: &Filters) 
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
     // The hold on the process whose number the order has comes last.
     let target = PidFd::from_fd(fds.pop().ok_or_else(incomplete)?);
-    let wanted = 4 + usize::from(order.terminal.is_some()) + usize::from(order.cgroup);
-    if fds.len() != wanted {
+    let streams = 4 + usize::from(order.terminal.is_some());
+    if fds.len() != streams + usize::from(order.cgroup) + order.older_cgroups {
         return Err(incomplete());
     }
     let filter = filters.of(&order.process.privileges)?;
@@ -89,7 +91,8 @@ pub(super) fn exec(order: &ExecOrder, mut fds: Vec<OwnedFd>, filters: &Filters) 
         let gone = io::Error::from_raw_os_error(libc::ESRCH);
         return Err(BringUpStep::Join(NamespaceKind::Mnt.proc_name().into()).failed(gone));
     }
-    let cgroup = order.cgroup.then(|| fds[wanted - 1].as_fd());
+    let cgroup = order.cgroup.then(|| fds[streams].as_fd());
+    let older = &fds[fds.len() - order.older_cgroups..];
     let work = || {
         start_values::before_entering(&order.process.options)?;
         join(&kinds, &namespaces)?;
@@ -101,7 +104,7 @@ pub(super) fn exec(order: &ExecOrder, mut fds: Vec<OwnedFd>, filters: &Filters) 
             }
         }
     };
-    let (pid, pidfd) = helper(CloneFlags::empty(), cgroup, |_| Ok(()), work)?;
+    let (pid, pidfd) = helper(CloneFlags::empty(), cgroup, |pid| enter_cgroups(older, pid), work)?;
     Ok((pid, PidFd::from_fd(pidfd.into_iter().next().ok_or_else(incomplete)?)))
 }
 
@@ -155,7 +158,7 @@ mod tests {
         };
         // The number is that of somebody who lives by now: of us.
         let pid = std::process::id() as i32;
-        let order = ExecOrder { pid, process, terminal: None, cgroup: false };
+        let order = ExecOrder { pid, process, terminal: None, cgroup: false, older_cgroups: 0 };
         let null = || File::open("/dev/null").map(OwnedFd::from).expect("/dev/null");
         let fds = vec![null(), null(), null(), null(), target.as_fd().try_clone_to_owned().expect("a copy")];
         let error = exec(&order, fds, &Filters::default()).expect_err("it has ended");

@@ -152,8 +152,10 @@ pub struct Launch {
     pub init: bool,
     /// The namespaces that are joined, in the order of their descriptors.
     pub join: Vec<NamespaceKind>,
-    /// Whether a control group comes along.
+    /// Whether a control group of version 2 comes along.
     pub cgroup: bool,
+    /// How many of version 1 do.
+    pub older_cgroups: usize,
     /// Rows and columns of a terminal that it gets, as its standard streams and /dev/console.
     pub terminal: Option<(u16, u16)>,
     /// What runs.
@@ -176,14 +178,17 @@ pub struct LaunchFds {
     pub socket: OwnedFd,
     /// As [`Launch::join`] says. Without a user namespace among them the container has that of the keeper.
     pub namespaces: Vec<OwnedFd>,
-    /// Folder of the control group.
+    /// Folder of the control group of version 2.
     pub cgroup: Option<OwnedFd>,
+    /// cgroup.procs of those of version 1.
+    pub older_cgroups: Vec<OwnedFd>,
 }
 
 impl LaunchFds {
     pub(super) fn into_vec(self) -> Vec<OwnedFd> {
-        let Self { stdin, stdout, stderr, status, socket, namespaces, cgroup } = self;
-        [stdin, stdout, stderr, status, socket].into_iter().chain(namespaces).chain(cgroup).collect()
+        let Self { stdin, stdout, stderr, status, socket, namespaces, cgroup, older_cgroups } = self;
+        let streams = [stdin, stdout, stderr, status, socket].into_iter();
+        streams.chain(namespaces).chain(cgroup).chain(older_cgroups).collect()
     }
 
     fn from_vec(fds: Vec<OwnedFd>, launch: &Launch) -> Option<Self> {
@@ -191,16 +196,12 @@ impl LaunchFds {
         let (stdin, stdout, stderr, status) = (fds.next()?, fds.next()?, fds.next()?, fds.next()?);
         let socket = fds.next()?;
         let namespaces: Vec<OwnedFd> = fds.by_ref().take(launch.join.len()).collect();
-        let cgroup = fds.next();
-        (namespaces.len() == launch.join.len() && cgroup.is_some() == launch.cgroup).then_some(Self {
-            stdin,
-            stdout,
-            stderr,
-            status,
-            socket,
-            namespaces,
-            cgroup,
-        })
+        let cgroup = fds.by_ref().take(usize::from(launch.cgroup)).next();
+        let older_cgroups: Vec<OwnedFd> = fds.collect();
+        let complete = namespaces.len() == launch.join.len()
+            && cgroup.is_some() == launch.cgroup
+            && older_cgroups.len() == launch.older_cgroups;
+        complete.then_some(Self { stdin, stdout, stderr, status, socket, namespaces, cgroup, older_cgroups })
     }
 }
 
@@ -242,9 +243,19 @@ pub(super) fn launch(
     };
     // The helper is made in the control group, so that what it forks is there from the first moment; a process in the
     // container's user namespace could not put anything there.
-    let (pid, pidfd) = helper(CloneFlags::empty(), fds.cgroup.as_ref().map(AsFd::as_fd), |_| Ok(()), work)?;
+    let enter = |pid| enter_cgroups(&fds.older_cgroups, pid);
+    let (pid, pidfd) = helper(CloneFlags::empty(), fds.cgroup.as_ref().map(AsFd::as_fd), enter, work)?;
     let pidfd = pidfd.into_iter().next().ok_or_else(incomplete)?;
     Ok((pid, PidFd::from_fd(pidfd)))
+}
+
+/// Puts a process into control groups of version 1, where nothing can be made in one. Its threads and what it forks are in
+/// them from then on.
+pub(super) fn enter_cgroups(procs: &[OwnedFd], pid: i32) -> Result<(), BringUpError> {
+    for file in procs {
+        rustix::io::write(file, pid.to_string().as_bytes()).map_err(|e| BringUpStep::ControlGroup.failed(e))?;
+    }
+    Ok(())
 }
 
 /// Enters the namespaces, the user namespace first: it gives the right to enter the others.

@@ -104,6 +104,9 @@ async fn answer(
                 let _ = asks.send(Ask::Kill);
                 let _ = replies.send(Reply::Done);
             }
+            Request::Stats => {
+                let _ = replies.send(Reply::Stats(stack.usage()));
+            }
             Request::Exec(request) => {
                 let reply = exec(request, fds, requests, stack).await?;
                 let _ = replies.send(reply);

@@ -52,7 +52,7 @@ const LAST_READ: Duration = Duration::from_secs(5);
 pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Net>) {
     let (asks, mut asked) = mpsc::unbounded_channel();
     let (changes, mut changed) = mpsc::unbounded_channel();
-    let host = host::of_machine(stack.ids().for_plan(), routes);
+    let host = host::of_machine(stack.ids().for_plan(), routes, stack.cgroups().clone());
     let stack = Arc::new(stack);
     let mut keeper_gone = false;
     let mut dispatcher = Dispatcher {
@@ -350,6 +350,17 @@ impl Dispatcher {
             Change::ContainerRemoved(service) => {
                 observed.containers.remove(&service);
                 Some(Event::Removed(service))
+            }
+            Change::GroupGiven => {
+                observed.host.cgroups.ask = false;
+                None
+            }
+            Change::OutOfMemory(service, pid, kills) => {
+                let container = observed.containers.get_mut(&service).filter(|container| container.pid == Some(pid));
+                container.filter(|container| container.oom_kills < kills).map(|container| {
+                    container.oom_kills = kills;
+                    Event::OutOfMemory { service, kills, limit: container.limits.memory }
+                })
             }
             Change::Warning(text) => Some(Event::Warning(text)),
         };

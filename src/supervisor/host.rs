@@ -5,8 +5,9 @@ pub use crate::{network::ports::owner_of, sandbox::more_ids_hint};
 use ipnet::Ipv4Net;
 
 use crate::{
+    cgroup::Hierarchy,
     diagnostics::Failure,
-    model::{Host, Ids, SecurityModules},
+    model::{Cgroups, Host, Ids, SecurityModules},
     network::netlink::host_routes,
     sandbox::{StackIds, hard_limits},
 };
@@ -29,17 +30,20 @@ pub fn host() -> Result<Host, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
     let routes = runtime.block_on(host_routes()).unwrap_or_default();
-    Ok(of_machine(StackIds::of_caller().for_plan(), routes))
+    let ids = StackIds::of_caller();
+    let cgroups = Hierarchy::detect().offers(ids == StackIds::Root);
+    Ok(of_machine(ids.for_plan(), routes, cgroups))
 }
 
 /// The machine, for an account that has these ids and routes.
-pub(super) fn of_machine(ids: Ids, routes: Vec<Ipv4Net>) -> Host {
+pub(super) fn of_machine(ids: Ids, routes: Vec<Ipv4Net>, cgroups: Cgroups) -> Host {
     Host {
         ids,
         routes: routes.into_iter().collect(),
         name: name(),
         modules: security_modules(),
         hard_limits: hard_limits(),
+        cgroups,
         ..Host::default()
     }
 }

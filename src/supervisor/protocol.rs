@@ -1,17 +1,17 @@
 //! What is said over the control socket: a line of JSON each.
 //!
-//! A connection carries one request after another. `Observe`, `Namespaces` and `Exec` get one reply; `Attach` gets `Attached`, and
-//! `Exited` when the service has ended; `Apply` gets `Stale`,
+//! A connection carries one request after another. `Observe`, `Namespaces`, `Stats` and `Exec` get one reply; `Attach` gets
+//! `Attached`, and `Exited` when the service has ended; `Apply` gets `Stale`,
 //! or `Accepted`; that and `Down` get events, then `Done` or `Failed`. The descriptors of an `Exec` come with its first byte. When nothing is left of a stack, connections
 //! are closed by the end of the supervisor: whoever waits for that knows that everything has been removed.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostics::Failure,
-    model::{ContainerState, Namespaces, Observed, Port, ServiceName, UserSpec, VolumeName},
+    model::{ContainerState, Namespaces, Observed, Port, ServiceName, Usage, UserSpec, VolumeName},
     plan::Plan,
 };
 
@@ -44,6 +44,8 @@ pub enum Request {
     },
     /// Kill every container.
     Kill,
+    /// Say what the containers use.
+    Stats,
     /// Run a program in a container. Three descriptors come along, and a fourth for the terminal if it has one.
     Exec(ExecRequest),
     /// During an `Exec` or an `Attach`: send this signal to the program.
@@ -98,6 +100,8 @@ pub enum Reply {
     Snapshot(Box<Snapshot>),
     /// To `Namespaces`.
     Namespaces(Box<Namespaces>),
+    /// To `Stats`: what each container that runs uses.
+    Stats(BTreeMap<ServiceName, Usage>),
     /// An `Apply` begins.
     Accepted,
     /// The stack has changed since the plan of an `Apply` was made, which has to be made anew.
@@ -144,6 +148,15 @@ pub enum Event {
     Undoing(String),
     /// A container is somewhere else in its life.
     Container(ServiceName, ContainerState),
+    /// The kernel has killed processes of a container, so many in all, because its memory was used up.
+    OutOfMemory {
+        /// Whose container it is.
+        service: ServiceName,
+        /// How many.
+        kills: u64,
+        /// Its limit in bytes.
+        limit: Option<u64>,
+    },
     /// A container is gone.
     Removed(ServiceName),
     /// A port is taken, by whom the supervisor may not see: inside a user namespace nobody reads the descriptors of

@@ -228,7 +228,8 @@ fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut U
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| host("start the supervisor's runtime", &e))?;
     runtime.block_on(async {
-        let keeper = Keeper::attach(prepared.keeper).map_err(|e| host("talk to the keeper", &e))?;
+        let keeper =
+            Keeper::attach(prepared.keeper, prepared.keeper_pid).map_err(|e| host("talk to the keeper", &e))?;
         let journal = Journal::create(layout).map_err(|e| host("begin the journal of the stack", &e))?;
         let stack = Stack::create(layout.clone(), keeper, ids, journal);
         let stack = stack.map_err(|e| host("make the network of the stack", &e))?;
@@ -280,14 +281,14 @@ fn clean_up(layout: &StackLayout) {
     let entries = Journal::read(layout);
     let processes = entries.iter().filter_map(|entry| match entry {
         Entry::Process(process) => process.find(),
-        Entry::Cgroup(_) => None,
+        Entry::Cgroup(_) | Entry::SharedCgroup(_) => None,
     });
     let alive: Vec<PidFd> = processes.collect();
     let mut cgroups: Vec<&Path> = entries
         .iter()
         .filter_map(|entry| match entry {
             Entry::Cgroup(path) => Some(path.as_path()),
-            Entry::Process(_) => None,
+            Entry::Process(_) | Entry::SharedCgroup(_) => None,
         })
         .collect();
     for process in &alive {
@@ -306,6 +307,11 @@ fn clean_up(layout: &StackLayout) {
             thread::sleep(Duration::from_millis(5));
         }
         cgroup::remove_if_last(path);
+    }
+    for entry in entries.iter().rev() {
+        if let Entry::SharedCgroup(path) = entry {
+            let _ = cgroup::remove(path);
+        }
     }
     let _ = rustix::mount::unmount(layout.private(), rustix::mount::UnmountFlags::DETACH);
     for folder in [layout.data(), layout.runtime()] {

@@ -4,6 +4,7 @@
 //! anything. What rustix and nix offer as safe calls is used from there by the folders above.
 #![expect(unsafe_code, reason = "the one place for calls that no library wraps")]
 
+pub mod bpf;
 pub mod fds;
 pub mod memory;
 pub mod mount;

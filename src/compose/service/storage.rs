@@ -39,7 +39,7 @@ mapping! {
         /// Devices of the host.
         refused devices: Set<Device>,
         /// What it may do with devices.
-        refused device_cgroup_rules: Distinct<Text>,
+        works device_cgroup_rules: Distinct<Text>,
         /// Graphics processors.
         refused gpus: Gpus,
     }

@@ -37,6 +37,7 @@ pub struct Started {
 /// The supervisor's hold on its keeper; clones talk to the same one.
 #[derive(Debug, Clone)]
 pub struct Keeper {
+    pid: i32,
     orders: mpsc::UnboundedSender<Outgoing>,
     gone: watch::Receiver<bool>,
 }
@@ -65,11 +66,11 @@ struct Pending {
 }
 
 impl Keeper {
-    /// Takes the socket to a keeper that has just been forked, and serves it on the current runtime.
+    /// Takes the socket to a keeper that has just been forked with this number, and serves it on the current runtime.
     ///
     /// # Errors
     /// When the socket cannot be used without blocking.
-    pub fn attach(socket: StdUnixStream) -> io::Result<Self> {
+    pub fn attach(socket: StdUnixStream, pid: i32) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let socket = Arc::new(UnixStream::from_std(socket)?);
         let pending = Arc::new(Mutex::new(Pending::default()));
@@ -84,7 +85,12 @@ impl Keeper {
             *lock(&pending) = Pending::default();
             end.send_replace(true);
         });
-        Ok(Self { orders, gone })
+        Ok(Self { pid, orders, gone })
+    }
+
+    /// Its number in the pid namespace of the supervisor, whose child it is: the number means no other until it is collected.
+    pub fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Waits until the keeper has ended. Its containers run on, but nobody will know how they end.
@@ -121,7 +127,7 @@ impl Keeper {
     }
 
     /// Runs a program in a container, with `fds` as its standard input, output and error, the status descriptor, for one with
-    /// a terminal the socket that is sent the terminal's controlling side, the control group if there is one, and the hold on
+    /// a terminal the socket that is sent the terminal's controlling side, the control groups if there are any, and the hold on
     /// the container's first process.
     ///
     /// # Errors
@@ -255,7 +261,7 @@ mod tests {
     #[tokio::test]
     async fn an_order_that_is_never_answered_ends_with_the_keeper() {
         let (ours, theirs) = StdUnixStream::pair().expect("sockets");
-        let keeper = Keeper::attach(ours).expect("a keeper");
+        let keeper = Keeper::attach(ours, 1).expect("a keeper");
         let asked = keeper.clone();
         let waiting = tokio::spawn(async move { asked.namespaces(order(), None, Vec::new()).await });
         // It has taken the order, and goes before it answers.
