@@ -26,9 +26,13 @@ pub(super) struct Family {
 }
 
 impl Family {
-    /// `mounts` is the mount namespace of a container that has no pid namespace of its own.
-    pub(super) fn new(group: Option<&cgroup::Group>, mounts: Option<OwnedFd>) -> Self {
-        Self { group: group.map(|group| group.path().to_owned()), mounts: Mutex::new(mounts) }
+    pub(super) fn new(group: Option<&cgroup::Group>) -> Self {
+        Self { group: group.map(|group| group.path().to_owned()), mounts: Mutex::new(None) }
+    }
+
+    /// Takes note of the mount namespace of a container that has no pid namespace of its own.
+    pub(super) fn know(&self, mounts: Option<OwnedFd>) {
+        *self.mounts.lock().unwrap_or_else(PoisonError::into_inner) = mounts;
     }
 
     /// Kills all of them and lets go of the namespace, so that nothing keeps the container's files busy. Waits until they

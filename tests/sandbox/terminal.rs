@@ -133,6 +133,36 @@ fn attached_one_sees_both_streams_and_the_exit_code() {
 }
 
 #[test]
+fn who_reads_no_more_is_not_attached_any_more() {
+    needs!(Need::Namespaces);
+    let stack =
+        Stack::new("services: {web: {rootfs: host, command: [sh, -c, 'while :; do echo on; sleep 0.02; done']}}");
+    stack.up();
+    let attach =
+        format!("{} --home {} attach web | head -n 1", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
+    let run = Run::new("sh").args(["-c", &attach]).dir(stack.path("")).env("HOME", stack.user_home());
+    run.run().success().stdout_is("on\n");
+    assert!(stack.container("web").exit_code.is_none());
+}
+
+#[test]
+fn who_does_not_read_keeps_nobody_up() {
+    needs!(Need::Namespaces);
+    // More than fits into any queue, while the one who is attached is stopped.
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, stdin_open: true, volumes: ['./share:/share'], command: [sh, -c, 'read line; head -c 30000000 /dev/zero | tr \"\\\\0\" x; echo > /share/done; read line']}}",
+    );
+    stack.file("share/x", "");
+    stack.up();
+    let attach = stack.nscompose().args(["attach", "web"]).stdin("go\n").start();
+    wait_for("the first of it", || (!attach.stdout().is_empty()).then_some(()));
+    attach.signal(nix::sys::signal::Signal::SIGSTOP);
+    wait_for("the last of it", || stack.path("share/done").exists().then_some(()));
+    attach.signal(nix::sys::signal::Signal::SIGCONT);
+    attach.wait().failure().stderr_has("faster than it was read").stderr_has("nscompose logs");
+}
+
+#[test]
 fn signals_reach_the_service_unless_they_are_not_to() {
     needs!(Need::Namespaces);
     let script = "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.05; echo on; done";
