@@ -106,7 +106,7 @@ pub(super) async fn start(
 
     let failed = |source| ExecutorError::Start { service: spec.service.clone(), source };
     let started = stack.keeper.launch(launch, fds).await.map_err(failed)?;
-    let family = Arc::new(Family::new(group.as_ref()));
+    let family = Arc::new(Family::new(group.as_ref().filter(|_| spec.namespaces.pid != Source::New)));
     let (pid, exit) = (started.pid, started.exit.clone());
     let running = Running {
         pid,

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     os::fd::OwnedFd,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     thread,
     time::Duration,
@@ -20,12 +21,13 @@ const ROUNDS: u32 = 200;
 /// It is their control group, and where there is none their mount namespace, which is the container's alone. Who has made a
 /// further one is found by his parents only, if they are still there.
 pub(super) struct Family {
-    group: Option<std::path::PathBuf>,
+    group: Option<PathBuf>,
     /// Held open, so that no other one gets its number meanwhile.
     mounts: Mutex<Option<OwnedFd>>,
 }
 
 impl Family {
+    /// `group` is the control group of a container that has no pid namespace of its own; whatever is in one ends with it.
     pub(super) fn new(group: Option<&cgroup::Group>) -> Self {
         Self { group: group.map(|group| group.path().to_owned()), mounts: Mutex::new(None) }
     }
@@ -38,15 +40,11 @@ impl Family {
     /// Kills all of them and lets go of the namespace, so that nothing keeps the container's files busy. Waits until they
     /// have ended, so it is for a thread that may.
     pub(super) fn end(&self) {
-        if let Some(group) = &self.group {
-            cgroup::kill(group);
-        }
         let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(identity) = mounts.as_ref().and_then(|mounts| identity(rustix::fs::fstat(mounts)).ok()) else {
-            return;
-        };
+        let identity = mounts.as_ref().and_then(|mounts| identity(rustix::fs::fstat(mounts)).ok());
         for _ in 0..ROUNDS {
-            let found = members(identity);
+            let mut found = identity.map(members).unwrap_or_default();
+            found.extend(self.group.iter().flat_map(|group| in_group(group)));
             if found.is_empty() {
                 return;
             }
@@ -57,6 +55,22 @@ impl Family {
         }
         tracing::warn!("processes of a container do not end");
     }
+}
+
+/// Processes of a control group. One by one and not by cgroup.kill: of a group that has once been killed so, the kernel also
+/// kills what is later made straight into it (CLONE_INTO_CGROUP, seen in Linux 6.18), and the service may be started again.
+fn in_group(group: &Path) -> Vec<PidFd> {
+    let pids = || fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let found: Vec<(i32, PidFd)> = pids()
+        .lines()
+        .filter_map(|line| line.parse().ok())
+        .filter_map(|pid| Some((pid, PidFd::open(pid).ok()?)))
+        .filter(|(_, held)| held.is_alive())
+        .collect();
+    // Once there is a hold on it the number cannot come to mean another.
+    let still = pids();
+    let listed = |pid: i32| still.lines().any(|line| line.parse() == Ok(pid));
+    found.into_iter().filter(|(pid, _)| listed(*pid)).map(|(_, held)| held).collect()
 }
 
 type Identity = (u64, u64);
