@@ -185,14 +185,15 @@ fn signals_reach_the_service_unless_they_are_not_to() {
 #[test]
 fn on_a_terminal_what_is_typed_is_the_services_and_keys_leave_it() {
     needs!(Need::Program("python3"), Need::Program("stty"));
-    let script =
-        "trap 'echo interrupted' INT; while :; do printf '> '; read word && echo got $$word && stty size; done";
+    // The new size takes another way than what is typed, so it is waited for.
+    let script = "trap 'echo interrupted' INT; while :; do printf '> '; read word && echo got $$word && stty size && \
+        if [ $$word = two ]; then while [ \"$$(stty size)\" != '40 120' ]; do sleep 0.02; done; echo resized; fi; done";
     let stack = Stack::new(&format!(
         "services: {{web: {{rootfs: host, tty: true, stdin_open: true, command: [sh, -c, {script:?}]}}}}"
     ));
     stack.up();
     let steps = r#"[["send", "one\n"], ["expect", "got one"], ["expect", "30 100"], ["size", 40, 120], ["send", "two\n"],
-        ["expect", "got two"], ["expect", "40 120"], ["send", "\u0003"], ["expect", "interrupted"],
+        ["expect", "got two"], ["expect", "resized"], ["send", "\u0003"], ["expect", "interrupted"],
         ["send", "\u0010\u0011"], ["expect", "runs on without you"]]"#;
     on_terminal(&stack, &["attach", "web"], steps).success();
     assert!(stack.container("web").exit_code.is_none());
