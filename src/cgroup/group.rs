@@ -316,6 +316,13 @@ impl Group {
         usage
     }
 
+    /// The processes in it, by their numbers in the pid namespace of the caller.
+    pub fn processes(&self) -> Vec<i32> {
+        let folder = self.v2.as_ref().or_else(|| self.v1.values().next());
+        let text = folder.and_then(|folder| read(&folder.join("cgroup.procs"))).unwrap_or_default();
+        text.lines().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
     /// How many processes the kernel has killed in it for want of memory; none if it does not count.
     pub fn oom_kills(&self) -> Option<u64> {
         memory::oom_kills(&self.at("memory")?)

@@ -115,7 +115,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let Some(opened) = open_if_up(&settings.layout.stack(&name))? else {
         return Err(Failure::operation(format!("stack `{name}` is not up")).hint("`nscompose up -d` brings it up"));
     };
-    opened.on_runtime(async |connection, snapshot| {
+    opened.on_runtime(async |mut connection, snapshot| {
         let service = services(&words.services, snapshot.observed.containers.keys())?.remove(0);
         let broken = |e: io::Error| Failure::host("cannot make a pipe").caused_by(&e);
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| broken(e.into()));
@@ -129,7 +129,6 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let request = AttachRequest { service, input, terminal: is_terminal.then(terminal::size) };
         let fds: Vec<BorrowedFd<'_>> =
             [their_out.as_fd(), their_err.as_fd()].into_iter().chain(input.then(|| their_typed.as_fd())).collect();
-        let mut connection = connection;
         connection.send(&Request::Attach(request), &fds).await.map_err(|e| talk(&e))?;
         drop((their_out, their_err, their_typed));
         let (has_terminal, takes_input) = match connection.next().await.map_err(|e| talk(&e))? {
@@ -142,10 +141,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         // Whatever is typed is the service's, down to Ctrl-C; its own terminal makes of it what it will.
         let raw = has_terminal && hands_in && io::stdin().is_terminal();
         let raw = if raw { Some(Raw::begin().map_err(broken)?) } else { None };
-        let mut shown = JoinSet::new();
-        shown.spawn(show(out, io::stdout().as_fd().try_clone_to_owned().map_err(broken)?));
-        shown.spawn(show(err, io::stderr().as_fd().try_clone_to_owned().map_err(broken)?));
         let (leave, mut left) = mpsc::channel(1);
+        let mut shown = JoinSet::new();
+        let ours = |stream: BorrowedFd<'_>| stream.try_clone_to_owned().map_err(broken);
+        shown.spawn(show(out, ours(io::stdout().as_fd())?, leave.clone()));
+        shown.spawn(show(err, ours(io::stderr().as_fd())?, leave.clone()));
         if hands_in {
             let watch = has_terminal.then(|| KeyWatch::new(args.detach_keys.clone()));
             hand_in(typed, watch, leave.clone()).map_err(broken)?;
@@ -211,12 +211,13 @@ async fn until_exit(
     }
 }
 
-/// Writes what comes from a pipe to one of our streams.
-async fn show(from: OwnedFd, to: OwnedFd) {
+/// Writes what comes from a pipe to one of our streams. When nobody reads that any more there is no reason to stay.
+async fn show(from: OwnedFd, to: OwnedFd, leave: mpsc::Sender<()>) {
     let Ok(mut from) = pipe::Receiver::from_owned_fd(from) else { return };
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
         if terminal::write_all(to.as_fd(), &buffer[..n]).is_err() {
+            let _ = leave.send(()).await;
             return;
         }
     }

@@ -107,7 +107,7 @@ pub(super) async fn start(
     };
 
     let log = stack.layout.log(&spec.service);
-    let Streamed { stdin, stdout, stderr, socket, handed_out, mut pumps, mut streams, listeners, file } =
+    let Streamed { stdin, stdout, stderr, socket, mut handed_out, mut pumps, streams, listeners, file } =
         streamed(spec, &log).map_err(files("keep the log", &log))?;
     let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| files("start", Path::new(spec.name.as_str()))(e.into()))?;
@@ -122,21 +122,7 @@ pub(super) async fn start(
         _ => ExecutorError::Start { service: spec.service.clone(), source },
     };
     let started = stack.keeper.launch(launch, fds).await.map_err(failed)?;
-    // None comes if something goes wrong before, which the status pipe will tell.
-    let mut handed_out = HandedOut::through(handed_out).map_err(files("start", Path::new(spec.name.as_str())))?;
-    let lost = |error: io::Error| tracing::error!(%error, "what a container handed out is lost");
-    let mounts = handed_out.next().await.map_err(lost).unwrap_or(None).filter(|_| spec.namespaces.pid != Source::New);
-    let family = Arc::new(Family::new(group.clone(), mounts));
-    if spec.process.terminal {
-        let side = handed_out.next().await.and_then(|side| side.map(waited_for).transpose());
-        if let Some(side) = side.map_err(lost).unwrap_or(None) {
-            pumps.push(logs::pump_from(side.clone(), file, Stream::Stdout, listeners.clone()));
-            streams.input = spec.process.stdin_open.then(|| side.clone());
-            streams.terminal = Some(side);
-        }
-    }
-    // From here on the pumps alone hold it.
-    drop(listeners);
+    let family = Arc::new(Family::new(group.clone().filter(|_| spec.namespaces.pid != Source::New)));
     let (pid, exit) = (started.pid, started.exit.clone());
     let running = Running {
         pid,
@@ -161,9 +147,27 @@ pub(super) async fn start(
 
     let noted = stack.note_process(pid).map_err(files("write to", &journal));
     let runs = match noted {
-        Ok(()) => program_runs(status_reader).await.map_err(failed),
+        Ok(()) => {
+            // None comes if something goes wrong before, which the status pipe will tell.
+            let lost = |error: io::Error| tracing::error!(%error, "what a container handed out is lost");
+            let mounts = handed_out.next().await.map_err(lost).unwrap_or(None);
+            family.know(mounts.filter(|_| spec.namespaces.pid != Source::New));
+            if spec.process.terminal {
+                let side = handed_out.next().await.and_then(|side| side.map(waited_for).transpose());
+                if let Some(side) = side.map_err(lost).unwrap_or(None) {
+                    pumps.push(logs::pump_from(side.clone(), file, Stream::Stdout, listeners.clone()));
+                    if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
+                        container.streams.input = spec.process.stdin_open.then(|| side.clone());
+                        container.streams.terminal = Some(side);
+                    }
+                }
+            }
+            program_runs(status_reader).await.map_err(failed)
+        }
         Err(error) => Err(error),
     };
+    // From here on the pumps alone hold it.
+    drop(listeners);
     volumes.values().for_each(VolumeFolder::settle);
     drop(filling);
     let ports = match runs.and_then(|()| publish(spec, stack, claims)) {
@@ -221,7 +225,7 @@ struct Streamed {
     stderr: OwnedFd,
     /// The socket for what it hands out, and our end of it.
     socket: OwnedFd,
-    handed_out: UnixStream,
+    handed_out: HandedOut,
     pumps: Vec<JoinHandle<()>>,
     streams: Streams,
     listeners: Arc<Listeners>,
@@ -234,7 +238,7 @@ fn streamed(spec: &ContainerSpec, log: &Path) -> io::Result<Streamed> {
     let listeners = Arc::new(Listeners::default());
     let mut streams = Streams { listeners: Arc::downgrade(&listeners), ..Streams::default() };
     let (handed_out, socket) = UnixStream::pair()?;
-    let socket = socket.into();
+    let (handed_out, socket) = (HandedOut::through(handed_out)?, socket.into());
     if spec.process.terminal {
         let (stdin, stdout, stderr) = (null()?, null()?, null()?);
         return Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pumps: Vec::new(), streams, listeners, file });

@@ -26,23 +26,24 @@ pub(super) struct Family {
 }
 
 impl Family {
-    /// `mounts` is the mount namespace of a container that has no pid namespace of its own.
-    pub(super) fn new(group: Option<Arc<cgroup::Group>>, mounts: Option<OwnedFd>) -> Self {
-        Self { group, mounts: Mutex::new(mounts) }
+    /// `group` is the control group of a container that has no pid namespace of its own; whatever is in one ends with it.
+    pub(super) fn new(group: Option<Arc<cgroup::Group>>) -> Self {
+        Self { group, mounts: Mutex::new(None) }
+    }
+
+    /// Takes note of the mount namespace of a container that has no pid namespace of its own.
+    pub(super) fn know(&self, mounts: Option<OwnedFd>) {
+        *self.mounts.lock().unwrap_or_else(PoisonError::into_inner) = mounts;
     }
 
     /// Kills all of them and lets go of the namespace, so that nothing keeps the container's files busy. Waits until they
     /// have ended, so it is for a thread that may.
     pub(super) fn end(&self) {
-        if let Some(group) = &self.group {
-            group.kill();
-        }
         let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(identity) = mounts.as_ref().and_then(|mounts| identity(rustix::fs::fstat(mounts)).ok()) else {
-            return;
-        };
+        let identity = mounts.as_ref().and_then(|mounts| identity(rustix::fs::fstat(mounts)).ok());
         for _ in 0..ROUNDS {
-            let found = members(identity);
+            let mut found = identity.map(members).unwrap_or_default();
+            found.extend(self.group.iter().flat_map(|group| in_group(group)));
             if found.is_empty() {
                 return;
             }
@@ -53,6 +54,21 @@ impl Family {
         }
         tracing::warn!("processes of a container do not end");
     }
+}
+
+/// Processes of a control group. One by one and not by cgroup.kill: of a group that has once been killed so, the kernel also
+/// kills what is later made straight into it (CLONE_INTO_CGROUP, seen in Linux 6.18), and the service may be started again.
+fn in_group(group: &cgroup::Group) -> Vec<PidFd> {
+    let pids = || group.processes();
+    let found: Vec<(i32, PidFd)> = pids()
+        .into_iter()
+        .filter_map(|pid| Some((pid, PidFd::open(pid).ok()?)))
+        .filter(|(_, held)| held.is_alive())
+        .collect();
+    // Once there is a hold on it the number cannot come to mean another.
+    let still = pids();
+    let listed = |pid: i32| still.contains(&pid);
+    found.into_iter().filter(|(pid, _)| listed(*pid)).map(|(_, held)| held).collect()
 }
 
 type Identity = (u64, u64);

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -84,14 +85,23 @@ async fn will_take_signal(
     grace: Duration,
 ) -> bool {
     let patience = BEGINNING.min(grace);
-    let mut idle = 0;
+    let (mut blocked, mut idle) = (0, 0);
     loop {
-        if takes_signal(pid, signal) {
-            return true;
+        match disposition(pid, signal) {
+            Disposition::Taken => return true,
+            // A shell blocks all signals for a moment whenever it makes a process; who takes them always does.
+            Disposition::Blocked if blocked == 4 => return true,
+            Disposition::Blocked => blocked += 1,
+            Disposition::Dropped => {
+                blocked = 0;
+                idle = if is_idle(pid) { idle + 1 } else { 0 };
+                // Between two system calls anybody waits for a moment.
+                if idle == 3 || since.elapsed() >= patience {
+                    return false;
+                }
+            }
         }
-        idle = if is_idle(pid) { idle + 1 } else { 0 };
-        // Between two system calls anybody waits for a moment.
-        if idle == 3 || since.elapsed() >= patience || exit.borrow().is_some() {
+        if exit.borrow().is_some() {
             return false;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -108,24 +118,43 @@ fn is_idle(pid: i32) -> bool {
     })
 }
 
-/// Whether a process handles a signal, or takes it with signalfd(2) or sigwait(3), by what /proc/PID shows.
+/// What becomes of a signal that pid 1 of a pid namespace is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disposition {
+    /// It has a handler, or is waited for.
+    Taken,
+    /// It waits until it is unblocked, or is read from a signalfd(2).
+    Blocked,
+    /// The kernel drops it.
+    Dropped,
+}
+
+/// What /proc/PID shows of it.
 ///
-/// Whoever takes signals blocks them, but while a thread sits in sigwait the kernel shows what it waits for as not blocked;
-/// then the system call says it.
-fn takes_signal(pid: i32, signal: i32) -> bool {
+/// Whoever takes signals with sigwait(3) blocks them, but while a thread sits in it the kernel shows what it waits for as not
+/// blocked; then the system call says it.
+fn disposition(pid: i32, signal: i32) -> Disposition {
+    let bit = 1_u64.checked_shl(signal as u32 - 1).unwrap_or(0);
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    tasks.map(|task| task.path()).any(|task| {
+    let of_task = |task: PathBuf| {
         let status = fs::read_to_string(task.join("status")).unwrap_or_default();
-        let mask = |field: &str| {
+        let has = |field: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(field));
-            line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+            line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0) & bit != 0
         };
-        let taken = (mask("SigCgt:") | mask("SigBlk:")) & 1_u64.checked_shl(signal as u32 - 1).unwrap_or(0) != 0;
-        taken || {
+        let waits = || {
             let call = fs::read_to_string(task.join("syscall")).unwrap_or_default();
             call.split(' ').next().and_then(|number| number.parse().ok()) == Some(libc::SYS_rt_sigtimedwait)
+        };
+        match (has("SigCgt:") || waits(), has("SigBlk:")) {
+            (true, _) => Disposition::Taken,
+            (false, true) => Disposition::Blocked,
+            (false, false) => Disposition::Dropped,
         }
-    })
+    };
+    let all: Vec<Disposition> = tasks.map(|task| of_task(task.path())).collect();
+    let known = [Disposition::Taken, Disposition::Blocked].into_iter().find(|one| all.contains(one));
+    known.unwrap_or(Disposition::Dropped)
 }
 
 /// Removes a container that has ended: its control group with whatever is still in it, its ports, its writable layers.
@@ -145,6 +174,7 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), E
     let family = container.family.clone();
     let _ = tokio::task::spawn_blocking(move || family.end()).await;
     if let Some(group) = &container.group {
+        let _ = group.kill();
         remove_group(group).await;
     }
     let folder = container.folder.clone();

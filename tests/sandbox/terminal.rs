@@ -133,6 +133,36 @@ fn attached_one_sees_both_streams_and_the_exit_code() {
 }
 
 #[test]
+fn who_reads_no_more_is_not_attached_any_more() {
+    needs!(Need::Namespaces);
+    let stack =
+        Stack::new("services: {web: {rootfs: host, command: [sh, -c, 'while :; do echo on; sleep 0.02; done']}}");
+    stack.up();
+    let attach =
+        format!("{} --home {} attach web | head -n 1", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
+    let run = Run::new("sh").args(["-c", &attach]).dir(stack.path("")).env("HOME", stack.user_home());
+    run.run().success().stdout_is("on\n");
+    assert!(stack.container("web").exit_code.is_none());
+}
+
+#[test]
+fn who_does_not_read_keeps_nobody_up() {
+    needs!(Need::Namespaces);
+    // More than fits into any queue, while the one who is attached is stopped.
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, stdin_open: true, volumes: ['./share:/share'], command: [sh, -c, 'read line; head -c 30000000 /dev/zero | tr \"\\\\0\" x; echo > /share/done; read line']}}",
+    );
+    stack.file("share/x", "");
+    stack.up();
+    let attach = stack.nscompose().args(["attach", "web"]).stdin("go\n").start();
+    wait_for("the first of it", || (!attach.stdout().is_empty()).then_some(()));
+    attach.signal(nix::sys::signal::Signal::SIGSTOP);
+    wait_for("the last of it", || stack.path("share/done").exists().then_some(()));
+    attach.signal(nix::sys::signal::Signal::SIGCONT);
+    attach.wait().failure().stderr_has("faster than it was read").stderr_has("nscompose logs");
+}
+
+#[test]
 fn signals_reach_the_service_unless_they_are_not_to() {
     needs!(Need::Namespaces);
     let script = "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.05; echo on; done";
@@ -155,14 +185,15 @@ fn signals_reach_the_service_unless_they_are_not_to() {
 #[test]
 fn on_a_terminal_what_is_typed_is_the_services_and_keys_leave_it() {
     needs!(Need::Program("python3"), Need::Program("stty"));
-    let script =
-        "trap 'echo interrupted' INT; while :; do printf '> '; read word && echo got $$word && stty size; done";
+    // The new size takes another way than what is typed, so it is waited for.
+    let script = "trap 'echo interrupted' INT; while :; do printf '> '; read word && echo got $$word && stty size && \
+        if [ $$word = two ]; then while [ \"$$(stty size)\" != '40 120' ]; do sleep 0.02; done; echo resized; fi; done";
     let stack = Stack::new(&format!(
         "services: {{web: {{rootfs: host, tty: true, stdin_open: true, command: [sh, -c, {script:?}]}}}}"
     ));
     stack.up();
     let steps = r#"[["send", "one\n"], ["expect", "got one"], ["expect", "30 100"], ["size", 40, 120], ["send", "two\n"],
-        ["expect", "got two"], ["expect", "40 120"], ["send", "\u0003"], ["expect", "interrupted"],
+        ["expect", "got two"], ["expect", "resized"], ["send", "\u0003"], ["expect", "interrupted"],
         ["send", "\u0010\u0011"], ["expect", "runs on without you"]]"#;
     on_terminal(&stack, &["attach", "web"], steps).success();
     assert!(stack.container("web").exit_code.is_none());
