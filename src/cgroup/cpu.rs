@@ -110,11 +110,15 @@ mod tests {
             realtime: RealTime { period_us: None, runtime_us: Some(1000) },
         };
         let file = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("a file");
-        for name in
-            ["cpu.weight", "cpu.max", "cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.rt_runtime_us"]
-        {
-            std::fs::write(dir.path().join(name), "").expect("a file");
-        }
+        // Those of the kernel take each write for a whole value.
+        let empty = || {
+            for name in
+                ["cpu.weight", "cpu.max", "cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.rt_runtime_us"]
+            {
+                std::fs::write(dir.path().join(name), "").expect("a file");
+            }
+        };
+        empty();
         let mut effective = Effective::default();
         apply(&At::V2(dir.path().into()), &limits, &mut effective).expect("applied");
         assert_eq!((file("cpu.weight").as_str(), file("cpu.max").as_str()), ("100", "50000 100000"));
@@ -122,6 +126,7 @@ mod tests {
         apply(&At::V1(dir.path().into()), &limits, &mut effective).expect("applied");
         assert_eq!((file("cpu.cfs_quota_us").as_str(), file("cpu.cfs_period_us").as_str()), ("50000", "100000"));
         assert_eq!((file("cpu.shares").as_str(), file("cpu.rt_runtime_us").as_str()), ("1024", "1000"));
+        empty();
         let unlimited = Bandwidth { quota_us: None, period_us: 20_000 };
         let limits = CpuLimits { bandwidth: Some(unlimited), ..CpuLimits::default() };
         apply(&At::V1(dir.path().into()), &limits, &mut effective).expect("applied");

@@ -154,28 +154,35 @@ impl StackGroup {
 }
 
 /// Hands controllers on to the groups in this one: those that are needed, and those that count, as far as they are there.
-/// Which have been handed on of the needed ones comes back.
+/// Which have been handed on comes back.
 fn hand_on(folder: &Path, needed: &BTreeSet<&'static str>) -> Result<BTreeSet<String>, CgroupError> {
     let words = |file: &str| -> BTreeSet<String> {
         let text = read(&folder.join(file)).unwrap_or_default();
         text.split_whitespace().map(str::to_owned).collect()
     };
     let (there, on) = (words("cgroup.controllers"), words("cgroup.subtree_control"));
-    let wanted = |controller: &&str| needed.contains(*controller) || controllers::COUNTING.contains(controller);
-    for controller in controllers::ALL.into_iter().filter(wanted) {
-        if !there.contains(controller) || on.contains(controller) {
-            continue;
-        }
+    let wanted = |controller: &&str| {
+        (needed.contains(*controller) || controllers::COUNTING.contains(controller))
+            && there.contains(*controller)
+            && !on.contains(*controller)
+    };
+    let missing: Vec<&str> = controllers::ALL.into_iter().filter(wanted).collect();
+    if missing.is_empty() {
+        return Ok(on);
+    }
+    // "No internal processes": ours go out of the way before anything is handed on. Some controllers would be handed on even
+    // so, and the group would become the root of a threaded subtree, in which the others cannot be (EOPNOTSUPP).
+    let free = move_aside(folder);
+    for controller in missing {
         let switch = || -> io::Result<()> {
             use io::Write;
             let file = OpenOptions::new().write(true).open(folder.join("cgroup.subtree_control"));
             file?.write_all(format!("+{controller}").as_bytes())
         };
-        let mut switched = switch();
-        // "No internal processes": ours can go out of the way.
-        if switched.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::EBUSY)) && move_aside(folder).is_ok() {
-            switched = switch();
-        }
+        let switched = match &free {
+            Ok(()) => switch(),
+            Err(error) => Err(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)),
+        };
         match switched {
             Err(source) if needed.contains(controller) => {
                 return Err(CgroupError::Enable { controller, path: folder.to_owned(), source });
@@ -188,11 +195,18 @@ fn hand_on(folder: &Path, needed: &BTreeSet<&'static str>) -> Result<BTreeSet<St
 }
 
 /// Moves nscompose's own processes out of a group, to one in it.
+///
+/// # Errors
+/// EBUSY when there are others, which stay; what write(2) says.
 fn move_aside(folder: &Path) -> io::Result<()> {
+    // The root of a hierarchy may have processes, and is told by having no type.
+    if !folder.join("cgroup.type").exists() {
+        return Ok(());
+    }
     let aside = folder.join(SELF);
     let pids = fs::read_to_string(folder.join("cgroup.procs"))?;
     if !pids.lines().all(is_ours) {
-        return Err(io::ErrorKind::ResourceBusy.into());
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
     for pid in pids.lines() {
         make_folder(&aside)?;
@@ -431,5 +445,49 @@ pub fn kill(path: &Path) {
                 let _ = process.signal(libc::SIGKILL);
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fake(root: &Path, processes: &str) {
+        for (name, text) in [
+            ("cgroup.type", "domain"),
+            ("cgroup.controllers", "cpu memory pids"),
+            ("cgroup.subtree_control", ""),
+            ("cgroup.procs", processes),
+        ] {
+            fs::write(root.join(name), text).expect("a file");
+        }
+    }
+
+    #[test]
+    fn a_group_with_processes_of_others_hands_nothing_on() {
+        let dir = tempfile::tempdir().expect("folder");
+        let on = || fs::read_to_string(dir.path().join("cgroup.subtree_control")).expect("a file");
+        // The one that runs this is not called like nscompose.
+        fake(dir.path(), "1\n");
+        hand_on(dir.path(), &BTreeSet::new()).expect("nothing is needed");
+        assert_eq!(on(), "");
+        let needed = hand_on(dir.path(), &BTreeSet::from(["memory"])).expect_err("it cannot be had");
+        assert!(needed.hint().is_some(), "{needed}");
+        assert_eq!(on(), "");
+        fake(dir.path(), "");
+        hand_on(dir.path(), &BTreeSet::from(["memory"])).expect("handed on");
+        // The file of the kernel would have the list; this one has what was written last.
+        assert!(on().starts_with("+pids"), "{}", on());
+    }
+
+    #[test]
+    fn a_group_with_a_parent_of_its_own_is_alone_in_it() {
+        let stack = StackGroup::new("x.123456".to_owned(), None, BTreeMap::new());
+        let service: ServiceName = "web".parse().expect("a name");
+        let mut limits = Limits::default();
+        let last = |limits: &Limits| stack.folders(Path::new("/c"), &service, limits).pop();
+        assert_eq!(last(&limits), Some("/c/nscompose/x.123456/web".into()));
+        limits.parent = Some("a/b".into());
+        assert_eq!(last(&limits), Some("/c/a/b/nscompose.x.123456.web".into()));
     }
 }
