@@ -3,11 +3,15 @@
 mod support;
 
 mod sandbox {
+    mod devices;
     mod files;
+    mod grants;
     mod identity;
     mod images;
     mod isolation;
     mod names;
+    mod owners;
     mod ports;
     mod sharing;
+    mod volumes;
 }

@@ -40,14 +40,19 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
         values: &["npipe", "cluster", "image"],
         hint: "use `bind`, `volume` or `tmpfs`",
     },
+    RefusedValue {
+        path: "services.*.volumes_from[]",
+        values: CONTAINER,
+        hint: "name a service of this file, or give both the same named volume",
+    },
     TMPFS_OPTIONS,
 ];
 
 /// Options of `PATH:OPTION,OPTION`, not whole values.
 pub(crate) const TMPFS_OPTIONS: RefusedValue = RefusedValue {
     path: "services.*.tmpfs[]",
-    values: &["noexec", "exec", "suid", "dev", "uid=…", "gid=…", "nr_inodes=…", "nr_blocks=…"],
-    hint: "the options are `size`, `mode`, `ro` and `rw`",
+    values: &["dev"],
+    hint: "the kernel opens no device of a file system that a container has made; `devices:` is for those of the host",
 };
 
 const CONTAINER: &[Word] = &["container:…"];
@@ -85,19 +90,16 @@ pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
     ("services.*.privileged", NO),
     ("services.*.restart", &["no"]),
     ("services.*.scale", &["1"]),
-    ("services.*.shm_size", &["64m", "64mb", "67108864"]),
     ("services.*.stdin_open", NO),
     ("services.*.tty", NO),
     ("services.*.use_api_socket", NO),
-    ("services.*.volumes[].bind.propagation", &["rprivate"]),
-    ("services.*.volumes[].bind.recursive", &["enabled"]),
     ("networks.*.driver", &["bridge"]),
     ("networks.*.enable_ipv4", &["true"]),
     ("networks.*.enable_ipv6", NO),
     ("networks.*.external", NO),
     ("networks.*.internal", NO),
-    ("volumes.*.driver", &["local"]),
-    ("volumes.*.external", NO),
+    ("configs.*.external", NO),
+    ("secrets.*.external", NO),
 ];
 
 const NO: &[Word] = &["false"];
@@ -180,7 +182,6 @@ mod tests {
         assert!(refused("services.*.ports[].published", "8000-8010").is_some());
         assert!(refused("services.*.ports[].published", "8000").is_none());
         assert!(harmless("services.*.tty", "false") && !harmless("services.*.tty", "true"));
-        assert!(harmless("services.*.shm_size", "64M") && !harmless("services.*.shm_size", "65m"));
         assert!(harmless("services.*.mem_limit", "0mb") && !harmless("services.*.mem_limit", "1b"));
         assert!(harmless("services.*.cpus", "0.0") && !harmless("services.*.cpus", "0.5"));
     }

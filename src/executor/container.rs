@@ -10,7 +10,7 @@ use std::{
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc::UnboundedSender, task::JoinHandle};
 
 use super::{
-    Change, ExecutorError, Stack, logs, mounts,
+    Change, ExecutorError, Stack, devices, logs, mounts,
     operation::create_folder,
     run::Claims,
     stack::Running,
@@ -51,7 +51,9 @@ pub(super) async fn start(
     let root = root(spec, stack, &folder).await?;
     let volumes = mounts::volumes(spec, stack, &folder);
     let filling = mounts::wait_for_volumes(spec, stack, &volumes).await;
-    let mounts = mounts::mounts(spec, stack, &volumes, changes)?;
+    let mut mounts = mounts::mounts(spec, stack, &volumes, changes)?;
+    mounts.extend(devices::mounts(spec, stack)?);
+    let held = volumes.values().filter_map(VolumeFolder::hold).collect();
     let (join, namespaces) = namespaces(spec, stack)?;
     let group = stack.group.as_ref().map(|group| group.create(&spec.service)).transpose();
     let group = group.map_err(files("make the control group of", Path::new(spec.name.as_str())))?;
@@ -112,6 +114,7 @@ pub(super) async fn start(
         process,
         group,
         folder,
+        _volumes: held,
         _image: image,
         forwarders: Vec::new(),
         told: None,
@@ -257,6 +260,7 @@ fn process(spec: &ContainerSpec) -> Process {
         make_working_dir: true,
         user: spec.user.clone(),
         single_id: spec.ids.count == 1,
+        invoker: spec.invoker,
         options: spec.process.clone(),
         privileges: spec.privileges.clone(),
     }

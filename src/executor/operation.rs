@@ -9,6 +9,7 @@ use super::{
     run::Claims,
     stack::OwnedNamespaces,
     stop::{remove, stop},
+    volume,
 };
 use crate::{
     model::{ContainerState, ServiceName},
@@ -32,12 +33,7 @@ pub(super) async fn carry_out(
             create_network(bridge, stack).await?;
             tell(Change::Network(bridge.network.clone(), bridge.gateway.trunc()));
         }
-        Operation::CreateVolume(volume) => {
-            let path = stack.layout.volume(volume);
-            let failed =
-                |source| ExecutorError::Volume { volume: volume.clone(), what: "make", path: path.clone(), source };
-            create_folder(&path).map_err(failed)?;
-        }
+        Operation::CreateVolume(name, volume) => volume::create(name, volume, stack)?,
         Operation::WriteHosts(files) => write_hosts(files, stack)?,
         Operation::CreateNamespaces(set) => {
             create_namespaces(set, stack).await?;
@@ -58,11 +54,10 @@ pub(super) async fn carry_out(
             remove(service, stack).await?;
             tell(Change::ContainerRemoved(service.clone()));
         }
-        Operation::RemoveVolume(volume) => {
-            let folder = stack.volume(volume);
-            let path = folder.path.clone();
-            let failed = |source| ExecutorError::Volume { volume: volume.clone(), what: "remove", path, source };
-            folder.remove().map_err(failed)?;
+        Operation::RemoveVolume(name, volume) => {
+            if !volume::remove(name, volume, stack)? {
+                tell(Change::Warning(format!("volume `{name}` stays: another stack has it mounted")));
+            }
         }
         Operation::Detach(cable) => detach(cable, stack).await?,
         Operation::RemoveNamespaces(service) => {
@@ -113,13 +108,13 @@ pub(super) async fn undo(
         // A volume may have been there before, and is never removed unasked. Hosts files
         // of services that run on only name more than there is.
         Operation::Attach(_)
-        | Operation::CreateVolume(_)
+        | Operation::CreateVolume(..)
         | Operation::WriteHosts(_)
         | Operation::Stop(_)
         | Operation::Remove(_)
         | Operation::Detach(_)
         | Operation::RemoveNamespaces(_)
-        | Operation::RemoveVolume(_) => {}
+        | Operation::RemoveVolume(..) => {}
     }
     Ok(())
 }
@@ -141,6 +136,7 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
         net: set.net,
         ipc: set.ipc,
         hostname: set.hostname.clone(),
+        shm_size: set.shm_size,
         domainname: set.domainname.clone(),
         pid: set.pid,
     };

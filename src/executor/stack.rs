@@ -17,7 +17,7 @@ use super::{ExecutorError, container::program_runs, volume::VolumeFolder};
 use crate::{
     cgroup::{Group, Hierarchy, StackGroup},
     image::store::InUse,
-    model::{NetworkName, ServiceName, StopSignal, VolumeName},
+    model::{NetworkName, ServiceName, StopSignal, Volume, VolumeName},
     network::{
         netlink::{LinkIndex, Netlink, NetlinkError},
         ports::Forwarder,
@@ -72,6 +72,8 @@ pub(super) struct Running {
     pub(super) process: Process,
     pub(super) group: Option<Group>,
     pub(super) folder: PathBuf,
+    /// Keep its volumes from being removed by other stacks.
+    pub(super) _volumes: Vec<std::fs::File>,
     /// Keeps its layers from being removed.
     pub(super) _image: Option<InUse>,
     /// Dropped with it: from then on nobody listens on its ports.
@@ -227,8 +229,8 @@ impl Stack {
     }
 
     /// Where a named volume is.
-    pub(super) fn volume(&self, volume: &VolumeName) -> VolumeFolder {
-        VolumeFolder { path: self.layout.volume(volume), marker: self.layout.volume_marker(volume) }
+    pub(super) fn volume(&self, name: &VolumeName, volume: &Volume) -> VolumeFolder {
+        VolumeFolder { path: self.layout.volume(name, volume), marker: self.layout.volume_marker(name, volume) }
     }
 
     /// Waits until nobody fills this volume, and keeps others from it.

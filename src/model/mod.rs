@@ -32,15 +32,18 @@ pub use image::{
     InvalidImageName, InvalidImageSource, InvalidPlatform, InvalidPullPolicy, NoCommand, Platform, PullPolicy,
 };
 pub use limits::Limits;
-pub use mount::{BindMount, Mount, MountSource, TmpfsMount, VolumeMount};
+pub use mount::{
+    Atime, BindMount, Contents, Device, DeviceAccess, Files, Grant, GrantSource, Mount, MountSource, Propagation,
+    Submounts, TmpfsMount, VolumeMount, VolumesFrom,
+};
 pub use name::{InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
 pub use namespace_mode::NamespaceMode;
 pub use network::{Network, NetworkAttachment};
-pub use observed::{Container, ContainerState, Host, Ids, Observed, PublishedPort};
+pub use observed::{Container, ContainerState, Host, Ids, Invoker, Observed, PublishedPort};
 pub use port::{InvalidPort, Port, Protocol};
 pub use privileges::Privileges;
 pub use process_options::ProcessOptions;
-pub use project::{Project, Volume};
+pub use project::{Project, Volume, VolumeSource};
 pub use service::{Rootfs, Service};
 pub use signal::{InvalidSignal, StopSignal};
 pub use user::{InvalidUser, UserSpec};

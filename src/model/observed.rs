@@ -32,6 +32,18 @@ pub struct Host {
     pub ids: Ids,
     /// IPv4 destinations that the host has a route for; subnets keep clear of them.
     pub routes: BTreeSet<Ipv4Net>,
+    /// The ordinary user whose stack it is; none as root.
+    #[serde(default)]
+    pub invoker: Option<Invoker>,
+}
+
+/// An ordinary user, by the ids of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invoker {
+    /// User id.
+    pub uid: u32,
+    /// Id of the main group.
+    pub gid: u32,
 }
 
 /// Which user and group ids containers can have.

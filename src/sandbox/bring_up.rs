@@ -7,22 +7,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{mount::MsFlags, sched::CloneFlags};
+use nix::{fcntl::AtFlags, mount::MsFlags, sched::CloneFlags, unistd::AccessFlags};
 use rustix::{
     fs::{CWD, Mode, OFlags},
     mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
 };
 
 use super::{
+    bind::read_only,
     copy_up::copy_up,
     error::{BringUpError, BringUpStep},
     in_root::{Kind, mount_point},
     init,
-    launch::{Launch, LaunchFds},
+    inner_ids::{Inner, hand_over},
+    launch::{Launch, LaunchFds, Owner, Root},
     program,
 };
 use crate::{
-    model::TmpfsMount,
+    model::{Atime, Submounts, TmpfsMount},
     sys::{
         mount::{MountAttributes, RDONLY, set_attributes},
         process::{self, Fork},
@@ -45,9 +47,9 @@ pub(super) struct NewFiles {
     /// What the root has at its place; then this is written to.
     pub(super) marker: Option<File>,
     /// Else its user.
-    pub(super) give: bool,
-    /// After that nothing can be written through it.
-    pub(super) read_only: bool,
+    pub(super) give: Option<Owner>,
+    /// After that nothing can be written through it, nor through what is mounted below, unless that is to stay as it is.
+    pub(super) read_only: Option<Submounts>,
 }
 
 /// What is attached: a mount that the keeper has made, or one that has to be made inside the namespaces it belongs to.
@@ -58,6 +60,12 @@ pub(super) enum Content {
     Sys,
     Cgroup2,
     Mqueue,
+    /// A node that has to be open to root of the container.
+    Device {
+        node: OwnedFd,
+        read: bool,
+        write: bool,
+    },
     Dev {
         /// The user namespace has a single id: no group for terminals.
         single_id: bool,
@@ -66,8 +74,14 @@ pub(super) enum Content {
 
 /// Brings the container up in the calling process and becomes its program. What goes wrong is written to the status
 /// descriptor.
-pub(super) fn run(launch: &Launch, files: &[Attachment], fds: &LaunchFds, open_files: Option<u64>) -> ! {
-    let Err(error) = bring_up(launch, files, fds, open_files);
+pub(super) fn run(
+    launch: &Launch,
+    files: &[Attachment],
+    fds: &LaunchFds,
+    inner: Option<&Inner>,
+    open_files: Option<u64>,
+) -> ! {
+    let Err(error) = bring_up(launch, files, fds, inner, open_files);
     if let Ok(status) = fds.status.try_clone() {
         let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
     }
@@ -78,6 +92,7 @@ fn bring_up(
     launch: &Launch,
     files: &[Attachment],
     fds: &LaunchFds,
+    inner: Option<&Inner>,
     open_files: Option<u64>,
 ) -> Result<std::convert::Infallible, BringUpError> {
     program::leave_caller(open_files)?;
@@ -91,6 +106,11 @@ fn bring_up(
         .map_err(|e| BringUpStep::Pivot.failed(e))?;
 
     let root = attach_root(files)?;
+    if let (Some(invoker), false, Root::Layers { .. } | Root::Directory(_)) =
+        (launch.process.invoker, launch.process.single_id, &launch.root)
+    {
+        hand_over(root.as_fd(), invoker).map_err(|e| BringUpStep::HandOver.failed(e))?;
+    }
     // Before anything is mounted on what the image has. As root of the container: its ids are those of the volume's mount.
     let mut filled = Vec::new();
     for file in files {
@@ -104,10 +124,13 @@ fn bring_up(
     }
 
     let mut of_root = vec![(Path::new("/"), root.try_clone().map_err(|e| BringUpStep::Pivot.failed(e))?)];
+    let mut given = Vec::new();
     for file in &files[1..] {
         let mount = attach(root.as_fd(), file)?;
         if file.of_root {
             of_root.push((&file.target, mount));
+        } else if let Some(new) = &file.new {
+            given.push((file, new, mount));
         }
     }
     if launch.read_only {
@@ -122,18 +145,20 @@ fn bring_up(
     drop(root);
 
     let prepared = program::prepare(&launch.process)?;
-    for file in files {
-        let (Some(new), Content::Mount(volume)) = (&file.new, &file.content) else { continue };
-        if new.give && !filled.contains(&&file.target) {
-            prepared.take_over(volume.as_fd(), &file.target)?;
-        }
-        if new.read_only {
-            let attributes = MountAttributes { set: RDONLY, ..MountAttributes::default() };
-            let failed = |e| BringUpStep::Mount(file.target.clone()).failed(e);
-            set_attributes(volume.as_fd(), attributes).map_err(failed)?;
+    for (file, new, mount) in &given {
+        if let Some(owner) = new.give.filter(|_| !filled.contains(&&file.target)) {
+            prepared.take_over(mount.as_fd(), owner, &file.target)?;
         }
     }
-    prepared.enter(&launch.process)?;
+    // Only now: what links have brought below another of them is one of the mounts below that.
+    for (file, new, mount) in &given {
+        if let Some(submounts) = new.read_only {
+            let failed = |e| BringUpStep::Mount(file.target.clone()).failed(e);
+            read_only(mount.as_fd(), submounts).map_err(failed)?;
+        }
+    }
+    drop(given);
+    prepared.enter(&launch.process, inner.and_then(|inner| prepared.namespace(inner)))?;
 
     if launch.init {
         match process::fork(CloneFlags::empty(), None).map_err(|e| BringUpStep::Fork.failed(e))? {
@@ -162,17 +187,15 @@ fn attach(root: BorrowedFd<'_>, file: &Attachment) -> Result<OwnedFd, BringUpErr
     let failed = |e: io::Error| BringUpStep::Mount(file.target.clone()).failed(e);
     let place = mount_point(root, &file.target, file.kind)
         .map_err(|e| BringUpStep::MountPoint(file.target.clone()).failed(e))?;
-    let none = MountAttrFlags::empty();
     let nosuid = MountAttrFlags::MOUNT_ATTR_NOSUID;
     let locked = nosuid | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let made = match &file.content {
         Content::Mount(mount) => mount.try_clone(),
         Content::Tmpfs(tmpfs) => {
-            let mut options = vec![("mode", format!("{:o}", tmpfs.mode.unwrap_or(0o1777)))];
-            options.extend(tmpfs.size.map(|size| ("size", size.to_string())));
-            let read_only = if tmpfs.read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { none };
-            make("tmpfs", &options, nosuid | MountAttrFlags::MOUNT_ATTR_NODEV | read_only)
+            let (options, attributes) = memory(tmpfs);
+            make("tmpfs", &options, attributes)
         }
+        Content::Device { node, .. } => node.try_clone(),
         Content::Proc => make("proc", &[], locked),
         Content::Sys => make("sysfs", &[], locked | MountAttrFlags::MOUNT_ATTR_RDONLY),
         Content::Cgroup2 => make("cgroup2", &[], locked | MountAttrFlags::MOUNT_ATTR_RDONLY),
@@ -184,10 +207,38 @@ fn attach(root: BorrowedFd<'_>, file: &Attachment) -> Result<OwnedFd, BringUpErr
     };
     let mount = made.map_err(failed)?;
     move_onto(mount.as_fd(), place.as_fd()).map_err(failed)?;
+    if let Content::Device { read, write, .. } = file.content {
+        // As root of the container, and without the groups that the caller had.
+        let mut access = AccessFlags::F_OK;
+        access.set(AccessFlags::R_OK, read);
+        access.set(AccessFlags::W_OK, write);
+        nix::unistd::faccessat(&mount, "", access, AtFlags::AT_EACCESS | AtFlags::AT_EMPTY_PATH)
+            .map_err(|e| BringUpStep::Device(file.target.clone()).failed(e))?;
+    }
     if let Content::Dev { single_id } = file.content {
         devices(root, single_id).map_err(failed)?;
     }
     Ok(mount)
+}
+
+/// Options and attributes of a tmpfs (tmpfs(5)); ids are those of whoever makes it.
+pub(super) fn memory(tmpfs: &TmpfsMount) -> (Vec<(&'static str, String)>, MountAttrFlags) {
+    let mut options = vec![("mode", format!("{:o}", tmpfs.mode.unwrap_or(0o1777)))];
+    let numbers = [("size", tmpfs.size), ("nr_blocks", tmpfs.blocks), ("nr_inodes", tmpfs.inodes)];
+    options.extend(numbers.into_iter().filter_map(|(name, number)| Some((name, number?.to_string()))));
+    let ids = [("uid", tmpfs.uid), ("gid", tmpfs.gid)];
+    options.extend(ids.into_iter().filter_map(|(name, id)| Some((name, id?.to_string()))));
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, tmpfs.read_only);
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, tmpfs.noexec);
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOSUID, !tmpfs.suid);
+    attributes |= match tmpfs.atime {
+        Atime::Relative => MountAttrFlags::MOUNT_ATTR_RELATIME,
+        Atime::Never => MountAttrFlags::MOUNT_ATTR_NOATIME,
+        Atime::NotOfFolders => MountAttrFlags::MOUNT_ATTR_NODIRATIME,
+        Atime::Always => MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+    };
+    (options, attributes)
 }
 
 /// The least that programs expect in /dev. Nodes cannot be made in a user namespace, so the host's are shown.
@@ -221,7 +272,7 @@ fn devices(root: BorrowedFd<'_>, single_id: bool) -> io::Result<()> {
 }
 
 /// A new mount of a file system, attached nowhere.
-fn make(kind: &str, options: &[(&str, String)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+pub(super) fn make(kind: &str, options: &[(&str, String)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     let fs = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
         if value.is_empty() {

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use nix::sched::CloneFlags;
@@ -51,6 +51,8 @@ const KINDS: [NamespaceKind; 7] = [
 
 /// Those of a process that are not the caller's own: entering one's own is refused for the user namespace, and for the
 /// host's by the lack of rights over it once inside another.
+///
+/// The user namespace is the one that owns the mounts: that of the container. That of its program may be a further one.
 fn namespaces_of(pid: i32) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), BringUpError> {
     let mut found = (Vec::new(), Vec::new());
     for kind in KINDS {
@@ -59,7 +61,11 @@ fn namespaces_of(pid: i32) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), BringUp
             Ok((stat.st_dev, stat.st_ino))
         };
         let open = || -> io::Result<Option<OwnedFd>> {
-            let (theirs, ours) = (Namespace::of_process(pid, kind)?, Namespace::of_thread(kind)?);
+            let theirs = match kind {
+                NamespaceKind::User => Namespace::of_process(pid, NamespaceKind::Mnt)?.owner()?,
+                kind => Namespace::of_process(pid, kind)?,
+            };
+            let ours = Namespace::of_thread(kind)?;
             if identity(&theirs)? == identity(&ours)? {
                 Ok(None)
             } else {
@@ -94,11 +100,13 @@ pub(super) fn exec(
         let gone = io::Error::from_raw_os_error(libc::ESRCH);
         return Err(BringUpStep::Join(NamespaceKind::Mnt.proc_name().into()).failed(gone));
     }
+    let inner = order.process.invoker.map(|_| Namespace::of_process(order.pid, NamespaceKind::User)).transpose();
+    let inner = inner.map_err(|e| BringUpStep::Join(NamespaceKind::User.proc_name().into()).failed(e))?;
     let cgroup = order.cgroup.then(|| fds[wanted - 1].as_fd());
     let work = || {
         join(&kinds, &namespaces)?;
         match process::fork(CloneFlags::CLONE_PARENT, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => run(order, &fds, surroundings.open_files),
+            Fork::Child => run(order, &fds, inner.as_ref().map(AsFd::as_fd), surroundings.open_files),
             Fork::Parent(child) => {
                 let pidfd = child.pidfd.as_fd().try_clone_to_owned();
                 Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
@@ -109,8 +117,8 @@ pub(super) fn exec(
     Ok((pid, PidFd::from_fd(pidfd.into_iter().next().ok_or_else(incomplete)?)))
 }
 
-fn run(order: &ExecOrder, fds: &[OwnedFd], open_files: Option<u64>) -> ! {
-    let Err(error) = become_program(order, fds, open_files);
+fn run(order: &ExecOrder, fds: &[OwnedFd], inner: Option<BorrowedFd<'_>>, open_files: Option<u64>) -> ! {
+    let Err(error) = become_program(order, fds, inner, open_files);
     if let Ok(status) = fds[3].try_clone() {
         let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
     }
@@ -121,6 +129,7 @@ fn run(order: &ExecOrder, fds: &[OwnedFd], open_files: Option<u64>) -> ! {
 fn become_program(
     order: &ExecOrder,
     fds: &[OwnedFd],
+    inner: Option<BorrowedFd<'_>>,
     open_files: Option<u64>,
 ) -> Result<std::convert::Infallible, BringUpError> {
     program::leave_caller(open_files)?;
@@ -128,7 +137,7 @@ fn become_program(
         None => program::standard_streams(fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd())?,
         Some(size) => terminal(size, &fds[4]).map_err(|e| BringUpStep::Terminal.failed(e))?,
     }
-    program::prepare(&order.process)?.enter(&order.process)?;
+    program::prepare(&order.process)?.enter(&order.process, inner)?;
     program::execute(&order.process)
 }
 

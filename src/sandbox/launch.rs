@@ -10,17 +10,18 @@ use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    bind::bind,
+    bind::{Binding, bind, bind_as, device},
     bring_up::{self, Attachment, Content, NewFiles},
     error::{BringUpError, BringUpStep},
     host_view::{HIDDEN, HostView},
     in_root::{Kind, is_directory},
+    inner_ids::Inner,
     keeper::{Surroundings, helper},
     namespaces,
     overlay::{Lower, Overlay},
 };
 use crate::{
-    model::{Privileges, ProcessOptions, TmpfsMount, UserSpec},
+    model::{Invoker, Privileges, ProcessOptions, Propagation, Submounts, TmpfsMount, UserSpec},
     sys::{
         NamespaceKind, PidFd,
         process::{self, Fork},
@@ -63,16 +64,48 @@ pub struct LaunchMount {
 #[serde(rename_all = "snake_case")]
 pub enum LaunchSource {
     /// A path of the host that exists.
-    Bind {
-        /// The path.
-        path: PathBuf,
-        /// Nothing can be written through it.
-        read_only: bool,
-        /// It is an empty volume.
-        new: Option<NewVolume>,
-    },
+    Bind(BindSource),
     /// A new tmpfs.
     Tmpfs(TmpfsMount),
+    /// The node of a device.
+    Device {
+        /// Where it is.
+        path: PathBuf,
+        /// It is one of nscompose's own, with owners of the container.
+        ours: bool,
+        /// The container has to be able to read it.
+        read: bool,
+        /// The container has to be able to write to it.
+        write: bool,
+    },
+}
+
+/// A path of the host that exists, to be mounted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct BindSource {
+    /// The path.
+    pub path: PathBuf,
+    /// Only this part of it; links in there are resolved as if it were the root.
+    pub subpath: Option<PathBuf>,
+    /// Nothing can be written through it.
+    pub read_only: bool,
+    /// What becomes of the mounts below it.
+    pub submounts: Submounts,
+    /// Whether mounts that are made later are seen on the other side.
+    pub propagation: Propagation,
+    /// It is an empty volume.
+    pub new: Option<NewVolume>,
+    /// It is a file of nscompose's own, which root of the container owns, and becomes that of these.
+    pub own: Option<Owner>,
+}
+
+/// Whom something is to belong to, by ids of the container.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Owner {
+    /// None is who the container runs as.
+    pub uid: Option<u32>,
+    /// None is the group of who the container runs as.
+    pub gid: Option<u32>,
 }
 
 /// What an empty volume gets.
@@ -118,6 +151,8 @@ pub struct Process {
     pub user: Option<UserSpec>,
     /// The user namespace has a single id.
     pub single_id: bool,
+    /// The ordinary user whose stack it is, if the container runs as that user by number.
+    pub invoker: Option<Invoker>,
     /// What it starts with besides.
     pub options: ProcessOptions,
     /// What it may do.
@@ -198,9 +233,10 @@ pub(super) fn launch(
     let incomplete =
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
     let fds = LaunchFds::from_vec(fds, launch).ok_or_else(incomplete)?;
-    let user = launch.join.iter().position(|kind| *kind == NamespaceKind::User).ok_or_else(incomplete)?;
-    let user = fds.namespaces[user].as_fd();
-    let files = prepare(launch, user, &surroundings.private)?;
+    let position = launch.join.iter().position(|kind| *kind == NamespaceKind::User).ok_or_else(incomplete)?;
+    let user = fds.namespaces[position].as_fd();
+    let files = prepare(launch, user, surroundings)?;
+    let inner = launch.process.invoker.map(|invoker| Inner::make(&fds.namespaces[position], invoker)).transpose()?;
     // The log pipes become those of the container's root, who hands them on to whoever the program runs as.
     for pipe in [&fds.stdout, &fds.stderr] {
         let (uid, gid) = (rustix::fs::Uid::from_raw(launch.outside), rustix::fs::Gid::from_raw(launch.outside));
@@ -215,7 +251,7 @@ pub(super) fn launch(
             flags |= CloneFlags::CLONE_NEWPID;
         }
         match process::fork(flags, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => bring_up::run(launch, &files, &fds, surroundings.open_files),
+            Fork::Child => bring_up::run(launch, &files, &fds, inner.as_ref(), surroundings.open_files),
             Fork::Parent(child) => {
                 let pidfd = child.pidfd.as_fd().try_clone_to_owned();
                 Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
@@ -242,7 +278,12 @@ pub(super) fn join(kinds: &[NamespaceKind], fds: &[OwnedFd]) -> Result<(), Bring
 }
 
 /// Everything that is mounted, made here and attached by the container's first process.
-fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<Attachment>, BringUpError> {
+fn prepare(
+    launch: &Launch,
+    user: BorrowedFd<'_>,
+    surroundings: &Surroundings,
+) -> Result<Vec<Attachment>, BringUpError> {
+    let private = surroundings.private.as_path();
     let id_map = (launch.outside != 0).then_some(user);
     let whole = |lower| -> Result<Content, BringUpError> {
         let overlay = Overlay { lower, folder: &launch.folder, name: "upper", id_map, outside: launch.outside };
@@ -294,7 +335,7 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
     let shared = &launch.shared;
     let host = |path: &str| -> Result<Content, BringUpError> {
         let failed = |e| BringUpStep::MountSource(path.into()).failed(e);
-        Ok(Content::Mount(bind(Path::new(path), false, None).map_err(failed)?))
+        Ok(Content::Mount(bind(Path::new(path)).map_err(failed)?))
     };
     let proc = if shared.proc { Content::Proc } else { host("/proc")? };
     attach(Path::new("/proc"), Kind::Directory, proc);
@@ -311,7 +352,7 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
     }
     if let Some(owner) = &shared.shm_of {
         let path = namespaces::shm_folder(private, owner);
-        let shm = bind(&path, false, None).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
+        let shm = bind(&path).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
         attach(Path::new("/dev/shm"), Kind::Directory, Content::Mount(shm));
     } else if shared.host_shm {
         attach(Path::new("/dev/shm"), Kind::Directory, host("/dev/shm")?);
@@ -319,18 +360,48 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
 
     for mount in &launch.mounts {
         let (kind, content, new) = match &mount.source {
+            // Ids of a program that changes places are not those of root of the container, who makes it.
+            LaunchSource::Tmpfs(tmpfs)
+                if launch.process.invoker.is_some() && (tmpfs.uid, tmpfs.gid) != (None, None) =>
+            {
+                let give = Some(Owner { uid: tmpfs.uid.or(Some(0)), gid: tmpfs.gid.or(Some(0)) });
+                let read_only = tmpfs.read_only.then_some(Submounts::Writable);
+                let memory = TmpfsMount { uid: None, gid: None, read_only: false, ..tmpfs.clone() };
+                let new = NewFiles { marker: None, give, read_only };
+                (Kind::Directory, Content::Tmpfs(memory), Some(new))
+            }
             LaunchSource::Tmpfs(tmpfs) => (Kind::Directory, Content::Tmpfs(tmpfs.clone()), None),
-            LaunchSource::Bind { path, read_only, new } => {
+            LaunchSource::Device { path, ours, read, write } => {
                 let failed = |e| BringUpStep::MountSource(path.clone()).failed(e);
-                // What has to be filled, or given to its user, can be made read-only only after that.
-                let source = bind(path, *read_only && new.is_none(), id_map).map_err(failed)?;
-                let kind = if is_directory(source.as_fd()).map_err(failed)? { Kind::Directory } else { Kind::File };
-                let new = new.as_ref().map(|new| -> io::Result<NewFiles> {
-                    let open = |path| fs::OpenOptions::new().write(true).open(path);
-                    let marker = new.copy_up.as_ref().map(open).transpose()?;
-                    Ok(NewFiles { marker, give: new.give, read_only: *read_only })
+                let node = device(path, *ours).map_err(failed)?;
+                (Kind::File, Content::Device { node, read: *read, write: *write }, None)
+            }
+            LaunchSource::Bind(source) => {
+                let path = source.subpath.as_ref().map_or_else(|| source.path.clone(), |part| source.path.join(part));
+                let failed = |e| BringUpStep::MountSource(path.clone()).failed(e);
+                let later = source.new.is_some() || source.own.is_some();
+                let shared = source.propagation == Propagation::Shared;
+                let binding = Binding {
+                    subpath: source.subpath.as_deref(),
+                    // What has to be filled, or given to its user, can be made read-only only after that.
+                    read_only: source.read_only && !later,
+                    submounts: source.submounts,
+                    propagation: source.propagation,
+                    id_map: id_map.filter(|_| source.own.is_none()),
+                    // Ours see only what the host mounts, and not the other way round.
+                    of: surroundings.host_mounts.as_ref().filter(|_| shared).map(AsFd::as_fd),
+                };
+                let mount = bind_as(&source.path, binding).map_err(failed)?;
+                let kind = if is_directory(mount.as_fd()).map_err(failed)? { Kind::Directory } else { Kind::File };
+                let marker = source.new.as_ref().and_then(|new| new.copy_up.as_ref());
+                let marker = marker.map(|path| fs::OpenOptions::new().write(true).open(path));
+                let given = source.new.as_ref().filter(|new| new.give).map(|_| Owner::default());
+                let new = later.then_some(NewFiles {
+                    marker: marker.transpose().map_err(failed)?,
+                    give: source.own.or(given),
+                    read_only: source.read_only.then_some(source.submounts),
                 });
-                (kind, Content::Mount(source), new.transpose().map_err(failed)?)
+                (kind, Content::Mount(mount), new)
             }
         };
         files.push(Attachment { target: mount.target.clone(), kind, content, of_root: false, new });

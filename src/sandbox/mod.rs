@@ -26,6 +26,7 @@ mod files_of;
 mod host_view;
 mod in_root;
 mod init;
+mod inner_ids;
 mod keeper;
 mod launch;
 mod namespaces;
@@ -38,8 +39,10 @@ pub use exec::ExecOrder;
 pub use files_of::enter_files_of;
 pub use host_view::HostView;
 pub use keeper::{Keeper, Started, Surroundings, fork_keeper};
-pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Process, Root, SharedFiles};
-pub use namespaces::{NamespaceOrder, Pinned, forget_shared_memory};
+pub use launch::{
+    BindSource, Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Owner, Process, Root, SharedFiles,
+};
+pub use namespaces::{NamespaceOrder, Pinned, forget_shared_memory, mount_memory};
 pub use user_namespace::{
     StackIds, UserNamespaceError, as_root_of_containers, diagnose, enter, in_initial_user_namespace,
     in_process_of_its_own, let_in, more_ids_hint, refused,

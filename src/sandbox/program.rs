@@ -11,15 +11,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::sched::CloneFlags;
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 
 use super::{
     capabilities,
     credentials::{self, Credentials},
     error::{BringUpError, BringUpStep},
-    launch::Process,
+    inner_ids::{Inner, Swap},
+    launch::{Owner, Process},
 };
-use crate::sys::process;
+use crate::sys::{NamespaceKind, process};
 
 /// Where programs are looked for when the environment says nothing, as in Docker.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -57,30 +59,53 @@ pub(super) fn leave_caller(open_files: Option<u64>) -> Result<(), BringUpError> 
 /// What the container's own files say about the process.
 pub(super) struct Prepared {
     credentials: Credentials,
+    swap: Option<Swap>,
 }
 
 /// Looks the user up; to be called with the container's root as root.
 pub(super) fn prepare(process: &Process) -> Result<Prepared, BringUpError> {
-    Ok(Prepared { credentials: credentials::resolve(process.user.as_ref())? })
+    Ok(Prepared { credentials: credentials::resolve(process.user.as_ref())?, swap: process.invoker.map(Swap) })
 }
 
 impl Prepared {
-    /// Makes what `folder` is (O_PATH) that of the user; `target` is what messages call it.
-    pub(super) fn take_over(&self, folder: BorrowedFd<'_>, target: &Path) -> Result<(), BringUpError> {
-        let (uid, gid) = (Uid::from_raw(self.credentials.uid), Gid::from_raw(self.credentials.gid));
+    /// The user namespace that the program is to run in, of those below the container's.
+    pub(super) fn namespace<'a>(&self, inner: &'a Inner) -> Option<BorrowedFd<'a>> {
+        self.swap.map(|swap| inner.of_group(swap, self.credentials.gid))
+    }
+
+    /// What ids of the program, or else those that it runs as, are in the container's user namespace.
+    fn outer(&self, uid: Option<u32>, gid: Option<u32>) -> (Uid, Gid) {
+        let (uid, gid) = (uid.unwrap_or(self.credentials.uid), gid.unwrap_or(self.credentials.gid));
+        let (uid, gid) = match self.swap {
+            Some(swap) => (swap.uid(uid), swap.gid(gid, self.credentials.gid)),
+            None => (uid, gid),
+        };
+        (Uid::from_raw(uid), Gid::from_raw(gid))
+    }
+
+    /// Makes what `folder` is (O_PATH) that of `owner`; `target` is what messages call it.
+    pub(super) fn take_over(&self, folder: BorrowedFd<'_>, owner: Owner, target: &Path) -> Result<(), BringUpError> {
+        let (uid, gid) = self.outer(owner.uid, owner.gid);
         rustix::fs::chownat(folder, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
             .map_err(|e| BringUpStep::Internal(format!("give {} to its user", target.display())).failed(e))
     }
 
     /// Enters the working directory and becomes the user. What needs root of the container comes before, what must not
     /// have it after.
-    pub(super) fn enter(&self, process: &Process) -> Result<(), BringUpError> {
+    ///
+    /// `inner` is the user namespace that the program runs in, if it is not the container's: entered as soon as nothing of
+    /// the container's other namespaces has to be touched any more, over which it gives no rights.
+    pub(super) fn enter(&self, process: &Process, inner: Option<BorrowedFd<'_>>) -> Result<(), BringUpError> {
         let failed = |e: io::Error| BringUpStep::WorkingDir(process.working_dir.clone()).failed(e);
         if process.make_working_dir && !process.working_dir.is_dir() {
             fs::create_dir_all(&process.working_dir).map_err(failed)?;
         }
         for stream in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
-            own_pipe(stream, &self.credentials);
+            self.own_pipe(stream);
+        }
+        if let Some(inner) = inner {
+            let failed = |e: nix::Error| BringUpStep::Join(NamespaceKind::User.proc_name().into()).failed(e);
+            nix::sched::setns(inner, CloneFlags::CLONE_NEWUSER).map_err(failed)?;
         }
         capabilities::bound().map_err(|e| BringUpStep::Capabilities.failed(e))?;
         let name = process.user.as_ref().map_or_else(|| "root".to_owned(), ToString::to_string);
@@ -89,14 +114,14 @@ impl Prepared {
         // As the user: a folder that only root may enter is not this process's working directory.
         std::env::set_current_dir(&process.working_dir).map_err(failed)
     }
-}
 
-fn own_pipe(stream: BorrowedFd<'_>, credentials: &Credentials) {
-    let is_pipe = rustix::fs::fstat(stream)
-        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo);
-    if is_pipe {
-        let (uid, gid) = (Uid::from_raw(credentials.uid), Gid::from_raw(credentials.gid));
-        let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
+    fn own_pipe(&self, stream: BorrowedFd<'_>) {
+        let is_pipe = rustix::fs::fstat(stream)
+            .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo);
+        if is_pipe {
+            let (uid, gid) = self.outer(None, None);
+            let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
+        }
     }
 }
 

@@ -17,5 +17,6 @@ pub fn host() -> Result<Host, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
     let routes = runtime.block_on(host_routes()).unwrap_or_default().into_iter().collect();
-    Ok(Host { ids: StackIds::of_caller().for_plan(), routes })
+    let ids = StackIds::of_caller();
+    Ok(Host { ids: ids.for_plan(), routes, invoker: ids.invoker() })
 }

@@ -4,13 +4,13 @@
 //! or `Accepted`; that and `Down` get events, then `Done` or `Failed`. The descriptors of an `Exec` come with its first byte. When nothing is left of a stack, connections
 //! are closed by the end of the supervisor: whoever waits for that knows that everything has been removed.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostics::Failure,
-    model::{ContainerState, Observed, Port, ServiceName, UserSpec, VolumeName},
+    model::{ContainerState, Observed, Port, ServiceName, UserSpec, Volume, VolumeName},
     plan::Plan,
 };
 
@@ -37,7 +37,7 @@ pub enum Request {
         /// Milliseconds that every service may take to stop, instead of what the file says.
         timeout_ms: Option<u64>,
         /// Named volumes to remove too.
-        volumes: Vec<VolumeName>,
+        volumes: BTreeMap<VolumeName, Volume>,
     },
     /// Kill every container.
     Kill,

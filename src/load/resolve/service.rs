@@ -1,8 +1,8 @@
 //! One service.
 
 use super::{
-    Context, Cursor, exclusions, hostname, limits, mounts, namespaces, networks, ports, privileges, process_options,
-    program, rootfs,
+    Context, Cursor, devices, exclusions, hostname, limits, mounts, namespaces, networks, ports, privileges,
+    process_options, program, rootfs,
 };
 use crate::{
     compose,
@@ -35,6 +35,7 @@ pub(super) fn lower(
         hostname: hostname::lower(cx, "hostname", naming.hostname.as_ref(), at),
         domainname: hostname::lower(cx, "domainname", naming.domainname.as_ref(), at),
         mounts: mounts::lower(cx, name, storage, at),
+        files: devices::files(cx, name, storage, at),
         depends_on: dependencies(cx, &modes, at),
         networks: networks::lower(cx, networking, &modes.network, at),
         ports: ports::lower(cx, name, networking, at),

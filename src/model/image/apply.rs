@@ -132,6 +132,7 @@ mod tests {
             uts: NamespaceMode::Private,
             init: false,
             read_only: false,
+            files: crate::model::Files::default(),
             process: crate::model::ProcessOptions::default(),
             privileges: crate::model::Privileges::default(),
             limits: crate::model::Limits::default(),

@@ -32,6 +32,8 @@ use crate::{
 pub struct Surroundings {
     /// A folder that only its mount namespace shows.
     pub private: PathBuf,
+    /// The mount namespace of the host, where the keeper may enter it: as root.
+    pub host_mounts: Option<OwnedFd>,
     /// How many descriptors a program may have open, softly (getrlimit(2)): as many as the caller of `up` could.
     pub open_files: Option<u64>,
 }
@@ -50,7 +52,8 @@ pub fn fork_keeper(surroundings: Surroundings) -> io::Result<(UnixStream, i32)> 
         Fork::Parent(child) => Ok((ours, child.pid)),
         Fork::Child => {
             // Nothing of the supervisor's may stay open here: its lock would outlive it.
-            let closed = process::close_all_but(3, &[theirs.as_fd()]);
+            let kept = [theirs.as_fd()].into_iter().chain(surroundings.host_mounts.as_ref().map(AsFd::as_fd));
+            let closed = process::close_all_but(3, &kept.collect::<Vec<_>>());
             let _ = rustix::thread::set_name(c"nsc-keeper");
             // Whatever loses its parent in the host's pid namespace becomes ours, to be ended with the rest.
             let _ = process::become_subreaper();
