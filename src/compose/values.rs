@@ -37,8 +37,8 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
     },
     RefusedValue {
         path: "services.*.volumes[].type",
-        values: &["npipe", "cluster", "image"],
-        hint: "use `bind`, `volume` or `tmpfs`",
+        values: &["npipe", "cluster"],
+        hint: "use `bind`, `volume`, `tmpfs` or `image`",
     },
     RefusedValue {
         path: "services.*.volumes_from[]",

@@ -75,7 +75,7 @@ mapping! {
         /// More of a tmpfs.
         works tmpfs: TmpfsOptions,
         /// More of an image.
-        refused image: ImageOptions,
+        works image: ImageOptions,
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["type"];
@@ -176,7 +176,7 @@ mapping! {
     /// More of an image.
     pub struct ImageOptions {
         /// A path inside of the image.
-        refused subpath: Text,
+        works subpath: Text,
     }
 }
 

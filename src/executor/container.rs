@@ -23,7 +23,7 @@ use crate::{
         store::{InUse, Store},
         unpack::{self, Limits, OverlayAttributes, Ownership, UnpackOptions},
     },
-    model::{Container, ContainerState, PublishedPort, Rootfs},
+    model::{Container, ContainerState, Image, ImageMount, MountSource, MountedImage, PublishedPort, Rootfs},
     network::ports::serve,
     plan::{ContainerSpec, Source},
     sandbox::{
@@ -47,7 +47,7 @@ pub(super) async fn start(
     let folder = stack.layout.container(&spec.service);
     let mut unfinished = Unfinished { folder: (!folder.exists()).then(|| folder.clone()), group: None };
     create_folder(&folder).map_err(files("make the folder", &folder))?;
-    let image = hold_image(spec, stack)?;
+    let images = hold_images(spec, stack)?;
     let root = root(spec, stack, &folder).await?;
     let volumes = mounts::volumes(spec, stack, &folder);
     let filling = mounts::wait_for_volumes(spec, stack, &volumes).await;
@@ -115,7 +115,7 @@ pub(super) async fn start(
         group,
         folder,
         _volumes: held,
-        _image: image,
+        _images: images,
         forwarders: Vec::new(),
         told: None,
     };
@@ -285,12 +285,22 @@ fn namespaces(spec: &ContainerSpec, stack: &Stack) -> Result<(Vec<NamespaceKind>
     Ok((join, fds))
 }
 
-/// Keeps the image of a container from being removed.
-fn hold_image(spec: &ContainerSpec, stack: &Stack) -> Result<Option<InUse>, ExecutorError> {
-    let Rootfs::Layers(image) = &spec.files.rootfs else { return Ok(None) };
-    let held = Store::new(stack.layout.layout().images()).hold(&image.id);
-    let failed = |source| ExecutorError::Image { service: spec.service.clone(), image: image.name.clone(), source };
-    held.map(Some).map_err(failed)
+/// Keeps the images of a container from being removed.
+fn hold_images(spec: &ContainerSpec, stack: &Stack) -> Result<Vec<InUse>, ExecutorError> {
+    let store = Store::new(stack.layout.layout().images());
+    let rootfs = match &spec.files.rootfs {
+        Rootfs::Layers(image) => Some(image),
+        _ => None,
+    };
+    let mounted = spec.files.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Image(ImageMount { image: MountedImage::Here(image), .. }) => Some(image),
+        _ => None,
+    });
+    let hold = |image: &Box<Image>| {
+        let failed = |source| ExecutorError::Image { service: spec.service.clone(), image: image.name.clone(), source };
+        store.hold(&image.id).map_err(failed)
+    };
+    rootfs.into_iter().chain(mounted).map(hold).collect()
 }
 
 async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Root, ExecutorError> {

@@ -15,7 +15,11 @@ use tokio::sync::{OwnedMutexGuard, mpsc::UnboundedSender};
 
 use super::{Change, ExecutorError, Stack, operation::create_folder, volume::VolumeFolder};
 use crate::{
-    model::{BindMount, Digest, Grant, GrantSource, MountSource, Propagation, Rootfs, VolumeMount, VolumeSource},
+    image::store::Store,
+    model::{
+        BindMount, Digest, Grant, GrantSource, ImageMount, MountSource, MountedImage, Propagation, Rootfs, VolumeMount,
+        VolumeSource,
+    },
     plan::ContainerSpec,
     sandbox::{BindSource, LaunchMount, LaunchSource, Owner, StackIds},
 };
@@ -35,7 +39,7 @@ pub(super) fn volumes(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> BTr
             let path = folder.join(anonymous(target));
             Some((i, VolumeFolder { marker: path.with_extension("new"), path }))
         }
-        MountSource::Bind(_) | MountSource::Tmpfs(_) | MountSource::Grant(_) => None,
+        MountSource::Bind(_) | MountSource::Tmpfs(_) | MountSource::Grant(_) | MountSource::Image(_) => None,
     });
     volumes.collect()
 }
@@ -152,6 +156,16 @@ pub(super) fn mounts(
                     ..BindSource::default()
                 };
                 LaunchMount { target: mount.target.clone(), source: LaunchSource::Bind(bind) }
+            }
+            MountSource::Image(ImageMount { image: MountedImage::Wanted(image), .. }) => {
+                return Err(ExecutorError::Missing(format!("image `{}` in the store", image.source)));
+            }
+            MountSource::Image(ImageMount { image: MountedImage::Here(image), subpath }) => {
+                // The manifest has the lowest first.
+                let layers = image.layers.iter().rev().map(|layer| layer.hex().to_owned()).collect();
+                let store = Store::new(stack.layout.layout().images()).layers();
+                let source = LaunchSource::Image { store, layers, name: format!("image{i}"), subpath: subpath.clone() };
+                LaunchMount { target: mount.target.clone(), source }
             }
             MountSource::Grant(grant) => {
                 let bind =

@@ -74,8 +74,8 @@ pub(super) struct Running {
     pub(super) folder: PathBuf,
     /// Keep its volumes from being removed by other stacks.
     pub(super) _volumes: Vec<std::fs::File>,
-    /// Keeps its layers from being removed.
-    pub(super) _image: Option<InUse>,
+    /// Keep its layers from being removed, and those that it has mounted.
+    pub(super) _images: Vec<InUse>,
     /// Dropped with it: from then on nobody listens on its ports.
     pub(super) forwarders: Vec<Forwarder>,
     /// Takes down the last of its log and tells of its end; done a moment after it has ended.

@@ -33,8 +33,8 @@ pub use image::{
 };
 pub use limits::Limits;
 pub use mount::{
-    Atime, BindMount, Contents, Device, DeviceAccess, Files, Grant, GrantSource, Mount, MountSource, Propagation,
-    Submounts, TmpfsMount, VolumeMount, VolumesFrom,
+    Atime, BindMount, Contents, Device, DeviceAccess, Files, Grant, GrantSource, ImageMount, Mount, MountSource,
+    MountedImage, Propagation, Submounts, TmpfsMount, VolumeMount, VolumesFrom,
 };
 pub use name::{InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
 pub use namespace_mode::NamespaceMode;

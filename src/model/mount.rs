@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Digest, ServiceName, VolumeName};
+use super::{Digest, Image, ImageRequest, ServiceName, VolumeName};
 
 /// What says nothing is not written.
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -33,6 +33,8 @@ pub enum MountSource {
     Tmpfs(TmpfsMount),
     /// A config or a secret.
     Grant(Grant),
+    /// The files of an image, which can only be read.
+    Image(ImageMount),
 }
 
 /// A file or folder of the host.
@@ -147,6 +149,25 @@ pub enum Atime {
     NotOfFolders,
     /// At each access.
     Always,
+}
+
+/// The files of an image, or some of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageMount {
+    /// Which image.
+    pub image: MountedImage,
+    /// The part of it that is mounted, relative and without `..`; none is all of it.
+    pub subpath: Option<PathBuf>,
+}
+
+/// An image that is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountedImage {
+    /// One that is yet to be looked for; none is left when there is a plan.
+    Wanted(ImageRequest),
+    /// One of the store.
+    Here(Box<Image>),
 }
 
 /// A config or a secret as a file that can only be read.

@@ -462,6 +462,7 @@ impl<'a> Up<'a> {
                         volume.of = Some((name.clone(), mount.target.clone()));
                     }
                 }
+                MountSource::Image(_) => {}
                 // They are not volumes.
                 MountSource::Tmpfs(_) | MountSource::Grant(_) if is_other => continue,
                 MountSource::Tmpfs(_) | MountSource::Grant(_) => {}
@@ -513,7 +514,7 @@ fn bridge_name(network: &NetworkName) -> String {
 fn named_volumes(mounts: &[Mount]) -> impl Iterator<Item = &VolumeName> {
     mounts.iter().filter_map(|mount| match &mount.source {
         MountSource::Volume(VolumeMount { volume, .. }) => volume.as_ref(),
-        MountSource::Bind(_) | MountSource::Tmpfs(_) | MountSource::Grant(_) => None,
+        MountSource::Bind(_) | MountSource::Tmpfs(_) | MountSource::Grant(_) | MountSource::Image(_) => None,
     })
 }
 

@@ -9,7 +9,7 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 use rustix::{
     fs::{CWD, Mode, OFlags, ResolveFlags},
-    mount::OpenTreeFlags,
+    mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags},
 };
 
 use super::{
@@ -100,6 +100,16 @@ fn clone(path: &Path, binding: &Binding<'_>) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let part = rustix::fs::openat2(&whole, subpath, open, Mode::empty(), resolve)?;
     Ok(rustix::mount::open_tree(&part, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?)
+}
+
+/// A clone of a part of a mount that is attached nowhere, or of all of it, through which nothing can be written. It is on
+/// `stage` for as long as that takes: before Linux 6.15, what is attached nowhere cannot be cloned.
+pub(super) fn part_of(whole: &OwnedFd, part: Option<&Path>, stage: &Path) -> io::Result<OwnedFd> {
+    std::fs::create_dir_all(stage)?;
+    rustix::mount::move_mount(whole, "", CWD, stage, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    let cloned = bind_as(stage, Binding { subpath: part, read_only: true, ..Binding::default() });
+    rustix::mount::unmount(stage, UnmountFlags::DETACH)?;
+    cloned
 }
 
 /// A clone of the node of a device, which can be opened through it. `ours`: it is one of nscompose's own, on a file system

@@ -10,7 +10,7 @@ use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    bind::{Binding, bind, bind_as, device},
+    bind::{Binding, bind, bind_as, device, part_of},
     bring_up::{self, Attachment, Content, NewFiles},
     error::{BringUpError, BringUpStep},
     host_view::{HIDDEN, HostView},
@@ -67,6 +67,17 @@ pub enum LaunchSource {
     Bind(BindSource),
     /// A new tmpfs.
     Tmpfs(TmpfsMount),
+    /// The files of an image, which can only be read.
+    Image {
+        /// The folder that all layers are in.
+        store: PathBuf,
+        /// Their names in it, the uppermost first; an image may have none.
+        layers: Vec<String>,
+        /// The name of a folder of the container's own that stays empty.
+        name: String,
+        /// Only this part of it; links in there are resolved as if it were the root.
+        subpath: Option<PathBuf>,
+    },
     /// The node of a device.
     Device {
         /// Where it is.
@@ -371,6 +382,16 @@ fn prepare(
                 (Kind::Directory, Content::Tmpfs(memory), Some(new))
             }
             LaunchSource::Tmpfs(tmpfs) => (Kind::Directory, Content::Tmpfs(tmpfs.clone()), None),
+            LaunchSource::Image { store, layers, name, subpath } => {
+                let lower = Lower::Layers { store, names: layers };
+                let overlay = Overlay { lower, folder: &launch.folder, name, id_map, outside: launch.outside };
+                let whole = overlay.mount(private)?;
+                let shown = subpath.as_ref().map_or_else(|| mount.target.clone(), |part| Path::new("/").join(part));
+                let failed = |e| BringUpStep::MountSource(shown.clone()).failed(e);
+                let part = part_of(&whole, subpath.as_deref(), &private.join("stage")).map_err(failed)?;
+                let kind = if is_directory(part.as_fd()).map_err(failed)? { Kind::Directory } else { Kind::File };
+                (kind, Content::Mount(part), None)
+            }
             LaunchSource::Device { path, ours, read, write } => {
                 let failed = |e| BringUpStep::MountSource(path.clone()).failed(e);
                 let node = device(path, *ours).map_err(failed)?;

@@ -370,3 +370,52 @@ services:
     stack.up();
     assert_eq!((size("db"), size("web")), ("8388608".into(), "8388608".into()));
 }
+
+#[test]
+fn the_files_of_an_image_can_be_mounted() {
+    needs!(Need::Namespaces, Need::Program("tar"));
+    let stack = Stack::new(
+        "
+services:
+  web:
+    rootfs: host
+    command: [sleep, infinity]
+    volumes:
+      - {type: image, source: 'docker-archive:./image.tar', target: /all}
+      - {type: image, source: 'docker-archive:./image.tar', target: /part, image: {subpath: a/b}}
+      - {type: image, source: 'docker-archive:./image.tar', target: /file, image: {subpath: a/link}}
+",
+    );
+    archive(&stack, "first");
+    stack.up();
+    assert_eq!(stack.sh("web", "cat /all/a/b/file /part/file /file"), "first\nfirst\nfirst");
+    for path in ["/all/new", "/part/new"] {
+        stack.run(&["exec", "web", "touch", path]).failure().stderr_has("Read-only");
+    }
+    // As long as it is mounted it is not removed.
+    stack.run(&["image", "prune", "--all"]);
+    assert_eq!(stack.sh("web", "cat /all/a/b/file"), "first");
+    let pid = stack.pid("web");
+    stack.up();
+    assert_eq!(stack.pid("web"), pid);
+    archive(&stack, "second");
+    stack.up();
+    assert_eq!(stack.sh("web", "cat /part/file"), "second");
+
+    let missing = fs::read_to_string(stack.path("stack.yaml")).expect("there").replace("a/b}", "not/there}");
+    stack.file("stack.yaml", &missing);
+    let _ = stack.run(&["up", "-d"]).failure().stderr_has("not/there");
+}
+
+/// An image in an archive, with a file that says `text`, and a link to it that leads up from its root.
+fn archive(stack: &Stack, text: &str) {
+    let script = format!(
+        "set -e; rm -rf make && mkdir -p make/a/b && cd make && echo {text} > a/b/file && ln -s ../../../../a/b/file a/link
+         tar -cf ../layer.tar --owner=0 --group=0 a && cd ..
+         sum=$(sha256sum layer.tar | cut -d' ' -f1)
+         printf '{{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{{}},\"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"sha256:%s\"]}}}}' $sum > config.json
+         printf '[{{\"Config\":\"config.json\",\"RepoTags\":[\"x:1\"],\"Layers\":[\"layer.tar\"]}}]' > manifest.json
+         rm -f image.tar; tar -cf image.tar config.json manifest.json layer.tar"
+    );
+    let _ = Run::new("sh").args(["-c", &script]).dir(stack.path("")).run().success();
+}

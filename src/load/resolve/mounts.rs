@@ -9,14 +9,17 @@ use std::{
 use super::{
     Context, Cursor,
     grants::{self, Kind},
+    image,
     program::container_path,
     tmpfs::{self, not_a_mode},
 };
 use crate::{
-    compose::{BindOptions, MountType, Recursive, Storage, VolumeMount},
+    compose::{BindOptions, MountType, Recursive, Storage, Text, VolumeMount},
     diagnostics::{Diagnostic, Span, suggest},
     load::tree::ScalarKind,
-    model::{self, BindMount, Mount, MountSource, Propagation, ServiceName, Submounts, TmpfsMount},
+    model::{
+        self, BindMount, ImageMount, Mount, MountSource, MountedImage, Propagation, ServiceName, Submounts, TmpfsMount,
+    },
 };
 
 /// A mount, and what it is made of.
@@ -123,7 +126,7 @@ fn one(cx: &mut Context<'_>, volume: &VolumeMount, target: &str, at: Cursor<'_>)
             Some(_) => None,
             None => {
                 let missing = at.here(Diagnostic::error("the volume has no `type`"));
-                wrong(cx, missing.hint("use `bind`, `volume` or `tmpfs`"))
+                wrong(cx, missing.hint("use `bind`, `volume`, `tmpfs` or `image`"))
             }
         };
     };
@@ -152,7 +155,7 @@ fn one(cx: &mut Context<'_>, volume: &VolumeMount, target: &str, at: Cursor<'_>)
         // It has been reported.
         (MountType::Bind, None) => return None,
         (MountType::Volume, None) => {
-            let subpath = subpath(cx, volume, at);
+            let subpath = subpath(cx, volume, at)?;
             MountSource::Volume(model::VolumeMount { read_only, nocopy, subpath, ..model::VolumeMount::anonymous() })
         }
         (MountType::Volume, Some("")) => {
@@ -161,7 +164,7 @@ fn one(cx: &mut Context<'_>, volume: &VolumeMount, target: &str, at: Cursor<'_>)
         // Of one that is not declared it has been said.
         (MountType::Volume, Some(name)) if !cx.declares_volume(name) => return None,
         (MountType::Volume, Some(name)) => {
-            let (volume, subpath) = (Some(name.parse().ok()?), subpath(cx, volume, at));
+            let (volume, subpath) = (Some(name.parse().ok()?), subpath(cx, volume, at)?);
             MountSource::Volume(model::VolumeMount { volume, read_only, nocopy, subpath, of: None })
         }
         (MountType::Tmpfs, None) => MountSource::Tmpfs(TmpfsMount { read_only, ..memory(cx, volume, at) }),
@@ -169,7 +172,17 @@ fn one(cx: &mut Context<'_>, volume: &VolumeMount, target: &str, at: Cursor<'_>)
             return wrong(cx, at.at("source").here(Diagnostic::error("a tmpfs has no `source`")));
         }
         // They have been refused.
-        (MountType::Npipe | MountType::Cluster | MountType::Image, _) => return None,
+        (MountType::Npipe | MountType::Cluster, _) => return None,
+        (MountType::Image, source) => {
+            let Some(source) = source.filter(|source| !source.is_empty()) else {
+                let missing = at.here(Diagnostic::error("the mount of an image has no `source`"));
+                return wrong(cx, missing.hint("name the image, such as `alpine:3`"));
+            };
+            let image = image::of_mount(cx, source, at.at("source"))?;
+            let subpath = volume.image.as_ref().and_then(|options| options.subpath.as_ref());
+            let subpath = subpath_of(cx, "image", subpath, at.at("image"))?;
+            MountSource::Image(ImageMount { image: MountedImage::Wanted(image), subpath })
+        }
     };
     Some(Mount { target, source })
 }
@@ -203,19 +216,22 @@ fn submounts(cx: &mut Context<'_>, bind: Option<&BindOptions>, read_only: bool, 
     }
 }
 
-/// A part of a volume, without what leads up or nowhere.
-fn subpath(cx: &mut Context<'_>, volume: &VolumeMount, at: Cursor<'_>) -> Option<PathBuf> {
-    let text = super::said(volume.volume.as_ref()?.subpath.as_ref())?;
+fn subpath(cx: &mut Context<'_>, volume: &VolumeMount, at: Cursor<'_>) -> Option<Option<PathBuf>> {
+    let text = volume.volume.as_ref().and_then(|options| options.subpath.as_ref());
+    subpath_of(cx, "volume", text, at.at("volume"))
+}
+
+/// A part of a volume or an image, without what leads up or nowhere; nothing if it is none.
+fn subpath_of(cx: &mut Context<'_>, what: &str, text: Option<&Text>, at: Cursor<'_>) -> Option<Option<PathBuf>> {
+    let Some(text) = super::said(text) else { return Some(None) };
     let path = Path::new(text);
     let stays = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if !stays {
-        let wrong = Diagnostic::error(format!("`{text}` is not a path inside of the volume"));
-        cx.push(
-            at.at("volume").at("subpath").here(wrong).hint("write a relative path without `..`, such as `logs/web`"),
-        );
+        let wrong = Diagnostic::error(format!("`{text}` is not a path inside of the {what}"));
+        cx.push(at.at("subpath").here(wrong).hint("write a relative path without `..`, such as `logs/web`"));
         return None;
     }
-    Some(path.components().filter(|part| matches!(part, Component::Normal(_))).collect())
+    Some(Some(path.components().filter(|part| matches!(part, Component::Normal(_))).collect()))
 }
 
 /// What `tmpfs:` of a long form says.
