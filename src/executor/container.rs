@@ -296,11 +296,11 @@ fn hold_images(spec: &ContainerSpec, stack: &Stack) -> Result<Vec<InUse>, Execut
         MountSource::Image(ImageMount { image: MountedImage::Here(image), .. }) => Some(image),
         _ => None,
     });
-    let hold = |image: &Box<Image>| {
+    let hold = |image: &Image| {
         let failed = |source| ExecutorError::Image { service: spec.service.clone(), image: image.name.clone(), source };
         store.hold(&image.id).map_err(failed)
     };
-    rootfs.into_iter().chain(mounted).map(hold).collect()
+    rootfs.into_iter().chain(mounted).map(|image| hold(image)).collect()
 }
 
 async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Root, ExecutorError> {
