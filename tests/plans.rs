@@ -64,9 +64,9 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
             Operation::AskForGroup => observed.host.cgroups.ask = false,
             Operation::Stop(_)
             | Operation::Detach(_)
-            | Operation::CreateVolume(_)
+            | Operation::CreateVolume(..)
             | Operation::WriteHosts(_)
-            | Operation::RemoveVolume(_) => {}
+            | Operation::RemoveVolume(..) => {}
             Operation::Remove(service) => {
                 observed.containers.remove(service);
             }
@@ -113,7 +113,7 @@ fn run(case: &Path) -> String {
     }
     let file = case.join("compose.yaml");
     if !file.exists() {
-        return text(&plan::down(&observed, &[], "down was asked for"));
+        return text(&plan::down(&observed, &std::collections::BTreeMap::new(), "down was asked for"));
     }
     let services: BTreeSet<_> = fs::read_to_string(case.join("services"))
         .unwrap_or_default()

@@ -3,15 +3,18 @@
 mod support;
 
 mod sandbox {
+    mod devices;
     mod elsewhere;
     mod escapes;
     mod files;
+    mod grants;
     mod identity;
     mod images;
     mod isolation;
     mod lasting;
     mod limits;
     mod names;
+    mod owners;
     mod ports;
     mod privileges;
     mod process;
@@ -19,4 +22,5 @@ mod sandbox {
     mod stopping;
     mod terminal;
     mod users;
+    mod volumes;
 }

@@ -309,7 +309,7 @@ impl Foreground<'_> {
     ) -> Result<(), Failure> {
         let Ok(stream) = self.layout.connect() else { return Ok(()) };
         let mut ending = connection(stream)?;
-        ending.send(&Request::Down { timeout_ms: None, volumes: Vec::new() }, &[]).await.map_err(|e| talk(&e))?;
+        ending.send(&Request::Down { timeout_ms: None, volumes: BTreeMap::new() }, &[]).await.map_err(|e| talk(&e))?;
         let result = loop {
             tokio::select! {
                 reply = ending.next() => match reply.map_err(|e| talk(&e))? {

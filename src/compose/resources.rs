@@ -106,13 +106,13 @@ mapping! {
     /// A place for files that outlives containers.
     pub struct Volume {
         /// Its name outside of the project.
-        refused name: Text,
+        works name: Text,
         /// Who makes it.
-        refused driver: Text,
+        works driver: Text,
         /// More for the driver.
-        refused driver_opts: Map<TextOrNumber>,
+        works driver_opts: Map<TextOrNumber>,
         /// It is there already, and not the project's.
-        refused external: External,
+        works external: External,
         /// Labels for people and tools.
         metadata labels: Labels,
     }
@@ -154,15 +154,15 @@ mapping! {
     /// A file with settings that services may read.
     pub struct Config {
         /// Its name outside of the project.
-        refused name: Text,
+        metadata name: Text,
         /// File of the host that it is.
-        refused file: HostPath,
+        works file: HostPath,
         /// Variable whose value it is.
-        refused environment: Text,
+        works environment: Text,
         /// What it says.
-        refused content: Text,
+        works content: Text,
         /// It is there already, and not the project's.
-        refused external: External,
+        refused("nothing keeps configs between stacks: say where it comes from with `file:` or `environment:`") external: External,
         /// Labels for people and tools.
         metadata labels: Labels,
         /// Who fills in its blanks.
@@ -183,13 +183,13 @@ mapping! {
     /// A file with a secret that services may read.
     pub struct Secret {
         /// Its name outside of the project.
-        refused name: Text,
+        metadata name: Text,
         /// Variable whose value it is.
-        refused environment: Text,
+        works environment: Text,
         /// File of the host that it is.
-        refused file: HostPath,
+        works file: HostPath,
         /// It is there already, and not the project's.
-        refused external: External,
+        refused("nothing keeps secrets between stacks: say where it comes from with `file:` or `environment:`") external: External,
         /// Labels for people and tools.
         metadata labels: Labels,
         /// Who keeps it.

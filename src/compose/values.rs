@@ -34,8 +34,13 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
     },
     RefusedValue {
         path: "services.*.volumes[].type",
-        values: &["npipe", "cluster", "image"],
-        hint: "use `bind`, `volume` or `tmpfs`",
+        values: &["npipe", "cluster"],
+        hint: "use `bind`, `volume`, `tmpfs` or `image`",
+    },
+    RefusedValue {
+        path: "services.*.volumes_from[]",
+        values: &["container:…"],
+        hint: "name a service of this file, or give both the same named volume",
     },
     TMPFS_OPTIONS,
     SECURITY_OPTIONS,
@@ -44,8 +49,8 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
 /// Options of `PATH:OPTION,OPTION`, not whole values.
 pub(crate) const TMPFS_OPTIONS: RefusedValue = RefusedValue {
     path: "services.*.tmpfs[]",
-    values: &["noexec", "exec", "suid", "dev", "uid=…", "gid=…", "nr_inodes=…", "nr_blocks=…"],
-    hint: "the options are `size`, `mode`, `ro` and `rw`",
+    values: &["dev"],
+    hint: "the kernel opens no device of a file system that a container has made; `devices:` is for those of the host",
 };
 
 /// Options of `security_opt` that cannot be had.
@@ -67,17 +72,14 @@ pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
     ("services.*.networks.*.priority", ZERO),
     ("services.*.restart", &["no"]),
     ("services.*.scale", &["1"]),
-    ("services.*.shm_size", &["64m", "64mb", "67108864"]),
     ("services.*.use_api_socket", NO),
-    ("services.*.volumes[].bind.propagation", &["rprivate"]),
-    ("services.*.volumes[].bind.recursive", &["enabled"]),
     ("networks.*.driver", &["bridge"]),
     ("networks.*.enable_ipv4", &["true"]),
     ("networks.*.enable_ipv6", NO),
     ("networks.*.external", NO),
     ("networks.*.internal", NO),
-    ("volumes.*.driver", &["local"]),
-    ("volumes.*.external", NO),
+    ("configs.*.external", NO),
+    ("secrets.*.external", NO),
 ];
 
 const NO: &[Word] = &["false"];
@@ -151,8 +153,5 @@ mod tests {
         assert!(refused("services.*.depends_on.*.restart", "Yes").is_some());
         assert!(refused("services.*.ports[].published", "8000-8010").is_some());
         assert!(refused("services.*.ports[].published", "8000").is_none());
-        assert!(harmless("services.*.privileged", "false") && !harmless("services.*.privileged", "true"));
-        assert!(harmless("services.*.shm_size", "64M") && !harmless("services.*.shm_size", "65m"));
-        assert!(harmless("services.*.oom_score_adj", "0.0") && !harmless("services.*.oom_score_adj", "1"));
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc::UnboundedSender, task::JoinHandle};
 
 use super::{
-    Change, ExecutorError, Stack,
+    Change, ExecutorError, Stack, devices,
     family::Family,
     logs, mounts,
     operation::create_folder,
@@ -31,7 +31,7 @@ use crate::{
         store::{InUse, Store},
         unpack::{self, Limits, OverlayAttributes, Ownership, UnpackOptions},
     },
-    model::{Container, ContainerState, PublishedPort, Rootfs},
+    model::{Container, ContainerState, Image, ImageMount, MountSource, MountedImage, PublishedPort, Rootfs},
     network::ports::serve,
     plan::{ContainerSpec, Source},
     sandbox::{
@@ -56,11 +56,13 @@ pub(super) async fn start(
     let folder = stack.layout.container(&spec.service);
     let mut unfinished = Unfinished { folder: (!folder.exists()).then(|| folder.clone()), group: None };
     create_folder(&folder).map_err(files("make the folder", &folder))?;
-    let image = hold_image(spec, stack)?;
+    let images = hold_images(spec, stack)?;
     let root = root(spec, stack, &folder).await?;
     let volumes = mounts::volumes(spec, stack, &folder);
     let filling = mounts::wait_for_volumes(spec, stack, &volumes).await;
-    let mounts = mounts::mounts(spec, stack, &volumes, changes)?;
+    let mut mounts = mounts::mounts(spec, stack, &volumes, changes)?;
+    mounts.extend(devices::mounts(spec, stack)?);
+    let held = volumes.values().filter_map(VolumeFolder::hold).collect();
     let (join, namespaces) = namespaces(spec, stack)?;
     let limits = |source| ExecutorError::Limits { service: spec.service.clone(), source };
     let group = stack.group().map(|group| group.create(&spec.service, &spec.limits)).transpose();
@@ -71,7 +73,10 @@ pub(super) async fn start(
         stack.note_group(group).map_err(files("write to", &journal))?;
     }
     // Before anything is in it.
-    let effective = group.as_ref().map(|group| group.apply(&spec.limits, spec.devices.as_deref())).transpose();
+    // Devices that it is given are known by their numbers only now.
+    let devices = spec.devices.clone().map(|rules| devices::rules(rules, spec)).transpose();
+    let devices = devices.map_err(|source| ExecutorError::Devices { service: spec.service.clone(), source })?;
+    let effective = group.as_ref().map(|group| group.apply(&spec.limits, devices.as_deref())).transpose();
     let effective = effective.map_err(limits)?.unwrap_or_default();
     let killed_before = group.as_ref().and_then(|group| group.oom_kills()).unwrap_or(0);
     let cgroup = group.as_ref().map(|group| group.open()).transpose();
@@ -135,7 +140,8 @@ pub(super) async fn start(
         group: group.clone(),
         own_network: spec.namespaces.net != Source::Host,
         folder,
-        _image: image,
+        _volumes: held,
+        _images: images,
         forwarders: Vec::new(),
         told: None,
         streams,
@@ -413,6 +419,7 @@ fn process(spec: &ContainerSpec) -> Process {
         make_working_dir: true,
         user: spec.user.clone(),
         single_id: spec.ids.count == 1,
+        invoker: spec.invoker,
         options: spec.process.clone(),
         privileges: spec.privileges.clone(),
     }
@@ -437,12 +444,22 @@ fn namespaces(spec: &ContainerSpec, stack: &Stack) -> Result<(Vec<NamespaceKind>
     Ok((join, fds))
 }
 
-/// Keeps the image of a container from being removed.
-fn hold_image(spec: &ContainerSpec, stack: &Stack) -> Result<Option<InUse>, ExecutorError> {
-    let Rootfs::Layers(image) = &spec.files.rootfs else { return Ok(None) };
-    let held = Store::new(stack.layout.layout().images()).hold(&image.id);
-    let failed = |source| ExecutorError::Image { service: spec.service.clone(), image: image.name.clone(), source };
-    held.map(Some).map_err(failed)
+/// Keeps the images of a container from being removed.
+fn hold_images(spec: &ContainerSpec, stack: &Stack) -> Result<Vec<InUse>, ExecutorError> {
+    let store = Store::new(stack.layout.layout().images());
+    let rootfs = match &spec.files.rootfs {
+        Rootfs::Layers(image) => Some(image),
+        _ => None,
+    };
+    let mounted = spec.files.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Image(ImageMount { image: MountedImage::Here(image), .. }) => Some(image),
+        _ => None,
+    });
+    let hold = |image: &Image| {
+        let failed = |source| ExecutorError::Image { service: spec.service.clone(), image: image.name.clone(), source };
+        store.hold(&image.id).map_err(failed)
+    };
+    rootfs.into_iter().chain(mounted).map(|image| hold(image)).collect()
 }
 
 async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Root, ExecutorError> {

@@ -53,6 +53,40 @@ pub enum ExecutorError {
         /// Why.
         source: io::Error,
     },
+    /// A volume that has to be there already.
+    #[error("volume `{volume}` is external, and there is no volume `{whole}`")]
+    NoVolume {
+        /// The volume.
+        volume: VolumeName,
+        /// What it is called among those of all stacks.
+        whole: String,
+    },
+    /// A bind mount that cannot propagate.
+    #[error("service `{service}`: {} lies on {}, which is not a shared mount", path.display(), mount.display())]
+    NotShared {
+        /// The service.
+        service: ServiceName,
+        /// The source.
+        path: PathBuf,
+        /// The mount that it lies on.
+        mount: PathBuf,
+    },
+    /// A bind mount that an ordinary user cannot have.
+    #[error("service `{service}`: what is mounted below {} cannot be seen on the host", path.display())]
+    SharesNothing {
+        /// The service.
+        service: ServiceName,
+        /// The source.
+        path: PathBuf,
+    },
+    /// Devices that cannot be had.
+    #[error("service `{service}` cannot have its devices")]
+    Devices {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: io::Error,
+    },
     /// Something on disk that belongs to a service.
     #[error("service `{service}`: cannot {what} {}", path.display())]
     Files {
@@ -181,6 +215,16 @@ impl ExecutorError {
                 Some(hint) => failure.hint(hint),
                 None => failure,
             },
+            Self::NoVolume { whole, .. } => failure.hint(format!(
+                "bring the stack up that makes it, in which it has `name: {whole}`, or remove `external` here"
+            )),
+            Self::NotShared { mount, .. } => failure.hint(format!(
+                "make it one with `mount --make-rshared {}`, or leave `propagation` out",
+                mount.display()
+            )),
+            Self::SharesNothing { .. } => {
+                failure.hint("an ordinary user's mounts stay in the stack: use `rslave`, or run it as root")
+            }
             Self::Files { source, .. } | Self::Volume { source, .. } if source.raw_os_error() == Some(libc::EMFILE) => {
                 failure.hint("a service takes about ten descriptors of the supervisor; raise the hard limit (`ulimit -Hn`)")
             }
@@ -225,6 +269,15 @@ impl ExecutorError {
                 (BringUpStep::TooManyLayers(_), _) => {
                     failure.hint("build the image with fewer layers, for example by a last stage that copies all files at once")
                 }
+                (BringUpStep::Device(path), _) => failure.hint(format!(
+                    "as an ordinary user you can give only what you may open without your further groups: `ls -l {}` \
+                     shows whose it is; run the stack as root, or let a rule of udev give it to you",
+                    path.display()
+                )),
+                (BringUpStep::MountSource(path), libc::EINVAL) => failure.hint(format!(
+                    "the host has mounts below {} that an ordinary user cannot leave out: remove `recursive: disabled`",
+                    path.display()
+                )),
                 (BringUpStep::MountPoint(_), libc::EACCES | libc::EROFS) => {
                     failure.hint("the folder it would be made in belongs to nobody in the container; mount somewhere else")
                 }

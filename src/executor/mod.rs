@@ -11,6 +11,7 @@
 
 mod change;
 mod container;
+mod devices;
 mod elsewhere;
 mod error;
 mod family;

@@ -9,6 +9,7 @@ use super::{
     run::Claims,
     stack::OwnedNamespaces,
     stop::{remove, stop},
+    volume,
 };
 use crate::{
     model::{ContainerState, ServiceName, is_of_interface},
@@ -32,12 +33,7 @@ pub(super) async fn carry_out(
             create_network(bridge, stack).await?;
             tell(Change::Network(bridge.network.clone(), bridge.gateway.trunc()));
         }
-        Operation::CreateVolume(volume) => {
-            let path = stack.layout.volume(volume);
-            let failed =
-                |source| ExecutorError::Volume { volume: volume.clone(), what: "make", path: path.clone(), source };
-            create_folder(&path).map_err(failed)?;
-        }
+        Operation::CreateVolume(name, volume) => volume::create(name, volume, stack)?,
         Operation::WriteHosts(files) => write_hosts(files, stack)?,
         Operation::AskForGroup => {
             stack.ask_for_group().await.map_err(ExecutorError::NoGroup)?;
@@ -62,11 +58,10 @@ pub(super) async fn carry_out(
             remove(service, stack).await?;
             tell(Change::ContainerRemoved(service.clone()));
         }
-        Operation::RemoveVolume(volume) => {
-            let folder = stack.volume(volume);
-            let path = folder.path.clone();
-            let failed = |source| ExecutorError::Volume { volume: volume.clone(), what: "remove", path, source };
-            folder.remove().map_err(failed)?;
+        Operation::RemoveVolume(name, volume) => {
+            if !volume::remove(name, volume, stack)? {
+                tell(Change::Warning(format!("volume `{name}` stays: another stack has it mounted")));
+            }
         }
         Operation::Detach(cable) => detach(cable, stack).await?,
         Operation::RemoveNamespaces(service) => {
@@ -118,13 +113,13 @@ pub(super) async fn undo(
         // of services that run on only name more than there is.
         Operation::Attach(_)
         | Operation::AskForGroup
-        | Operation::CreateVolume(_)
+        | Operation::CreateVolume(..)
         | Operation::WriteHosts(_)
         | Operation::Stop(_)
         | Operation::Remove(_)
         | Operation::Detach(_)
         | Operation::RemoveNamespaces(_)
-        | Operation::RemoveVolume(_) => {}
+        | Operation::RemoveVolume(..) => {}
     }
     Ok(())
 }
@@ -146,6 +141,7 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
         net: set.net,
         ipc: set.ipc,
         hostname: set.hostname.clone(),
+        shm_size: set.shm_size,
         domainname: set.domainname.clone(),
         pid: set.pid,
         files: Vec::new(),

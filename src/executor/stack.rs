@@ -24,7 +24,7 @@ use super::{
 use crate::{
     cgroup::{self, CgroupError, Group, Hierarchy, StackGroup},
     image::store::InUse,
-    model::{Capabilities, Cgroups, NetworkName, ServiceName, StopSignal, Usage, VolumeName},
+    model::{Capabilities, Cgroups, NetworkName, ServiceName, StopSignal, Usage, Volume, VolumeName},
     network::{
         netlink::{LinkIndex, Netlink, NetlinkError},
         ports::Forwarder,
@@ -87,8 +87,10 @@ pub(super) struct Running {
     /// Its network is not the host's.
     pub(super) own_network: bool,
     pub(super) folder: PathBuf,
-    /// Keeps its layers from being removed.
-    pub(super) _image: Option<InUse>,
+    /// Keep its volumes from being removed by other stacks.
+    pub(super) _volumes: Vec<std::fs::File>,
+    /// Keep its layers from being removed, and those that it has mounted.
+    pub(super) _images: Vec<InUse>,
     /// Dropped with it: from then on nobody listens on its ports.
     pub(super) forwarders: Vec<Forwarder>,
     /// Takes down the last of its log and tells of its end; done a moment after it has ended.
@@ -347,8 +349,8 @@ impl Stack {
     }
 
     /// Where a named volume is.
-    pub(super) fn volume(&self, volume: &VolumeName) -> VolumeFolder {
-        VolumeFolder { path: self.layout.volume(volume), marker: self.layout.volume_marker(volume) }
+    pub(super) fn volume(&self, name: &VolumeName, volume: &Volume) -> VolumeFolder {
+        VolumeFolder { path: self.layout.volume(name, volume), marker: self.layout.volume_marker(name, volume) }
     }
 
     /// Waits until nobody fills this volume, and keeps others from it.

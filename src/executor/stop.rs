@@ -177,6 +177,10 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), E
         let _ = group.kill();
         remove_group(group).await;
     }
+    // Copies of secrets go with it.
+    for copies in [stack.layout.grants(service), stack.layout.devices(service)] {
+        let _ = fs::remove_dir_all(copies);
+    }
     let folder = container.folder.clone();
     let removed = tokio::task::spawn_blocking(move || match fs::remove_dir_all(&folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),

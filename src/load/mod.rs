@@ -190,6 +190,12 @@ impl Contents {
         self.variables.values()
     }
 
+    /// The volumes that are declared, whether all of the project could be run or not.
+    #[must_use]
+    pub fn volumes(&self) -> BTreeMap<model::VolumeName, model::Volume> {
+        resolve::volumes_of(&self.project, &self.name)
+    }
+
     /// The variables that the values of the files name. Only what was loaded with `no_interpolate` has them still.
     #[must_use]
     pub fn used_variables(&self) -> Vec<UsedVariable> {
@@ -264,7 +270,14 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
         }
         let wanted = select::with_dependencies(project, &options.services);
         let wanted = (!options.services.is_empty()).then_some(&wanted);
-        let parts = resolve::resolve(project, directory, tree, wanted, options.allow_unsupported, &mut diagnostics);
+        let parts = resolve::resolve(
+            project,
+            (directory, &contents.variables),
+            tree,
+            wanted,
+            options.allow_unsupported,
+            &mut diagnostics,
+        );
         Some((contents, parts))
     });
     diagnostics.sort();

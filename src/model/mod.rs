@@ -39,20 +39,23 @@ pub use limits::{
     Bandwidth, Cgroups, CpuLimits, CpuList, DeviceAccess, DeviceKind, DeviceRule, DeviceValue, Effective,
     InvalidCpuList, InvalidDeviceRule, IoLimits, Lack, Limits, MemoryLimits, RealTime, Setting, Swap, Usage,
 };
-pub use mount::{BindMount, Mount, MountSource, TmpfsMount, VolumeMount};
+pub use mount::{
+    Atime, BindMount, Contents, Device, Files, Grant, GrantSource, ImageMount, Mount, MountSource, MountedImage,
+    Propagation, Submounts, TmpfsMount, VolumeMount, VolumesFrom,
+};
 pub use name::{ContainerName, InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
 pub use namespace_mode::NamespaceMode;
 pub use namespaces::{Inodes, Namespaces, ServiceNamespaces};
 pub use network::{Network, NetworkAttachment};
 pub use observed::{
-    Container, ContainerElsewhere, ContainerState, Host, Ids, Observed, PublishedPort, SecurityModules,
+    Container, ContainerElsewhere, ContainerState, Host, Ids, Invoker, Observed, PublishedPort, SecurityModules,
 };
 pub use port::{InvalidPort, Port, Protocol};
 pub use privileges::{Privileges, SelinuxLabel};
 pub use process_options::{
     ProcessOptions, Resource, ResourceLimit, Sysctls, UnknownResource, is_of_interface, limit_text,
 };
-pub use project::{Project, Volume};
+pub use project::{Project, Volume, VolumeSource};
 pub use seccomp::{
     Comparison, KernelVersion, Seccomp, SeccompAction, SeccompArch, SeccompCondition, SeccompProfile, SeccompRule,
     When, X32_BIT, is_syscall, syscall_number,

@@ -48,6 +48,18 @@ pub struct Host {
     /// What its control groups cannot do.
     #[serde(default)]
     pub cgroups: Cgroups,
+    /// The ordinary user whose stack it is; none as root.
+    #[serde(default)]
+    pub invoker: Option<Invoker>,
+}
+
+/// An ordinary user, by the ids of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invoker {
+    /// User id.
+    pub uid: u32,
+    /// Id of the main group.
+    pub gid: u32,
 }
 
 /// A running container of another stack: its first process, by which its namespaces can be had, and what they are.

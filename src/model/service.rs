@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerName, Image, ImageRequest, Limits, Mount, NamespaceMode, NetworkAttachment, Port, Privileges,
+    ContainerName, Files, Image, ImageRequest, Limits, Mount, NamespaceMode, NetworkAttachment, Port, Privileges,
     ProcessOptions, ServiceName, StopSignal, UserSpec,
 };
 
@@ -72,6 +72,9 @@ pub struct Service {
     pub init: bool,
     /// The root file system cannot be written to.
     pub read_only: bool,
+    /// What it sees besides its mounts.
+    #[serde(default, skip_serializing_if = "super::mount::is_default")]
+    pub files: Files,
     /// What its processes start with.
     pub process: ProcessOptions,
     /// What it may do.

@@ -51,5 +51,7 @@ pub fn leave_out_unmet(project: &mut Project, host: &Host) -> Vec<Unmet> {
 /// The devices that a container may use. Only root of the machine can rule them, and only where there is root of the machine
 /// could a container get at more than its user may.
 pub(super) fn devices(host: &Host, service: &Service) -> Option<Vec<DeviceRule>> {
-    (host.ids == Ids::Root).then(|| DeviceRule::usual().into_iter().chain(service.limits.devices.clone()).collect())
+    // A privileged one may use all.
+    (host.ids == Ids::Root && !service.privileges.host_devices)
+        .then(|| DeviceRule::usual().into_iter().chain(service.limits.devices.clone()).collect())
 }

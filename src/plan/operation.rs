@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::IdMap;
 use crate::model::{
-    DeviceRule, Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName, Rootfs, ServiceName,
-    StopSignal, Sysctls, UserSpec, VolumeName,
+    Device, DeviceRule, Invoker, Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName, Rootfs,
+    ServiceName, StopSignal, Sysctls, UserSpec, Volume, VolumeName,
 };
 
 /// One effect.
@@ -22,8 +22,8 @@ use crate::model::{
 pub enum Operation {
     /// Make a bridge in the network namespace of the stack.
     CreateNetwork(Bridge),
-    /// Make the folder of a named volume.
-    CreateVolume(VolumeName),
+    /// Make a named volume, or see that it is there.
+    CreateVolume(VolumeName, Volume),
     /// Write the hosts files that containers see as /etc/hosts, in place: running ones see the change.
     WriteHosts(Vec<HostsFile>),
     /// Ask the service manager of the account for a control group that limits can be set in.
@@ -43,7 +43,7 @@ pub enum Operation {
     /// Let go of the namespaces that a service owns.
     RemoveNamespaces(ServiceName),
     /// Remove a named volume with all that is in it.
-    RemoveVolume(VolumeName),
+    RemoveVolume(VolumeName, Volume),
 }
 
 /// A bridge, with the address that the stack itself has on it.
@@ -129,6 +129,8 @@ pub struct NamespaceSet {
     pub ipc: bool,
     /// Make a host name namespace with this host name.
     pub hostname: Option<String>,
+    /// Size of its /dev/shm in bytes; none is 64 MiB.
+    pub shm_size: Option<u64>,
     /// NIS domain name in it.
     pub domainname: Option<String>,
     /// Make a pid namespace with an init of nscompose's own; only where it is shared, since one that is not lives and
@@ -221,6 +223,10 @@ pub struct FileSystem {
     pub read_only: bool,
     /// Mounts, parents before what lies below them.
     pub mounts: Vec<Mount>,
+    /// What the named volumes among them are.
+    pub volumes: BTreeMap<VolumeName, Volume>,
+    /// Devices of the host.
+    pub devices: Vec<Device>,
     /// /dev/shm is there.
     pub shm: bool,
     /// Nobody else may have the IPC namespace.
@@ -254,6 +260,8 @@ pub struct ContainerSpec {
     pub namespaces: Sources,
     /// Ids that exist in it.
     pub ids: IdMap,
+    /// It runs as the ordinary user whose stack it is, by number: what it writes is theirs.
+    pub invoker: Option<Invoker>,
     /// Pid 1 is an init.
     pub init: bool,
     /// What its processes start with.
@@ -284,7 +292,7 @@ impl fmt::Display for Operation {
             Self::CreateNetwork(bridge) => {
                 write!(f, "create network {} {} {}", bridge.network, bridge.interface, bridge.gateway)
             }
-            Self::CreateVolume(volume) => write!(f, "create volume {volume}"),
+            Self::CreateVolume(volume, _) => write!(f, "create volume {volume}"),
             Self::WriteHosts(files) => {
                 write!(f, "write hosts")?;
                 files.iter().try_for_each(|file| write!(f, " {}", file.service))
@@ -334,7 +342,7 @@ impl fmt::Display for Operation {
             Self::Stop(service) => write!(f, "stop {service}"),
             Self::Remove(service) => write!(f, "remove {service}"),
             Self::Detach(cable) => write!(f, "detach {} from {}", cable.service, cable.network),
-            Self::RemoveVolume(volume) => write!(f, "remove volume {volume}"),
+            Self::RemoveVolume(volume, _) => write!(f, "remove volume {volume}"),
             Self::RemoveNamespaces(service) => write!(f, "remove namespaces {service}"),
         }
     }

@@ -17,8 +17,8 @@ use super::{
     limits::{self, Unmet},
 };
 use crate::model::{
-    ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Privileges, Project, Resource, Rootfs, Service,
-    ServiceName, VolumeName, limit_text,
+    ContainerState, Grant, GrantSource, Invoker, Mount, MountSource, NamespaceMode, NetworkName, Observed, Privileges,
+    Project, Resource, Rootfs, ServiceName, UserSpec, VolumeMount, VolumeName, limit_text,
 };
 
 /// What is asked for beyond the file.
@@ -68,6 +68,16 @@ pub enum PlanError {
     /// Limits that cannot be set here.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Limits(Vec<Unmet>),
+    /// Files are to belong to somebody who does not exist in the container.
+    #[error("service `{service}` wants `{target}` to belong to {id}, an id that its container does not have")]
+    MissingId {
+        /// The service.
+        service: ServiceName,
+        /// The place of the files in the container.
+        target: String,
+        /// The user or group.
+        id: u32,
+    },
     /// A service wants to run as somebody who does not exist for this account.
     #[error(
         "service `{service}` wants to run as user `{user}`, but this account has a single id, and root of a container is it"
@@ -107,6 +117,7 @@ impl PlanError {
             | Self::NoAddress(_)
             | Self::SingleId { .. }
             | Self::SingleIdGroup { .. }
+            | Self::MissingId { .. }
             | Self::Limits(_) => None,
             Self::HardLimit { resource: Resource::Nofile, .. } => {
                 Some("ask for less, or raise `fs.nr_open` or the hard limit of whoever runs nscompose: limits.conf(5)")
@@ -173,8 +184,16 @@ impl<'a> Up<'a> {
             ids.insert(name.clone(), map);
         }
         for name in &wanted {
-            if let (1, Some(user)) = (ids[groups.leader(name)].count, &project.services[*name].user)
+            let service = &project.services[*name];
+            let count = ids[groups.leader(name)].count;
+            let invoker =
+                as_invoker(observed, service.user.as_ref()).filter(|_| groups.sources(name).user != Source::Host);
+            if let Some((target, id)) = missing_id(&service.mounts, count, invoker) {
+                return Err(PlanError::MissingId { service: (*name).clone(), target, id });
+            }
+            if let (1, Some(user)) = (count, &service.user)
                 && !matches!(user.user.as_str(), "0" | "root")
+                && as_invoker(observed, Some(user)).is_none()
             {
                 return Err(PlanError::SingleId { service: (*name).clone(), user: user.to_string() });
             }
@@ -277,7 +296,7 @@ impl<'a> Up<'a> {
             after.extend(shared.filter_map(|owner| namespaces.get(owner)).flatten());
             after.extend(service.dependencies().filter_map(|dependency| started.get(dependency)));
             after.extend(removed.get(name));
-            after.extend(named_volumes(service).filter_map(|volume| volumes.get(volume)));
+            after.extend(named_volumes(&self.mounts(name)).filter_map(|volume| volumes.get(volume)));
             let spec = self.container(name);
             started.insert(name, plan.add(Operation::Start(Box::new(spec)), causes[name].clone(), after));
         }
@@ -316,6 +335,21 @@ impl<'a> Up<'a> {
                         .entry(name)
                         .or_insert_with(|| format!("it shares a namespace of {owner}, which is made anew"));
                 }
+            }
+        }
+        // Anonymous volumes go with the container that they are of. Those come first, since whoever has their volumes depends
+        // on them.
+        for name in &self.wanted {
+            let mounts = self.mounts(name);
+            let owners = mounts.iter().filter_map(|mount| match &mount.source {
+                MountSource::Volume(VolumeMount { of: Some((owner, _)), .. }) => Some(owner),
+                _ => None,
+            });
+            let is_new = |owner: &&ServiceName| {
+                self.observed.containers.contains_key(*owner) && causes.contains_key(*owner) && !self.only_ended(owner)
+            };
+            if let Some(owner) = owners.into_iter().find(is_new).cloned() {
+                causes.entry(name).or_insert_with(|| format!("it has volumes of {owner}, which is made anew"));
             }
         }
         causes
@@ -373,12 +407,13 @@ impl<'a> Up<'a> {
         &self,
         plan: &mut Plan,
         causes: &BTreeMap<&'a ServiceName, String>,
-    ) -> BTreeMap<&'a VolumeName, StepId> {
+    ) -> BTreeMap<VolumeName, StepId> {
         let mut made = BTreeMap::new();
         for name in causes.keys() {
-            for volume in named_volumes(&self.project.services[*name]) {
-                made.entry(volume).or_insert_with(|| {
-                    plan.add(Operation::CreateVolume(volume.clone()), format!("{name} mounts it"), [])
+            for volume in named_volumes(&self.mounts(name)) {
+                made.entry(volume.clone()).or_insert_with(|| {
+                    let kind = self.project.volumes.get(volume).cloned().unwrap_or_default();
+                    plan.add(Operation::CreateVolume(volume.clone(), kind), format!("{name} mounts it"), [])
                 });
             }
         }
@@ -432,6 +467,7 @@ impl<'a> Up<'a> {
             ipc: own(&sources.ipc, Shared::Ipc),
             hostname: has_name.then(|| hosts::hostname(self.project, name)),
             domainname: self.project.services[name].domainname.clone().filter(|_| has_name),
+            shm_size: self.project.services[name].files.shm_size.filter(|_| own(&sources.ipc, Shared::Ipc)),
             pid: own(&sources.pid, Shared::Pid),
             elsewhere,
             sysctls: self.project.services[name].process.sysctls.clone(),
@@ -464,7 +500,7 @@ impl<'a> Up<'a> {
     fn container(&self, name: &ServiceName) -> ContainerSpec {
         let service = &self.project.services[name];
         let sources = self.groups.sources(name);
-        let mut mounts = service.mounts.clone();
+        let mut mounts = self.mounts(name);
         // What lies below another mount has to come after it, or it would be hidden.
         mounts.sort_by_key(|mount| mount.target.components().count());
         let address = match &sources.net {
@@ -485,6 +521,10 @@ impl<'a> Up<'a> {
             files: FileSystem {
                 rootfs: service.rootfs.clone(),
                 read_only: service.read_only,
+                volumes: named_volumes(&mounts)
+                    .map(|volume| (volume.clone(), self.project.volumes.get(volume).cloned().unwrap_or_default()))
+                    .collect(),
+                devices: service.files.devices.clone(),
                 mounts,
                 shm: service.ipc != NamespaceMode::None,
                 private_ipc: service.private_ipc,
@@ -498,6 +538,8 @@ impl<'a> Up<'a> {
                 },
             },
             ids: self.ids[self.groups.leader(name)],
+            // Without a user namespace of the container's there is none that another could be below.
+            invoker: self.as_invoker(service.user.as_ref()).filter(|_| sources.user != Source::Host),
             namespaces: sources.clone(),
             init: service.init,
             process: service.process.clone(),
@@ -531,18 +573,79 @@ impl<'a> Up<'a> {
         }
     }
 
+    /// The mounts of a service: its own, and what it has of others.
+    fn mounts(&self, name: &ServiceName) -> Vec<Mount> {
+        let mut mounts = Vec::new();
+        self.collect_mounts(name, false, &mut mounts, &mut BTreeSet::new());
+        mounts
+    }
+
+    /// The first that is mounted at a place stays, as in Docker (moby, `daemon/volumes.go`): what a service has of its own
+    /// goes before what it has of others.
+    fn collect_mounts(
+        &self,
+        name: &ServiceName,
+        read_only: bool,
+        mounts: &mut Vec<Mount>,
+        seen: &mut BTreeSet<ServiceName>,
+    ) {
+        if !seen.insert(name.clone()) {
+            return;
+        }
+        let Some(service) = self.project.services.get(name) else { return };
+        let is_other = seen.len() > 1;
+        for mount in &service.mounts {
+            if mounts.iter().any(|known| known.target == mount.target) {
+                continue;
+            }
+            let mut mount = mount.clone();
+            match &mut mount.source {
+                MountSource::Bind(bind) => bind.read_only |= read_only,
+                MountSource::Volume(volume) => {
+                    volume.read_only |= read_only;
+                    if is_other && volume.volume.is_none() && volume.of.is_none() {
+                        volume.of = Some((name.clone(), mount.target.clone()));
+                    }
+                }
+                MountSource::Image(_) => {}
+                // They are not volumes.
+                MountSource::Tmpfs(_) | MountSource::Grant(_) if is_other => continue,
+                MountSource::Tmpfs(_) | MountSource::Grant(_) => {}
+            }
+            mounts.push(mount);
+        }
+        for from in &service.files.volumes_from {
+            self.collect_mounts(&from.service, read_only || from.read_only, mounts, seen);
+        }
+    }
+
+    /// The ordinary user, where a service runs as that user by number: then what it writes is to be theirs.
+    fn as_invoker(&self, user: Option<&UserSpec>) -> Option<Invoker> {
+        as_invoker(self.observed, user)
+    }
+
     fn config(&self, name: &ServiceName) -> String {
-        fingerprint(&self.project.services[name])
+        let service = &self.project.services[name];
+        let volumes: Vec<_> = named_volumes(&service.mounts).map(|volume| self.project.volumes.get(volume)).collect();
+        let others: Vec<_> = service.files.volumes_from.iter().map(|from| self.mounts(&from.service)).collect();
+        fingerprint(&(service, volumes, others, self.as_invoker(service.user.as_ref())))
     }
 
     fn namespaces_fingerprint(&self, name: &ServiceName) -> String {
-        let mut set = self.namespace_set(name);
-        // By which process those of other stacks are had makes no difference.
-        set.elsewhere.values_mut().for_each(|foreign| *foreign = foreign.lasting());
-        if let UserNamespace::Elsewhere(foreign) = &mut set.user {
-            *foreign = foreign.lasting();
+        let lasting = |name: &ServiceName| {
+            let mut set = self.namespace_set(name);
+            // By which process those of other stacks are had makes no difference.
+            set.elsewhere.values_mut().for_each(|foreign| *foreign = foreign.lasting());
+            if let UserNamespace::Elsewhere(foreign) = &mut set.user {
+                *foreign = foreign.lasting();
+            }
+            set
+        };
+        // They belong to the user namespace of the group, and go with it.
+        match self.groups.leader(name) {
+            leader if leader == name => fingerprint(&(lasting(name), self.links(name))),
+            leader => fingerprint(&(lasting(name), self.links(name), lasting(leader))),
         }
-        fingerprint(&(set, self.links(name)))
     }
 }
 
@@ -560,10 +663,34 @@ fn bridge_name(network: &NetworkName) -> String {
     address::interface_name(network.as_str(), network.as_str())
 }
 
-fn named_volumes(service: &Service) -> impl Iterator<Item = &VolumeName> {
-    service.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Volume(volume) => volume.volume.as_ref(),
-        MountSource::Bind(_) | MountSource::Tmpfs(_) => None,
+fn named_volumes(mounts: &[Mount]) -> impl Iterator<Item = &VolumeName> {
+    mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Volume(VolumeMount { volume, .. }) => volume.as_ref(),
+        MountSource::Bind(_) | MountSource::Tmpfs(_) | MountSource::Grant(_) | MountSource::Image(_) => None,
+    })
+}
+
+fn as_invoker(observed: &Observed, user: Option<&UserSpec>) -> Option<Invoker> {
+    let invoker = observed.host.invoker?;
+    (user?.user.parse() == Ok(invoker.uid) && invoker.uid != 0).then_some(invoker)
+}
+
+/// An id that a mount wants and the container does not have. The number of the user takes the place of a root that is nobody
+/// where it is not one of the range itself.
+fn missing_id(mounts: &[Mount], count: u32, invoker: Option<Invoker>) -> Option<(String, u32)> {
+    let missing = |id: u32, own: Option<u32>| match own {
+        Some(own) => id != own && (id >= count || (id == 0 && own >= count)),
+        None => id >= count,
+    };
+    mounts.iter().find_map(|mount| {
+        let ids = match &mount.source {
+            MountSource::Tmpfs(tmpfs) => [tmpfs.uid, tmpfs.gid],
+            MountSource::Grant(Grant { source: GrantSource::Copy { uid, gid, .. }, .. }) => [*uid, *gid],
+            _ => return None,
+        };
+        let own = [invoker.map(|own| own.uid), invoker.map(|own| own.gid)];
+        let (id, _) = ids.into_iter().zip(own).find(|(id, own)| id.is_some_and(|id| missing(id, *own)))?;
+        Some((mount.target.display().to_string(), id?))
     })
 }
 

@@ -7,27 +7,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{mount::MsFlags, sched::CloneFlags};
+use nix::{fcntl::AtFlags, mount::MsFlags, sched::CloneFlags, unistd::AccessFlags};
 use rustix::{
     fs::{CWD, Mode, OFlags},
     mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
 };
 
 use super::{
+    bind::read_only,
     copy_up::copy_up,
     error::{BringUpError, BringUpStep},
     host_users,
     in_root::{Kind, mount_point},
     init,
+    inner_ids::{Inner, hand_over},
     keeper::wire,
-    launch::{Launch, LaunchFds},
+    launch::{Launch, LaunchFds, Owner, Root},
     masks, program,
     seccomp::Filter,
     sysctl,
     terminal::{self, Terminal},
 };
 use crate::{
-    model::{TmpfsMount, is_of_interface},
+    model::{Atime, Submounts, TmpfsMount, is_of_interface},
     sys::{
         NamespaceKind,
         mount::{MountAttributes, RDONLY, set_attributes},
@@ -51,9 +53,9 @@ pub(super) struct NewFiles {
     /// What the root has at its place; then this is written to.
     pub(super) marker: Option<File>,
     /// Else its user.
-    pub(super) give: bool,
-    /// After that nothing can be written through it.
-    pub(super) read_only: bool,
+    pub(super) give: Option<Owner>,
+    /// After that nothing can be written through it, nor through what is mounted below, unless that is to stay as it is.
+    pub(super) read_only: Option<Submounts>,
 }
 
 /// What is attached: a mount that the keeper has made, or one that has to be made inside the namespaces it belongs to.
@@ -70,6 +72,12 @@ pub(super) enum Content {
         read_only: bool,
     },
     Mqueue,
+    /// A node that has to be open to root of the container.
+    Device {
+        node: OwnedFd,
+        read: bool,
+        write: bool,
+    },
     Dev {
         /// The user namespace has a single id: no group for terminals.
         single_id: bool,
@@ -80,8 +88,14 @@ pub(super) enum Content {
 
 /// Brings the container up in the calling process and becomes its program. What goes wrong is written to the status
 /// descriptor.
-pub(super) fn run(launch: &Launch, files: &[Attachment], fds: &LaunchFds, filter: Option<&Filter>) -> ! {
-    let Err(error) = bring_up(launch, files, fds, filter);
+pub(super) fn run(
+    launch: &Launch,
+    files: &[Attachment],
+    fds: &LaunchFds,
+    inner: Option<&Inner>,
+    filter: Option<&Filter>,
+) -> ! {
+    let Err(error) = bring_up(launch, files, fds, inner, filter);
     if let Ok(status) = fds.status.try_clone() {
         let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
     }
@@ -92,6 +106,7 @@ fn bring_up(
     launch: &Launch,
     files: &[Attachment],
     fds: &LaunchFds,
+    inner: Option<&Inner>,
     filter: Option<&Filter>,
 ) -> Result<std::convert::Infallible, BringUpError> {
     program::leave_caller()?;
@@ -117,6 +132,11 @@ fn bring_up(
     sysctl::write(of_interfaces)?;
 
     let root = attach_root(files)?;
+    if let (Some(invoker), false, Root::Layers { .. } | Root::Directory(_)) =
+        (launch.process.invoker, launch.process.single_id, &launch.root)
+    {
+        hand_over(root.as_fd(), invoker).map_err(|e| BringUpStep::HandOver.failed(e))?;
+    }
     // Before anything is mounted on what the image has. As root of the container: its ids are those of the volume's mount.
     let mut filled = Vec::new();
     for file in files {
@@ -130,6 +150,7 @@ fn bring_up(
     }
 
     let mut of_root = vec![(Path::new("/"), root.try_clone().map_err(|e| BringUpStep::Pivot.failed(e))?)];
+    let mut given = Vec::new();
     for file in &files[1..] {
         let mount = attach(root.as_fd(), file)?;
         if launch.process.privileges.hide_kernel_files && matches!(file.target.to_str(), Some("/proc" | "/sys")) {
@@ -137,6 +158,8 @@ fn bring_up(
         }
         if file.of_root {
             of_root.push((&file.target, mount));
+        } else if let Some(new) = &file.new {
+            given.push((file, new, mount));
         }
     }
     if launch.read_only {
@@ -154,15 +177,16 @@ fn bring_up(
     }
 
     let prepared = program::prepare(&launch.process)?;
-    for file in files {
-        let (Some(new), Content::Mount(volume)) = (&file.new, &file.content) else { continue };
-        if new.give && !filled.contains(&&file.target) {
-            prepared.take_over(volume.as_fd(), &file.target)?;
+    for (file, new, mount) in &given {
+        if let Some(owner) = new.give.filter(|_| !filled.contains(&&file.target)) {
+            prepared.take_over(mount.as_fd(), owner, &file.target)?;
         }
-        if new.read_only {
-            let attributes = MountAttributes { set: RDONLY, ..MountAttributes::default() };
+    }
+    // Only now: what links have brought below another of them is one of the mounts below that.
+    for (file, new, mount) in &given {
+        if let Some(submounts) = new.read_only {
             let failed = |e| BringUpStep::Mount(file.target.clone()).failed(e);
-            set_attributes(volume.as_fd(), attributes).map_err(failed)?;
+            read_only(mount.as_fd(), submounts).map_err(failed)?;
         }
     }
     if let Some(size) = launch.terminal {
@@ -171,8 +195,11 @@ fn bring_up(
         terminal.be_console().map_err(failed)?;
         terminal.take(fds.socket.as_fd()).map_err(failed)?;
     }
-    program::close_all_but(fds.status.as_fd())?;
-    prepared.enter(&launch.process)?;
+    drop(given);
+    let inner = inner.and_then(|inner| prepared.namespace(inner));
+    // A user namespace is no folder.
+    program::close_all_but(&[Some(fds.status.as_fd()), inner])?;
+    prepared.enter(&launch.process, inner)?;
 
     if launch.init {
         match process::fork(CloneFlags::empty(), None).map_err(|e| BringUpStep::Fork.failed(e))? {
@@ -219,10 +246,10 @@ fn attach(root: BorrowedFd<'_>, file: &Attachment) -> Result<OwnedFd, BringUpErr
     let made = match &file.content {
         Content::Mount(mount) => mount.try_clone(),
         Content::Tmpfs(tmpfs) => {
-            let mut options = vec![("mode", format!("{:o}", tmpfs.mode.unwrap_or(0o1777)))];
-            options.extend(tmpfs.size.map(|size| ("size", size.to_string())));
-            make("tmpfs", &options, nosuid | MountAttrFlags::MOUNT_ATTR_NODEV | unless_written(tmpfs.read_only))
+            let (options, attributes) = memory(tmpfs);
+            make("tmpfs", &options, attributes)
         }
+        Content::Device { node, .. } => node.try_clone(),
         Content::Proc => make("proc", &[], locked),
         Content::Sys { read_only } => make("sysfs", &[], locked | unless_written(*read_only)),
         Content::Cgroup2 { read_only } => make("cgroup2", &[], locked | unless_written(*read_only)),
@@ -236,6 +263,14 @@ fn attach(root: BorrowedFd<'_>, file: &Attachment) -> Result<OwnedFd, BringUpErr
     };
     let mount = made.map_err(failed)?;
     move_onto(mount.as_fd(), place.as_fd()).map_err(failed)?;
+    if let Content::Device { read, write, .. } = file.content {
+        // As root of the container, and without the groups that the caller had.
+        let mut access = AccessFlags::F_OK;
+        access.set(AccessFlags::R_OK, read);
+        access.set(AccessFlags::W_OK, write);
+        nix::unistd::faccessat(&mount, "", access, AtFlags::AT_EACCESS | AtFlags::AT_EMPTY_PATH)
+            .map_err(|e| BringUpStep::Device(file.target.clone()).failed(e))?;
+    }
     if let Content::Dev { single_id, of_host } = file.content {
         devices(root, single_id).map_err(failed)?;
         if of_host {
@@ -243,6 +278,26 @@ fn attach(root: BorrowedFd<'_>, file: &Attachment) -> Result<OwnedFd, BringUpErr
         }
     }
     Ok(mount)
+}
+
+/// Options and attributes of a tmpfs (tmpfs(5)); ids are those of whoever makes it.
+pub(super) fn memory(tmpfs: &TmpfsMount) -> (Vec<(&'static str, String)>, MountAttrFlags) {
+    let mut options = vec![("mode", format!("{:o}", tmpfs.mode.unwrap_or(0o1777)))];
+    let numbers = [("size", tmpfs.size), ("nr_blocks", tmpfs.blocks), ("nr_inodes", tmpfs.inodes)];
+    options.extend(numbers.into_iter().filter_map(|(name, number)| Some((name, number?.to_string()))));
+    let ids = [("uid", tmpfs.uid), ("gid", tmpfs.gid)];
+    options.extend(ids.into_iter().filter_map(|(name, id)| Some((name, id?.to_string()))));
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, tmpfs.read_only);
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, tmpfs.noexec);
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOSUID, !tmpfs.suid);
+    attributes |= match tmpfs.atime {
+        Atime::Relative => MountAttrFlags::MOUNT_ATTR_RELATIME,
+        Atime::Never => MountAttrFlags::MOUNT_ATTR_NOATIME,
+        Atime::NotOfFolders => MountAttrFlags::MOUNT_ATTR_NODIRATIME,
+        Atime::Always => MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+    };
+    (options, attributes)
 }
 
 /// The least that programs expect in /dev. Nodes cannot be made in a user namespace, so the host's are shown.
@@ -312,7 +367,7 @@ fn devices_of_host(root: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// A new mount of a file system, attached nowhere.
-fn make(kind: &str, options: &[(&str, String)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+pub(super) fn make(kind: &str, options: &[(&str, String)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     let fs = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
         if value.is_empty() {

@@ -60,6 +60,12 @@ pub enum BringUpStep {
     /// The place of a mount inside the container.
     #[error("make the mount point {} in the container", .0.display())]
     MountPoint(PathBuf),
+    /// Files that an image has made for the user's number.
+    #[error("give the files of the user's number to the user")]
+    HandOver,
+    /// A device that the container may not open.
+    #[error("open the device {} in the container", .0.display())]
+    Device(PathBuf),
     /// The first contents of a volume.
     #[error("copy what the image has at {} into the volume", .0.display())]
     CopyUp(PathBuf),

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use nix::sched::CloneFlags;
@@ -51,6 +51,8 @@ const KINDS: [NamespaceKind; 7] = [
 
 /// Those of a process that are not the caller's own: entering one's own is refused for the user namespace, and for the
 /// host's by the lack of rights over it once inside another.
+///
+/// The user namespace is the one that owns the mounts: that of the container. That of its program may be a further one.
 fn namespaces_of(pid: i32) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), BringUpError> {
     let mut found = (Vec::new(), Vec::new());
     for kind in KINDS {
@@ -59,7 +61,11 @@ fn namespaces_of(pid: i32) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), BringUp
             Ok((stat.st_dev, stat.st_ino))
         };
         let open = || -> io::Result<Option<OwnedFd>> {
-            let (theirs, ours) = (Namespace::of_process(pid, kind)?, Namespace::of_thread(kind)?);
+            let theirs = match kind {
+                NamespaceKind::User => Namespace::of_process(pid, NamespaceKind::Mnt)?.owner()?,
+                kind => Namespace::of_process(pid, kind)?,
+            };
+            let ours = Namespace::of_thread(kind)?;
             if identity(&theirs)? == identity(&ours)? {
                 Ok(None)
             } else {
@@ -91,13 +97,15 @@ pub(super) fn exec(order: &ExecOrder, mut fds: Vec<OwnedFd>, filters: &Filters) 
         let gone = io::Error::from_raw_os_error(libc::ESRCH);
         return Err(BringUpStep::Join(NamespaceKind::Mnt.proc_name().into()).failed(gone));
     }
+    let inner = order.process.invoker.map(|_| Namespace::of_process(order.pid, NamespaceKind::User)).transpose();
+    let inner = inner.map_err(|e| BringUpStep::Join(NamespaceKind::User.proc_name().into()).failed(e))?;
     let cgroup = order.cgroup.then(|| fds[streams].as_fd());
     let older = &fds[fds.len() - order.older_cgroups..];
     let work = || {
         start_values::before_entering(&order.process.options)?;
         join(&kinds, &namespaces)?;
         match process::fork(CloneFlags::CLONE_PARENT, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => run(order, &fds, filter.as_deref()),
+            Fork::Child => run(order, &fds, inner.as_ref().map(AsFd::as_fd), filter.as_deref()),
             Fork::Parent(child) => {
                 let pidfd = child.pidfd.as_fd().try_clone_to_owned();
                 Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
@@ -108,8 +116,8 @@ pub(super) fn exec(order: &ExecOrder, mut fds: Vec<OwnedFd>, filters: &Filters) 
     Ok((pid, PidFd::from_fd(pidfd.into_iter().next().ok_or_else(incomplete)?)))
 }
 
-fn run(order: &ExecOrder, fds: &[OwnedFd], filter: Option<&Filter>) -> ! {
-    let Err(error) = become_program(order, fds, filter);
+fn run(order: &ExecOrder, fds: &[OwnedFd], inner: Option<BorrowedFd<'_>>, filter: Option<&Filter>) -> ! {
+    let Err(error) = become_program(order, fds, inner, filter);
     if let Ok(status) = fds[3].try_clone() {
         let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
     }
@@ -120,6 +128,7 @@ fn run(order: &ExecOrder, fds: &[OwnedFd], filter: Option<&Filter>) -> ! {
 fn become_program(
     order: &ExecOrder,
     fds: &[OwnedFd],
+    inner: Option<BorrowedFd<'_>>,
     filter: Option<&Filter>,
 ) -> Result<std::convert::Infallible, BringUpError> {
     program::leave_caller()?;
@@ -131,8 +140,9 @@ fn become_program(
             opened.and_then(|()| terminal::control()).map_err(|e| BringUpStep::Terminal.failed(e))?;
         }
     }
-    program::close_all_but(fds[3].as_fd())?;
-    prepared.enter(&order.process)?;
+    // A user namespace is no folder.
+    program::close_all_but(&[Some(fds[3].as_fd()), inner])?;
+    prepared.enter(&order.process, inner)?;
     prepared.execute(&order.process, filter)
 }
 
@@ -153,6 +163,7 @@ mod tests {
             make_working_dir: false,
             user: None,
             single_id: false,
+            invoker: None,
             options: ProcessOptions::default(),
             privileges: Privileges::default(),
         };

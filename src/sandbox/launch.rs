@@ -10,11 +10,12 @@ use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    bind::bind,
+    bind::{Binding, bind, bind_as, device, part_of},
     bring_up::{self, Attachment, Content, NewFiles},
     error::{BringUpError, BringUpStep},
     host_view::{HIDDEN, HostView},
     in_root::{Kind, is_directory},
+    inner_ids::Inner,
     keeper::{Surroundings, helper},
     namespaces,
     overlay::{Lower, Overlay},
@@ -23,7 +24,7 @@ use super::{
     start_values,
 };
 use crate::{
-    model::{Privileges, ProcessOptions, TmpfsMount, UserSpec},
+    model::{Invoker, Privileges, ProcessOptions, Propagation, Submounts, TmpfsMount, UserSpec},
     sys::{
         NamespaceKind, PidFd,
         process::{self, Fork},
@@ -66,16 +67,59 @@ pub struct LaunchMount {
 #[serde(rename_all = "snake_case")]
 pub enum LaunchSource {
     /// A path of the host that exists.
-    Bind {
-        /// The path.
-        path: PathBuf,
-        /// Nothing can be written through it.
-        read_only: bool,
-        /// It is an empty volume.
-        new: Option<NewVolume>,
-    },
+    Bind(BindSource),
     /// A new tmpfs.
     Tmpfs(TmpfsMount),
+    /// The files of an image, which can only be read.
+    Image {
+        /// The folder that all layers are in.
+        store: PathBuf,
+        /// Their names in it, the uppermost first; an image may have none.
+        layers: Vec<String>,
+        /// The name of a folder of the container's own that stays empty.
+        name: String,
+        /// Only this part of it; links in there are resolved as if it were the root.
+        subpath: Option<PathBuf>,
+    },
+    /// The node of a device.
+    Device {
+        /// Where it is.
+        path: PathBuf,
+        /// It is one of nscompose's own, with owners of the container.
+        ours: bool,
+        /// The container has to be able to read it.
+        read: bool,
+        /// The container has to be able to write to it.
+        write: bool,
+    },
+}
+
+/// A path of the host that exists, to be mounted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct BindSource {
+    /// The path.
+    pub path: PathBuf,
+    /// Only this part of it; links in there are resolved as if it were the root.
+    pub subpath: Option<PathBuf>,
+    /// Nothing can be written through it.
+    pub read_only: bool,
+    /// What becomes of the mounts below it.
+    pub submounts: Submounts,
+    /// Whether mounts that are made later are seen on the other side.
+    pub propagation: Propagation,
+    /// It is an empty volume.
+    pub new: Option<NewVolume>,
+    /// It is a file of nscompose's own, which root of the container owns, and becomes that of these.
+    pub own: Option<Owner>,
+}
+
+/// Whom something is to belong to, by ids of the container.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Owner {
+    /// None is who the container runs as.
+    pub uid: Option<u32>,
+    /// None is the group of who the container runs as.
+    pub gid: Option<u32>,
 }
 
 /// What an empty volume gets.
@@ -123,6 +167,8 @@ pub struct Process {
     pub user: Option<UserSpec>,
     /// The user namespace has a single id.
     pub single_id: bool,
+    /// The ordinary user whose stack it is, if the container runs as that user by number.
+    pub invoker: Option<Invoker>,
     /// What it starts with besides.
     pub options: ProcessOptions,
     /// What it may do.
@@ -214,10 +260,11 @@ pub(super) fn launch(
     let incomplete =
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
     let fds = LaunchFds::from_vec(fds, launch).ok_or_else(incomplete)?;
-    let user = launch.join.iter().position(|kind| *kind == NamespaceKind::User);
-    let user = user.map(|user| fds.namespaces[user].as_fd());
+    let position = launch.join.iter().position(|kind| *kind == NamespaceKind::User);
+    let user = position.map(|position| &fds.namespaces[position]);
     let filter = filters.of(&launch.process.privileges)?;
-    let files = prepare(launch, user, &surroundings.private)?;
+    let files = prepare(launch, user.map(AsFd::as_fd), surroundings)?;
+    let inner = launch.process.invoker.zip(user).map(|(invoker, user)| Inner::make(user, invoker)).transpose()?;
     // The log pipes become those of the container's root, who hands them on to whoever the program runs as.
     // Without pipes there is /dev/null in their place, which is the host's and stays so.
     for pipe in [&fds.stdin, &fds.stdout, &fds.stderr].into_iter().filter(|fd| program::is_pipe(fd.as_fd())) {
@@ -234,7 +281,7 @@ pub(super) fn launch(
             flags |= CloneFlags::CLONE_NEWPID;
         }
         match process::fork(flags, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => bring_up::run(launch, &files, &fds, filter.as_deref()),
+            Fork::Child => bring_up::run(launch, &files, &fds, inner.as_ref(), filter.as_deref()),
             Fork::Parent(child) => {
                 let pidfd = child.pidfd.as_fd().try_clone_to_owned();
                 Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
@@ -271,7 +318,12 @@ pub(super) fn join(kinds: &[NamespaceKind], fds: &[OwnedFd]) -> Result<(), Bring
 }
 
 /// Everything that is mounted, made here and attached by the container's first process.
-fn prepare(launch: &Launch, user: Option<BorrowedFd<'_>>, private: &Path) -> Result<Vec<Attachment>, BringUpError> {
+fn prepare(
+    launch: &Launch,
+    user: Option<BorrowedFd<'_>>,
+    surroundings: &Surroundings,
+) -> Result<Vec<Attachment>, BringUpError> {
+    let private = surroundings.private.as_path();
     let id_map = user.filter(|_| launch.outside != 0);
     let whole = |lower| -> Result<Content, BringUpError> {
         let overlay = Overlay { lower, folder: &launch.folder, name: "upper", id_map, outside: launch.outside };
@@ -323,7 +375,8 @@ fn prepare(launch: &Launch, user: Option<BorrowedFd<'_>>, private: &Path) -> Res
     let shared = &launch.shared;
     let host = |path: &str, read_only| -> Result<Content, BringUpError> {
         let failed = |e| BringUpStep::MountSource(path.into()).failed(e);
-        Ok(Content::Mount(bind(Path::new(path), read_only, None).map_err(failed)?))
+        let binding = Binding { read_only, ..Binding::default() };
+        Ok(Content::Mount(bind_as(Path::new(path), binding).map_err(failed)?))
     };
     let proc = if shared.proc { Content::Proc } else { host("/proc", false)? };
     attach(Path::new("/proc"), Kind::Directory, proc);
@@ -346,7 +399,7 @@ fn prepare(launch: &Launch, user: Option<BorrowedFd<'_>>, private: &Path) -> Res
     }
     if let Some(owner) = &shared.shm_of {
         let path = namespaces::shared_memory(private, owner);
-        let shm = bind(&path, false, None).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
+        let shm = bind(&path).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
         attach(Path::new("/dev/shm"), Kind::Directory, Content::Mount(shm));
     } else if shared.host_shm {
         attach(Path::new("/dev/shm"), Kind::Directory, host("/dev/shm", false)?);
@@ -354,18 +407,58 @@ fn prepare(launch: &Launch, user: Option<BorrowedFd<'_>>, private: &Path) -> Res
 
     for mount in &launch.mounts {
         let (kind, content, new) = match &mount.source {
+            // Ids of a program that changes places are not those of root of the container, who makes it.
+            LaunchSource::Tmpfs(tmpfs)
+                if launch.process.invoker.is_some() && (tmpfs.uid, tmpfs.gid) != (None, None) =>
+            {
+                let give = Some(Owner { uid: tmpfs.uid.or(Some(0)), gid: tmpfs.gid.or(Some(0)) });
+                let read_only = tmpfs.read_only.then_some(Submounts::Writable);
+                let memory = TmpfsMount { uid: None, gid: None, read_only: false, ..tmpfs.clone() };
+                let new = NewFiles { marker: None, give, read_only };
+                (Kind::Directory, Content::Tmpfs(memory), Some(new))
+            }
             LaunchSource::Tmpfs(tmpfs) => (Kind::Directory, Content::Tmpfs(tmpfs.clone()), None),
-            LaunchSource::Bind { path, read_only, new } => {
+            LaunchSource::Image { store, layers, name, subpath } => {
+                let lower = Lower::Layers { store, names: layers };
+                let overlay = Overlay { lower, folder: &launch.folder, name, id_map, outside: launch.outside };
+                let whole = overlay.mount(private)?;
+                let shown = subpath.as_ref().map_or_else(|| mount.target.clone(), |part| Path::new("/").join(part));
+                let failed = |e| BringUpStep::MountSource(shown.clone()).failed(e);
+                let part = part_of(&whole, subpath.as_deref(), &private.join("stage")).map_err(failed)?;
+                let kind = if is_directory(part.as_fd()).map_err(failed)? { Kind::Directory } else { Kind::File };
+                (kind, Content::Mount(part), None)
+            }
+            LaunchSource::Device { path, ours, read, write } => {
                 let failed = |e| BringUpStep::MountSource(path.clone()).failed(e);
-                // What has to be filled, or given to its user, can be made read-only only after that.
-                let source = bind(path, *read_only && new.is_none(), id_map).map_err(failed)?;
-                let kind = if is_directory(source.as_fd()).map_err(failed)? { Kind::Directory } else { Kind::File };
-                let new = new.as_ref().map(|new| -> io::Result<NewFiles> {
-                    let open = |path| fs::OpenOptions::new().write(true).open(path);
-                    let marker = new.copy_up.as_ref().map(open).transpose()?;
-                    Ok(NewFiles { marker, give: new.give, read_only: *read_only })
+                let node = device(path, *ours).map_err(failed)?;
+                (Kind::File, Content::Device { node, read: *read, write: *write }, None)
+            }
+            LaunchSource::Bind(source) => {
+                let path = source.subpath.as_ref().map_or_else(|| source.path.clone(), |part| source.path.join(part));
+                let failed = |e| BringUpStep::MountSource(path.clone()).failed(e);
+                let later = source.new.is_some() || source.own.is_some();
+                let shared = source.propagation == Propagation::Shared;
+                let binding = Binding {
+                    subpath: source.subpath.as_deref(),
+                    // What has to be filled, or given to its user, can be made read-only only after that.
+                    read_only: source.read_only && !later,
+                    submounts: source.submounts,
+                    propagation: source.propagation,
+                    id_map: id_map.filter(|_| source.own.is_none()),
+                    // Ours see only what the host mounts, and not the other way round.
+                    of: surroundings.host_mounts.as_ref().filter(|_| shared).map(AsFd::as_fd),
+                };
+                let mount = bind_as(&source.path, binding).map_err(failed)?;
+                let kind = if is_directory(mount.as_fd()).map_err(failed)? { Kind::Directory } else { Kind::File };
+                let marker = source.new.as_ref().and_then(|new| new.copy_up.as_ref());
+                let marker = marker.map(|path| fs::OpenOptions::new().write(true).open(path));
+                let given = source.new.as_ref().filter(|new| new.give).map(|_| Owner::default());
+                let new = later.then_some(NewFiles {
+                    marker: marker.transpose().map_err(failed)?,
+                    give: source.own.or(given),
+                    read_only: source.read_only.then_some(source.submounts),
                 });
-                (kind, Content::Mount(source), new.transpose().map_err(failed)?)
+                (kind, Content::Mount(mount), new)
             }
         };
         files.push(Attachment { target: mount.target.clone(), kind, content, of_root: false, new });

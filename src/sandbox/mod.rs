@@ -27,6 +27,7 @@ mod host_users;
 mod host_view;
 mod in_root;
 mod init;
+mod inner_ids;
 mod keeper;
 mod labels;
 mod launch;
@@ -45,8 +46,10 @@ pub use exec::ExecOrder;
 pub use files_of::enter_files_of;
 pub use host_view::HostView;
 pub use keeper::{Keeper, Started, Surroundings, fork_keeper, keeper_main};
-pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Process, Root, SharedFiles};
-pub use namespaces::{ForeignFile, NamespaceOrder, Pinned, forget_shared_memory, shared_memory};
+pub use launch::{
+    BindSource, Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Owner, Process, Root, SharedFiles,
+};
+pub use namespaces::{ForeignFile, NamespaceOrder, Pinned, forget_shared_memory, mount_memory, shared_memory};
 pub use start_values::hard_limits;
 pub use user_namespace::{
     StackIds, UserNamespaceError, as_root_of_containers, diagnose, enter, in_initial_user_namespace,

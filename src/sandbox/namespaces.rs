@@ -14,11 +14,12 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    bring_up::{make, memory},
     error::{BringUpError, BringUpStep},
     init, keeper, sysctl,
 };
 use crate::{
-    model::Sysctls,
+    model::{Sysctls, TmpfsMount},
     sys::{
         Namespace, NamespaceKind,
         process::{self, Fork},
@@ -39,6 +40,8 @@ pub struct NamespaceOrder {
     pub ipc: bool,
     /// Make a host name namespace with this host name.
     pub hostname: Option<String>,
+    /// Size of its /dev/shm in bytes; none is Docker's default.
+    pub shm_size: Option<u64>,
     /// NIS domain name in it.
     pub domainname: Option<String>,
     /// Make a pid namespace, with an init that lives until it is killed.
@@ -100,7 +103,7 @@ pub(super) struct Made {
 }
 
 /// Docker's default size of /dev/shm.
-const SHM_SIZE: &str = "67108864";
+const SHM_SIZE: u64 = 64 * 1024 * 1024;
 
 /// Where the shared memory of a service's IPC namespace is, seen by the supervisor and the keeper only.
 pub fn shared_memory(private: &Path, owner: &str) -> PathBuf {
@@ -123,7 +126,7 @@ pub(super) fn create(order: &NamespaceOrder, mut fds: Vec<OwnedFd>, private: &Pa
     let mut made = Mounted::default();
     if order.ipc {
         let folder = shared_memory(private, &order.owner);
-        mount_shm(&folder).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
+        mount_shm(&folder, order.shm_size.unwrap_or(SHM_SIZE)).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
         made.0.push(folder);
     }
     for (file, mount) in order.files.iter().zip(&mounts) {
@@ -287,11 +290,23 @@ fn become_root() -> Result<(), BringUpError> {
     }
 }
 
-fn mount_shm(folder: &Path) -> std::io::Result<()> {
+/// Mounts files in memory on `folder`, for the supervisor and the keeper to see; ids are those of the stack's user namespace.
+///
+/// # Errors
+/// What fsconfig(2) and move_mount(2) say.
+pub fn mount_memory(folder: &Path, tmpfs: &TmpfsMount) -> std::io::Result<()> {
+    let (options, attributes) = memory(tmpfs);
+    let mount = make("tmpfs", &options, attributes)?;
+    let at = rustix::fs::open(folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(&mount, "", &at, "", flags)?)
+}
+
+fn mount_shm(folder: &Path, size: u64) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
     let fs = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_set_string(&fs, "mode", "1777")?;
-    rustix::mount::fsconfig_set_string(&fs, "size", SHM_SIZE)?;
+    rustix::mount::fsconfig_set_string(&fs, "size", size.to_string())?;
     rustix::mount::fsconfig_create(&fs)?;
     let attributes =
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;

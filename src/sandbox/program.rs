@@ -11,18 +11,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::sched::CloneFlags;
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 
 use super::{
     capabilities,
     credentials::{self, Credentials},
     error::{BringUpError, BringUpStep},
+    inner_ids::{Inner, Swap},
     labels,
-    launch::Process,
+    launch::{Owner, Process},
     seccomp::Filter,
     start_values,
 };
-use crate::{model::Capabilities, sys::process};
+use crate::{
+    model::Capabilities,
+    sys::{NamespaceKind, process},
+};
 
 /// Where programs are looked for when the environment says nothing, as in Docker.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -56,24 +61,40 @@ pub(super) fn leave_caller() -> Result<(), BringUpError> {
 /// What the container's own files say about the process.
 pub(super) struct Prepared {
     credentials: Credentials,
+    swap: Option<Swap>,
 }
 
 /// Looks the user up; to be called with the container's root as root.
 pub(super) fn prepare(process: &Process) -> Result<Prepared, BringUpError> {
     let credentials = credentials::resolve(process.user.as_ref(), &process.options.groups)?;
     credentials.check_groups(&process.options.groups)?;
-    Ok(Prepared { credentials })
+    Ok(Prepared { credentials, swap: process.invoker.map(Swap) })
 }
 
 impl Prepared {
-    /// Its user.
+    /// Its user, as the container's user namespace knows it.
     pub(super) fn uid(&self) -> u32 {
-        self.credentials.uid
+        self.outer(None, None).0.as_raw()
     }
 
-    /// Makes what `folder` is (O_PATH) that of the user; `target` is what messages call it.
-    pub(super) fn take_over(&self, folder: BorrowedFd<'_>, target: &Path) -> Result<(), BringUpError> {
-        let (uid, gid) = (Uid::from_raw(self.credentials.uid), Gid::from_raw(self.credentials.gid));
+    /// The user namespace that the program is to run in, of those below the container's.
+    pub(super) fn namespace<'a>(&self, inner: &'a Inner) -> Option<BorrowedFd<'a>> {
+        self.swap.map(|swap| inner.of_group(swap, self.credentials.gid))
+    }
+
+    /// What ids of the program, or else those that it runs as, are in the container's user namespace.
+    fn outer(&self, uid: Option<u32>, gid: Option<u32>) -> (Uid, Gid) {
+        let (uid, gid) = (uid.unwrap_or(self.credentials.uid), gid.unwrap_or(self.credentials.gid));
+        let (uid, gid) = match self.swap {
+            Some(swap) => (swap.uid(uid), swap.gid(gid, self.credentials.gid)),
+            None => (uid, gid),
+        };
+        (Uid::from_raw(uid), Gid::from_raw(gid))
+    }
+
+    /// Makes what `folder` is (O_PATH) that of `owner`; `target` is what messages call it.
+    pub(super) fn take_over(&self, folder: BorrowedFd<'_>, owner: Owner, target: &Path) -> Result<(), BringUpError> {
+        let (uid, gid) = self.outer(owner.uid, owner.gid);
         rustix::fs::chownat(folder, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
             .map_err(|e| BringUpStep::Internal(format!("give {} to its user", target.display())).failed(e))
     }
@@ -81,15 +102,22 @@ impl Prepared {
     /// Enters the working directory and becomes the user. What needs root of the container comes before, what must not
     /// have it after; what installing a filter takes is left for [`Self::confine`].
     ///
+    /// `inner` is the user namespace that the program runs in, if it is not the container's: entered as soon as nothing of
+    /// the container's other namespaces has to be touched any more, over which it gives no rights.
+    ///
     /// Nothing may be open any more but what [`close_all_but`] leaves: the folder could be a link to /proc/self/fd, and so to
     /// a folder of the host (CVE-2024-21626).
-    pub(super) fn enter(&self, process: &Process) -> Result<(), BringUpError> {
+    pub(super) fn enter(&self, process: &Process, inner: Option<BorrowedFd<'_>>) -> Result<(), BringUpError> {
         let failed = |e: io::Error| BringUpStep::WorkingDir(process.working_dir.clone()).failed(e);
         if process.make_working_dir && !process.working_dir.is_dir() {
             fs::create_dir_all(&process.working_dir).map_err(failed)?;
         }
         for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
-            own_pipe(stream, &self.credentials);
+            self.own_pipe(stream);
+        }
+        if let Some(inner) = inner {
+            let failed = |e: nix::Error| BringUpStep::Join(NamespaceKind::User.proc_name().into()).failed(e);
+            nix::sched::setns(inner, CloneFlags::CLONE_NEWUSER).map_err(failed)?;
         }
         capabilities::bound(process.privileges.capabilities)
             .and_then(|()| capabilities::keep())
@@ -130,12 +158,20 @@ impl Prepared {
         capabilities::limit(self.capabilities(process), rustix::thread::CapabilitySet::empty())
             .map_err(|e| BringUpStep::Capabilities.failed(e))
     }
+
+    fn own_pipe(&self, stream: BorrowedFd<'_>) {
+        if is_pipe(stream) {
+            let (uid, gid) = self.outer(None, None);
+            let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
+        }
+    }
 }
 
-/// Closes every descriptor but the standard streams and the one that tells how it went, which leads nowhere: a pipe. To be
-/// called on the way to a program only, by who will never touch the owners of the others again.
-pub(super) fn close_all_but(status: BorrowedFd<'_>) -> Result<(), BringUpError> {
-    process::close_all_but(3, &[status])
+/// Closes every descriptor but the standard streams and these, which lead to no folder: the pipe that tells how it went, a
+/// namespace. To be called on the way to a program only, by who will never touch the owners of the others again.
+pub(super) fn close_all_but(kept: &[Option<BorrowedFd<'_>>]) -> Result<(), BringUpError> {
+    let kept: Vec<BorrowedFd<'_>> = kept.iter().flatten().copied().collect();
+    process::close_all_but(3, &kept)
         .map_err(|e| BringUpStep::Internal("close what the container must not have".into()).failed(e))
 }
 
@@ -143,13 +179,6 @@ pub(super) fn close_all_but(status: BorrowedFd<'_>) -> Result<(), BringUpError> 
 pub(super) fn is_pipe(stream: BorrowedFd<'_>) -> bool {
     rustix::fs::fstat(stream)
         .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo)
-}
-
-fn own_pipe(stream: BorrowedFd<'_>, credentials: &Credentials) {
-    if is_pipe(stream) {
-        let (uid, gid) = (Uid::from_raw(credentials.uid), Gid::from_raw(credentials.gid));
-        let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
-    }
 }
 
 impl Prepared {

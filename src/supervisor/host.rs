@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use crate::{
     cgroup::Hierarchy,
     diagnostics::Failure,
-    model::{Cgroups, Host, Ids, SecurityModules},
+    model::{Cgroups, Host, SecurityModules},
     network::netlink::host_routes,
     sandbox::{StackIds, hard_limits},
 };
@@ -32,13 +32,14 @@ pub fn host() -> Result<Host, Failure> {
     let routes = runtime.block_on(host_routes()).unwrap_or_default();
     let ids = StackIds::of_caller();
     let cgroups = Hierarchy::detect().offers(ids == StackIds::Root);
-    Ok(of_machine(ids.for_plan(), routes, cgroups))
+    Ok(of_machine(&ids, routes, cgroups))
 }
 
 /// The machine, for an account that has these ids and routes.
-pub(super) fn of_machine(ids: Ids, routes: Vec<Ipv4Net>, cgroups: Cgroups) -> Host {
+pub(super) fn of_machine(ids: &StackIds, routes: Vec<Ipv4Net>, cgroups: Cgroups) -> Host {
     Host {
-        ids,
+        ids: ids.for_plan(),
+        invoker: ids.invoker(),
         routes: routes.into_iter().collect(),
         name: name(),
         modules: security_modules(),

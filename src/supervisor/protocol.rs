@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostics::Failure,
-    model::{ContainerState, Namespaces, Observed, Port, ServiceName, Usage, UserSpec, VolumeName},
+    model::{ContainerState, Namespaces, Observed, Port, ServiceName, Usage, UserSpec, Volume, VolumeName},
     plan::Plan,
 };
 
@@ -40,7 +40,7 @@ pub enum Request {
         /// Milliseconds that every service may take to stop, instead of what the file says.
         timeout_ms: Option<u64>,
         /// Named volumes to remove too.
-        volumes: Vec<VolumeName>,
+        volumes: BTreeMap<VolumeName, Volume>,
     },
     /// Kill every container.
     Kill,

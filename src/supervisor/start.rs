@@ -170,10 +170,15 @@ fn prepare(
     if *ids != StackIds::Root {
         enter(caller)?;
     }
+    let host_mounts = match ids {
+        StackIds::Root => Some(File::open("/proc/self/ns/mnt").map_err(io("open the mount namespace"))?.into()),
+        _ => None,
+    };
     // Mounts of the stack are nobody else's business, and go with it.
     let own_mounts = nix::sched::unshare(CloneFlags::CLONE_NEWNS)
         .map_err(io::Error::from)
-        .and_then(|()| Ok(mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?));
+        // What the host mounts or takes away later is so for us too, and nothing of ours is seen there.
+        .and_then(|()| Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?));
     own_mounts.map_err(|e| refused(UserNamespaceError::Powerless(e)))?;
 
     clean_up(layout);
@@ -186,7 +191,7 @@ fn prepare(
         .map_err(|e| io("mount a private tmpfs")(e.into()))?;
 
     raise_open_files();
-    let surroundings = Surroundings { private };
+    let surroundings = Surroundings { private, host_mounts };
     let (keeper, keeper_pid) = fork_keeper(surroundings).map_err(io("start the keeper"))?;
     let listener = listen(&runtime).map_err(io("open the control socket"))?;
     Ok(Prepared { keeper, keeper_pid, listener })

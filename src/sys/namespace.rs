@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     path::Path,
     thread,
 };
@@ -135,6 +135,22 @@ impl Namespace {
     /// What it is a namespace of.
     pub fn kind(&self) -> NamespaceKind {
         self.kind
+    }
+
+    /// The user namespace that owns it (ioctl_nsfs(2), NS_GET_USERNS).
+    ///
+    /// # Errors
+    /// EPERM when that is not the caller's own, or one below it.
+    pub fn owner(&self) -> io::Result<Self> {
+        const NS_GET_USERNS: libc::Ioctl = 0xb701;
+        // SAFETY: the request takes no argument, and the descriptor is open for as long as the call lasts.
+        let fd = unsafe { libc::ioctl(self.fd.as_raw_fd(), NS_GET_USERNS) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { kind: NamespaceKind::User, fd })
     }
 
     /// Moves the calling thread into it (setns(2)); for [`NamespaceKind::Pid`], only its future children.

@@ -18,15 +18,15 @@ mapping! {
     /// A config or a secret that may be read.
     pub struct FileGrant {
         /// Its name in the file.
-        refused source: Text,
+        works source: Text,
         /// Its path in the container.
-        refused target: Text,
+        works target: Text,
         /// User that it belongs to.
-        refused uid: Text,
+        works uid: Text,
         /// Group that it belongs to.
-        refused gid: Text,
+        works gid: Text,
         /// Permission bits, in octal.
-        refused mode: FileMode,
+        works mode: FileMode,
     }
     rules {
         const EXPECTED: &'static str = "a name or a mapping";

@@ -23,21 +23,21 @@ mapping! {
         /// Files and folders of the host, and volumes.
         works volumes: Set<VolumeMount>,
         /// Services whose mounts it has as well.
-        refused volumes_from: Distinct<Text>,
+        works volumes_from: Distinct<Text>,
         /// Paths with files in memory.
         works tmpfs: OneOrMany<Set<Text>>,
         /// Nothing can be written to its root.
         works read_only: Flag,
         /// Size of `/dev/shm`.
-        refused shm_size: ByteSize,
+        works shm_size: ByteSize,
         /// Files with settings that it may read.
-        refused("mount a file with `volumes:`") configs: Set<FileGrant>,
+        works configs: Set<FileGrant>,
         /// Files with secrets that it may read.
-        refused("mount a file with `volumes:`") secrets: SecretGrants,
+        works secrets: SecretGrants,
         /// More for who keeps its files.
         refused storage_opt: Map<TextOrNothing>,
         /// Devices of the host.
-        refused devices: Set<Device>,
+        works devices: Set<Device>,
         /// What it may do with devices.
         works device_cgroup_rules: Distinct<Text>,
         /// Graphics processors.
@@ -49,11 +49,11 @@ mapping! {
     /// A device of the host.
     pub struct Device {
         /// Path on the host.
-        refused source: Text,
+        works source: Text,
         /// Path in the container.
-        refused target: Text,
+        works target: Text,
         /// `r`, `w` and `m`: reading, writing, and making its node.
-        refused permissions: Text,
+        works permissions: Text,
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["source"];

@@ -9,6 +9,37 @@ use crate::{
 pub(super) fn check(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at: Cursor<'_>) {
     network(cx, name, service, at);
     names_of_others(cx, service, at);
+    shared_memory(cx, name, service, at);
+}
+
+/// Its size is that of an IPC namespace of the service's own.
+fn shared_memory(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at: Cursor<'_>) {
+    let Some((size, ipc)) = at.get("shm_size").filter(|_| service.files.shm_size.is_some()).zip(at.get("ipc")) else {
+        return;
+    };
+    let (problem, hint) = match &service.ipc {
+        NamespaceMode::Private => return,
+        NamespaceMode::Host => {
+            ("has the `/dev/shm` of the host, which has a size".to_owned(), "remove `shm_size`".to_owned())
+        }
+        NamespaceMode::Container(other) => {
+            (format!("has the `/dev/shm` of container `{other}`"), "remove `shm_size`".to_owned())
+        }
+        NamespaceMode::None => ("has no `/dev/shm`".to_owned(), "remove one of the two".to_owned()),
+        NamespaceMode::Service(owner) => {
+            let theirs = cx.project.services.as_ref().and_then(|services| services.0.0.get(owner.as_str()));
+            let theirs = theirs.and_then(|service| service.storage.shm_size).map(|size| size.0);
+            if theirs.and_then(|size| u64::try_from(size).ok()) == service.files.shm_size {
+                return;
+            }
+            (
+                format!("has the `/dev/shm` of `{owner}`, which is of another size"),
+                format!("set it at service `{owner}`"),
+            )
+        }
+    };
+    let wrong = size.at_key(Diagnostic::error(format!("service `{name}` {problem}")));
+    cx.push(wrong.label(ipc.key_span(), "its IPC namespace is chosen here").hint(hint));
 }
 
 /// Ports want a network namespace of the service's own.

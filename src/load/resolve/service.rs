@@ -1,8 +1,8 @@
 //! One service.
 
 use super::{
-    Context, Cursor, exclusions, hostname, limits, mounts, namespaces, networks, ports, privileges, process_options,
-    program, rootfs,
+    Context, Cursor, devices, exclusions, hostname, limits, mounts, namespaces, networks, ports, privileges,
+    process_options, program, rootfs,
 };
 use crate::{
     compose,
@@ -42,6 +42,7 @@ pub(super) fn lower(
         hostname,
         domainname,
         mounts: mounts::lower(cx, name, storage, at),
+        files: devices::files(cx, name, storage, at),
         depends_on: dependencies(cx, &modes, at),
         networks: networks::lower(cx, networking, &modes.network, at),
         ports: ports::lower(cx, name, networking, at),

@@ -2,11 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
 };
 
 use super::Image;
-use crate::model::{Mount, MountSource, Project, Rootfs, Service, ServiceName, VolumeMount};
+use crate::model::{Mount, MountSource, MountedImage, Project, Rootfs, Service, ServiceName, VolumeMount};
 
 /// An image that says nothing of what to run, for a service that does not either.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,20 @@ impl Project {
             }
         }
         Ok(self)
+    }
+
+    /// The project with this image in place of the one that is asked for at each of these places.
+    #[must_use]
+    pub fn with_image_at(mut self, image: &Image, places: &[(ServiceName, PathBuf)]) -> Self {
+        for (service, target) in places {
+            let mounts = self.services.get_mut(service).into_iter().flat_map(|service| &mut service.mounts);
+            for mount in mounts.filter(|mount| mount.target == *target) {
+                if let MountSource::Image(mounted) = &mut mount.source {
+                    mounted.image = MountedImage::Here(Box::new(image.clone()));
+                }
+            }
+        }
+        self
     }
 }
 
@@ -136,6 +150,7 @@ mod tests {
             cgroup: NamespaceMode::Private,
             init: false,
             read_only: false,
+            files: crate::model::Files::default(),
             process: crate::model::ProcessOptions::default(),
             privileges: crate::model::Privileges::default(),
             limits: crate::model::Limits::default(),

@@ -255,6 +255,7 @@ mod tests {
             pid: false,
             sysctls: crate::model::Sysctls::new(),
             files: Vec::new(),
+            shm_size: None,
         }
     }
 

@@ -33,6 +33,8 @@ use crate::{
 pub struct Surroundings {
     /// A folder that only its mount namespace shows.
     pub private: PathBuf,
+    /// The mount namespace of the host, where the keeper may enter it: as root.
+    pub host_mounts: Option<OwnedFd>,
 }
 
 /// Starts the keeper as a child of the calling process, which has to be single-threaded and in the user and mount
@@ -61,8 +63,10 @@ pub fn fork_keeper(surroundings: Surroundings) -> io::Result<(UnixStream, i32)> 
 /// The keeper's life, in the program that [`fork_keeper`] has run.
 pub(super) fn keep(socket: OwnedFd, surroundings: Surroundings) -> ExitCode {
     // Nothing of the supervisor's may stay open here: its lock would outlive it.
-    let prepared = process::close_all_but(3, &[socket.as_fd()])
-        .and_then(|()| Ok(rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?))
+    let kept: Vec<BorrowedFd<'_>> =
+        [Some(socket.as_fd()), surroundings.host_mounts.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
+    let prepared = process::close_all_but(3, &kept)
+        .and_then(|()| kept.iter().try_for_each(|fd| Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?)))
         // So is whatever it forks, until that runs a program: containers have some of it beside them, with descriptors that
         // they must not get at, and inits stay.
         .and_then(|()| process::hide());

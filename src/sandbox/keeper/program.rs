@@ -53,11 +53,14 @@ pub fn keeper_main() -> Option<ExitCode> {
         ABLE.store(true, Ordering::Relaxed);
         return None;
     }
-    let socket = arguments.next().and_then(|text| text.to_str()?.parse().ok());
+    let mut inherited = || {
+        let number = arguments.next().and_then(|text| text.to_str()?.parse().ok());
+        number.and_then(|number| sys::fds::inherited(number).ok())
+    };
+    let (socket, host_mounts) = (inherited(), inherited());
     let private = arguments.next().map(PathBuf::from);
-    let socket = socket.and_then(|number| sys::fds::inherited(number).ok());
     let (Some(socket), Some(private)) = (socket, private) else { return Some(ExitCode::from(2)) };
-    Some(process::keep(socket, Surroundings { private }))
+    Some(process::keep(socket, Surroundings { private, host_mounts }))
 }
 
 /// Our own program as a descriptor to execute, through which nobody can write to it.
@@ -110,9 +113,18 @@ pub(super) fn execute(program: &OwnedFd, socket: BorrowedFd<'_>, surroundings: S
     let run = || -> io::Result<std::convert::Infallible> {
         rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty())?;
         let text = |text: OsString| CString::new(text.into_vec()).map_err(io::Error::from);
+        // What is no number is no descriptor.
+        let host_mounts = match &surroundings.host_mounts {
+            None => "-".to_owned(),
+            Some(mounts) => {
+                rustix::io::fcntl_setfd(mounts, rustix::io::FdFlags::empty())?;
+                mounts.as_raw_fd().to_string()
+            }
+        };
         let arguments = [
             NAME.to_owned(),
             text(socket.as_raw_fd().to_string().into())?,
+            text(host_mounts.into())?,
             text(surroundings.private.into_os_string())?,
         ];
         let environment: [CString; 0] = [];
