@@ -234,7 +234,7 @@ pub struct Group {
     v2: Option<PathBuf>,
     /// By the name of the controller.
     v1: BTreeMap<String, PathBuf>,
-    /// Folders above, made for this container and removed with it, the uppermost first.
+    /// Folders above that nscompose has made, removed with the last container in them, the uppermost first.
     made: Vec<PathBuf>,
 }
 
@@ -248,9 +248,18 @@ pub struct GroupFds {
 }
 
 impl Group {
-    fn make(&mut self, path: &Path, note: bool) -> Result<(), CgroupError> {
-        let made = make_folder(path).map_err(|source| CgroupError::Make { path: path.to_owned(), source })?;
-        if made && note {
+    /// Makes a folder. A `shared` one that nscompose has made, now or for another stack, goes with whoever is the last in it;
+    /// it is known by its sticky bit, which means nothing else for a control group.
+    fn make(&mut self, path: &Path, shared: bool) -> Result<(), CgroupError> {
+        const OURS: u32 = 0o1755;
+        let make = || -> io::Result<bool> {
+            let made = make_folder(path)?;
+            if made && shared {
+                fs::set_permissions(path, fs::Permissions::from_mode(OURS))?;
+            }
+            Ok(shared && fs::metadata(path)?.permissions().mode() & 0o1000 != 0)
+        };
+        if make().map_err(|source| CgroupError::Make { path: path.to_owned(), source })? {
             self.made.push(path.to_owned());
         }
         Ok(())

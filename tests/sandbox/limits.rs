@@ -262,6 +262,15 @@ fn others_in_a_parent_are_left_alone_when_the_supervisor_that_made_it_is_killed(
     first.down();
     assert_eq!(second.container("web").state, "running");
     assert!(second.exec("web", &["cat", "/proc/1/comm"]).starts_with("sleep"));
+    // It goes with the last one in it, whoever made it.
+    let pid = second.pid("web");
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
+    let own =
+        if groups.lines().any(|line| line.starts_with(&format!("0::/{parent}"))) { "no controller" } else { "pids" };
+    let above = group(pid, own).parent().expect("a parent").to_owned();
+    assert!(above.ends_with(&parent), "{}", above.display());
+    second.down();
+    wait_for("its removal", || (!above.exists()).then_some(()));
 }
 
 #[test]
