@@ -17,7 +17,6 @@ use super::{
     bind::read_only,
     copy_up::copy_up,
     error::{BringUpError, BringUpStep},
-    host_users,
     in_root::{Kind, mount_point},
     init,
     inner_ids::{Inner, hand_over},
@@ -31,7 +30,6 @@ use super::{
 use crate::{
     model::{Atime, Submounts, TmpfsMount, is_of_interface},
     sys::{
-        NamespaceKind,
         mount::{MountAttributes, RDONLY, set_attributes},
         process::{self, Fork},
     },
@@ -172,9 +170,6 @@ fn bring_up(
     drop(of_root);
     pivot(root.as_fd()).map_err(|e| BringUpStep::Pivot.failed(e))?;
     drop(root);
-    if !launch.join.contains(&NamespaceKind::User) {
-        host_users::protect()?;
-    }
 
     let prepared = program::prepare(&launch.process)?;
     for (file, new, mount) in &given {

@@ -23,7 +23,6 @@ mod credentials;
 mod error;
 mod exec;
 mod files_of;
-mod host_users;
 mod host_view;
 mod in_root;
 mod init;
