@@ -144,13 +144,13 @@ mapping! {
     /// Devices that a service needs.
     pub struct DeviceRequest {
         /// What they can do.
-        refused capabilities: Distinct<Text>,
+        refused capabilities: Kept<Distinct<Text>>,
         /// Who provides them.
         refused driver: Text,
         /// How many; -1 for all.
-        refused count: DeviceCount,
+        refused count: Kept<DeviceCount>,
         /// Which ones.
-        refused device_ids: Distinct<Text>,
+        refused device_ids: Kept<Distinct<Text>>,
         /// More for the driver.
         refused options: Labels,
     }

@@ -10,7 +10,7 @@ use super::{
     tree::{Node, Value},
 };
 use crate::{
-    compose::{FileGrant, Format, Mapping, MountType, Project, Service, located},
+    compose::{FileGrant, Mapping, MountType, Project, Service, located},
     diagnostics::{Diagnostic, Diagnostics, suggest},
 };
 
@@ -364,8 +364,7 @@ impl<'a> Checker<'a> {
             // Reading has said it of one without any.
             let written = find(self.tree, &["secrets", name]);
             let written = ["file", "environment", "driver"].iter().any(|key| written.entry(key).is_some());
-            if written && !external && secret.file.is_none() && secret.environment.as_ref().is_none_or(Format::omitted)
-            {
+            if written && !external && secret.file.is_none() && secret.environment.is_none() {
                 self.push_at_key(
                     Diagnostic::error(format!("secret `{name}` has neither `file` nor `environment`, and needs one")),
                     &["secrets", name],

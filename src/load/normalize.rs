@@ -92,7 +92,7 @@ fn default_network(service: &mut Node) -> bool {
         Some(Value::Mapping(networks)) => networks.is_empty(),
         Some(_) => return false,
     };
-    if missing && service.entry("network_mode").is_some() {
+    if missing && service.entry("network_mode").is_some_and(|mode| !mode.value.is_empty_text()) {
         return false;
     }
     if missing {
@@ -191,9 +191,9 @@ fn dependencies(service: &mut Node) {
 fn build(service: &mut Node, variables: &Variables) {
     let Some(build) = service.entry_mut("build") else { return };
     super::environment::build_arguments(&mut build.value, variables);
-    if build.value.entries().is_some() && build.value.entry("dockerfile_inline").is_none() {
+    if build.value.entry("dockerfile_inline").is_none_or(|inline| inline.value.is_empty_text()) {
         let dockerfile = build.value.text("Dockerfile");
-        build.value.put("dockerfile", dockerfile);
+        build.value.put_unless_said("dockerfile", dockerfile);
     }
 }
 
@@ -205,11 +205,11 @@ fn name(entry: &mut Entry, project: &str) {
     let external = entry.value.entry("external").map(|external| external.value.clone());
     let name = match external {
         Some(external) if external.entries().is_some() => {
-            let name = external.entry("name").map(|name| name.value.clone());
-            name.unwrap_or_else(|| external.text(&entry.key))
+            let name = external.entry("name").filter(|name| !name.value.is_empty_text());
+            name.map(|name| name.value.clone()).unwrap_or_else(|| external.text(&entry.key))
         }
         Some(external) if is_external(&entry.value) => external.text(&entry.key),
         _ => entry.value.text(&format!("{project}_{}", entry.key)),
     };
-    entry.value.put("name", name);
+    entry.value.put_unless_said("name", name);
 }

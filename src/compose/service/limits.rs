@@ -5,8 +5,8 @@ use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        ByteSize, Decimal, Flag, Format, Int, Labels, List, Map, Merger, Reader, Schemas, Text, Truncated, Unquoted,
-        mapping::mapping,
+        ByteSize, Decimal, Flag, Format, Int, Kept, Labels, List, Map, Merger, Reader, Schemas, Text, Truncated,
+        Unquoted, mapping::mapping,
     },
     Service,
 };
@@ -122,9 +122,9 @@ mapping! {
     /// A soft and a hard resource limit; -1 for none.
     pub struct UlimitRange {
         /// The one that counts.
-        works soft: Int,
+        works soft: Kept<Int>,
         /// What the program may raise it to.
-        works hard: Int,
+        works hard: Kept<Int>,
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["soft", "hard"];

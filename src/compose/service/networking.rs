@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use super::{
     super::{
         Distinct, ExtraHosts, Format, Map, Named, Nullable, OneOrMany, Ports, Reader, Schemas, Set, Text, TextOrNumber,
-        TextOrWhole, Truncated, Unquoted, choice::choice, mapping::mapping,
+        TextOrWhole, Truncated, Unquoted, choice::choice, mapping::mapping, untyped,
     },
     lifecycle::{by_name, no_names, twice},
 };
@@ -90,6 +90,10 @@ impl Format for ExposedPort {
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         TextOrWhole::read(node, cx).map(|text| Self(text.0))
+    }
+    /// However it is written: `80`, `"80"` and `0x50` are one.
+    fn identity(node: &Node) -> Option<String> {
+        node.scalar().map(untyped::text)
     }
     fn schema(schemas: &mut Schemas) -> Json {
         TextOrWhole::schema(schemas)

@@ -189,6 +189,12 @@ mapping! {
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["type"];
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            if let Some(program) = node.entry("type").filter(|program| program.value.is_empty_text()) {
+                let diagnostic = Diagnostic::error("the provider has an empty `type`");
+                cx.report(diagnostic.hint("name the program that makes it available"), &program.value);
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        ByteSize, Distinct, Flag, Folder, Format, Labels, List, Map, OneOrMany, Reader, Schemas, Set, Text,
+        ByteSize, Distinct, Flag, Folder, Format, Kept, Labels, List, Map, OneOrMany, Reader, Schemas, Set, Text,
         TextOrNothing, VolumeMount,
         deploy::{DeviceCount, all_of_them, exclusive},
         mapping::{made_of, mapping},
@@ -86,7 +86,9 @@ mapping! {
             node.entry("target")?.value.scalar().map(|scalar| scalar.text.to_string())
         }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            if node.entry("target").is_none() {
+            if node.entry("source").is_some_and(|source| source.value.is_empty_text()) {
+                cx.report(Diagnostic::error("the device has no `source`").hint("name its path on the host"), node);
+            } else if node.entry("target").is_none_or(|target| target.value.is_empty_text()) {
                 cx.report(Diagnostic::error("the device has no `target`").hint("name the path in the container"), node);
             }
         }
@@ -102,13 +104,13 @@ mapping! {
     /// Graphics processors that are needed.
     pub struct GpuRequest {
         /// What they can do.
-        refused capabilities: Distinct<Text>,
+        refused capabilities: Kept<Distinct<Text>>,
         /// Who provides them.
         refused driver: Text,
         /// How many; -1 for all.
-        refused count: DeviceCount,
+        refused count: Kept<DeviceCount>,
         /// Which ones.
-        refused device_ids: Distinct<Text>,
+        refused device_ids: Kept<Distinct<Text>>,
         /// More for the driver.
         refused options: Labels,
     }

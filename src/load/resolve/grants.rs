@@ -160,7 +160,7 @@ fn source(cx: &mut Context<'_>, kind: Kind, name: &str, asked: bool, at: Cursor<
         }
     };
     if let Some(content) = content {
-        return Some(Said::Text(content.0.clone().into_bytes()));
+        return Some(Said::Text(content.0.0.clone().into_bytes()));
     }
     let written = cx.declared(kind.key(), name);
     let place = |key: &str, wrong: Diagnostic| match written.and_then(|node: &Node| node.entry(key)) {

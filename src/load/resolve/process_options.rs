@@ -71,7 +71,7 @@ fn resource_limits(
             }
             Ulimit::Range(range) => {
                 let mut one = |key: &str, number: Option<compose::Int>| bound(cx, resource, number?.0, at.at(key));
-                (one("soft", range.soft), one("hard", range.hard))
+                (one("soft", range.soft.map(|limit| limit.0)), one("hard", range.hard.map(|limit| limit.0)))
             }
         };
         let (Some(soft), Some(hard)) = (soft, hard) else { continue };
