@@ -174,7 +174,7 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), E
     let family = container.family.clone();
     let _ = tokio::task::spawn_blocking(move || family.end()).await;
     if let Some(group) = &container.group {
-        let _ = group.kill();
+        group.kill();
         remove_group(group).await;
     }
     // Copies of secrets go with it.
