@@ -298,9 +298,10 @@ impl Case {
 
 /// What is printed as Docker Compose prints it does not always say all: JSON knows no models and calls what limits devices by
 /// other names; a name in a list may be empty, and one in a mapping may not; a dependency on what is left out stays; and a `$`
-/// of a key is doubled although keys are not filled in.
+/// of a key is doubled although keys are not filled in. What extends a service that says nothing there extends it still,
+/// although an earlier document may have said something.
 fn says_all(json: &str) -> bool {
-    const SAID_OTHERWISE: [&str; 4] = ["\"\": ", "\"models\":", "\"Path\":", "\"required\": false"];
+    const SAID_OTHERWISE: [&str; 5] = ["\"\": ", "\"models\":", "\"Path\":", "\"required\": false", "\"extends\":"];
     let dollar_key = |line: &str| line.split_once("\": ").is_some_and(|(key, _)| key.contains("$$"));
     !SAID_OTHERWISE.iter().any(|text| json.contains(text)) && !json.lines().any(dollar_key)
 }
