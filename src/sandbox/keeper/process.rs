@@ -39,7 +39,7 @@ pub struct Surroundings {
 
 /// Starts the keeper as a child of the calling process, which has to be single-threaded and in the user and mount
 /// namespaces that the stack's containers are to be made from. It runs this program anew, from a mount of its own
-/// ([`program`]).
+/// (`program.rs`).
 ///
 /// The socket to talk to it and its pid come back. It ends when the socket is closed, and ends whatever it has made before
 /// that: nobody would hear of it any more.
