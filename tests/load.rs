@@ -161,7 +161,8 @@ fn what_is_remote_is_not_fetched_and_said_so() {
 
 #[test]
 fn no_number_of_warnings_keeps_errors_out() {
-    let many: String = (0..1_500).map(|n| format!("  s{n}: {{rootfs: host, command: run, tty: true}}\n")).collect();
+    let many: String =
+        (0..1_500).map(|n| format!("  s{n}: {{rootfs: host, command: run, use_api_socket: true}}\n")).collect();
     let file = format!("services:\n{many}  last: {{rootfs: host, command: run, usr: a, prots: []}}\n");
     let mut case = Case::new("x").file("x/compose.yaml", &file);
     case.options.allow_unsupported = true;

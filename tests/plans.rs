@@ -11,7 +11,7 @@ use std::{
 
 use nscompose::{
     load::{LoadOptions, load},
-    model::{Container, ContainerState, Host, Observed, Project},
+    model::{Container, ContainerState, Effective, Host, Observed, Project},
     plan::{self, Intent, Operation, Plan},
 };
 
@@ -50,19 +50,23 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
                     image: None,
                     config: spec.config.clone(),
                     dependencies: spec.dependencies.clone(),
+                    private_ipc: spec.files.private_ipc,
                     command: spec.argv.clone(),
                     ports: Vec::new(),
                     stop_signal: spec.stop_signal,
                     stop_grace_ms: spec.stop_grace_ms,
                     started_ms: 0,
+                    limits: Effective::default(),
+                    oom_kills: 0,
                 };
                 observed.containers.insert(spec.service.clone(), container);
             }
+            Operation::AskForGroup => observed.host.cgroups.ask = false,
             Operation::Stop(_)
             | Operation::Detach(_)
-            | Operation::CreateVolume(_)
+            | Operation::CreateVolume(..)
             | Operation::SetNames(_)
-            | Operation::RemoveVolume(_) => {}
+            | Operation::RemoveVolume(..) => {}
             Operation::Remove(service) => {
                 observed.containers.remove(service);
             }
@@ -114,7 +118,7 @@ fn run(case: &Path) -> String {
     }
     let file = case.join("compose.yaml");
     if !file.exists() {
-        return text(&plan::down(&observed, &[], "down was asked for"));
+        return text(&plan::down(&observed, &std::collections::BTreeMap::new(), "down was asked for"));
     }
     let services: BTreeSet<_> = fs::read_to_string(case.join("services"))
         .unwrap_or_default()

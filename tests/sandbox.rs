@@ -3,12 +3,25 @@
 mod support;
 
 mod sandbox {
+    mod devices;
     mod dns;
+    mod elsewhere;
+    mod escapes;
     mod files;
+    mod grants;
     mod identity;
     mod images;
     mod isolation;
+    mod lasting;
+    mod limits;
     mod names;
+    mod owners;
     mod ports;
+    mod privileges;
+    mod process;
     mod sharing;
+    mod stopping;
+    mod terminal;
+    mod users;
+    mod volumes;
 }

@@ -1,5 +1,7 @@
 //! `nscompose down`.
 
+use std::collections::BTreeMap;
+
 use super::{
     files::{file_list, options, project_name, same_stack, tell_apart},
     settings::Settings,
@@ -41,17 +43,14 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let all = LoadOptions { profiles: vec!["*".to_owned()], ..options(&words, settings)? };
         let contents = load::contents(&all)?;
         settings.printer.diagnostics(&contents.warnings);
-        let declared = contents.project.volumes.into_iter().flat_map(|volumes| volumes.0.into_keys());
-        (contents.name, declared.filter_map(|name| name.parse().ok()).collect())
+        let volumes = contents.volumes();
+        (contents.name, volumes)
     } else {
-        (project_name(&words, settings)?, Vec::new())
+        (project_name(&words, settings)?, BTreeMap::new())
     };
     let layout = settings.layout.stack(&name);
-    let opened = if volumes.iter().any(|volume| layout.volume(volume).exists()) {
-        Some(open(&layout)?)
-    } else {
-        open_if_up(&layout)?
-    };
+    let there = |(name, volume)| layout.volume(name, volume).exists();
+    let opened = if volumes.iter().any(there) { Some(open(&layout)?) } else { open_if_up(&layout)? };
     let Some(opened) = opened else {
         settings.printer.progress(name.as_str(), "is not up, nothing to do");
         return Ok(0);

@@ -12,7 +12,7 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    files::{Words, is_file, project_name, services},
+    files::{Words, is_file, project_name, services_or_containers},
     not_yet,
     settings::Settings,
     stack::{gone, open_if_up, talk},
@@ -47,6 +47,15 @@ pub(super) struct Args {
     /// Run in this folder of the container
     #[arg(short, long, value_name = "FOLDER")]
     workdir: Option<PathBuf>,
+    /// Come back as soon as the command runs; nobody sees what it writes
+    #[arg(short, long)]
+    detach: bool,
+    /// Give it every capability that root of the container can have
+    #[arg(long)]
+    privileged: bool,
+    /// Which container of the service; there is one, with the number 1
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
+    index: u32,
     /// [FILE] SERVICE COMMAND [ARGUMENT]...
     #[arg(value_name = "SERVICE COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     words: Vec<String>,
@@ -81,16 +90,27 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         None => Some((variable.clone(), settings.environment.get(variable)?.clone())),
     });
     let mut environment: Vec<(String, String)> = environment.collect();
-    let with_terminal = !args.no_tty && io::stdin().is_terminal() && io::stdout().is_terminal();
+    let with_terminal = !args.no_tty && !args.detach && io::stdin().is_terminal() && io::stdout().is_terminal();
     if with_terminal {
         let term = settings.environment.get("TERM").map_or("xterm", String::as_str);
         environment.insert(0, ("TERM".to_owned(), term.to_owned()));
     }
     opened.on_runtime(async |mut connection, snapshot| {
         let observed = snapshot.observed;
-        let service = services(&[service], observed.containers.keys())?.remove(0);
-        let mut request =
-            ExecRequest { service, argv: words, environment, user, working_dir: args.workdir.clone(), terminal: None };
+        let service = services_or_containers(&[service], &observed.containers)?.remove(0);
+        let mut request = ExecRequest {
+            service,
+            argv: words,
+            environment,
+            user,
+            working_dir: args.workdir.clone(),
+            terminal: None,
+            privileged: args.privileged,
+            detach: args.detach,
+        };
+        if args.detach {
+            return detached(&mut connection, request).await;
+        }
         if with_terminal {
             request.terminal = Some(terminal::size());
             return on_terminal(&mut connection, request).await;
@@ -100,6 +120,21 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         connection.send(&Request::Exec(request), &fds).await.map_err(|e| talk(&e))?;
         until_exit(&mut connection).await
     })
+}
+
+/// Waits until the command runs, and leaves it alone.
+async fn detached(connection: &mut Connection, request: ExecRequest) -> Result<u8, Failure> {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+    let null: OwnedFd = null.map_err(|e| Failure::host("cannot open /dev/null").caused_by(&e))?.into();
+    connection.send(&Request::Exec(request), &[null.as_fd(); 3]).await.map_err(|e| talk(&e))?;
+    loop {
+        match connection.next().await.map_err(|e| talk(&e))? {
+            Some(Reply::Done) => return Ok(0),
+            Some(Reply::Failed(failure)) => return Err(failure),
+            Some(_) => {}
+            None => return Err(gone()),
+        }
+    }
 }
 
 /// Passes signals on until the command has ended.

@@ -1,7 +1,7 @@
 //! Which files and which services the words of a command line name.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -9,8 +9,8 @@ use super::settings::Settings;
 use crate::{
     diagnostics::{Diagnostic, Diagnostics, Failure, suggest},
     load::{LoadOptions, Loaded, load},
-    model::{ProjectName, Rootfs, ServiceName},
-    supervisor::Snapshot,
+    model::{Container, ContainerElsewhere, Project, ProjectName, Rootfs, ServiceName},
+    supervisor::{Snapshot, containers_elsewhere, is_root_of_machine},
 };
 
 /// The words behind a verb, told apart.
@@ -100,6 +100,21 @@ pub(super) fn check_roots(loaded: &Loaded, selected: &BTreeSet<ServiceName>) -> 
     if diagnostics.is_empty() { Ok(()) } else { Err(diagnostics.into()) }
 }
 
+/// The containers of other stacks whose namespaces the file asks for.
+pub(super) fn containers_of_others(
+    project: &Project,
+    settings: &Settings,
+) -> Result<BTreeMap<String, ContainerElsewhere>, Failure> {
+    let modes = project.services.values().flat_map(|service| service.sharing().map(|(_, mode)| mode));
+    let names = modes.filter_map(|mode| mode.container()).map(ToString::to_string).collect();
+    // Nobody else can have them, which the plan says.
+    if is_root_of_machine() {
+        containers_elsewhere(&settings.layout, &project.name, &names)
+    } else {
+        Ok(BTreeMap::new())
+    }
+}
+
 pub(super) fn options(words: &Words, settings: &Settings) -> Result<LoadOptions, Failure> {
     if !words.files.is_empty() && !settings.files.is_empty() {
         return Err(Failure::usage(format!("`{}` is a second file beside those of -f", words.files[0].display()))
@@ -134,6 +149,24 @@ pub(super) fn services<'a>(
         })
     };
     words.iter().map(find).collect()
+}
+
+/// The services that the words name, by their own names or by those of their containers.
+pub(super) fn services_or_containers(
+    words: &[String],
+    containers: &BTreeMap<ServiceName, Container>,
+) -> Result<Vec<ServiceName>, Failure> {
+    let by_container = |word: &String| {
+        let found = containers.iter().find(|(_, container)| container.name == *word);
+        found.filter(|_| !containers.keys().any(|name| name.as_str() == word)).map(|(name, _)| name.clone())
+    };
+    words
+        .iter()
+        .map(|word| match by_container(word) {
+            Some(name) => Ok(name),
+            None => Ok(services(std::slice::from_ref(word), containers.keys())?.remove(0)),
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `nscompose logs`.
 
 use super::{
-    files::{project_name, services, tell_apart},
+    files::{project_name, services_or_containers, tell_apart},
     settings::Settings,
     stack::open_if_up,
 };
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     };
     opened.on_runtime(async |mut connection, snapshot| {
         let observed = snapshot.observed;
-        let wanted = services(&words.services, observed.containers.keys())?;
+        let wanted = services_or_containers(&words.services, &observed.containers)?;
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
         let style = LogStyle {
             prefix: !args.no_log_prefix,

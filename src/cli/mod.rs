@@ -4,18 +4,22 @@
 //! argv ──clap──▶ Cli ──settings──▶ Settings ──▶ verb::run ──▶ exit code
 //! ```
 
+mod attach;
 mod config;
 mod down;
 mod exec;
 mod files;
 mod image;
+mod limits;
 mod logs;
 mod not_yet;
+mod ns;
 mod plan;
 mod ps;
 mod schema;
 mod settings;
 mod stack;
+mod stats;
 mod terminal;
 mod up;
 mod version;
@@ -106,8 +110,11 @@ enum Verb {
     Up(up::Args),
     Down(down::Args),
     Ps(ps::Args),
+    Ns(ns::Args),
+    Stats(stats::Args),
     Logs(logs::Args),
     Exec(exec::Args),
+    Attach(attach::Args),
     Plan(plan::Args),
     Config(config::Args),
     Schema(schema::Args),
@@ -125,10 +132,14 @@ impl Verb {
             Self::Up(args) => &args.more.files,
             Self::Down(args) => &args.more.files,
             Self::Ps(args) => &args.more.files,
+            Self::Ns(args) => &args.more.files,
+            Self::Stats(args) => &args.more.files,
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
             Self::Images(verb) => verb.more_files(),
-            Self::Logs(_) | Self::Exec(_) | Self::Schema(_) | Self::Version(_) | Self::Other(_) => &[],
+            Self::Logs(_) | Self::Exec(_) | Self::Attach(_) | Self::Schema(_) | Self::Version(_) | Self::Other(_) => {
+                &[]
+            }
         }
     }
 
@@ -143,6 +154,9 @@ impl Verb {
 
 /// Runs the command that the process was started as.
 pub fn main() -> ExitCode {
+    if let Some(code) = crate::sandbox::keeper_main() {
+        return code;
+    }
     // Before clap: a reader that goes away ends us with an error to handle and not with a signal, as Rust has it.
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -173,8 +187,11 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Up(args) => up::run(&args, &settings),
         Verb::Down(args) => down::run(&args, &settings),
         Verb::Ps(args) => ps::run(&args, &settings),
+        Verb::Ns(args) => ns::run(&args, &settings),
+        Verb::Stats(args) => stats::run(&args, &settings),
         Verb::Logs(args) => logs::run(&args, &settings),
         Verb::Exec(args) => exec::run(&args, &settings),
+        Verb::Attach(args) => attach::run(&args, &settings),
         Verb::Plan(args) => plan::run(&args, &settings),
         Verb::Config(args) => config::run(&args, &settings),
         Verb::Schema(args) => schema::run(&args, &settings),

@@ -10,8 +10,7 @@ use clap::{
 use super::{Cli, MessageFormat};
 use crate::diagnostics::{Failure, suggest};
 
-const VERBS: [(&str, &str); 20] = [
-    ("attach", "`logs -f` shows what services write"),
+const VERBS: [(&str, &str); 18] = [
     ("build", BUILD),
     ("cp", "use a bind mount, or `exec SERVICE cat FILE`"),
     ("create", "`up -d` makes and starts"),
@@ -25,7 +24,6 @@ const VERBS: [(&str, &str); 20] = [
     ("run", "`exec SERVICE COMMAND` runs in a service that is up"),
     ("scale", COPIES),
     ("start", "`up -d` starts what has ended"),
-    ("stats", NOTHING),
     ("stop", "`down` stops and removes"),
     ("top", "`exec SERVICE ps ax`"),
     ("unpause", NOTHING),
@@ -34,9 +32,9 @@ const VERBS: [(&str, &str); 20] = [
 ];
 
 /// Verbs that are, for a did-you-mean.
-const KNOWN: [&str; 20] = [
-    "up", "down", "ps", "logs", "exec", "plan", "config", "schema", "version", "images", "pull", "push", "tag", "rmi",
-    "load", "save", "commit", "export", "image", "system",
+const KNOWN: [&str; 23] = [
+    "up", "down", "ps", "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema", "version", "images",
+    "pull", "push", "tag", "rmi", "load", "save", "commit", "export", "image", "system",
 ];
 
 /// Flags of a verb, or, without one, of all; those of a line are spellings of one.
@@ -46,9 +44,6 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("", &["--progress"], "`--quiet` shows no progress"),
     ("", &["--parallel", "--compatibility", "--all-resources"], "leave it out"),
     ("down", &["--rmi"], "`rmi IMAGE` or `image prune` after it"),
-    ("exec", &["-d", "--detach"], "`exec SERVICE sh -c 'COMMAND &'`"),
-    ("exec", &["--index"], "leave it out: there is one container of each service"),
-    ("exec", &["--privileged"], NOTHING),
     ("logs", &["--since", "--until"], "`--tail LINES` shows the last ones, `--timestamps` when they were written"),
     ("logs", &["--index"], "leave it out: there is one container of each service"),
     ("ps", &["-q"], "`ps --services` lists what runs by name"),

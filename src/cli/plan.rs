@@ -1,10 +1,10 @@
 //! `nscompose plan`.
 
 use super::{
-    files::{load_project, services, tell_apart},
+    files::{containers_of_others, load_project, services, tell_apart},
     image::look_only,
+    limits::{leave_out, no_plan_of},
     settings::Settings,
-    stack::no_plan,
 };
 use crate::{
     diagnostics::Failure,
@@ -32,16 +32,20 @@ const CHANGES: u8 = 2;
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
-    let project = load_project(&words, settings, args.leniency.allow_unsupported)?.project;
-    let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
-    let running = settings.layout.stack(&project.name).connect().ok();
+    let loaded = load_project(&words, settings, args.leniency.allow_unsupported)?;
+    let intent = Intent { services: services(&words.services, loaded.project.services.keys())?.into_iter().collect() };
+    let running = settings.layout.stack(&loaded.project.name).connect().ok();
     let running = running.and_then(|stream| observe(&stream).ok().flatten());
-    let observed = match running {
+    let mut observed = match running {
         Some(snapshot) => snapshot.observed,
         None => Observed { host: host()?, ..Observed::default() },
     };
-    let project = look_only(project, &intent.services, &observed, settings)?;
-    let plan = plan::up(&project, &observed, &intent).map_err(|e| no_plan(&e))?;
+    observed.host.containers = containers_of_others(&loaded.project, settings)?;
+    let mut project = look_only(loaded.project.clone(), &intent.services, &observed, settings)?;
+    if args.leniency.allow_unsupported {
+        leave_out(&mut project, &observed.host, &intent, &loaded, settings.printer);
+    }
+    let plan = plan::up(&project, &observed, &intent).map_err(|e| no_plan_of(&e, &loaded))?;
     settings.printer.data(&plan.to_string())?;
     Ok(if plan.is_empty() { 0 } else { CHANGES })
 }

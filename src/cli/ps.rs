@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use super::{
-    files::{project_name, services, tell_apart},
+    files::{project_name, services_or_containers, tell_apart},
     settings::Settings,
     stack::open_if_up,
 };
@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let layout = settings.layout.stack(&project_name(&words, settings)?);
     let mut observed = open_if_up(&layout)?.map(|opened| opened.snapshot.observed).unwrap_or_default();
     if !words.services.is_empty() {
-        let wanted = services(&words.services, observed.containers.keys())?;
+        let wanted = services_or_containers(&words.services, &observed.containers)?;
         observed.containers.retain(|name, _| wanted.contains(name));
     }
     if args.services {

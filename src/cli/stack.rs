@@ -95,7 +95,7 @@ pub(super) fn name_owners(failure: Failure, taken: &[Port]) -> Failure {
 pub(super) fn no_plan(error: &PlanError) -> Failure {
     let failure = Failure::from_error(FailureKind::Operation, error);
     match (error, error.hint()) {
-        (PlanError::SingleId { .. }, _) => failure.hint(more_ids_hint()),
+        (PlanError::SingleId { .. } | PlanError::SingleIdGroup { .. }, _) => failure.hint(more_ids_hint()),
         (_, Some(hint)) => failure.hint(hint),
         (_, None) => failure,
     }

@@ -3,7 +3,7 @@
 use std::{
     io,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     sync::Arc,
@@ -26,10 +26,10 @@ pub(super) fn size() -> (u16, u16) {
 }
 
 /// Our terminal passes everything on as it is until this is dropped.
-struct Raw(Termios);
+pub(super) struct Raw(Termios);
 
 impl Raw {
-    fn begin() -> io::Result<Self> {
+    pub(super) fn begin() -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut raw = before.clone();
         raw.make_raw();
@@ -91,7 +91,7 @@ async fn run(socket: UnixStream) -> io::Result<()> {
             read = master.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut buffer)?)) => match read {
                 // EIO: the last process has closed the terminal (pty(7)).
                 Ok(0) | Err(_) => break Ok(()),
-                Ok(n) => write_all(&buffer[..n])?,
+                Ok(n) => write_all(io::stdout().as_fd(), &buffer[..n])?,
             },
             _ = resized.recv() => {
                 let (rows, columns) = size();
@@ -105,9 +105,10 @@ async fn run(socket: UnixStream) -> io::Result<()> {
     result
 }
 
-fn write_all(mut bytes: &[u8]) -> io::Result<()> {
+/// Writes all of it to one of our streams, which may have been made not to wait by whoever shares it.
+pub(super) fn write_all(stream: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        match rustix::io::write(io::stdout(), bytes) {
+        match rustix::io::write(stream, bytes) {
             Ok(n) => bytes = &bytes[n..],
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => std::thread::sleep(Duration::from_millis(1)),
             Err(e) => return Err(e.into()),

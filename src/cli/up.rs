@@ -1,24 +1,30 @@
 //! `nscompose up`.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, IsTerminal},
+    time::Instant,
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
-    files::{check_roots, load_project, same_stack, services, tell_apart},
+    files::{check_roots, containers_of_others, load_project, same_stack, services, tell_apart},
     image::{Provided, provide},
+    limits::{leave_out, no_plan_of},
     settings::Settings,
-    stack::{carry_out, connection, gone, look_again, name_owners, no_plan, open, talk, until_done, wait_for_end},
+    stack::{carry_out, connection, gone, look_again, name_owners, open, talk, until_done, wait_for_end},
+    terminal,
 };
 use crate::{
     diagnostics::Failure,
     image::store::StoreLock,
     load::Loaded,
-    model::{ContainerState, InvalidPullPolicy, Project, PullPolicy, ServiceName},
+    model::{ContainerElsewhere, ContainerState, InvalidPullPolicy, Project, PullPolicy, ServiceName},
     plan::{self, Intent},
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
-    ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogStyle, Printer},
+    ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogStyle, Printer, memory_size},
 };
 
 /// Bring the stack up, or the named services with all they need
@@ -75,19 +81,29 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let loaded = load_project(&words, settings, args.leniency.allow_unsupported)?;
     let intent = Intent { services: services(&words.services, loaded.project.services.keys())?.into_iter().collect() };
     check_roots(&loaded, &intent.services)?;
-    let Loaded { project, all_services, .. } = loaded;
-    let Provided { project, held } = provide(project, &intent.services, args.pull, settings)?;
+    // Before there is a runtime, and before anything is started.
+    let elsewhere = containers_of_others(&loaded.project, settings)?;
+    let Provided { mut project, held } = provide(loaded.project.clone(), &intent.services, args.pull, settings)?;
     let layout = settings.layout.stack(&project.name);
     open(&layout)?.on_runtime(async |mut connection, snapshot| {
         same_stack(&project.name, &project.files, &snapshot)?;
-        let declared = |name: &ServiceName| all_services.iter().any(|declared| declared == name.as_str());
+        if args.leniency.allow_unsupported {
+            leave_out(&mut project, &snapshot.observed.host, &intent, &loaded, settings.printer);
+        }
+        let declared = |name: &ServiceName| loaded.all_services.iter().any(|declared| declared == name.as_str());
         for orphan in snapshot.observed.containers.keys().filter(|name| !declared(name)) {
             settings
                 .printer
                 .warning(&format!("service `{orphan}` runs and is not in the file any more; `down` removes it"));
         }
+        if !args.detach && io::stdout().is_terminal() {
+            // Before there are terminals, so that programs begin with the right size.
+            let (rows, columns) = terminal::size();
+            connection.send(&Request::Resize(rows, columns), &[]).await.map_err(|e| talk(&e))?;
+        }
         let progress = Progress { printer: settings.printer, started: Instant::now() };
-        let (snapshot, unchanged) = submit(&mut connection, snapshot, &project, &intent, !args.detach).await?;
+        let (snapshot, unchanged) =
+            submit(&mut connection, snapshot, &project, &intent, &elsewhere, !args.detach, &loaded).await?;
         if args.detach {
             let mut taken = Vec::new();
             let result = until_done(&mut connection, |event| match event {
@@ -110,7 +126,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             }
             return Ok(0);
         }
-        let names: BTreeSet<ServiceName> = project.services.keys().cloned().collect();
+        let attached = project.services.iter().filter(|(_, service)| !service.process.unattached);
+        let attached: BTreeSet<String> = attached.map(|(name, _)| name.to_string()).collect();
         let style = LogStyle {
             prefix: !args.no_log_prefix,
             color: !args.no_color && settings.printer.data_color(),
@@ -121,7 +138,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             project: &project,
             progress,
             follower: LogFollower::new(&layout.logs(), []),
-            logs: LogPrinter::new(style, names.iter().map(ToString::to_string)),
+            logs: LogPrinter::new(style, attached.iter().cloned()),
+            attached,
             log_lost: false,
             images: held,
             running: snapshot
@@ -143,10 +161,13 @@ async fn submit(
     mut snapshot: Snapshot,
     project: &Project,
     intent: &Intent,
+    elsewhere: &BTreeMap<String, ContainerElsewhere>,
     foreground: bool,
+    loaded: &Loaded,
 ) -> Result<(Snapshot, bool), Failure> {
     loop {
-        let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan(&e))?;
+        snapshot.observed.host.containers.clone_from(elsewhere);
+        let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, loaded))?;
         let unchanged = plan.is_empty();
         let generation = snapshot.generation;
         let request = Request::Apply { plan, generation, files: project.files.clone(), foreground };
@@ -159,6 +180,13 @@ async fn submit(
             None => return Err(gone()),
         }
     }
+}
+
+/// What is said of kills for want of memory.
+fn out_of_memory(service: &ServiceName, kills: u64, limit: Option<u64>) -> String {
+    let limit = limit.map(|limit| format!(", {}", memory_size(limit))).unwrap_or_default();
+    let killed = if kills == 1 { "a process".to_owned() } else { format!("{kills} processes in all") };
+    format!("service `{service}` has used up its limit of memory{limit}: the kernel killed {killed} of it")
 }
 
 /// Prints what happens.
@@ -179,6 +207,9 @@ impl Progress {
                 self.printer.progress(service.as_str(), &format!("exited with code {code}"));
             }
             Event::Container(_, ContainerState::Starting) => {}
+            Event::OutOfMemory { service, kills, limit } => {
+                self.printer.warning(&out_of_memory(service, *kills, *limit));
+            }
             Event::Removed(service) => self.printer.progress(service.as_str(), "removed"),
             Event::Warning(text) => self.printer.warning(text),
             Event::Began(step) | Event::Done(step) | Event::Undoing(step) => tracing::debug!(step),
@@ -195,6 +226,8 @@ struct Foreground<'a> {
     progress: Progress,
     follower: LogFollower,
     logs: LogPrinter,
+    /// Services whose output is shown.
+    attached: BTreeSet<String>,
     log_lost: bool,
     /// Keeps what the stack runs on from being removed until it is up: then its containers do that themselves.
     images: Option<StoreLock>,
@@ -207,6 +240,8 @@ const INTERRUPTED: u8 = 130;
 impl Foreground<'_> {
     async fn run(mut self, mut owner: Connection) -> Result<u8, Failure> {
         let (mut interrupt, mut terminate) = signals()?;
+        let resized = signal(SignalKind::window_change());
+        let mut resized = resized.map_err(|e| Failure::host("cannot catch signals").caused_by(&e))?;
         // What was written before somebody watched brings no news.
         self.print_logs();
         let mut up = false;
@@ -246,6 +281,10 @@ impl Foreground<'_> {
                     None => return Err(gone()),
                 },
                 () = self.follower.changed() => self.print_logs(),
+                _ = resized.recv(), if io::stdout().is_terminal() => {
+                    let (rows, columns) = terminal::size();
+                    owner.send(&Request::Resize(rows, columns), &[]).await.map_err(|e| talk(&e))?;
+                }
                 _ = interrupt.recv() => interrupted = true,
                 _ = terminate.recv() => interrupted = true,
             }
@@ -270,7 +309,7 @@ impl Foreground<'_> {
     ) -> Result<(), Failure> {
         let Ok(stream) = self.layout.connect() else { return Ok(()) };
         let mut ending = connection(stream)?;
-        ending.send(&Request::Down { timeout_ms: None, volumes: Vec::new() }, &[]).await.map_err(|e| talk(&e))?;
+        ending.send(&Request::Down { timeout_ms: None, volumes: BTreeMap::new() }, &[]).await.map_err(|e| talk(&e))?;
         let result = loop {
             tokio::select! {
                 reply = ending.next() => match reply.map_err(|e| talk(&e))? {
@@ -296,9 +335,17 @@ impl Foreground<'_> {
         carry_out(&mut connection, &Request::Kill, |_| {}).await
     }
 
+    fn declares(&self, service: &str) -> bool {
+        self.project.services.keys().any(|name| name.as_str() == service)
+    }
+
     fn print_logs(&mut self) {
         // Nobody reading any more is no reason to leave the stack alone; a full disk is one to say so.
-        let printed = self.follower.read().and_then(|lines| self.logs.print(&lines));
+        let printed = self.follower.read().and_then(|mut lines| {
+            // What the file does not have any more is shown as before.
+            lines.retain(|(service, _)| self.attached.contains(service) || !self.declares(service));
+            self.logs.print(&lines)
+        });
         if let Err(error) = printed.filter_broken_pipe()
             && !self.log_lost
         {

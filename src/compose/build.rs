@@ -82,7 +82,7 @@ mapping! {
         }
         fn settle_whole(node: &mut Node, _: &Folder<'_>) {
             let here = node.text(".");
-            node.put("context", here);
+            node.put_unless_said("context", here);
         }
     }
 }

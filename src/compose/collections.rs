@@ -1,12 +1,12 @@
 //! Lists, sets and maps of values of one type.
 
 use crate::compose::inherit::inherit;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::{Folder, Format, Keys, Merger, Reader, Schemas, Visitor, merger};
+use super::{Folder, Format, Keys, Merger, Reader, Schemas, Visitor, merger, untyped};
 use crate::{
     diagnostics::Diagnostic,
     yaml::tree::{Node, ScalarKind, Value},
@@ -22,7 +22,7 @@ pub struct List<T>(pub Vec<T>);
 #[serde(transparent)]
 pub struct Set<T>(pub Vec<T>);
 
-/// A list in which no item may stand twice.
+/// A list in which no item may stand twice; those that are written in two ways, such as `5` and `"5"`, are one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Distinct<T>(pub Vec<T>);
@@ -182,15 +182,21 @@ impl<T: Format> Format for Distinct<T> {
     }
     fn settle(node: &mut Node, folder: &Folder<'_>) {
         each(node, &mut |node| T::settle(node, folder));
+        if let Value::Sequence(nodes) = &mut node.value {
+            let mut seen = HashMap::new();
+            nodes.retain(|node| {
+                let Some(scalar) = node.scalar() else { return true };
+                let written = (scalar.kind == ScalarKind::String, scalar.text.clone());
+                // What is written twice in the same way is a mistake, which reading reports.
+                *seen.entry(untyped::text(scalar)).or_insert_with(|| written.clone()) == written
+            });
+        }
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         if let Value::Sequence(nodes) = &node.value {
-            let mut seen = std::collections::HashMap::new();
+            let mut seen = HashMap::new();
             for node in nodes {
                 let Some(text) = super::tree_text::fingerprint(node) else { continue };
-                // `5` and `"5"` are two things.
-                let string = node.scalar().is_some_and(|scalar| scalar.kind == ScalarKind::String);
-                let text = (string, text);
                 if let Some(first) = seen.insert(text, &node.span) {
                     let twice = match node.scalar() {
                         Some(scalar) => format!("`{}` is listed twice", scalar.text),

@@ -25,7 +25,7 @@ mapping! {
         /// How an update is taken back.
         no_effect("it is for clusters") rollback_config: Box<UpdateConfig>,
         /// What containers may use.
-        refused resources: Resources,
+        works resources: Resources,
         /// What happens when a container ends.
         refused restart_policy: RestartPolicy,
         /// Machines of a cluster that containers may run on.
@@ -70,9 +70,9 @@ mapping! {
     /// What containers may use.
     pub struct Resources {
         /// The most they may use.
-        refused limits: Limits,
+        works limits: Limits,
         /// What is kept for them.
-        refused reservations: Reservations,
+        works reservations: Reservations,
     }
 }
 
@@ -80,11 +80,11 @@ mapping! {
     /// The most that containers may use.
     pub struct Limits {
         /// Processors.
-        refused cpus: Decimal,
+        works cpus: Decimal,
         /// Memory.
-        refused memory: Quoted<ByteSize>,
+        works memory: Quoted<ByteSize>,
         /// Processes and threads.
-        refused pids: Int,
+        works pids: Int,
     }
 }
 
@@ -92,9 +92,9 @@ mapping! {
     /// What is kept for containers.
     pub struct Reservations {
         /// Processors.
-        refused cpus: Decimal,
+        no_effect("`cpu_shares` is what counts when processors are short") cpus: Decimal,
         /// Memory.
-        refused memory: Quoted<ByteSize>,
+        works memory: Quoted<ByteSize>,
         /// Devices of the host.
         refused devices: List<DeviceRequest>,
         /// Resources that an operator has named.
@@ -144,13 +144,13 @@ mapping! {
     /// Devices that a service needs.
     pub struct DeviceRequest {
         /// What they can do.
-        refused capabilities: Distinct<Text>,
+        refused capabilities: Kept<Distinct<Text>>,
         /// Who provides them.
         refused driver: Text,
         /// How many; -1 for all.
-        refused count: DeviceCount,
+        refused count: Kept<DeviceCount>,
         /// Which ones.
-        refused device_ids: Distinct<Text>,
+        refused device_ids: Kept<Distinct<Text>>,
         /// More for the driver.
         refused options: Labels,
     }

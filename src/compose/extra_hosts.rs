@@ -8,9 +8,9 @@ use std::{
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 
-use super::{Format, Merger, Reader, Schemas, merger};
+use super::{Format, Merger, Reader, Schemas, located_key, merger};
 use crate::{
-    diagnostics::Diagnostic,
+    diagnostics::{Diagnostic, Span},
     yaml::tree::{Entry, Node, ScalarKind, Value},
 };
 
@@ -31,12 +31,19 @@ impl Serialize for ExtraHosts {
 /// `NAME=ADDRESS` or `NAME:ADDRESS`.
 fn split(text: &str) -> Option<(&str, &str)> {
     let (name, address) = text.split_once('=').or_else(|| text.split_once(':'))?;
-    (!name.is_empty()).then_some((name, bare(address)))
+    Some((name, bare(address)))
 }
 
 /// An IPv6 address may stand in brackets.
 fn bare(address: &str) -> &str {
     address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address)
+}
+
+/// A name has each address once.
+fn once(addresses: &mut Node) {
+    if let Value::Sequence(nodes) = &mut addresses.value {
+        *nodes = merger::unique(std::mem::take(nodes), super::tree_text::fingerprint);
+    }
 }
 
 impl Format for ExtraHosts {
@@ -49,7 +56,7 @@ impl Format for ExtraHosts {
         }
         let mut entries: Vec<Entry> = Vec::new();
         let mut index: HashMap<Arc<str>, usize> = HashMap::new();
-        let mut add = |name: &str, place: &Node, address: Node| match index
+        let mut add = |name: &str, key_span: &Span, place: &Node, address: Node| match index
             .get(name)
             .and_then(|at| entries.get_mut(*at))
             .map(|entry| &mut entry.value.value)
@@ -59,7 +66,7 @@ impl Format for ExtraHosts {
                 let key: Arc<str> = name.into();
                 index.insert(key.clone(), entries.len());
                 let value = place.with_value(Value::Sequence(vec![address]));
-                entries.push(Entry { key, key_span: place.span.clone(), value });
+                entries.push(Entry { key, key_span: key_span.clone(), value });
             }
         };
         match &node.value {
@@ -77,18 +84,20 @@ impl Format for ExtraHosts {
                         );
                         continue;
                     };
-                    address.split(',').for_each(|address| add(name, item, item.written(bare(address))));
+                    for address in address.split(',') {
+                        add(name, &item.span, item, item.written(bare(address)));
+                    }
                 }
             }
             Value::Mapping(all) => {
                 for entry in all {
-                    match &entry.value.value {
+                    let Entry { key, key_span, value: at } = entry;
+                    match &at.value {
                         Value::Sequence(addresses) => {
-                            addresses.iter().for_each(|address| add(&entry.key, &entry.value, address.clone()));
+                            addresses.iter().for_each(|address| add(key, key_span, at, address.clone()));
                         }
                         Value::Scalar(scalar) if scalar.kind == ScalarKind::String => {
-                            let node = &entry.value;
-                            scalar.text.split(',').for_each(|one| add(&entry.key, node, node.written(bare(one))));
+                            scalar.text.split(',').for_each(|one| add(key, key_span, at, at.written(bare(one))));
                         }
                         _ => return node,
                     }
@@ -96,16 +105,17 @@ impl Format for ExtraHosts {
             }
             Value::Scalar(_) | Value::Broken => return node,
         }
+        for entry in &mut entries {
+            once(&mut entry.value);
+        }
         node.with_value(Value::Mapping(entries))
     }
     fn merge(earlier: Node, later: Node, merger: &mut Merger<'_>) -> Node {
         merger.mappings(earlier, later, &|_| {
             Some(|earlier, later, merger| {
-                let mut node = merger.lists(earlier, later);
-                if let Value::Sequence(nodes) = &mut node.value {
-                    *nodes = merger::unique(std::mem::take(nodes), super::tree_text::fingerprint);
-                }
-                node
+                let mut addresses = merger.lists(earlier, later);
+                once(&mut addresses);
+                addresses
             })
         })
     }
@@ -121,6 +131,10 @@ impl Format for ExtraHosts {
         };
         let mut hosts = BTreeMap::new();
         for entry in entries {
+            if entry.key.is_empty() {
+                let nameless = Diagnostic::error(format!("an address of {} has no name", cx.what()));
+                cx.push(located_key(nameless.hint("write `NAME=ADDRESS`, or `NAME: ADDRESS` in a mapping"), entry));
+            }
             let Value::Sequence(addresses) = &entry.value.value else {
                 cx.at(&entry.key, |cx| cx.mistyped("an address as a string, or a list of them", &entry.value));
                 continue;

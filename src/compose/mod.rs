@@ -71,6 +71,7 @@ pub(crate) use resources::is_external;
 pub(crate) use schemas::Schemas;
 pub(crate) use tree_text::fingerprint;
 pub(crate) use values::{
-    RefusedValue, TMPFS_OPTIONS as REFUSED_TMPFS_OPTIONS, harmless, is_of_parts, refused, switches_off,
+    RefusedValue, SECURITY_OPTIONS as REFUSED_SECURITY_OPTIONS, TMPFS_OPTIONS as REFUSED_TMPFS_OPTIONS, harmless,
+    is_of_parts, refused, switches_off,
 };
 pub(crate) use visit::{Visited, Visitor};

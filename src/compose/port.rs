@@ -28,7 +28,7 @@ mapping! {
         /// Address of the host to listen at; all of them unless it is given.
         works host_ip: Text,
         /// Port of the container.
-        works target: Int<0, 65535>,
+        works target: Int<1, 65535>,
         /// Port of the host, or a range of which one is taken; any free one unless it is given.
         works published: TextOrWhole,
         /// `tcp` or `udp`.
@@ -123,17 +123,9 @@ fn number(item: &Node, number: u16) -> Node {
 
 /// What a mapping leaves out.
 fn with_defaults(mut item: Node) -> Node {
-    let place = Node { directive: None, ..item.with_value(Value::Sequence(Vec::new())) };
-    if let Value::Mapping(entries) = &mut item.value {
-        for (key, value) in [("mode", "ingress"), ("protocol", "tcp")] {
-            if !entries.iter().any(|entry| &*entry.key == key) {
-                entries.push(crate::yaml::tree::Entry {
-                    key: key.into(),
-                    key_span: place.span.clone(),
-                    value: place.text(value),
-                });
-            }
-        }
+    for (key, value) in [("mode", "ingress"), ("protocol", "tcp")] {
+        let value = item.text(value);
+        item.put_unless_said(key, value);
     }
     item
 }

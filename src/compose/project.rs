@@ -25,9 +25,9 @@ mapping! {
         /// Places for files that outlive containers.
         works volumes: Named<Volume>,
         /// Files with settings.
-        refused("mount a file with `volumes:`") configs: Named<Config>,
+        works configs: Named<Config>,
         /// Files with secrets.
-        refused("mount a file with `volumes:`") secrets: Named<Secret>,
+        works secrets: Named<Secret>,
         /// Language models.
         refused models: Named<Model>,
     }

@@ -106,13 +106,13 @@ mapping! {
     /// A place for files that outlives containers.
     pub struct Volume {
         /// Its name outside of the project.
-        refused name: Text,
+        works name: Text,
         /// Who makes it.
-        refused driver: Text,
+        works driver: Text,
         /// More for the driver.
-        refused driver_opts: Map<TextOrNumber>,
+        works driver_opts: Map<TextOrNumber>,
         /// It is there already, and not the project's.
-        refused external: External,
+        works external: External,
         /// Labels for people and tools.
         metadata labels: Labels,
     }
@@ -154,15 +154,15 @@ mapping! {
     /// A file with settings that services may read.
     pub struct Config {
         /// Its name outside of the project.
-        refused name: Text,
+        metadata name: Text,
         /// File of the host that it is.
-        refused file: HostPath,
+        works file: HostPath,
         /// Variable whose value it is.
-        refused environment: Text,
+        works environment: Text,
         /// What it says.
-        refused content: Text,
+        works content: Kept<Text>,
         /// It is there already, and not the project's.
-        refused external: External,
+        refused("nothing keeps configs between stacks: say where it comes from with `file:` or `environment:`") external: External,
         /// Labels for people and tools.
         metadata labels: Labels,
         /// Who fills in its blanks.
@@ -183,13 +183,13 @@ mapping! {
     /// A file with a secret that services may read.
     pub struct Secret {
         /// Its name outside of the project.
-        refused name: Text,
+        metadata name: Text,
         /// Variable whose value it is.
-        refused environment: Text,
+        works environment: Text,
         /// File of the host that it is.
-        refused file: HostPath,
+        works file: HostPath,
         /// It is there already, and not the project's.
-        refused external: External,
+        refused("nothing keeps secrets between stacks: say where it comes from with `file:` or `environment:`") external: External,
         /// Labels for people and tools.
         metadata labels: Labels,
         /// Who keeps it.
@@ -326,10 +326,13 @@ fn external(node: &Node, cx: &mut Reader<'_>) {
 
 /// What it is comes from one place.
 fn one_source<T: super::Mapping>(node: &Node, sources: &[&str], cx: &mut Reader<'_>) {
-    // Compose takes the whole folder of the project for it, which nobody means.
-    if let Some(file) = node.entry("file").filter(|file| file.value.scalar().is_some_and(|path| path.text.is_empty())) {
-        let diagnostic = Diagnostic::error(format!("the `file` of {} is empty", cx.what()));
-        return cx.report(diagnostic.hint("name a file, such as `./settings.conf`"), &file.value);
+    // Compose takes the whole folder of the project for a file without a name, which nobody means.
+    let hints = [("file", "name a file, such as `./settings.conf`"), ("environment", "name a variable")];
+    for (key, hint) in hints {
+        if let Some(entry) = node.entry(key).filter(|entry| entry.value.is_empty_text()) {
+            let diagnostic = Diagnostic::error(format!("the `{key}` of {} is empty", cx.what()));
+            return cx.report(diagnostic.hint(hint), &entry.value);
+        }
     }
     let mut found = sources.iter().filter_map(|source| node.entry(source));
     let (first, second) = (found.next(), found.next());

@@ -21,9 +21,6 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
     },
     RefusedValue { path: "services.*.depends_on.*.restart", values: &["true"], hint: "" },
     RefusedValue { path: "services.*.depends_on.*.required", values: &["false"], hint: "" },
-    RefusedValue { path: "services.*.network_mode", values: CONTAINER, hint: SHARE },
-    RefusedValue { path: "services.*.ipc", values: CONTAINER, hint: SHARE },
-    RefusedValue { path: "services.*.pid", values: CONTAINER, hint: SHARE },
     RefusedValue {
         path: "services.*.ports[].published",
         values: &["FIRST-LAST"],
@@ -37,67 +34,52 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
     },
     RefusedValue {
         path: "services.*.volumes[].type",
-        values: &["npipe", "cluster", "image"],
-        hint: "use `bind`, `volume` or `tmpfs`",
+        values: &["npipe", "cluster"],
+        hint: "use `bind`, `volume`, `tmpfs` or `image`",
+    },
+    RefusedValue {
+        path: "services.*.volumes_from[]",
+        values: &["container:…"],
+        hint: "name a service of this file, or give both the same named volume",
     },
     TMPFS_OPTIONS,
+    SECURITY_OPTIONS,
 ];
 
 /// Options of `PATH:OPTION,OPTION`, not whole values.
 pub(crate) const TMPFS_OPTIONS: RefusedValue = RefusedValue {
     path: "services.*.tmpfs[]",
-    values: &["noexec", "exec", "suid", "dev", "uid=…", "gid=…", "nr_inodes=…", "nr_blocks=…"],
-    hint: "the options are `size`, `mode`, `ro` and `rw`",
+    values: &["dev"],
+    hint: "the kernel opens no device of a file system that a container has made; `devices:` is for those of the host",
 };
 
-const CONTAINER: &[Word] = &["container:…"];
-const SHARE: &str = "share with a service: `service:NAME`";
+/// Options of `security_opt` that cannot be had.
+pub(crate) const SECURITY_OPTIONS: RefusedValue = RefusedValue {
+    path: "services.*.security_opt[]",
+    values: &["label=filetype:…", "label=nested", "writable-cgroups=…"],
+    hint: "",
+};
 
 /// Values of refused keys that say what is so anyway.
 pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
-    ("services.*.blkio_config.weight", ZERO),
-    ("services.*.cgroup", &["private"]),
-    ("services.*.cpu_period", ZERO),
-    ("services.*.cpu_quota", ZERO),
-    ("services.*.cpu_rt_period", ZERO),
-    ("services.*.cpu_rt_runtime", ZERO),
-    ("services.*.cpu_shares", ZERO),
-    ("services.*.cpus", ZERO),
     ("services.*.deploy.mode", &["replicated"]),
     ("services.*.deploy.replicas", &["1"]),
-    ("services.*.deploy.resources.limits.cpus", ZERO),
-    ("services.*.deploy.resources.limits.memory", ZERO),
-    ("services.*.deploy.resources.limits.pids", ZERO),
-    ("services.*.deploy.resources.reservations.cpus", ZERO),
-    ("services.*.deploy.resources.reservations.memory", ZERO),
     ("services.*.deploy.restart_policy.condition", NONE),
     ("services.*.healthcheck.disable", &["true", "false"]),
     ("services.*.healthcheck.test", NONE),
     ("services.*.logging.driver", &["json-file"]),
-    ("services.*.mem_limit", ZERO),
-    ("services.*.mem_reservation", ZERO),
-    ("services.*.memswap_limit", ZERO),
     ("services.*.networks.*.gw_priority", ZERO),
     ("services.*.networks.*.priority", ZERO),
-    ("services.*.oom_kill_disable", NO),
-    ("services.*.oom_score_adj", ZERO),
-    ("services.*.pids_limit", &["-1", "0"]),
-    ("services.*.privileged", NO),
     ("services.*.restart", &["no"]),
     ("services.*.scale", &["1"]),
-    ("services.*.shm_size", &["64m", "64mb", "67108864"]),
-    ("services.*.stdin_open", NO),
-    ("services.*.tty", NO),
     ("services.*.use_api_socket", NO),
-    ("services.*.volumes[].bind.propagation", &["rprivate"]),
-    ("services.*.volumes[].bind.recursive", &["enabled"]),
     ("networks.*.driver", &["bridge"]),
     ("networks.*.enable_ipv4", &["true"]),
     ("networks.*.enable_ipv6", NO),
     ("networks.*.external", NO),
     ("networks.*.internal", NO),
-    ("volumes.*.driver", &["local"]),
-    ("volumes.*.external", NO),
+    ("configs.*.external", NO),
+    ("secrets.*.external", NO),
 ];
 
 const NO: &[Word] = &["false"];
@@ -105,16 +87,8 @@ const ZERO: &[Word] = &["0"];
 const NONE: &[Word] = &["none"];
 
 /// Refused keys that ask for nothing when each of their parts does.
-static OF_PARTS: &[&str] = &[
-    "services.*.blkio_config",
-    "services.*.deploy.resources",
-    "services.*.deploy.resources.limits",
-    "services.*.deploy.resources.reservations",
-    "services.*.deploy.restart_policy",
-    "services.*.healthcheck",
-    "services.*.logging",
-    "networks.*.ipam",
-];
+static OF_PARTS: &[&str] =
+    &["services.*.deploy.restart_policy", "services.*.healthcheck", "services.*.logging", "networks.*.ipam"];
 
 /// Values of a part that make nothing of all others.
 static SWITCHES: &[(&str, &[Word])] = &[
@@ -174,14 +148,10 @@ mod tests {
 
     #[test]
     fn values() {
-        assert!(refused("services.*.network_mode", "container:db").is_some());
-        assert!(refused("services.*.network_mode", "service:db").is_none());
+        assert!(refused("services.*.pull_policy", "build").is_some());
+        assert!(refused("services.*.pull_policy", "always").is_none());
         assert!(refused("services.*.depends_on.*.restart", "Yes").is_some());
         assert!(refused("services.*.ports[].published", "8000-8010").is_some());
         assert!(refused("services.*.ports[].published", "8000").is_none());
-        assert!(harmless("services.*.tty", "false") && !harmless("services.*.tty", "true"));
-        assert!(harmless("services.*.shm_size", "64M") && !harmless("services.*.shm_size", "65m"));
-        assert!(harmless("services.*.mem_limit", "0mb") && !harmless("services.*.mem_limit", "1b"));
-        assert!(harmless("services.*.cpus", "0.0") && !harmless("services.*.cpus", "0.5"));
     }
 }

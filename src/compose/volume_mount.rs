@@ -75,7 +75,7 @@ mapping! {
         /// More of a tmpfs.
         works tmpfs: TmpfsOptions,
         /// More of an image.
-        refused image: ImageOptions,
+        works image: ImageOptions,
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["type"];
@@ -128,11 +128,11 @@ mapping! {
     /// More of a bind mount.
     pub struct BindOptions {
         /// Which mounts made later are seen on both sides.
-        refused propagation: Text,
+        works propagation: Text,
         /// A source that is not there is made, as a folder.
         works create_host_path: Flag,
         /// Whether mounts below the source come with it.
-        refused recursive: Recursive,
+        works recursive: Recursive,
         /// The SELinux label that the files are given.
         no_effect("files are not given other SELinux labels") selinux: Selinux,
     }
@@ -146,7 +146,7 @@ mapping! {
         /// What the image has at that path is not copied into a new volume.
         works nocopy: Flag,
         /// A path inside of the volume.
-        refused subpath: Text,
+        works subpath: Text,
     }
 }
 
@@ -176,7 +176,7 @@ mapping! {
     /// More of an image.
     pub struct ImageOptions {
         /// A path inside of the image.
-        refused subpath: Text,
+        works subpath: Text,
     }
 }
 

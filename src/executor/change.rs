@@ -34,6 +34,10 @@ pub enum Change {
     State(ServiceName, i32, ContainerState),
     /// It is gone.
     ContainerRemoved(ServiceName),
+    /// Limits can be set from now on.
+    GroupGiven,
+    /// The kernel has killed so many processes, in all, of the one with this first process, for want of memory.
+    OutOfMemory(ServiceName, i32, u64),
     /// Something that people should know and that stops nothing.
     Warning(String),
 }

@@ -3,18 +3,26 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
 };
 
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc::UnboundedSender, task::JoinHandle};
 
 use super::{
-    Change, ExecutorError, Stack, logs, mounts,
+    Change, ExecutorError, Stack, devices,
+    family::Family,
+    logs, mounts,
     operation::create_folder,
     run::Claims,
     stack::Running,
     stop::{remove, stop},
+    streams::{HandedOut, Listeners, Streams, waited_for},
     volume::VolumeFolder,
 };
 use crate::{
@@ -23,11 +31,12 @@ use crate::{
         store::{InUse, Store},
         unpack::{self, Limits, OverlayAttributes, Ownership, UnpackOptions},
     },
-    model::{Container, ContainerState, PublishedPort, Rootfs},
+    model::{Container, ContainerState, Image, ImageMount, MountSource, MountedImage, PublishedPort, Rootfs},
     network::ports::serve,
     plan::{ContainerSpec, Source},
     sandbox::{
-        BringUpError, HostView, Launch, LaunchFds, Process, Root, SandboxError, SharedFiles, in_initial_user_namespace,
+        BringUpError, HostView, Launch, LaunchFds, Process, Root, SandboxError, SharedFiles, StackIds,
+        in_initial_user_namespace,
     },
     state::Stream,
     sys::NamespaceKind,
@@ -47,21 +56,31 @@ pub(super) async fn start(
     let folder = stack.layout.container(&spec.service);
     let mut unfinished = Unfinished { folder: (!folder.exists()).then(|| folder.clone()), group: None };
     create_folder(&folder).map_err(files("make the folder", &folder))?;
-    let image = hold_image(spec, stack)?;
+    let images = hold_images(spec, stack)?;
     let root = root(spec, stack, &folder).await?;
     let volumes = mounts::volumes(spec, stack, &folder);
     let filling = mounts::wait_for_volumes(spec, stack, &volumes).await;
-    let mounts = mounts::mounts(spec, stack, &volumes, changes)?;
+    let mut mounts = mounts::mounts(spec, stack, &volumes, changes)?;
+    mounts.extend(devices::mounts(spec, stack)?);
+    let held = volumes.values().filter_map(VolumeFolder::hold).collect();
     let (join, namespaces) = namespaces(spec, stack)?;
-    let group = stack.group.as_ref().map(|group| group.create(&spec.service)).transpose();
-    let group = group.map_err(files("make the control group of", Path::new(spec.name.as_str())))?;
-    unfinished.group = group.as_ref().map(|group| group.path().to_owned());
+    let limits = |source| ExecutorError::Limits { service: spec.service.clone(), source };
+    let group = stack.group().map(|group| group.create(&spec.service, &spec.limits)).transpose();
+    let group = group.map_err(limits)?.map(Arc::new);
+    unfinished.group.clone_from(&group);
     let journal = stack.layout.journal();
     if let Some(group) = &group {
         stack.note_group(group).map_err(files("write to", &journal))?;
     }
-    let cgroup = group.as_ref().map(cgroup::Group::open).transpose();
-    let cgroup = cgroup.map_err(files("open the control group of", Path::new(spec.name.as_str())))?;
+    // Before anything is in it.
+    // Devices that it is given are known by their numbers only now.
+    let devices = spec.devices.clone().map(|rules| devices::rules(rules, spec)).transpose();
+    let devices = devices.map_err(|source| ExecutorError::Devices { service: spec.service.clone(), source })?;
+    let effective = group.as_ref().map(|group| group.apply(&spec.limits, devices.as_deref())).transpose();
+    let effective = effective.map_err(limits)?.unwrap_or_default();
+    let killed_before = group.as_ref().and_then(|group| group.oom_kills()).unwrap_or(0);
+    let cgroup = group.as_ref().map(|group| group.open()).transpose();
+    let cgroup = cgroup.map_err(files("open the control group of", Path::new(spec.name.as_str())))?.unwrap_or_default();
 
     let process = process(spec);
     let launch = Launch {
@@ -79,33 +98,41 @@ pub(super) async fn start(
             },
             host_shm: spec.files.shm && spec.namespaces.ipc == Source::Host,
             cgroup2: stack.hierarchy.is_pure_v2(),
+            host_cgroups: spec.namespaces.cgroup == Source::Host,
         },
         outside: spec.ids.outside,
         new_pid: spec.namespaces.pid == Source::New,
+        new_cgroup: spec.namespaces.cgroup == Source::New,
         init: spec.init,
         join,
-        cgroup: cgroup.is_some(),
+        cgroup: cgroup.v2.is_some(),
+        older_cgroups: cgroup.v1.len(),
+        terminal: spec.process.terminal.then(|| stack.objects().terminal_size.unwrap_or(DEFAULT_TERMINAL)),
         process: process.clone(),
     };
 
     let log = stack.layout.log(&spec.service);
-    let pumped = || -> io::Result<_> {
-        let file = logs::open(&log)?;
-        Ok((logs::pump(file.clone(), Stream::Stdout)?, logs::pump(file, Stream::Stderr)?))
-    };
-    let ((stdout, out_pump), (stderr, err_pump)) = pumped().map_err(files("keep the log", &log))?;
+    let Streamed { stdin, stdout, stderr, socket, mut handed_out, mut pumps, streams, listeners, file } =
+        streamed(spec, &log).map_err(files("keep the log", &log))?;
     let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| files("start", Path::new(spec.name.as_str()))(e.into()))?;
-    let stdin: OwnedFd = File::open("/dev/null").map_err(files("open", Path::new("/dev/null")))?.into();
-    let fds = LaunchFds { stdin, stdout, stderr, status, namespaces, cgroup };
+    let fds =
+        LaunchFds { stdin, stdout, stderr, status, socket, namespaces, cgroup: cgroup.v2, older_cgroups: cgroup.v1 };
 
-    let failed = |source| ExecutorError::Start { service: spec.service.clone(), source };
     // Before it runs, so that it finds itself.
     stack.names.appears(&spec.service);
+    let failed = |source| match &group {
+        Some(group) if group.oom_kills().is_some_and(|kills| kills > killed_before) => ExecutorError::OutOfMemory {
+            service: spec.service.clone(),
+            limit: effective.memory.map(bytes).unwrap_or_default(),
+        },
+        _ => ExecutorError::Start { service: spec.service.clone(), source },
+    };
     let started = stack.keeper.launch(launch, fds).await.map_err(|source| {
         stack.names.disappears(&spec.service);
         failed(source)
     })?;
+    let family = Arc::new(Family::new(group.clone().filter(|_| spec.namespaces.pid != Source::New)));
     let (pid, exit) = (started.pid, started.exit.clone());
     let running = Running {
         pid,
@@ -115,20 +142,43 @@ pub(super) async fn start(
         stop_signal: spec.stop_signal,
         stop_grace_ms: spec.stop_grace_ms,
         process,
-        group,
+        group: group.clone(),
+        own_network: spec.namespaces.net != Source::Host,
         folder,
-        _image: image,
+        _volumes: held,
+        _images: images,
         forwarders: Vec::new(),
         told: None,
+        streams,
+        family: family.clone(),
+        since: Instant::now(),
     };
     stack.objects().containers.insert(spec.service.clone(), running);
     unfinished.keep();
 
     let noted = stack.note_process(pid).map_err(files("write to", &journal));
     let runs = match noted {
-        Ok(()) => program_runs(status_reader).await.map_err(failed),
+        Ok(()) => {
+            // None comes if something goes wrong before, which the status pipe will tell.
+            let lost = |error: io::Error| tracing::error!(%error, "what a container handed out is lost");
+            let mounts = handed_out.next().await.map_err(lost).unwrap_or(None);
+            family.know(mounts.filter(|_| spec.namespaces.pid != Source::New));
+            if spec.process.terminal {
+                let side = handed_out.next().await.and_then(|side| side.map(waited_for).transpose());
+                if let Some(side) = side.map_err(lost).unwrap_or(None) {
+                    pumps.push(logs::pump_from(side.clone(), file, Stream::Stdout, listeners.clone()));
+                    if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
+                        container.streams.input = spec.process.stdin_open.then(|| side.clone());
+                        container.streams.terminal = Some(side);
+                    }
+                }
+            }
+            program_runs(status_reader).await.map_err(failed)
+        }
         Err(error) => Err(error),
     };
+    // From here on the pumps alone hold it.
+    drop(listeners);
     volumes.values().for_each(VolumeFolder::settle);
     drop(filling);
     let ports = match runs.and_then(|()| publish(spec, stack, claims)) {
@@ -151,24 +201,77 @@ pub(super) async fn start(
             _ => None,
         },
         dependencies: spec.dependencies.clone(),
+        private_ipc: spec.files.private_ipc,
         command: spec.argv.clone(),
         ports,
         stop_signal: spec.stop_signal,
         stop_grace_ms: spec.stop_grace_ms,
         started_ms: jiff::Timestamp::now().as_millisecond(),
+        limits: effective.clone(),
+        oom_kills: 0,
     };
     let _ = changes.send(Change::Container(spec.service.clone(), Box::new(observed)));
-    let told = tokio::spawn(tell_exit(spec.service.clone(), pid, exit, [out_pump, err_pump], changes.clone()));
+    if effective.memory.is_some()
+        && let Some(group) = &group
+    {
+        let kills = Kills { service: spec.service.clone(), pid, group: group.clone(), before: killed_before };
+        tokio::spawn(kills.tell(exit.clone(), changes.clone()));
+    }
+    let memory = group.map(|group| Kills { service: spec.service.clone(), pid, group, before: killed_before });
+    let told = tell_exit(spec.service.clone(), pid, exit, family, pumps, memory, changes.clone());
+    let told = tokio::spawn(told);
     if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
         container.told = Some(told);
     }
     Ok(())
 }
 
+/// Rows and columns of a terminal that nobody looks at.
+const DEFAULT_TERMINAL: (u16, u16) = (24, 80);
+
+/// The streams of a container that is still to be made.
+struct Streamed {
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    /// The socket for what it hands out, and our end of it.
+    socket: OwnedFd,
+    handed_out: HandedOut,
+    pumps: Vec<JoinHandle<()>>,
+    streams: Streams,
+    listeners: Arc<Listeners>,
+    file: Arc<File>,
+}
+
+fn streamed(spec: &ContainerSpec, log: &Path) -> io::Result<Streamed> {
+    let null = || File::open("/dev/null").map(OwnedFd::from);
+    let file = logs::open(log)?;
+    let listeners = Arc::new(Listeners::default());
+    let mut streams = Streams { listeners: Arc::downgrade(&listeners), ..Streams::default() };
+    let (handed_out, socket) = UnixStream::pair()?;
+    let (handed_out, socket) = (HandedOut::through(handed_out)?, socket.into());
+    if spec.process.terminal {
+        let (stdin, stdout, stderr) = (null()?, null()?, null()?);
+        return Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pumps: Vec::new(), streams, listeners, file });
+    }
+    let stdin = if spec.process.stdin_open {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        // Held for as long as the container is there: its input never ends.
+        streams.input = Some(waited_for(writer)?);
+        reader
+    } else {
+        null()?
+    };
+    let (stdout, out_pump) = logs::pump(file.clone(), Stream::Stdout, listeners.clone())?;
+    let (stderr, err_pump) = logs::pump(file.clone(), Stream::Stderr, listeners.clone())?;
+    let pumps = vec![out_pump, err_pump];
+    Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pumps, streams, listeners, file })
+}
+
 /// What a container that does not come about leaves; removed when this is dropped, unless the container is there.
 struct Unfinished {
     folder: Option<PathBuf>,
-    group: Option<PathBuf>,
+    group: Option<Arc<cgroup::Group>>,
 }
 
 impl Unfinished {
@@ -183,7 +286,7 @@ impl Drop for Unfinished {
             let _ = fs::remove_dir_all(folder);
         }
         if let Some(group) = &self.group {
-            let _ = cgroup::remove(group);
+            let _ = group.remove();
         }
     }
 }
@@ -193,20 +296,75 @@ async fn tell_exit(
     service: crate::model::ServiceName,
     pid: i32,
     mut exit: tokio::sync::watch::Receiver<Option<crate::sys::ExitStatus>>,
-    pumps: [JoinHandle<()>; 2],
+    family: Arc<Family>,
+    pumps: Vec<JoinHandle<()>>,
+    memory: Option<Kills>,
     changes: UnboundedSender<Change>,
 ) {
     let Ok(status) = exit.wait_for(Option::is_some).await.map(|status| *status) else { return };
     let code = status.map_or(255, crate::sys::ExitStatus::shell_code);
-    // With a pid namespace of its own everything in it has ended, and the pipes are closed. In a shared one something may
-    // go on and hold them open, which must not keep the news back.
+    // With a pid namespace of its own everything in it has ended. In a shared one nobody else ends what it has left, which
+    // would hold the pipes open; something that cannot be killed must not keep the news back.
+    let _ = tokio::task::spawn_blocking(move || family.end()).await;
     let all = async {
         for pump in pumps {
             let _ = pump.await;
         }
     };
     let _ = tokio::time::timeout(std::time::Duration::from_secs(2), all).await;
+    // Why it has ended comes before that it has.
+    if let Some(kills) = memory {
+        kills.tell_now(0, &changes);
+    }
     let _ = changes.send(Change::State(service, pid, ContainerState::Exited(code)));
+}
+
+/// An amount of memory for people.
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        _ if bytes.is_multiple_of(1 << 30) => format!("{} GiB", bytes >> 30),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        _ => format!("{bytes} bytes"),
+    }
+}
+
+/// What the kernel kills of a container for want of memory.
+struct Kills {
+    service: crate::model::ServiceName,
+    pid: i32,
+    group: Arc<cgroup::Group>,
+    /// How many there had been when it was started: the group outlives what runs in it.
+    before: u64,
+}
+
+impl Kills {
+    /// Tells of them if there are more than `known`; how many there are comes back.
+    fn tell_now(&self, known: u64, changes: &UnboundedSender<Change>) -> u64 {
+        let kills = self.group.oom_kills().unwrap_or(0).saturating_sub(self.before);
+        if kills > known {
+            let _ = changes.send(Change::OutOfMemory(self.service.clone(), self.pid, kills));
+        }
+        kills
+    }
+
+    /// Tells of them until it has ended, as they happen.
+    async fn tell(
+        self,
+        mut exit: tokio::sync::watch::Receiver<Option<crate::sys::ExitStatus>>,
+        changes: UnboundedSender<Change>,
+    ) {
+        let mut known = 0;
+        let mut watch = match self.group.watch_memory() {
+            Ok(watch) => watch,
+            Err(error) => return tracing::warn!(%error, "kills are told only when a container ends"),
+        };
+        loop {
+            tokio::select! {
+                _ = exit.wait_for(Option::is_some) => return,
+                () = watch.changed() => known = self.tell_now(known, &changes),
+            }
+        }
+    }
 }
 
 /// Reads the status pipe: closed without a word when the program runs.
@@ -255,6 +413,10 @@ fn process(spec: &ContainerSpec) -> Process {
     if !spec.environment.contains_key("HOSTNAME") {
         environment.push(("HOSTNAME".to_owned(), spec.hostname.clone()));
     }
+    // As in Docker.
+    if spec.process.terminal && !spec.environment.contains_key("TERM") {
+        environment.push(("TERM".to_owned(), "xterm".to_owned()));
+    }
     Process {
         argv: spec.argv.clone(),
         environment,
@@ -262,6 +424,7 @@ fn process(spec: &ContainerSpec) -> Process {
         make_working_dir: true,
         user: spec.user.clone(),
         single_id: spec.ids.count == 1,
+        invoker: spec.invoker,
         options: spec.process.clone(),
         privileges: spec.privileges.clone(),
     }
@@ -270,9 +433,9 @@ fn process(spec: &ContainerSpec) -> Process {
 /// The namespaces that the container joins, each with its descriptor.
 fn namespaces(spec: &ContainerSpec, stack: &Stack) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), ExecutorError> {
     let sources = &spec.namespaces;
-    let mut join = vec![NamespaceKind::User];
-    let mut fds = vec![stack.pinned(&sources.user, NamespaceKind::User)?];
+    let (mut join, mut fds) = (Vec::new(), Vec::new());
     for (source, kind) in [
+        (&sources.user, NamespaceKind::User),
         (&sources.net, NamespaceKind::Net),
         (&sources.ipc, NamespaceKind::Ipc),
         (&sources.uts, NamespaceKind::Uts),
@@ -286,12 +449,22 @@ fn namespaces(spec: &ContainerSpec, stack: &Stack) -> Result<(Vec<NamespaceKind>
     Ok((join, fds))
 }
 
-/// Keeps the image of a container from being removed.
-fn hold_image(spec: &ContainerSpec, stack: &Stack) -> Result<Option<InUse>, ExecutorError> {
-    let Rootfs::Layers(image) = &spec.files.rootfs else { return Ok(None) };
-    let held = Store::new(stack.layout.layout().images()).hold(&image.id);
-    let failed = |source| ExecutorError::Image { service: spec.service.clone(), image: image.name.clone(), source };
-    held.map(Some).map_err(failed)
+/// Keeps the images of a container from being removed.
+fn hold_images(spec: &ContainerSpec, stack: &Stack) -> Result<Vec<InUse>, ExecutorError> {
+    let store = Store::new(stack.layout.layout().images());
+    let rootfs = match &spec.files.rootfs {
+        Rootfs::Layers(image) => Some(image),
+        _ => None,
+    };
+    let mounted = spec.files.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Image(ImageMount { image: MountedImage::Here(image), .. }) => Some(image),
+        _ => None,
+    });
+    let hold = |image: &Image| {
+        let failed = |source| ExecutorError::Image { service: spec.service.clone(), image: image.name.clone(), source };
+        store.hold(&image.id).map_err(failed)
+    };
+    rootfs.into_iter().chain(mounted).map(|image| hold(image)).collect()
 }
 
 async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Root, ExecutorError> {
@@ -332,19 +505,26 @@ async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Root
 
 /// How containers of the stack see the host's files, found out once.
 fn host_view(spec: &ContainerSpec, stack: &Stack) -> Result<HostView, ExecutorError> {
-    if let Some(view) = &stack.objects().host_view {
+    let of_machine = spec.namespaces.user == Source::Host && stack.ids == StackIds::Root;
+    if let Some(view) = stack.objects().host_views.get(&of_machine) {
         return Ok(view.clone());
     }
-    let user =
-        if spec.ids.outside == 0 { None } else { Some(stack.pinned(&spec.namespaces.user, NamespaceKind::User)?) };
+    let user = match &spec.namespaces.user {
+        Source::Of(owner) if spec.ids.outside != 0 => Some(stack.pinned(owner, NamespaceKind::User)?),
+        Source::Of(_) | Source::New | Source::Host => None,
+    };
     let path = stack.layout.private().join("skeleton");
-    let view = HostView::make(user.as_ref().map(AsFd::as_fd), &path).map_err(|source| ExecutorError::Files {
+    let view = match of_machine {
+        true => HostView::as_it_is(),
+        false => HostView::make(user.as_ref().map(AsFd::as_fd), &path),
+    };
+    let view = view.map_err(|source| ExecutorError::Files {
         service: spec.service.clone(),
         what: "make folders in",
         path,
         source,
     })?;
-    stack.objects().host_view = Some(view.clone());
+    stack.objects().host_views.insert(of_machine, view.clone());
     Ok(view)
 }
 

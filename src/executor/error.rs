@@ -3,9 +3,10 @@
 use std::{io, path::PathBuf};
 
 use crate::{
+    cgroup::CgroupError,
     diagnostics::{Failure, FailureKind},
     image::store::StoreError,
-    model::{NetworkName, Port, ServiceName, VolumeName},
+    model::{NetworkName, Port, ProjectName, ServiceName, VolumeName},
     network::{
         netlink::NetlinkError,
         ports::{ClaimError, PortOwner},
@@ -52,6 +53,40 @@ pub enum ExecutorError {
         /// Why.
         source: io::Error,
     },
+    /// A volume that has to be there already.
+    #[error("volume `{volume}` is external, and there is no volume `{whole}`")]
+    NoVolume {
+        /// The volume.
+        volume: VolumeName,
+        /// What it is called among those of all stacks.
+        whole: String,
+    },
+    /// A bind mount that cannot propagate.
+    #[error("service `{service}`: {} lies on {}, which is not a shared mount", path.display(), mount.display())]
+    NotShared {
+        /// The service.
+        service: ServiceName,
+        /// The source.
+        path: PathBuf,
+        /// The mount that it lies on.
+        mount: PathBuf,
+    },
+    /// A bind mount that an ordinary user cannot have.
+    #[error("service `{service}`: what is mounted below {} cannot be seen on the host", path.display())]
+    SharesNothing {
+        /// The service.
+        service: ServiceName,
+        /// The source.
+        path: PathBuf,
+    },
+    /// Devices that cannot be had.
+    #[error("service `{service}` cannot have its devices")]
+    Devices {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: io::Error,
+    },
     /// Something on disk that belongs to a service.
     #[error("service `{service}`: cannot {what} {}", path.display())]
     Files {
@@ -90,6 +125,37 @@ pub enum ExecutorError {
         /// Why.
         source: SandboxError,
     },
+    /// A container of another stack whose namespaces are gone.
+    #[error("service `{service}` cannot have a namespace of container `{container}` of stack `{project}`")]
+    Elsewhere {
+        /// The service.
+        service: ServiceName,
+        /// The container.
+        container: String,
+        /// Its stack.
+        project: ProjectName,
+        /// Why; ESRCH when it has ended since the plan was made.
+        source: io::Error,
+    },
+    /// A service did not come up because its limit of memory is too low.
+    #[error("service `{service}` did not start: its limit of {limit} of memory was used up")]
+    OutOfMemory {
+        /// The service.
+        service: ServiceName,
+        /// The limit.
+        limit: String,
+    },
+    /// There is no control group for limits.
+    #[error("there is no control group that limits can be set in")]
+    NoGroup(#[source] CgroupError),
+    /// Limits were not set.
+    #[error("service `{service}` does not get its limits")]
+    Limits {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: CgroupError,
+    },
     /// A process that even SIGKILL does not end.
     #[error("service `{service}` does not stop: its process {pid} is stuck in the kernel")]
     Stuck {
@@ -123,7 +189,9 @@ impl ExecutorError {
     pub fn into_failure(self) -> Failure {
         let kind = match &self {
             Self::Missing(_) => FailureKind::Internal,
-            Self::Namespaces { .. } | Self::Network { .. } | Self::Attach { .. } => FailureKind::Host,
+            Self::NoGroup(_) | Self::Namespaces { .. } | Self::Network { .. } | Self::Attach { .. } => {
+                FailureKind::Host
+            }
             _ => FailureKind::Operation,
         };
         let mut failure = Failure::from_error(kind, &self);
@@ -142,8 +210,39 @@ impl ExecutorError {
                 }
                 failure
             }
+            Self::OutOfMemory { .. } => failure.hint("raise `mem_limit`"),
+            Self::NoGroup(source) | Self::Limits { source, .. } => match source.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            },
+            Self::NoVolume { whole, .. } => failure.hint(format!(
+                "bring the stack up that makes it, in which it has `name: {whole}`, or remove `external` here"
+            )),
+            Self::NotShared { mount, .. } => failure.hint(format!(
+                "make it one with `mount --make-rshared {}`, or leave `propagation` out",
+                mount.display()
+            )),
+            Self::SharesNothing { .. } => {
+                failure.hint("an ordinary user's mounts stay in the stack: use `rslave`, or run it as root")
+            }
             Self::Files { source, .. } | Self::Volume { source, .. } if source.raw_os_error() == Some(libc::EMFILE) => {
                 failure.hint("a service takes about ten descriptors of the supervisor; raise the hard limit (`ulimit -Hn`)")
+            }
+            Self::Elsewhere { source, .. } if source.raw_os_error() == Some(libc::ESRCH) => {
+                failure.hint("it has just ended, or was made anew; bring its stack up and try again")
+            }
+            Self::Namespaces { source: SandboxError::BringUp(error), .. }
+            | Self::Start { source: SandboxError::BringUp(error), .. }
+                if matches!(error.step, BringUpStep::Sysctl(..)) =>
+            {
+                match error.errno {
+                    libc::ENOENT => failure.hint("this kernel has no such setting for a namespace of its own"),
+                    libc::EACCES | libc::EPERM | libc::EROFS => {
+                        failure.hint("the kernel lets nobody but root of the machine set it, or nobody at all")
+                    }
+                    libc::EINVAL => failure.hint("the kernel does not take this value"),
+                    _ => failure,
+                }
             }
             Self::Start { source: SandboxError::BringUp(error), .. } => match (&error.step, error.errno) {
                 (BringUpStep::Exec(program), libc::ENOENT) if program.contains('/') => failure
@@ -157,9 +256,12 @@ impl ExecutorError {
                 (BringUpStep::Exec(_), libc::ENOEXEC) => {
                     failure.hint("it is not a program of this machine, or a script without a `#!` line")
                 }
-                (BringUpStep::BecomeUser(_), libc::EINVAL) => {
+                (BringUpStep::BecomeUser(_) | BringUpStep::AddGroup(_), libc::EINVAL) => {
                     failure.hint(format!("this id does not exist in the container: {}", more_ids_hint()))
                 }
+                (BringUpStep::OomScore(_), libc::EACCES | libc::EPERM) => failure.hint(
+                    "only who has CAP_SYS_RESOURCE may go below the lowest score that the caller has had; ask for a higher one",
+                ),
                 (BringUpStep::Root(_), libc::EINVAL) => failure.hint(
                     "the writable layer needs a file system that overlayfs can write to: set NSCOMPOSE_HOME to a folder \
                      on ext4, xfs, btrfs or tmpfs",
@@ -167,6 +269,15 @@ impl ExecutorError {
                 (BringUpStep::TooManyLayers(_), _) => {
                     failure.hint("build the image with fewer layers, for example by a last stage that copies all files at once")
                 }
+                (BringUpStep::Device(path), _) => failure.hint(format!(
+                    "as an ordinary user you can give only what you may open without your further groups: `ls -l {}` \
+                     shows whose it is; run the stack as root, or let a rule of udev give it to you",
+                    path.display()
+                )),
+                (BringUpStep::MountSource(path), libc::EINVAL) => failure.hint(format!(
+                    "the host has mounts below {} that an ordinary user cannot leave out: remove `recursive: disabled`",
+                    path.display()
+                )),
                 (BringUpStep::MountPoint(_), libc::EACCES | libc::EROFS) => {
                     failure.hint("the folder it would be made in belongs to nobody in the container; mount somewhere else")
                 }

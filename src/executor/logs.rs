@@ -8,8 +8,12 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{io::AsyncReadExt, net::unix::pipe, task::JoinHandle};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    task::JoinHandle,
+};
 
+use super::streams::{Listeners, waited_for};
 use crate::state::{LogLine, Stream};
 
 /// A log file that is only ever appended to.
@@ -20,25 +24,51 @@ pub(super) fn open(path: &Path) -> io::Result<Arc<File>> {
     Ok(Arc::new(OpenOptions::new().append(true).create(true).mode(0o600).open(path)?))
 }
 
-/// A pipe whose other end is taken down line by line until it closes.
-pub(super) fn pump(file: Arc<File>, stream: Stream) -> io::Result<(OwnedFd, JoinHandle<()>)> {
+/// A pipe whose other end is taken down line by line until it closes, and handed on as it comes.
+pub(super) fn pump(
+    file: Arc<File>,
+    stream: Stream,
+    listeners: Arc<Listeners>,
+) -> io::Result<(OwnedFd, JoinHandle<()>)> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    rustix::io::ioctl_fionbio(&reader, true)?;
-    let reader = pipe::Receiver::from_owned_fd(reader)?;
-    let task = tokio::spawn(async move {
-        if let Err(error) = take_down(reader, &file, stream).await {
-            tracing::error!(%error, "a log line is lost");
-        }
-    });
-    Ok((writer, task))
+    let reader = waited_for(reader)?;
+    Ok((writer, pump_from(reader, file, stream, listeners)))
 }
 
-async fn take_down(mut reader: pipe::Receiver, mut file: &File, stream: Stream) -> io::Result<()> {
+/// The same for what is there already: the controlling side of a terminal, until the last program has closed it.
+pub(super) fn pump_from(
+    reader: Arc<AsyncFd<OwnedFd>>,
+    file: Arc<File>,
+    stream: Stream,
+    listeners: Arc<Listeners>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = take_down(&reader, &file, stream, &listeners).await {
+            tracing::error!(%error, "a log line is lost");
+        }
+    })
+}
+
+async fn read(reader: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
+    match reader.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut *buffer)?)).await {
+        // The last process has closed the terminal (pty(7)).
+        Err(e) if e.raw_os_error() == Some(libc::EIO) => Ok(0),
+        other => other,
+    }
+}
+
+async fn take_down(
+    reader: &AsyncFd<OwnedFd>,
+    mut file: &File,
+    stream: Stream,
+    listeners: &Listeners,
+) -> io::Result<()> {
     let mut pending: Vec<u8> = Vec::new();
     let mut lost = 0_u64;
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let n = reader.read(&mut buffer).await?;
+        let n = read(reader, &mut buffer).await?;
+        listeners.tell(stream, &buffer[..n]);
         let time = jiff::Timestamp::now();
         let mut out = Vec::new();
         let mut write_line = |line: &[u8]| -> io::Result<()> {
@@ -98,7 +128,7 @@ mod tests {
     async fn lines_parts_and_bytes_are_kept_in_order() {
         let dir = tempfile::tempdir().expect("folder");
         let path = dir.path().join("logs/x.jsonl");
-        let (writer, task) = pump(open(&path).expect("file"), Stream::Stderr).expect("pipe");
+        let (writer, task) = pump(open(&path).expect("file"), Stream::Stderr, Arc::default()).expect("pipe");
         let long = "x".repeat(LogLine::MAX + 5);
         File::from(writer).write_all(format!("one\n\n{long}\nlast").as_bytes()).expect("write");
         task.await.expect("pump");

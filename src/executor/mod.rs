@@ -11,7 +11,11 @@
 
 mod change;
 mod container;
+mod devices;
+mod elsewhere;
 mod error;
+mod family;
+mod inspect;
 mod logs;
 mod mounts;
 mod names;
@@ -19,9 +23,11 @@ mod operation;
 mod run;
 mod stack;
 mod stop;
+mod streams;
 mod volume;
 
 pub use change::Change;
 pub use error::ExecutorError;
 pub use run::run;
-pub use stack::{Exec, ExecError, Stack};
+pub use stack::{Exec, ExecError, Stack, Starting};
+pub use streams::{Attached, Input, Output};

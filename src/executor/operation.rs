@@ -1,17 +1,18 @@
 //! One operation: its effect and its inverse.
 
-use std::{fs, io, os::fd::AsFd, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, io, os::fd::AsFd, path::Path, sync::Arc};
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Change, ExecutorError, Stack, container, mounts,
+    Change, ExecutorError, Stack, container, elsewhere, mounts,
     run::Claims,
     stack::OwnedNamespaces,
     stop::{remove, stop},
+    volume,
 };
 use crate::{
-    model::{ContainerState, ServiceName},
+    model::{ContainerState, ServiceName, is_of_interface},
     network::netlink::{self, Interface, Netlink},
     plan::{self, Cable, Link, NameClient, NamespaceSet, Operation, UserNamespace},
     sandbox::{NamespaceOrder, forget_shared_memory},
@@ -32,15 +33,14 @@ pub(super) async fn carry_out(
             create_network(bridge, stack).await?;
             tell(Change::Network(bridge.network.clone(), bridge.gateway.trunc()));
         }
-        Operation::CreateVolume(volume) => {
-            let path = stack.layout.volume(volume);
-            let failed =
-                |source| ExecutorError::Volume { volume: volume.clone(), what: "make", path: path.clone(), source };
-            create_folder(&path).map_err(failed)?;
-        }
+        Operation::CreateVolume(name, volume) => volume::create(name, volume, stack)?,
         Operation::SetNames(names) => {
             names.clients.iter().try_for_each(|client| write_names(client, stack))?;
             stack.names.plan(names.clone());
+        }
+        Operation::AskForGroup => {
+            stack.ask_for_group().await.map_err(ExecutorError::NoGroup)?;
+            tell(Change::GroupGiven);
         }
         Operation::CreateNamespaces(set) => {
             create_namespaces(set, stack).await?;
@@ -61,11 +61,10 @@ pub(super) async fn carry_out(
             remove(service, stack).await?;
             tell(Change::ContainerRemoved(service.clone()));
         }
-        Operation::RemoveVolume(volume) => {
-            let folder = stack.volume(volume);
-            let path = folder.path.clone();
-            let failed = |source| ExecutorError::Volume { volume: volume.clone(), what: "remove", path, source };
-            folder.remove().map_err(failed)?;
+        Operation::RemoveVolume(name, volume) => {
+            if !volume::remove(name, volume, stack)? {
+                tell(Change::Warning(format!("volume `{name}` stays: another stack has it mounted")));
+            }
         }
         Operation::Detach(cable) => detach(cable, stack).await?,
         Operation::RemoveNamespaces(service) => {
@@ -116,13 +115,14 @@ pub(super) async fn undo(
         // A volume may have been there before, and is never removed unasked. Hosts files
         // of services that run on only name more than there is.
         Operation::Attach(_)
-        | Operation::CreateVolume(_)
+        | Operation::AskForGroup
+        | Operation::CreateVolume(..)
         | Operation::SetNames(_)
         | Operation::Stop(_)
         | Operation::Remove(_)
         | Operation::Detach(_)
         | Operation::RemoveNamespaces(_)
-        | Operation::RemoveVolume(_) => {}
+        | Operation::RemoveVolume(..) => {}
     }
     Ok(())
 }
@@ -144,19 +144,43 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
         net: set.net,
         ipc: set.ipc,
         hostname: set.hostname.clone(),
+        shm_size: set.shm_size,
         domainname: set.domainname.clone(),
         pid: set.pid,
+        files: Vec::new(),
+        // Those of an interface wait for it.
+        sysctls: set
+            .sysctls
+            .iter()
+            .filter(|(name, _)| !is_of_interface(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
     };
-    let pinned = match &set.user {
+    // Those of other stacks first: nothing has been made then if one has gone.
+    let mut held = Vec::new();
+    for (shared, foreign) in &set.elsewhere {
+        held.push(elsewhere::open(set, foreign, elsewhere::kind(*shared))?);
+    }
+    let (files, mounts): (Vec<_>, Vec<_>) = elsewhere::files(set, stack)?.into_iter().unzip();
+    order.files = files;
+    let mut pinned = match &set.user {
         UserNamespace::Create(map) => {
             order.ids = Some((map.outside, map.count));
-            stack.keeper.namespaces(order, None).await.map_err(failed)?
+            stack.keeper.namespaces(order, None, mounts).await.map_err(failed)?
         }
         UserNamespace::Of(owner) => {
             let group = stack.namespaces(owner)?;
-            stack.keeper.namespaces(order, group.pinned.get(NamespaceKind::User)).await.map_err(failed)?
+            stack.keeper.namespaces(order, group.pinned.get(NamespaceKind::User), mounts).await.map_err(failed)?
+        }
+        UserNamespace::Host => stack.keeper.namespaces(order, None, mounts).await.map_err(failed)?,
+        UserNamespace::Elsewhere(foreign) => {
+            let user = elsewhere::open(set, foreign, NamespaceKind::User)?;
+            let pinned = stack.keeper.namespaces(order, Some(&user), mounts).await.map_err(failed)?;
+            held.push(user);
+            pinned
         }
     };
+    held.into_iter().for_each(|namespace| pinned.hold(namespace));
     if let Some(init) = pinned.init()
         && let Err(source) = stack.note_process(init)
     {
@@ -164,7 +188,8 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
         let path = stack.layout.journal();
         return Err(ExecutorError::Files { service: service.clone(), what: "write to", path, source });
     }
-    let net = match pinned.get(NamespaceKind::Net) {
+    // That of another stack is set up by that one.
+    let net = match pinned.get(NamespaceKind::Net).filter(|_| set.net) {
         None => None,
         Some(net) => {
             let open = |source| ExecutorError::Files {
@@ -174,8 +199,10 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
                 source,
             };
             let netns = Netns::from_fd(net.as_fd().try_clone_to_owned().map_err(open)?);
-            // As in Docker: whoever a service runs as, its ports are its own.
-            netns.run(|| fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")).map_err(open)?;
+            // As in Docker: whoever a service runs as, its ports are its own, unless the file says otherwise.
+            if !set.sysctls.contains_key("net/ipv4/ip_unprivileged_port_start") {
+                netns.run(|| fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")).map_err(open)?;
+            }
             let attach = |source| ExecutorError::Attach {
                 service: service.clone(),
                 network: "loopback".parse().expect("a valid name"),
@@ -195,7 +222,12 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
             source,
         })?),
     };
-    let owned = OwnedNamespaces { pinned, net, _resolver: resolver };
+    let mut elsewhere: BTreeMap<NamespaceKind, String> =
+        set.elsewhere.iter().map(|(shared, of)| (elsewhere::kind(*shared), of.container.clone())).collect();
+    if let UserNamespace::Elsewhere(of) = &set.user {
+        elsewhere.insert(NamespaceKind::User, of.container.clone());
+    }
+    let owned = OwnedNamespaces { pinned, elsewhere, net, _resolver: resolver };
     stack.objects().namespaces.insert(service.clone(), Arc::new(owned));
     Ok(())
 }
@@ -209,6 +241,8 @@ fn remove_namespaces(service: &ServiceName, stack: &Stack) {
     if owned.pinned.get(NamespaceKind::Ipc).is_some() {
         forget_shared_memory(&stack.layout.private(), service.as_str());
     }
+    // It is one only where it is somebody else's.
+    let _ = rustix::mount::unmount(stack.layout.hosts_elsewhere(service), rustix::mount::UnmountFlags::DETACH);
 }
 
 async fn detach(cable: &Cable, stack: &Stack) -> Result<(), ExecutorError> {

@@ -7,6 +7,7 @@ use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use super::{Change, ExecutorError, Stack, operation};
 use crate::{
+    cgroup,
     model::ServiceName,
     network::ports::{Claimed, Forwarder, claim},
     plan::{Operation, Plan, StepId},
@@ -28,6 +29,7 @@ pub async fn run(
     changes: &UnboundedSender<Change>,
     mut interrupted: watch::Receiver<bool>,
 ) -> Result<(), ExecutorError> {
+    find_devices(plan)?;
     let claims = claim_ports(plan, stack)?;
     let mut waits_for: BTreeMap<StepId, usize> = plan.steps().map(|(id, _)| (id, plan.before(id).count())).collect();
     let mut ready: BTreeSet<StepId> = waits_for.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
@@ -82,6 +84,18 @@ pub async fn run(
         }
     }
     Err(failure)
+}
+
+/// Sees that every block device that a limit names is there, before anything has been touched.
+fn find_devices(plan: &Plan) -> Result<(), ExecutorError> {
+    for (_, step) in plan.steps() {
+        let Operation::Start(spec) = &step.operation else { continue };
+        for (_, device) in spec.limits.io.devices() {
+            let found = cgroup::block_device(&device.path);
+            found.map_err(|source| ExecutorError::Limits { service: spec.service.clone(), source })?;
+        }
+    }
+    Ok(())
 }
 
 /// Listens on every port of every container that the plan starts, so that nothing has been touched when one is taken.

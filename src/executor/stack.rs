@@ -6,6 +6,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use tokio::{
@@ -13,12 +14,19 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{ExecutorError, container::program_runs, names::Names, volume::VolumeFolder};
+use super::{
+    ExecutorError,
+    container::program_runs,
+    family::Family,
+    names::Names,
+    streams::{Attached, Output, Streams},
+    volume::VolumeFolder,
+};
 use crate::{
-    cgroup::{Group, Hierarchy, StackGroup},
+    cgroup::{self, CgroupError, Group, Hierarchy, StackGroup},
     dns::Server,
     image::store::InUse,
-    model::{NetworkName, ServiceName, StopSignal, VolumeName},
+    model::{Capabilities, Cgroups, NetworkName, ServiceName, StopSignal, Usage, Volume, VolumeName},
     network::{
         netlink::{LinkIndex, Netlink, NetlinkError},
         ports::Forwarder,
@@ -36,8 +44,10 @@ pub struct Stack {
     pub(super) netns: Arc<Netns>,
     pub(super) netlink: Netlink,
     pub(super) hierarchy: Hierarchy,
-    pub(super) group: Option<StackGroup>,
     pub(super) names: Names,
+    /// The one that is asked for takes the place of the first.
+    group: Mutex<Option<StackGroup>>,
+    cgroups: Cgroups,
     journal: Journal,
     objects: Mutex<Objects>,
 }
@@ -51,13 +61,17 @@ pub(super) struct Objects {
     pub(super) containers: BTreeMap<ServiceName, Running>,
     /// Each is locked by who fills it for the first time.
     pub(super) filling: BTreeMap<VolumeName, Arc<tokio::sync::Mutex<()>>>,
-    /// How containers see the host's files; the same for all.
-    pub(super) host_view: Option<HostView>,
+    /// How containers see the host's files; the same for all with ids of their own, and for all with those of the machine.
+    pub(super) host_views: BTreeMap<bool, HostView>,
+    /// Rows and columns of terminals, as far as somebody has told.
+    pub(super) terminal_size: Option<(u16, u16)>,
 }
 
 /// The namespaces that a service owns.
 pub(super) struct OwnedNamespaces {
     pub(super) pinned: Pinned,
+    /// Those of them that are of containers of other stacks, with their names.
+    pub(super) elsewhere: BTreeMap<NamespaceKind, String>,
     /// Its network, to be configured.
     pub(super) net: Option<(Netns, Netlink)>,
     /// Answers in there for as long as this is there.
@@ -74,14 +88,24 @@ pub(super) struct Running {
     pub(super) stop_signal: StopSignal,
     pub(super) stop_grace_ms: u64,
     pub(super) process: Process,
-    pub(super) group: Option<Group>,
+    pub(super) group: Option<Arc<Group>>,
+    /// Its network is not the host's.
+    pub(super) own_network: bool,
     pub(super) folder: PathBuf,
-    /// Keeps its layers from being removed.
-    pub(super) _image: Option<InUse>,
+    /// Keep its volumes from being removed by other stacks.
+    pub(super) _volumes: Vec<std::fs::File>,
+    /// Keep its layers from being removed, and those that it has mounted.
+    pub(super) _images: Vec<InUse>,
     /// Dropped with it: from then on nobody listens on its ports.
     pub(super) forwarders: Vec<Forwarder>,
     /// Takes down the last of its log and tells of its end; done a moment after it has ended.
     pub(super) told: Option<JoinHandle<()>>,
+    /// Its standard streams.
+    pub(super) streams: Streams,
+    /// All that it has left when it has ended.
+    pub(super) family: Arc<Family>,
+    /// When it was made.
+    pub(super) since: Instant,
 }
 
 /// A program to run in a container.
@@ -99,6 +123,25 @@ pub struct Exec {
     pub working_dir: Option<PathBuf>,
     /// Rows and columns of its terminal.
     pub terminal: Option<(u16, u16)>,
+    /// It has every capability of the container's user namespace.
+    pub privileged: bool,
+}
+
+/// A program on its way.
+pub struct Starting {
+    /// Its process.
+    pub started: Started,
+    status: OwnedFd,
+}
+
+impl Starting {
+    /// Waits until the program runs.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub async fn runs(self) -> Result<(), ExecError> {
+        Ok(program_runs(self.status).await?)
+    }
 }
 
 impl Stack {
@@ -111,26 +154,77 @@ impl Stack {
         let netlink = Netlink::open(&netns)?;
         let hierarchy = Hierarchy::detect();
         let group = hierarchy.stack(layout.project(), &layout.runtime(), ids == StackIds::Root);
-        if let Some(Err(error)) = group.as_ref().map(|group| journal.add(&Entry::Cgroup(group.path().to_owned()))) {
-            tracing::error!(%error, "the control group of the stack is not written down");
-        }
-        Ok(Self {
+        let cgroups = hierarchy.offers(ids == StackIds::Root);
+        let stack = Self {
             layout,
             keeper,
             ids,
             netns: Arc::new(netns),
             netlink,
             hierarchy,
-            group,
             names: Names::new(),
+            group: Mutex::new(None),
+            cgroups,
             journal,
             objects: Mutex::new(Objects::default()),
-        })
+        };
+        if let Some(group) = group {
+            stack.set_group(group);
+        }
+        Ok(stack)
     }
 
     /// Waits until the keeper has ended, which it never does by itself.
     pub async fn keeper_gone(&self) {
         self.keeper.gone().await;
+    }
+
+    /// What its control groups cannot do.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
+    }
+
+    /// The group that those of containers are made in.
+    pub(super) fn group(&self) -> Option<StackGroup> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_group(&self, group: StackGroup) {
+        for path in group.paths() {
+            if let Err(error) = self.journal.add(&Entry::Cgroup(path)) {
+                tracing::error!(%error, "the control group of the stack is not written down");
+            }
+        }
+        *self.group.lock().unwrap_or_else(PoisonError::into_inner) = Some(group);
+    }
+
+    /// Asks the service manager of the account for a control group, and has the keeper in it, from which all containers come.
+    pub(super) async fn ask_for_group(&self) -> Result<(), CgroupError> {
+        let keeper = self.keeper.pid();
+        let name = format!("nscompose-{}-{keeper}.scope", self.layout.project());
+        cgroup::ask_for_scope(&name, keeper).await?;
+        let before = self.group();
+        let group = self.hierarchy.stack_beside(keeper, self.layout.project(), &self.layout.runtime());
+        self.set_group(group.ok_or(CgroupError::NotMoved { pid: keeper })?);
+        // Containers that are there stay in theirs.
+        if let Some(before) = before {
+            let _ = before.remove();
+        }
+        Ok(())
+    }
+
+    /// What each container uses, as far as it is counted.
+    pub fn usage(&self) -> BTreeMap<ServiceName, Usage> {
+        let objects = self.objects();
+        let running = objects.containers.iter().filter(|(_, container)| container.exit.borrow().is_none());
+        let usage = running.map(|(name, container)| {
+            let mut usage = container.group.as_ref().map(|group| group.usage()).unwrap_or_default();
+            if container.own_network && container.pidfd.is_alive() {
+                (usage.received, usage.sent) = traffic(container.pid).unzip();
+            }
+            (name.clone(), usage)
+        });
+        usage.collect()
     }
 
     /// Its places on disk.
@@ -176,12 +270,31 @@ impl Stack {
         }
     }
 
+    /// Tells all terminals of the stack, and those that are still to come, how large they are.
+    pub fn resize(&self, size: (u16, u16)) {
+        let mut objects = self.objects();
+        objects.terminal_size = Some(size);
+        objects.containers.values().for_each(|container| container.streams.resize(size));
+    }
+
+    /// Attaches to a running container; what it writes from now on comes along.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn attach(&self, service: &ServiceName) -> Result<(Attached, Output), ExecError> {
+        let objects = self.objects();
+        let container = objects.containers.get(service).filter(|container| container.exit.borrow().is_none());
+        let container = container.ok_or_else(|| ExecError::NotRunning(service.clone()))?;
+        Ok(Attached::new(container.streams.clone(), container.pidfd.clone(), container.exit.clone()))
+    }
+
     /// Runs a program in a container, with `fds` as its standard streams and, for one with a terminal, the socket that the
-    /// terminal's other side is sent through. It runs when this comes back.
+    /// terminal's other side is sent through. Its process is there when this comes back, and may not have come to the
+    /// program yet.
     ///
     /// # Errors
     /// When the container does not run, or the program cannot be run.
-    pub async fn exec(&self, exec: Exec, mut fds: Vec<OwnedFd>) -> Result<Started, ExecError> {
+    pub async fn exec(&self, exec: Exec, mut fds: Vec<OwnedFd>) -> Result<Starting, ExecError> {
         let wanted = 3 + usize::from(exec.terminal.is_some());
         if fds.len() != wanted {
             return Err(ExecError::Descriptors { wanted, came: fds.len() });
@@ -194,24 +307,33 @@ impl Stack {
             process.argv = exec.argv;
             process.make_working_dir = false;
             process.user = exec.user.or(process.user);
+            if exec.privileged {
+                process.privileges.capabilities = Capabilities::ALL;
+            }
             process.working_dir = exec.working_dir.unwrap_or(process.working_dir);
             for (name, value) in exec.environment {
                 process.environment.retain(|(known, _)| *known != name);
                 process.environment.push((name, value));
             }
-            let group = container.group.as_ref().map(Group::open).transpose().map_err(ExecError::Group)?;
-            let order = ExecOrder { pid: container.pid, process, terminal: exec.terminal, cgroup: group.is_some() };
+            let group = container.group.as_ref().map(|group| group.open()).transpose().map_err(ExecError::Group)?;
+            let group = group.unwrap_or_default();
+            let order = ExecOrder {
+                pid: container.pid,
+                process,
+                terminal: exec.terminal,
+                cgroup: group.v2.is_some(),
+                older_cgroups: group.v1.len(),
+            };
             let target = container.pidfd.as_fd().try_clone_to_owned();
             (order, group, target.map_err(SandboxError::Talk)?)
         };
         let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|errno| SandboxError::Talk(errno.into()))?;
         fds.insert(3, status);
-        fds.extend(group);
+        fds.extend(group.v2.into_iter().chain(group.v1));
         fds.push(target);
         let started = self.keeper.exec(order, fds).await?;
-        program_runs(status_reader).await?;
-        Ok(started)
+        Ok(Starting { started, status: status_reader })
     }
 
     /// Writes down a process that would be left if the supervisor were killed.
@@ -222,19 +344,20 @@ impl Stack {
 
     /// Writes down a control group likewise.
     pub(super) fn note_group(&self, group: &Group) -> io::Result<()> {
-        self.journal.add(&Entry::Cgroup(group.path().to_owned()))
+        group.parents().try_for_each(|path| self.journal.add(&Entry::SharedCgroup(path.to_owned())))?;
+        group.paths().try_for_each(|path| self.journal.add(&Entry::Cgroup(path.to_owned())))
     }
 
     /// Removes the control group of the stack, once its containers have gone.
     pub fn remove_group(&self) {
-        if let Some(Err(error)) = self.group.as_ref().map(StackGroup::remove) {
+        if let Some(Err(error)) = self.group().map(|group| group.remove()) {
             tracing::warn!(%error, "the control group of the stack is left");
         }
     }
 
     /// Where a named volume is.
-    pub(super) fn volume(&self, volume: &VolumeName) -> VolumeFolder {
-        VolumeFolder { path: self.layout.volume(volume), marker: self.layout.volume_marker(volume) }
+    pub(super) fn volume(&self, name: &VolumeName, volume: &Volume) -> VolumeFolder {
+        VolumeFolder { path: self.layout.volume(name, volume), marker: self.layout.volume_marker(name, volume) }
     }
 
     /// Waits until nobody fills this volume, and keeps others from it.
@@ -255,6 +378,17 @@ impl Stack {
             source,
         })
     }
+}
+
+/// Bytes that the interfaces of a process's network have received and sent, but for the loopback one (proc_pid_net(5)).
+fn traffic(pid: i32) -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?;
+    let interfaces = text.lines().skip(2).filter_map(|line| line.split_once(':'));
+    let counted = interfaces.filter(|(name, _)| name.trim() != "lo").filter_map(|(_, numbers)| {
+        let mut numbers = numbers.split_whitespace();
+        Some((numbers.next()?.parse::<u64>().ok()?, numbers.nth(7)?.parse::<u64>().ok()?))
+    });
+    Some(counted.fold((0, 0), |(received, sent), (r, s)| (received + r, sent + s)))
 }
 
 /// Why a program was not run in a container.

@@ -1,6 +1,11 @@
 //! Ending a container and removing what it leaves.
 
-use std::{fs, io, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{sync::watch, time::timeout};
 
@@ -17,14 +22,15 @@ const KILL_PATIENCE: Duration = Duration::from_secs(20);
 /// Asks a container to stop and waits until it has; kills it after its grace period.
 ///
 /// A first process that neither handles nor blocks its stop signal would not even get it (pid_namespaces(7)), so there is
-/// nothing to wait for and it is killed at once.
+/// nothing to wait for and it is killed at once; unless it has only just begun and may be on its way to handle it.
 pub(super) async fn stop(service: &ServiceName, stack: &Stack) -> Result<(), ExecutorError> {
-    let Some((pid, pidfd, mut exit, is_init, signal, grace)) = ({
+    let Some((pid, pidfd, mut exit, is_init, signal, grace, since)) = ({
         let objects = stack.objects();
         objects.containers.get(service).map(|container| {
             let grace = Duration::from_millis(container.stop_grace_ms);
             let signal = container.stop_signal.number();
-            (container.pid, container.pidfd.clone(), container.exit.clone(), container.is_init, signal, grace)
+            let (pidfd, exit) = (container.pidfd.clone(), container.exit.clone());
+            (container.pid, pidfd, exit, container.is_init, signal, grace, container.since)
         })
     }) else {
         return Ok(());
@@ -32,7 +38,7 @@ pub(super) async fn stop(service: &ServiceName, stack: &Stack) -> Result<(), Exe
     if exit.borrow().is_some() {
         return Ok(());
     }
-    let reaches = !is_init || takes_signal(pid, signal);
+    let reaches = !is_init || will_take_signal(pid, signal, since, &exit, grace).await;
     if reaches && pidfd.signal(signal).is_ok() && ended(&pidfd, &mut exit, grace).await {
         return Ok(());
     }
@@ -66,24 +72,89 @@ async fn ended(pidfd: &PidFd, exit: &mut watch::Receiver<Option<ExitStatus>>, pa
     timeout(patience, told).await.is_ok()
 }
 
-/// Whether a process handles a signal, or takes it with signalfd(2) or sigwait(3), by what /proc/PID shows.
+/// How long a program may take from its start until it handles signals.
+const BEGINNING: Duration = Duration::from_secs(2);
+
+/// Whether a process takes a signal, now or, if it has just begun, soon: for as long as it is busy, and has not come to wait
+/// for something, it may be loading what it consists of.
+async fn will_take_signal(
+    pid: i32,
+    signal: i32,
+    since: Instant,
+    exit: &watch::Receiver<Option<ExitStatus>>,
+    grace: Duration,
+) -> bool {
+    let patience = BEGINNING.min(grace);
+    let (mut blocked, mut idle) = (0, 0);
+    loop {
+        match disposition(pid, signal) {
+            Disposition::Taken => return true,
+            // A shell blocks all signals for a moment whenever it makes a process; who takes them always does.
+            Disposition::Blocked if blocked == 4 => return true,
+            Disposition::Blocked => blocked += 1,
+            Disposition::Dropped => {
+                blocked = 0;
+                idle = if is_idle(pid) { idle + 1 } else { 0 };
+                // Between two system calls anybody waits for a moment.
+                if idle == 3 || since.elapsed() >= patience {
+                    return false;
+                }
+            }
+        }
+        if exit.borrow().is_some() {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whether all threads of a process wait for something that may never come.
+fn is_idle(pid: i32) -> bool {
+    let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.all(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().next());
+        state == Some("S")
+    })
+}
+
+/// What becomes of a signal that pid 1 of a pid namespace is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Disposition {
+    /// It has a handler, or is waited for.
+    Taken,
+    /// It waits until it is unblocked, or is read from a signalfd(2).
+    Blocked,
+    /// The kernel drops it.
+    Dropped,
+}
+
+/// What /proc/PID shows of it.
 ///
-/// Whoever takes signals blocks them, but while a thread sits in sigwait the kernel shows what it waits for as not blocked;
-/// then the system call says it.
-fn takes_signal(pid: i32, signal: i32) -> bool {
+/// Whoever takes signals with sigwait(3) blocks them, but while a thread sits in it the kernel shows what it waits for as not
+/// blocked; then the system call says it.
+fn disposition(pid: i32, signal: i32) -> Disposition {
+    let bit = 1_u64.checked_shl(signal as u32 - 1).unwrap_or(0);
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    tasks.map(|task| task.path()).any(|task| {
+    let of_task = |task: PathBuf| {
         let status = fs::read_to_string(task.join("status")).unwrap_or_default();
-        let mask = |field: &str| {
+        let has = |field: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(field));
-            line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+            line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0) & bit != 0
         };
-        let taken = (mask("SigCgt:") | mask("SigBlk:")) & 1_u64.checked_shl(signal as u32 - 1).unwrap_or(0) != 0;
-        taken || {
+        let waits = || {
             let call = fs::read_to_string(task.join("syscall")).unwrap_or_default();
             call.split(' ').next().and_then(|number| number.parse().ok()) == Some(libc::SYS_rt_sigtimedwait)
+        };
+        match (has("SigCgt:") || waits(), has("SigBlk:")) {
+            (true, _) => Disposition::Taken,
+            (false, true) => Disposition::Blocked,
+            (false, false) => Disposition::Dropped,
         }
-    })
+    };
+    let all: Vec<Disposition> = tasks.map(|task| of_task(task.path())).collect();
+    let known = [Disposition::Taken, Disposition::Blocked].into_iter().find(|one| all.contains(one));
+    known.unwrap_or(Disposition::Dropped)
 }
 
 /// Removes a container that has ended: its control group with whatever is still in it, its ports, its writable layers.
@@ -100,9 +171,16 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), E
     if let Some(told) = container.told.take() {
         let _ = told.await;
     }
+    // It is held by nobody but us by now, or its files would be busy.
+    let family = container.family.clone();
+    let _ = tokio::task::spawn_blocking(move || family.end()).await;
     if let Some(group) = &container.group {
-        let _ = group.kill();
+        group.kill();
         remove_group(group).await;
+    }
+    // Copies of secrets go with it.
+    for copies in [stack.layout.grants(service), stack.layout.devices(service)] {
+        let _ = fs::remove_dir_all(copies);
     }
     let folder = container.folder.clone();
     let removed = tokio::task::spawn_blocking(move || match fs::remove_dir_all(&folder) {
@@ -126,5 +204,5 @@ async fn remove_group(group: &crate::cgroup::Group) {
             return;
         }
     }
-    tracing::warn!(path = %group.path().display(), "a control group cannot be removed");
+    tracing::warn!(paths = ?group.paths().collect::<Vec<_>>(), "a control group cannot be removed");
 }

@@ -8,8 +8,71 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::operation::create_folder;
-use crate::{sandbox::NewVolume, state::remove_tree};
+use rustix::{
+    fs::{FlockOperation, flock},
+    mount::UnmountFlags,
+};
+
+use super::{ExecutorError, Stack, operation::create_folder};
+use crate::{
+    model::{Volume, VolumeName, VolumeSource},
+    sandbox::{NewVolume, mount_memory},
+    state::remove_tree,
+};
+
+/// Makes a named volume where there is none.
+pub(super) fn create(name: &VolumeName, volume: &Volume, stack: &Stack) -> Result<(), ExecutorError> {
+    let path = stack.layout.volume(name, volume);
+    let failed = |what: &'static str| {
+        let path = path.clone();
+        move |source| ExecutorError::Volume { volume: name.clone(), what, path, source }
+    };
+    match &volume.source {
+        VolumeSource::Kept if volume.external && !path.is_dir() => {
+            Err(ExecutorError::NoVolume { volume: name.clone(), whole: stack.layout.whole_name(name, volume) })
+        }
+        VolumeSource::Kept => create_folder(&path).map_err(failed("make")),
+        // It is the host's, and not ours to make.
+        VolumeSource::Folder(_) if !path.is_dir() => {
+            let kind = if path.exists() { io::ErrorKind::NotADirectory } else { io::ErrorKind::NotFound };
+            Err(failed("find")(kind.into()))
+        }
+        VolumeSource::Folder(_) => Ok(()),
+        // Made once in the life of a stack.
+        VolumeSource::Memory(_) if path.exists() => Ok(()),
+        VolumeSource::Memory(tmpfs) => {
+            create_folder(&path).and_then(|()| mount_memory(&path, tmpfs)).map_err(failed("mount files in memory on"))
+        }
+    }
+}
+
+/// Removes a named volume, unless another stack has it mounted.
+pub(super) fn remove(name: &VolumeName, volume: &Volume, stack: &Stack) -> Result<bool, ExecutorError> {
+    let folder = stack.volume(name, volume);
+    let failed =
+        |source| ExecutorError::Volume { volume: name.clone(), what: "remove", path: folder.path.clone(), source };
+    match &volume.source {
+        // What is in it is the host's.
+        VolumeSource::Folder(_) => absent(fs::remove_file(&folder.marker)).map_err(failed)?,
+        VolumeSource::Memory(_) => {
+            let _ = rustix::mount::unmount(&folder.path, UnmountFlags::DETACH);
+            absent(fs::remove_dir(&folder.path)).map_err(failed)?;
+        }
+        VolumeSource::Kept => {
+            let held = match fs::File::open(&folder.path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+                // One that its owner may not read is held by nobody either: holding it is reading it.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => None,
+                other => Some(other.map_err(failed)?),
+            };
+            if held.as_ref().is_some_and(|held| flock(held, FlockOperation::NonBlockingLockExclusive).is_err()) {
+                return Ok(false);
+            }
+            folder.remove().map_err(failed)?;
+        }
+    }
+    Ok(true)
+}
 
 /// A volume and the file that tells whether it is complete.
 #[derive(Debug, Clone)]
@@ -45,6 +108,12 @@ impl VolumeFolder {
             fs::write(&self.marker, "")?;
         }
         Ok(Some(NewVolume { copy_up: copy_up.then(|| self.marker.clone()), give }))
+    }
+
+    /// Keeps other stacks from removing it, for as long as the file is open.
+    pub(super) fn hold(&self) -> Option<fs::File> {
+        let folder = fs::File::open(&self.path).ok()?;
+        flock(&folder, FlockOperation::NonBlockingLockShared).is_ok().then_some(folder)
     }
 
     /// Takes the marker away if the volume is complete; else the next one has to see it.

@@ -10,7 +10,7 @@ use super::{
     tree::{Node, Value},
 };
 use crate::{
-    compose::{FileGrant, Format, Mapping, MountType, Project, Service, located},
+    compose::{FileGrant, Mapping, MountType, Project, Service, located},
     diagnostics::{Diagnostic, Diagnostics, suggest},
 };
 
@@ -333,8 +333,21 @@ impl<'a> Checker<'a> {
     fn container_names(&mut self) {
         let project = self.project;
         let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
+        // What Compose calls a container of a service that gives it no name.
+        let prefix = project.name.as_ref().map(|name| format!("{}-", name.0)).unwrap_or_default();
+        let usual = |own: &str| -> Option<&str> {
+            let other = own.strip_prefix(&*prefix)?.strip_suffix("-1")?;
+            let (other, service) = project.services.as_ref()?.0.0.get_key_value(other)?;
+            service.naming.container_name.is_none().then_some(other.as_str())
+        };
         for (name, service) in services(project) {
             let Some(own) = &service.naming.container_name else { continue };
+            if let Some(other) = usual(&own.0).filter(|other| *other != name) {
+                let message = format!("services `{other}` and `{name}` have one `container_name`");
+                let diagnostic = Diagnostic::error(message)
+                    .hint(format!("`{}` is what the container of `{other}` is called without one", own.0));
+                self.push(diagnostic, &["services", name, "container_name"]);
+            }
             if let Some(first) = taken.insert(&own.0, name) {
                 let first_span = find(self.tree, &["services", first, "container_name"]).span.clone();
                 let diagnostic =
@@ -351,8 +364,7 @@ impl<'a> Checker<'a> {
             // Reading has said it of one without any.
             let written = find(self.tree, &["secrets", name]);
             let written = ["file", "environment", "driver"].iter().any(|key| written.entry(key).is_some());
-            if written && !external && secret.file.is_none() && secret.environment.as_ref().is_none_or(Format::omitted)
-            {
+            if written && !external && secret.file.is_none() && secret.environment.is_none() {
                 self.push_at_key(
                     Diagnostic::error(format!("secret `{name}` has neither `file` nor `environment`, and needs one")),
                     &["secrets", name],

@@ -122,6 +122,27 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// The diagnostic at the first of these keys that the service has, such as `deploy.resources.limits.cpus`, and which it is;
+    /// none if it has none of them.
+    #[must_use]
+    pub fn at_key<'k>(
+        &self,
+        service: &ServiceName,
+        keys: &[&'k str],
+        diagnostic: impl FnOnce(&'k str) -> Diagnostic,
+    ) -> Option<Diagnostic> {
+        let service = &self.tree.entry("services")?.value.entry(service.as_str())?.value;
+        let found = keys.iter().find_map(|key| {
+            let (mut node, mut found) = (service, None);
+            for part in key.split('.') {
+                let entry = node.entry(part)?;
+                (node, found) = (&entry.value, Some(entry));
+            }
+            found.filter(|entry| !entry.value.is_implied()).map(|entry| (*key, entry))
+        });
+        found.map(|(key, entry)| compose::located_key(diagnostic(key), entry))
+    }
+
     /// The diagnostic at the `rootfs` of that service.
     #[must_use]
     pub fn at_rootfs(&self, service: &ServiceName, diagnostic: Diagnostic) -> Diagnostic {
@@ -167,6 +188,12 @@ impl Contents {
     #[must_use]
     pub fn variables(&self) -> BTreeMap<String, String> {
         self.variables.values()
+    }
+
+    /// The volumes that are declared, whether all of the project could be run or not.
+    #[must_use]
+    pub fn volumes(&self) -> BTreeMap<model::VolumeName, model::Volume> {
+        resolve::volumes_of(&self.project, &self.name)
     }
 
     /// The variables that the values of the files name. Only what was loaded with `no_interpolate` has them still.
@@ -243,7 +270,14 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
         }
         let wanted = select::with_dependencies(project, &options.services);
         let wanted = (!options.services.is_empty()).then_some(&wanted);
-        let parts = resolve::resolve(project, directory, tree, wanted, options.allow_unsupported, &mut diagnostics);
+        let parts = resolve::resolve(
+            project,
+            (directory, &contents.variables),
+            tree,
+            wanted,
+            options.allow_unsupported,
+            &mut diagnostics,
+        );
         Some((contents, parts))
     });
     diagnostics.sort();

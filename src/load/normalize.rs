@@ -1,7 +1,10 @@
 //! Phase 9: what is meant and not written.
 //!
-//! Services that name no network are on `default`; whoever shares something of another service depends on it; what has no
-//! name of its own is called after the project (Compose Specification, "networks", "depends_on", "name").
+//! Services that name no network are on `default`; a container of the project is the service that it is of; whoever shares
+//! something of another service depends on it; what has no name of its own is called after the project (Compose
+//! Specification, "networks", "depends_on", "name").
+
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     project_name::From,
@@ -16,6 +19,7 @@ const DEFAULT: &str = "default";
 /// Writes it into the tree.
 pub(super) fn normalize(tree: &mut Node, project: &str, variables: &Variables) {
     let mut uses_default = false;
+    own_containers(tree, project);
     if let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = tree.entry_mut("services") {
         for service in services.iter_mut().filter(|service| service.value.entries().is_some()) {
             uses_default |= default_network(&mut service.value);
@@ -88,7 +92,7 @@ fn default_network(service: &mut Node) -> bool {
         Some(Value::Mapping(networks)) => networks.is_empty(),
         Some(_) => return false,
     };
-    if missing && service.entry("network_mode").is_some() {
+    if missing && service.entry("network_mode").is_some_and(|mode| !mode.value.is_empty_text()) {
         return false;
     }
     if missing {
@@ -103,6 +107,42 @@ fn default_network(service: &mut Node) -> bool {
         return true;
     }
     service.entry("networks").is_some_and(|networks| networks.value.entry(DEFAULT).is_some())
+}
+
+/// Where a namespace can be said to be that of somebody else.
+const SHARED: [&str; 4] = ["network_mode", "ipc", "pid", "uts"];
+
+/// `container:NAME` of a container of this project means its service: that is who has to be there first.
+fn own_containers(tree: &mut Node, project: &str) {
+    let container = |node: &Node| -> Option<String> {
+        let scalar = node.scalar()?;
+        scalar.text.strip_prefix("container:").map(str::to_owned)
+    };
+    let Some(Entry { value: Node { value: Value::Mapping(services), .. }, .. }) = tree.entry_mut("services") else {
+        return;
+    };
+    let named = |service: &Node, key: &str| service.entry(key).and_then(|entry| container(&entry.value));
+    if !services.iter().any(|service| SHARED.iter().any(|key| named(&service.value, key).is_some())) {
+        return;
+    }
+    let names: HashMap<String, Arc<str>> = services
+        .iter()
+        .map(|service| {
+            let own = service.value.entry("container_name").and_then(|entry| entry.value.scalar());
+            let own = own.map(|scalar| scalar.text.to_string()).filter(|name| !name.is_empty());
+            (own.unwrap_or_else(|| format!("{project}-{}-1", service.key)), service.key.clone())
+        })
+        .collect();
+    for service in services.iter_mut() {
+        for key in SHARED {
+            let Some(service_of) = named(&service.value, key).and_then(|name| names.get(&name).cloned()) else {
+                continue;
+            };
+            if let Some(entry) = service.value.entry_mut(key) {
+                entry.value = entry.value.written(&format!("service:{service_of}"));
+            }
+        }
+    }
 }
 
 /// Who shares something of another service depends on it.
@@ -151,9 +191,9 @@ fn dependencies(service: &mut Node) {
 fn build(service: &mut Node, variables: &Variables) {
     let Some(build) = service.entry_mut("build") else { return };
     super::environment::build_arguments(&mut build.value, variables);
-    if build.value.entries().is_some() && build.value.entry("dockerfile_inline").is_none() {
+    if build.value.entry("dockerfile_inline").is_none_or(|inline| inline.value.is_empty_text()) {
         let dockerfile = build.value.text("Dockerfile");
-        build.value.put("dockerfile", dockerfile);
+        build.value.put_unless_said("dockerfile", dockerfile);
     }
 }
 
@@ -165,11 +205,11 @@ fn name(entry: &mut Entry, project: &str) {
     let external = entry.value.entry("external").map(|external| external.value.clone());
     let name = match external {
         Some(external) if external.entries().is_some() => {
-            let name = external.entry("name").map(|name| name.value.clone());
-            name.unwrap_or_else(|| external.text(&entry.key))
+            let name = external.entry("name").filter(|name| !name.value.is_empty_text());
+            name.map(|name| name.value.clone()).unwrap_or_else(|| external.text(&entry.key))
         }
         Some(external) if is_external(&entry.value) => external.text(&entry.key),
         _ => entry.value.text(&format!("{project}_{}", entry.key)),
     };
-    entry.value.put("name", name);
+    entry.value.put_unless_said("name", name);
 }

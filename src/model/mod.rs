@@ -1,7 +1,7 @@
 //! The vocabulary of a stack: what a Compose file says, as types that exist only when they are valid.
 //!
 //! ```text
-//! Project ─┬─ Service ─┬─ NamespaceMode (network, ipc, pid, uts)
+//! Project ─┬─ Service ─┬─ NamespaceMode (network, ipc, pid, uts, user, cgroup)
 //!          │           ├─ Mount, Port, NetworkAttachment
 //!          │           └─ StopSignal, UserSpec, Rootfs
 //!          ├─ Network
@@ -12,11 +12,13 @@
 //! Nothing here does I/O. Every reference inside a [`Project`] (a service that another one depends on, a network that a
 //! service joins) is known to resolve: `load` is the only maker, and it refuses a file in which one does not.
 
+mod capability;
 mod image;
 mod limits;
 mod mount;
 mod name;
 mod namespace_mode;
+mod namespaces;
 mod naming;
 mod network;
 mod observed;
@@ -24,25 +26,42 @@ mod port;
 mod privileges;
 mod process_options;
 mod project;
+mod seccomp;
 mod service;
 mod signal;
 mod user;
 
+pub use capability::{Capabilities, Capability, UnknownCapability};
 pub use image::{
     Digest, Image, ImageConfig, ImageHealthcheck, ImageName, ImageRequest, ImageSource, InArchive, InvalidDigest,
     InvalidImageName, InvalidImageSource, InvalidPlatform, InvalidPullPolicy, NoCommand, Platform, PullPolicy,
 };
-pub use limits::Limits;
-pub use mount::{BindMount, Mount, MountSource, TmpfsMount, VolumeMount};
-pub use name::{InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
+pub use limits::{
+    Bandwidth, Cgroups, CpuLimits, CpuList, DeviceAccess, DeviceKind, DeviceRule, DeviceValue, Effective,
+    InvalidCpuList, InvalidDeviceRule, IoLimits, Lack, Limits, MemoryLimits, RealTime, Setting, Swap, Usage,
+};
+pub use mount::{
+    Atime, BindMount, Contents, Device, Files, Grant, GrantSource, ImageMount, Mount, MountSource, MountedImage,
+    Propagation, Submounts, TmpfsMount, VolumeMount, VolumesFrom,
+};
+pub use name::{ContainerName, InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
 pub use namespace_mode::NamespaceMode;
+pub use namespaces::{Inodes, Namespaces, ServiceNamespaces};
 pub use naming::{HostAddress, HostResolver, NameSettings, RESOLVER};
 pub use network::{Network, NetworkAttachment};
-pub use observed::{Container, ContainerState, Host, Ids, Observed, PublishedPort};
+pub use observed::{
+    Container, ContainerElsewhere, ContainerState, Host, Ids, Invoker, Observed, PublishedPort, SecurityModules,
+};
 pub use port::{InvalidPort, Port, Protocol};
-pub use privileges::Privileges;
-pub use process_options::ProcessOptions;
-pub use project::{Project, Volume};
+pub use privileges::{Privileges, SelinuxLabel};
+pub use process_options::{
+    ProcessOptions, Resource, ResourceLimit, Sysctls, UnknownResource, is_of_interface, limit_text,
+};
+pub use project::{Project, Volume, VolumeSource};
+pub use seccomp::{
+    Comparison, KernelVersion, Seccomp, SeccompAction, SeccompArch, SeccompCondition, SeccompProfile, SeccompRule,
+    When, X32_BIT, is_syscall, syscall_number,
+};
 pub use service::{Rootfs, Service};
 pub use signal::{InvalidSignal, StopSignal};
 pub use user::{InvalidUser, UserSpec};

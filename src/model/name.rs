@@ -21,6 +21,9 @@ const MAX_LEN: usize = 100;
 
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal, $rule:literal, $valid:expr) => {
+        name!($(#[$doc])* $type, $what, $rule, MAX_LEN, $valid);
+    };
+    ($(#[$doc:meta])* $type:ident, $what:literal, $rule:literal, $max:expr, $valid:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -38,7 +41,7 @@ macro_rules! name {
 
             fn from_str(name: &str) -> Result<Self, InvalidName> {
                 let valid: fn(&str) -> bool = $valid;
-                if valid(name) && name.len() <= MAX_LEN && name != "." && name != ".." {
+                if valid(name) && name.len() <= $max && name != "." && name != ".." {
                     Ok(Self(name.to_owned()))
                 } else {
                     Err(InvalidName { what: $what, name: name.to_owned(), rule: $rule })
@@ -95,6 +98,17 @@ name!(
 );
 
 name!(
+    /// The name that a file gives to a container; it is also a host name that others find it under.
+    ///
+    /// As Docker has it: letters, digits, `_`, `.` and `-`, at least two, beginning with a letter or digit.
+    ContainerName,
+    "container",
+    "use letters, digits, `.`, `_` and `-`, beginning with a letter or a digit, two at least and 255 at most",
+    255,
+    |name| word(name) && !name.starts_with('_') && name.len() >= 2
+);
+
+name!(
     /// The name of a network of the file.
     NetworkName,
     "network",
@@ -121,6 +135,16 @@ mod tests {
             assert!(bad.parse::<ProjectName>().is_err(), "{bad:?} was taken");
         }
         assert!("x".repeat(101).parse::<VolumeName>().is_err());
+    }
+
+    #[test]
+    fn names_of_containers_are_those_of_docker() {
+        for good in ["db", "a-very-long-project-name-db-1", "9.x_y", &"x".repeat(203)] {
+            assert!(good.parse::<ContainerName>().is_ok(), "{good:?} was refused");
+        }
+        for bad in ["d", "_db", ".db", "-db", "d b", "db/1", "/db", ""] {
+            assert!(bad.parse::<ContainerName>().is_err(), "{bad:?} was taken");
+        }
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ServiceName;
+use super::{ContainerName, ServiceName};
 
 /// Where a namespace of a service comes from.
 ///
-/// Which variants a key accepts is the loader's business: `none` makes sense for `network_mode` and `ipc` only.
+/// Which variants a key accepts is the loader's business: `none` makes sense for `network_mode` and `ipc` only, and
+/// `userns_mode` and `cgroup` know nothing but a namespace of one's own and that of the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NamespaceMode {
@@ -19,6 +20,8 @@ pub enum NamespaceMode {
     Host,
     /// The namespace of another service of the file.
     Service(ServiceName),
+    /// The namespace of a container of another stack; one of the same stack is a [`NamespaceMode::Service`].
+    Container(ContainerName),
 }
 
 impl NamespaceMode {
@@ -26,7 +29,15 @@ impl NamespaceMode {
     pub fn service(&self) -> Option<&ServiceName> {
         match self {
             Self::Service(name) => Some(name),
-            Self::Private | Self::None | Self::Host => None,
+            Self::Private | Self::None | Self::Host | Self::Container(_) => None,
+        }
+    }
+
+    /// The container of another stack whose namespace is shared, if one is.
+    pub fn container(&self) -> Option<&ContainerName> {
+        match self {
+            Self::Container(name) => Some(name),
+            Self::Private | Self::None | Self::Host | Self::Service(_) => None,
         }
     }
 }

@@ -8,7 +8,9 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, HostResolver, NetworkName, Port, ServiceName, StopSignal};
+use super::{
+    Cgroups, Digest, Effective, HostResolver, NetworkName, Port, ProjectName, Resource, ServiceName, StopSignal,
+};
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +37,73 @@ pub struct Host {
     /// How it finds names.
     #[serde(default)]
     pub resolver: HostResolver,
+    /// Its host name; empty when it is not known.
+    #[serde(default)]
+    pub name: String,
+    /// Running containers of other stacks whose namespaces the file asks for, by their names. Only whoever plans looks for
+    /// them; a supervisor knows of none.
+    #[serde(default)]
+    pub containers: BTreeMap<String, ContainerElsewhere>,
+    /// Security modules of its kernel.
+    #[serde(default)]
+    pub modules: SecurityModules,
+    /// The most that a hard resource limit of a container can be; those that are not here can be anything.
+    #[serde(default)]
+    pub hard_limits: BTreeMap<Resource, u64>,
+    /// What its control groups cannot do.
+    #[serde(default)]
+    pub cgroups: Cgroups,
+    /// The ordinary user whose stack it is; none as root.
+    #[serde(default)]
+    pub invoker: Option<Invoker>,
+}
+
+/// An ordinary user, by the ids of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invoker {
+    /// User id.
+    pub uid: u32,
+    /// Id of the main group.
+    pub gid: u32,
+}
+
+/// A running container of another stack: its first process, by which its namespaces can be had, and what they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerElsewhere {
+    /// Its stack.
+    pub project: ProjectName,
+    /// Its first process, in the pid namespace of the host.
+    pub pid: i32,
+    /// When that was started, in clock ticks since boot: with the number it names one process for good.
+    pub started: u64,
+    /// First id of the host that an id of the container is, and how many there are.
+    pub ids: (u32, u32),
+    /// Inode of its user namespace.
+    pub user: u64,
+    /// Its users are those of the host.
+    pub host_users: bool,
+    /// Inode of its network namespace; none when that is the host's.
+    pub net: Option<u64>,
+    /// Inode of its IPC namespace, likewise.
+    pub ipc: Option<u64>,
+    /// Inode of its pid namespace, likewise.
+    pub pids: Option<u64>,
+    /// Inode of its host name namespace, likewise.
+    pub uts: Option<u64>,
+    /// Its host name.
+    pub hostname: String,
+    /// Its file says that nobody shares its IPC namespace.
+    pub private_ipc: bool,
+}
+
+/// Which of the security modules a kernel has that give programs a profile or a label.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SecurityModules {
+    /// AppArmor.
+    pub apparmor: bool,
+    /// SELinux.
+    pub selinux: bool,
 }
 
 /// Which user and group ids containers can have.
@@ -67,6 +136,9 @@ pub struct Container {
     pub image: Option<Digest>,
     /// Services that it was started after; they are stopped after it.
     pub dependencies: BTreeSet<ServiceName>,
+    /// Its file says that nobody shares its IPC namespace.
+    #[serde(default)]
+    pub private_ipc: bool,
     /// Its command line.
     pub command: Vec<String>,
     /// Its published ports, each with the addresses of the host that really lead to it.
@@ -77,6 +149,12 @@ pub struct Container {
     pub stop_grace_ms: u64,
     /// Milliseconds since the Unix epoch at which it was started.
     pub started_ms: i64,
+    /// Its limits, as the kernel has them.
+    #[serde(default)]
+    pub limits: Effective,
+    /// How many of its processes the kernel has killed because its memory was used up.
+    #[serde(default)]
+    pub oom_kills: u64,
 }
 
 /// A port of a running container.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Network, NetworkName, ProjectName, Service, ServiceName, VolumeName};
+use super::{Network, NetworkName, ProjectName, Service, ServiceName, TmpfsMount, VolumeName};
 
 /// A whole stack as the files describe it: every default filled in, every reference resolved, no dependency cycle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,4 +25,27 @@ pub struct Project {
 
 /// A volume of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Volume {}
+pub struct Volume {
+    /// Its whole name, which other stacks know it by too; none is one of the stack's own, named after both.
+    #[serde(default, skip_serializing_if = "super::mount::is_default")]
+    pub name: Option<VolumeName>,
+    /// It has to be there already, and is not removed with the stack.
+    #[serde(default, skip_serializing_if = "super::mount::is_default")]
+    pub external: bool,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "super::mount::is_default")]
+    pub source: VolumeSource,
+}
+
+/// What a volume is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeSource {
+    /// A folder that nscompose keeps.
+    #[default]
+    Kept,
+    /// A folder of the host, which is there and stays there.
+    Folder(PathBuf),
+    /// Files in memory that go with the stack, shared by all services that have them mounted.
+    Memory(TmpfsMount),
+}

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Image, ImageRequest, Limits, Mount, NameSettings, NamespaceMode, NetworkAttachment, Port, Privileges,
-    ProcessOptions, ServiceName, StopSignal, UserSpec,
+    ContainerName, Files, Image, ImageRequest, Limits, Mount, NameSettings, NamespaceMode, NetworkAttachment, Port,
+    Privileges, ProcessOptions, ServiceName, StopSignal, UserSpec,
 };
 
 /// Where the root file system of a service comes from.
@@ -40,6 +40,8 @@ pub struct Service {
     pub working_dir: Option<PathBuf>,
     /// Who it runs as; none is root of the container.
     pub user: Option<UserSpec>,
+    /// What its container is called; none is `PROJECT-SERVICE-1`.
+    pub container_name: Option<ContainerName>,
     /// Host name; none is the name of the container.
     pub hostname: Option<String>,
     /// NIS domain name (uname(2)).
@@ -58,14 +60,23 @@ pub struct Service {
     pub network_mode: NamespaceMode,
     /// IPC namespace, with /dev/shm and /dev/mqueue.
     pub ipc: NamespaceMode,
+    /// `ipc:` says that nobody shares it (`private`, `none`), which is more than saying nothing.
+    pub private_ipc: bool,
     /// Process ids.
     pub pid: NamespaceMode,
     /// Host name namespace.
     pub uts: NamespaceMode,
+    /// Users and groups, and with them all rights over what belongs to the other namespaces.
+    pub userns_mode: NamespaceMode,
+    /// Which control groups it sees.
+    pub cgroup: NamespaceMode,
     /// Run an init as pid 1 that reaps orphans and forwards signals.
     pub init: bool,
     /// The root file system cannot be written to.
     pub read_only: bool,
+    /// What it sees besides its mounts.
+    #[serde(default, skip_serializing_if = "super::mount::is_default")]
+    pub files: Files,
     /// What its processes start with.
     pub process: ProcessOptions,
     /// What it may do.
@@ -84,8 +95,11 @@ impl Service {
 
     /// Every service that has to be up before this one: `depends_on` and the owners of shared namespaces.
     pub fn dependencies(&self) -> impl Iterator<Item = &ServiceName> {
-        self.depends_on
-            .iter()
-            .chain([&self.network_mode, &self.ipc, &self.pid, &self.uts].into_iter().filter_map(|mode| mode.service()))
+        self.depends_on.iter().chain(self.sharing().into_iter().filter_map(|(_, mode)| mode.service()))
+    }
+
+    /// What it can share with others, each with its key.
+    pub fn sharing(&self) -> [(&'static str, &NamespaceMode); 4] {
+        [("network_mode", &self.network_mode), ("ipc", &self.ipc), ("pid", &self.pid), ("uts", &self.uts)]
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Operation, Plan, StepId};
-use crate::model::{Observed, ServiceName, VolumeName};
+use crate::model::{Observed, ServiceName, Volume, VolumeName};
 
 /// The plan that stops and removes every container, lets go of every namespace, and removes these volumes.
 ///
 /// Bridges and links need no steps: they go with the network namespace of the stack when its supervisor ends, which the
 /// kernel does in the background, where deleting them one by one waits 35 to 60 ms for each (an RCU grace period).
-pub fn down(observed: &Observed, volumes: &[VolumeName], cause: &str) -> Plan {
+pub fn down(observed: &Observed, volumes: &BTreeMap<VolumeName, Volume>, cause: &str) -> Plan {
     let mut plan = Plan::default();
     let all: BTreeSet<&ServiceName> = observed.containers.keys().collect();
     stop_and_remove(&mut plan, observed, &all, |_| cause.to_owned());
@@ -17,8 +17,9 @@ pub fn down(observed: &Observed, volumes: &[VolumeName], cause: &str) -> Plan {
     for service in observed.namespaces.keys() {
         plan.add(Operation::RemoveNamespaces(service.clone()), cause, removed.iter().copied());
     }
-    for volume in volumes {
-        plan.add(Operation::RemoveVolume(volume.clone()), "its removal was asked for", removed.iter().copied());
+    for (name, volume) in volumes.iter().filter(|(_, volume)| !volume.external) {
+        let remove = Operation::RemoveVolume(name.clone(), volume.clone());
+        plan.add(remove, "its removal was asked for", removed.iter().copied());
     }
     plan
 }

@@ -45,6 +45,16 @@ impl<'a> IdRanges<'a> {
         Self { ids, project, taken: BTreeSet::new() }
     }
 
+    /// What a group without a user namespace of its own has: all ids that whoever makes the stack has.
+    pub(super) fn host(&self) -> IdMap {
+        let count = match self.ids {
+            Ids::Root => u32::MAX,
+            Ids::Range(count) => count,
+            Ids::Single => 1,
+        };
+        IdMap { outside: 0, count }
+    }
+
     /// The mapping for the group that `owner` stands for.
     pub(super) fn next(&mut self, owner: &ServiceName) -> IdMap {
         match self.ids {

@@ -12,18 +12,23 @@
 
 mod address;
 mod down;
+mod elsewhere;
 mod graph;
 mod group;
 mod ids;
+mod limits;
 mod names;
 mod operation;
 mod up;
 
 pub use down::down;
+pub use elsewhere::NotShared;
 pub use graph::{Plan, Step, StepId};
 pub use ids::IdMap;
+pub use limits::{Unmet, leave_out_unmet};
 pub use names::{NameClient, NamedNetwork, NamedService, Names};
 pub use operation::{
-    Bridge, Cable, ContainerSpec, FileSystem, Link, NamespaceSet, Operation, Source, Sources, UserNamespace,
+    Bridge, Cable, ContainerSpec, FileSystem, Foreign, Link, NamespaceSet, Operation, Shared, Source, Sources,
+    UserNamespace,
 };
 pub use up::{Intent, PlanError, up};

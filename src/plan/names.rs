@@ -127,7 +127,8 @@ fn client(project: &Project, addresses: &Addresses, host: &HostResolver, owner: 
         said => said.iter().map(String::as_str).filter(|domain| *domain != ".").collect(),
     };
     let mut resolver_file = String::new();
-    if networks.is_empty() {
+    // That of a container of another stack has its own name server in there.
+    if networks.is_empty() && service.network_mode.container().is_none() {
         resolver_file.push_str("# this container is on no network\n");
     } else {
         let _ = writeln!(resolver_file, "nameserver {}", crate::model::RESOLVER);
@@ -164,7 +165,10 @@ pub(super) fn besides_the_hosts(service: &Service) -> String {
 
 /// What the container of a service is called.
 pub(super) fn container_name(project: &Project, service: &ServiceName) -> String {
-    format!("{}-{service}-1", project.name)
+    match project.services[service].container_name.as_ref() {
+        Some(name) => name.to_string(),
+        None => format!("{}-{service}-1", project.name),
+    }
 }
 
 /// The host name of a service: its own, or the name of its container, cut to what the kernel takes (uname(2): 64 bytes).

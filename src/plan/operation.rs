@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{IdMap, Names};
 use crate::model::{
-    Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, Rootfs, ServiceName, StopSignal, UserSpec, VolumeName,
+    Device, DeviceRule, Invoker, Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName, Rootfs,
+    ServiceName, StopSignal, Sysctls, UserSpec, Volume, VolumeName,
 };
 
 /// One effect.
@@ -21,11 +22,13 @@ use crate::model::{
 pub enum Operation {
     /// Make a bridge in the network namespace of the stack.
     CreateNetwork(Bridge),
-    /// Make the folder of a named volume.
-    CreateVolume(VolumeName),
+    /// Make a named volume, or see that it is there.
+    CreateVolume(VolumeName, Volume),
     /// Say by which names containers are found, and write what they see as /etc/hosts and /etc/resolv.conf, in place:
     /// running ones see the change.
     SetNames(Names),
+    /// Ask the service manager of the account for a control group that limits can be set in.
+    AskForGroup,
     /// Make the namespaces that a service owns and pin them.
     CreateNamespaces(NamespaceSet),
     /// Connect the network namespace of a service to a network.
@@ -41,7 +44,7 @@ pub enum Operation {
     /// Let go of the namespaces that a service owns.
     RemoveNamespaces(ServiceName),
     /// Remove a named volume with all that is in it.
-    RemoveVolume(VolumeName),
+    RemoveVolume(VolumeName, Volume),
 }
 
 /// A bridge, with the address that the stack itself has on it.
@@ -63,6 +66,55 @@ pub enum UserNamespace {
     Create(IdMap),
     /// That of the group it belongs to, made for this service.
     Of(ServiceName),
+    /// That of whoever makes the stack: for root of the machine the host's, for an ordinary user that of the stack.
+    Host,
+    /// That of a container of another stack.
+    Elsewhere(Foreign),
+}
+
+/// A namespace of a container of another stack, which is had by its first process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreign {
+    /// What the container is called.
+    pub container: String,
+    /// Its stack.
+    pub project: ProjectName,
+    /// Its first process, and when that was started, in clock ticks since boot.
+    pub process: (i32, u64),
+    /// Inode of the namespace.
+    pub inode: u64,
+}
+
+impl Foreign {
+    /// The namespace alone, whichever process it is had by.
+    pub(super) fn lasting(&self) -> Self {
+        Self { process: (0, 0), ..self.clone() }
+    }
+}
+
+/// Kinds of namespace that services share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shared {
+    /// Network.
+    Net,
+    /// IPC, with /dev/shm.
+    Ipc,
+    /// Host name.
+    Uts,
+    /// Process ids.
+    Pid,
+}
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Net => "net",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+            Self::Pid => "pid",
+        })
+    }
 }
 
 /// The namespaces that a service owns, made before it is started and kept when it is restarted.
@@ -80,11 +132,19 @@ pub struct NamespaceSet {
     pub ipc: bool,
     /// Make a host name namespace with this host name.
     pub hostname: Option<String>,
+    /// Size of its /dev/shm in bytes; none is 64 MiB.
+    pub shm_size: Option<u64>,
     /// NIS domain name in it.
     pub domainname: Option<String>,
     /// Make a pid namespace with an init of nscompose's own; only where it is shared, since one that is not lives and
     /// dies with its container.
     pub pid: bool,
+    /// Those that are held and not made: they are of containers of other stacks.
+    pub elsewhere: BTreeMap<Shared, Foreign>,
+    /// Settings of the kernel for the network and the IPC namespace. Those of an interface are set when it is there, by the
+    /// container.
+    #[serde(default)]
+    pub sysctls: Sysctls,
     /// Fingerprint of all this and of the links, compared by the next plan.
     pub fingerprint: String,
 }
@@ -131,11 +191,11 @@ pub enum Source {
     Host,
 }
 
-/// Where a container gets each of its namespaces from. Its mount and control group namespaces are always new.
+/// Where a container gets each of its namespaces from. Its mount namespace is always new.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
-    /// Owner of the user namespace.
-    pub user: ServiceName,
+    /// Users, which is never new: the others belong to it.
+    pub user: Source,
     /// Network.
     pub net: Source,
     /// IPC.
@@ -144,6 +204,8 @@ pub struct Sources {
     pub uts: Source,
     /// Process ids.
     pub pid: Source,
+    /// Control groups, a new one or that of the host.
+    pub cgroup: Source,
 }
 
 /// What a container sees as its files.
@@ -155,12 +217,20 @@ pub struct FileSystem {
     pub read_only: bool,
     /// Mounts, parents before what lies below them.
     pub mounts: Vec<Mount>,
+    /// What the named volumes among them are.
+    pub volumes: BTreeMap<VolumeName, Volume>,
+    /// Devices of the host.
+    pub devices: Vec<Device>,
     /// /dev/shm is there.
     pub shm: bool,
+    /// Nobody else may have the IPC namespace.
+    pub private_ipc: bool,
     /// Whose names are seen, as /etc/hosts and /etc/resolv.conf; none is the host's own.
     pub names_of: Option<ServiceName>,
     /// Lines of hosts(5) besides the host's own, where those are seen.
     pub hosts_besides: String,
+    /// That service has its network from a container of another stack, and the hosts file with it.
+    pub hosts_elsewhere: bool,
 }
 
 /// One container with every choice made.
@@ -186,6 +256,8 @@ pub struct ContainerSpec {
     pub namespaces: Sources,
     /// Ids that exist in it.
     pub ids: IdMap,
+    /// It runs as the ordinary user whose stack it is, by number: what it writes is theirs.
+    pub invoker: Option<Invoker>,
     /// Pid 1 is an init.
     pub init: bool,
     /// What its processes start with.
@@ -194,6 +266,8 @@ pub struct ContainerSpec {
     pub privileges: Privileges,
     /// What they may use.
     pub limits: Limits,
+    /// The devices that they may use, as rules that allow; none leaves all to the permissions of their nodes.
+    pub devices: Option<Vec<DeviceRule>>,
     /// Ports to publish, and the address in the stack that they lead to.
     pub ports: Vec<Port>,
     /// Address that published ports lead to.
@@ -214,16 +288,19 @@ impl fmt::Display for Operation {
             Self::CreateNetwork(bridge) => {
                 write!(f, "create network {} {} {}", bridge.network, bridge.interface, bridge.gateway)
             }
-            Self::CreateVolume(volume) => write!(f, "create volume {volume}"),
+            Self::CreateVolume(volume, _) => write!(f, "create volume {volume}"),
             Self::SetNames(names) => {
                 write!(f, "set names")?;
                 names.clients.iter().try_for_each(|client| write!(f, " {}", client.service))
             }
+            Self::AskForGroup => write!(f, "ask for a control group"),
             Self::CreateNamespaces(set) => {
                 write!(f, "create namespaces {} user ", set.service)?;
                 match &set.user {
                     UserNamespace::Create(map) => write!(f, "{map}")?,
                     UserNamespace::Of(owner) => write!(f, "of {owner}")?,
+                    UserNamespace::Host => write!(f, "of the host")?,
+                    UserNamespace::Elsewhere(foreign) => write!(f, "of container {}", foreign.container)?,
                 }
                 for (made, name) in
                     [(set.net, "net"), (set.ipc, "ipc"), (set.hostname.is_some(), "uts"), (set.pid, "pid")]
@@ -232,7 +309,7 @@ impl fmt::Display for Operation {
                         write!(f, " {name}")?;
                     }
                 }
-                Ok(())
+                set.elsewhere.iter().try_for_each(|(kind, of)| write!(f, " {kind}:container:{}", of.container))
             }
             Self::Attach(link) => {
                 write!(f, "attach {} to {} {} {}", link.service, link.network, link.interface, link.address)?;
@@ -248,6 +325,7 @@ impl fmt::Display for Operation {
                     (&spec.namespaces.ipc, "ipc"),
                     (&spec.namespaces.uts, "uts"),
                     (&spec.namespaces.pid, "pid"),
+                    (&spec.namespaces.cgroup, "cgroup"),
                 ] {
                     match source {
                         Source::Of(owner) if *owner != spec.service => write!(f, " {name}:{owner}")?,
@@ -260,7 +338,7 @@ impl fmt::Display for Operation {
             Self::Stop(service) => write!(f, "stop {service}"),
             Self::Remove(service) => write!(f, "remove {service}"),
             Self::Detach(cable) => write!(f, "detach {} from {}", cable.service, cable.network),
-            Self::RemoveVolume(volume) => write!(f, "remove volume {volume}"),
+            Self::RemoveVolume(volume, _) => write!(f, "remove volume {volume}"),
             Self::RemoveNamespaces(service) => write!(f, "remove namespaces {service}"),
         }
     }

@@ -1,33 +1,26 @@
-//! What root of a container may do (capabilities(7)).
+//! What the processes of a container may do (capabilities(7)).
+//!
+//! As in Docker, root of a container has all that its bounding set has, and anybody else has none until a set-user-ID
+//! program gives them. Nothing is inheritable or ambient.
 
 use std::io;
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-/// What Docker leaves to root of a container (moby, `oci/caps/defaults.go`): enough for package managers and servers.
-const DEFAULT: CapabilitySet = CapabilitySet::CHOWN
-    .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::FSETID)
-    .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::MKNOD)
-    .union(CapabilitySet::NET_RAW)
-    .union(CapabilitySet::SETGID)
-    .union(CapabilitySet::SETUID)
-    .union(CapabilitySet::SETFCAP)
-    .union(CapabilitySet::SETPCAP)
-    .union(CapabilitySet::NET_BIND_SERVICE)
-    .union(CapabilitySet::SYS_CHROOT)
-    .union(CapabilitySet::KILL)
-    .union(CapabilitySet::AUDIT_WRITE);
+use crate::model::Capabilities;
 
-/// Takes everything beyond the default out of the bounding set, so that no program run from here on can have it.
-/// Needs CAP_SETPCAP, so it comes before the user changes.
-pub(super) fn bound() -> io::Result<()> {
+fn kernels(capabilities: Capabilities) -> CapabilitySet {
+    CapabilitySet::from_bits_retain(capabilities.bits())
+}
+
+/// Takes all but these out of the bounding set, so that no program run from here on can have more. Needs CAP_SETPCAP, so it
+/// comes before the user changes.
+pub(super) fn bound(to: Capabilities) -> io::Result<()> {
     for bit in 0..64 {
         let Some(one) = CapabilitySet::from_bits(1 << bit) else { continue };
         // EINVAL marks the end of what this kernel knows.
         match rustix::thread::capability_is_in_bounding_set(one) {
-            Ok(true) if !DEFAULT.contains(one) => rustix::thread::remove_capability_from_bounding_set(one)?,
+            Ok(true) if !kernels(to).contains(one) => rustix::thread::remove_capability_from_bounding_set(one)?,
             Ok(_) | Err(rustix::io::Errno::INVAL) => {}
             Err(e) => return Err(e.into()),
         }
@@ -35,14 +28,19 @@ pub(super) fn bound() -> io::Result<()> {
     Ok(())
 }
 
-/// Leaves the calling process what the default has, and only as far as it still has it after a change of user.
-pub(super) fn limit() -> io::Result<()> {
+/// Lets what the calling process has survive its change of user, to be given up later by [`limit`]. It is not effective after
+/// it, and execve(2) ends it.
+pub(super) fn keep() -> io::Result<()> {
+    Ok(rustix::thread::set_keep_capabilities(true)?)
+}
+
+/// What installing a filter of system calls takes.
+pub(super) const TO_FILTER: CapabilitySet = CapabilitySet::SYS_ADMIN;
+
+/// Leaves the calling process these, and `besides`; those that it has not, and that the kernel does not know, are not given.
+pub(super) fn limit(to: Capabilities, besides: CapabilitySet) -> io::Result<()> {
     rustix::thread::clear_ambient_capability_set()?;
-    let now = rustix::thread::capabilities(None)?;
-    let sets = CapabilitySets {
-        effective: now.effective & DEFAULT,
-        permitted: now.permitted & DEFAULT,
-        inheritable: CapabilitySet::empty(),
-    };
+    let permitted = rustix::thread::capabilities(None)?.permitted & (kernels(to) | besides);
+    let sets = CapabilitySets { effective: permitted, permitted, inheritable: CapabilitySet::empty() };
     Ok(rustix::thread::set_capabilities(None, sets)?)
 }

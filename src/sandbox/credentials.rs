@@ -25,9 +25,9 @@ const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// Looks `user` up in /etc/passwd and /etc/group of the root that the caller is in; none is root.
 ///
 /// As in Docker, a number needs no entry, and a user without a group of its own in `user:` gets the group and the further
-/// groups that the files say. The C library's lookup is not used: it would load modules of the container into us.
-pub(super) fn resolve(user: Option<&UserSpec>) -> Result<Credentials, BringUpError> {
-    resolve_in(user, &read("/etc/passwd"), &read("/etc/group"))
+/// groups that the files say. To these come those of `more`, names or numbers. The C library's lookup is not used: it would load modules of the container into us.
+pub(super) fn resolve(user: Option<&UserSpec>, more: &[String]) -> Result<Credentials, BringUpError> {
+    resolve_in(user, more, &read("/etc/passwd"), &read("/etc/group"))
 }
 
 fn read(path: &str) -> String {
@@ -42,7 +42,12 @@ fn read(path: &str) -> String {
     read().unwrap_or_default()
 }
 
-fn resolve_in(user: Option<&UserSpec>, passwd: &str, group: &str) -> Result<Credentials, BringUpError> {
+fn resolve_in(
+    user: Option<&UserSpec>,
+    more: &[String],
+    passwd: &str,
+    group: &str,
+) -> Result<Credentials, BringUpError> {
     let root = UserSpec { user: "0".to_owned(), group: None };
     let spec = user.unwrap_or(&root);
     let fields = |line: &'_ str| line.split(':').map(str::to_owned).collect::<Vec<String>>();
@@ -65,7 +70,7 @@ fn resolve_in(user: Option<&UserSpec>, passwd: &str, group: &str) -> Result<Cred
             Ok(gid) => gid,
             Err(_) => {
                 let entry = group.lines().map(fields).find(|f| f.first() == Some(name));
-                entry.and_then(|f| number(&f, 2)).ok_or_else(|| unknown(name))?
+                entry.and_then(|f| number(&f, 2)).ok_or_else(|| unknown_group(name))?
             }
         },
         None => {
@@ -76,17 +81,52 @@ fn resolve_in(user: Option<&UserSpec>, passwd: &str, group: &str) -> Result<Cred
             entry.as_ref().and_then(|e| number(e, 3)).unwrap_or(0)
         }
     };
+    for name in more {
+        let found = match name.parse::<u32>() {
+            Ok(gid) => gid,
+            Err(_) => {
+                let entry = group.lines().map(fields).find(|f| f.first() == Some(name));
+                entry.and_then(|f| number(&f, 2)).ok_or_else(|| unknown_group(name))?
+            }
+        };
+        groups.push(found);
+    }
     if !groups.contains(&gid) {
         groups.insert(0, gid);
     }
+    let mut seen = std::collections::BTreeSet::new();
+    groups.retain(|gid| seen.insert(*gid));
     Ok(Credentials { uid, gid, groups, home })
 }
 
+fn unknown_group(name: &str) -> BringUpError {
+    BringUpStep::UnknownGroup(name.to_owned()).impossible()
+}
+
 fn unknown(name: &str) -> BringUpError {
-    BringUpStep::UnknownUser(name.to_owned()).failed(io::Error::from_raw_os_error(libc::ENOENT))
+    BringUpStep::UnknownUser(name.to_owned()).impossible()
 }
 
 impl Credentials {
+    /// Whether the groups of `more` have an id in the user namespace of the caller. setgroups(2) would not say which has none.
+    pub(super) fn check_groups(&self, more: &[String]) -> Result<(), BringUpError> {
+        let exists = |gid: u32| {
+            let map = fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
+            map.lines().any(|line| {
+                let mut fields = line.split_ascii_whitespace().map(str::parse::<u64>);
+                let (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) = (fields.next(), fields.next(), fields.next())
+                else {
+                    return false;
+                };
+                (first..first + count).contains(&u64::from(gid))
+            })
+        };
+        match more.iter().find(|name| name.parse().is_ok_and(|gid| !exists(gid))) {
+            Some(name) => Err(BringUpStep::AddGroup(name.clone()).failed(io::Error::from_raw_os_error(libc::EINVAL))),
+            None => Ok(()),
+        }
+    }
+
     /// Becomes this user. With a single id there are no other groups to have, and setgroups(2) is denied.
     pub(super) fn assume(&self, single_id: bool) -> io::Result<()> {
         // An id of all ones means "leave it" to the calls below and names nobody.
@@ -114,7 +154,7 @@ mod tests {
 
     fn ids(user: &str) -> Result<(u32, u32, Vec<u32>, String), BringUpError> {
         let spec: UserSpec = user.parse().expect("user");
-        resolve_in(Some(&spec), PASSWD, GROUP).map(|c| (c.uid, c.gid, c.groups, c.home))
+        resolve_in(Some(&spec), &[], PASSWD, GROUP).map(|c| (c.uid, c.gid, c.groups, c.home))
     }
 
     #[test]
@@ -125,12 +165,24 @@ mod tests {
         assert_eq!(ids("1234").expect("number"), (1234, 0, vec![0], "/".into()));
         assert_eq!(ids("1234:5").expect("numbers"), (1234, 5, vec![5], "/".into()));
         assert_eq!(ids("nobody").expect_err("unknown").step, BringUpStep::UnknownUser("nobody".into()));
-        assert_eq!(ids("root:wheel").expect_err("unknown").step, BringUpStep::UnknownUser("wheel".into()));
+        assert_eq!(ids("root:wheel").expect_err("unknown").step, BringUpStep::UnknownGroup("wheel".into()));
+    }
+
+    #[test]
+    fn further_groups_are_names_or_numbers() {
+        let groups = |more: &[&str]| {
+            let more: Vec<String> = more.iter().map(|name| (*name).to_owned()).collect();
+            let spec: UserSpec = "postgres".parse().expect("user");
+            resolve_in(Some(&spec), &more, PASSWD, GROUP).map(|c| c.groups)
+        };
+        assert_eq!(groups(&["staff", "7", "ssl", "007"]).expect("known"), [71, 99, 50, 7]);
+        let step = groups(&["wheel"]).expect_err("unknown").step;
+        assert_eq!(step, BringUpStep::UnknownGroup("wheel".into()));
     }
 
     #[test]
     fn without_files_there_is_root() {
-        let root = resolve_in(None, "", "").expect("root");
+        let root = resolve_in(None, &[], "", "").expect("root");
         assert_eq!((root.uid, root.gid, root.home.as_str()), (0, 0, "/root"));
     }
 }

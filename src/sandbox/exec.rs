@@ -3,22 +3,20 @@
 use std::{
     fs::File,
     io::{self, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use nix::sched::CloneFlags;
-use rustix::{
-    fs::{Mode, OFlags},
-    pty::OpenptFlags,
-    termios::Winsize,
-};
 use serde::{Deserialize, Serialize};
 
 use super::{
     error::{BringUpError, BringUpStep},
-    keeper::{Surroundings, helper, wire},
-    launch::{Process, join},
+    keeper::helper,
+    launch::{Process, enter_cgroups, join},
     program,
+    seccomp::{Filter, Filters},
+    start_values,
+    terminal::{self, Terminal},
 };
 use crate::sys::{
     Namespace, NamespaceKind, PidFd,
@@ -34,8 +32,10 @@ pub struct ExecOrder {
     pub process: Process,
     /// Rows and columns of a terminal to give it; none leaves it the streams that come along.
     pub terminal: Option<(u16, u16)>,
-    /// Whether a control group comes along.
+    /// Whether a control group of version 2 comes along.
     pub cgroup: bool,
+    /// How many of version 1 do.
+    pub older_cgroups: usize,
 }
 
 /// The namespaces of a container in the order in which they are entered; the pid namespace counts for children.
@@ -51,6 +51,8 @@ const KINDS: [NamespaceKind; 7] = [
 
 /// Those of a process that are not the caller's own: entering one's own is refused for the user namespace, and for the
 /// host's by the lack of rights over it once inside another.
+///
+/// The user namespace is the one that owns the mounts: that of the container. That of its program may be a further one.
 fn namespaces_of(pid: i32) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), BringUpError> {
     let mut found = (Vec::new(), Vec::new());
     for kind in KINDS {
@@ -59,7 +61,11 @@ fn namespaces_of(pid: i32) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), BringUp
             Ok((stat.st_dev, stat.st_ino))
         };
         let open = || -> io::Result<Option<OwnedFd>> {
-            let (theirs, ours) = (Namespace::of_process(pid, kind)?, Namespace::of_thread(kind)?);
+            let theirs = match kind {
+                NamespaceKind::User => Namespace::of_process(pid, NamespaceKind::Mnt)?.owner()?,
+                kind => Namespace::of_process(pid, kind)?,
+            };
+            let ours = Namespace::of_thread(kind)?;
             if identity(&theirs)? == identity(&ours)? {
                 Ok(None)
             } else {
@@ -74,19 +80,16 @@ fn namespaces_of(pid: i32) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), BringUp
     Ok(found)
 }
 
-pub(super) fn exec(
-    order: &ExecOrder,
-    mut fds: Vec<OwnedFd>,
-    surroundings: &Surroundings,
-) -> Result<(i32, PidFd), BringUpError> {
+pub(super) fn exec(order: &ExecOrder, mut fds: Vec<OwnedFd>, filters: &Filters) -> Result<(i32, PidFd), BringUpError> {
     let incomplete =
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
     // The hold on the process whose number the order has comes last.
     let target = PidFd::from_fd(fds.pop().ok_or_else(incomplete)?);
-    let wanted = 4 + usize::from(order.terminal.is_some()) + usize::from(order.cgroup);
-    if fds.len() != wanted {
+    let streams = 4 + usize::from(order.terminal.is_some());
+    if fds.len() != streams + usize::from(order.cgroup) + order.older_cgroups {
         return Err(incomplete());
     }
+    let filter = filters.of(&order.process.privileges)?;
     let (kinds, namespaces) = namespaces_of(order.pid)?;
     // Looked up by number: only if the process still lives now were they its own. And a container has its own mounts; where
     // those are ours, the program would run outside.
@@ -94,23 +97,27 @@ pub(super) fn exec(
         let gone = io::Error::from_raw_os_error(libc::ESRCH);
         return Err(BringUpStep::Join(NamespaceKind::Mnt.proc_name().into()).failed(gone));
     }
-    let cgroup = order.cgroup.then(|| fds[wanted - 1].as_fd());
+    let inner = order.process.invoker.map(|_| Namespace::of_process(order.pid, NamespaceKind::User)).transpose();
+    let inner = inner.map_err(|e| BringUpStep::Join(NamespaceKind::User.proc_name().into()).failed(e))?;
+    let cgroup = order.cgroup.then(|| fds[streams].as_fd());
+    let older = &fds[fds.len() - order.older_cgroups..];
     let work = || {
+        start_values::before_entering(&order.process.options)?;
         join(&kinds, &namespaces)?;
         match process::fork(CloneFlags::CLONE_PARENT, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => run(order, &fds, surroundings.open_files),
+            Fork::Child => run(order, &fds, inner.as_ref().map(AsFd::as_fd), filter.as_deref()),
             Fork::Parent(child) => {
                 let pidfd = child.pidfd.as_fd().try_clone_to_owned();
                 Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
             }
         }
     };
-    let (pid, pidfd) = helper(CloneFlags::empty(), cgroup, |_| Ok(()), work)?;
+    let (pid, pidfd) = helper(CloneFlags::empty(), cgroup, |pid| enter_cgroups(older, pid), work)?;
     Ok((pid, PidFd::from_fd(pidfd.into_iter().next().ok_or_else(incomplete)?)))
 }
 
-fn run(order: &ExecOrder, fds: &[OwnedFd], open_files: Option<u64>) -> ! {
-    let Err(error) = become_program(order, fds, open_files);
+fn run(order: &ExecOrder, fds: &[OwnedFd], inner: Option<BorrowedFd<'_>>, filter: Option<&Filter>) -> ! {
+    let Err(error) = become_program(order, fds, inner, filter);
     if let Ok(status) = fds[3].try_clone() {
         let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
     }
@@ -121,28 +128,51 @@ fn run(order: &ExecOrder, fds: &[OwnedFd], open_files: Option<u64>) -> ! {
 fn become_program(
     order: &ExecOrder,
     fds: &[OwnedFd],
-    open_files: Option<u64>,
+    inner: Option<BorrowedFd<'_>>,
+    filter: Option<&Filter>,
 ) -> Result<std::convert::Infallible, BringUpError> {
-    program::leave_caller(open_files)?;
+    program::leave_caller()?;
+    let prepared = program::prepare(&order.process)?;
     match order.terminal {
         None => program::standard_streams(fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd())?,
-        Some(size) => terminal(size, &fds[4]).map_err(|e| BringUpStep::Terminal.failed(e))?,
+        Some(size) => {
+            let opened = Terminal::open(size, prepared.uid()).and_then(|terminal| terminal.take(fds[4].as_fd()));
+            opened.and_then(|()| terminal::control()).map_err(|e| BringUpStep::Terminal.failed(e))?;
+        }
     }
-    program::prepare(&order.process)?.enter(&order.process)?;
-    program::execute(&order.process)
+    // A user namespace is no folder.
+    program::close_all_but(&[Some(fds[3].as_fd()), inner])?;
+    prepared.enter(&order.process, inner)?;
+    prepared.execute(&order.process, filter)
 }
 
-/// Opens a terminal of the container's own, makes it the controlling one and the standard streams, and sends its other
-/// side through `socket`.
-fn terminal((rows, columns): (u16, u16), socket: &OwnedFd) -> io::Result<()> {
-    let master = rustix::fs::open("/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::pty::unlockpt(&master)?;
-    let terminal = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
-    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&terminal, size)?;
-    rustix::process::ioctl_tiocsctty(&terminal)?;
-    rustix::stdio::dup2_stdin(&terminal)?;
-    rustix::stdio::dup2_stdout(&terminal)?;
-    rustix::stdio::dup2_stderr(&terminal)?;
-    wire::send(socket.as_fd(), &(), &[master.as_fd()])
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Privileges, ProcessOptions};
+
+    #[test]
+    fn a_number_that_has_come_to_mean_another_process_is_not_entered() {
+        let mut ended = std::process::Command::new("true").spawn().expect("true");
+        let target = PidFd::open(ended.id() as i32).expect("a hold");
+        ended.wait().expect("its end");
+        let process = Process {
+            argv: vec!["true".to_owned()],
+            environment: Vec::new(),
+            working_dir: "/".into(),
+            make_working_dir: false,
+            user: None,
+            single_id: false,
+            invoker: None,
+            options: ProcessOptions::default(),
+            privileges: Privileges::default(),
+        };
+        // The number is that of somebody who lives by now: of us.
+        let pid = std::process::id() as i32;
+        let order = ExecOrder { pid, process, terminal: None, cgroup: false, older_cgroups: 0 };
+        let null = || File::open("/dev/null").map(OwnedFd::from).expect("/dev/null");
+        let fds = vec![null(), null(), null(), null(), target.as_fd().try_clone_to_owned().expect("a copy")];
+        let error = exec(&order, fds, &Filters::default()).expect_err("it has ended");
+        assert_eq!((error.step, error.errno), (BringUpStep::Join("mnt".to_owned()), libc::ESRCH));
+    }
 }

@@ -16,8 +16,9 @@ use crate::sys::{Namespace, NamespaceKind};
 /// # Errors
 /// ESRCH or ENOENT when the process has ended; EPERM when it is somebody else's.
 pub fn enter_files_of(pid: i32) -> io::Result<OwnedFd> {
-    let user = Namespace::of_process(pid, NamespaceKind::User)?;
     let mount = Namespace::of_process(pid, NamespaceKind::Mnt)?;
+    // The program may be in a further one, which has no rights over its mounts (`inner_ids.rs`).
+    let user = mount.owner().or_else(|_| Namespace::of_process(pid, NamespaceKind::User))?;
     // A process cannot enter the user namespace that it is in (setns(2), EINVAL): one that the container shares with us.
     match user.enter() {
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}

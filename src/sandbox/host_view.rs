@@ -53,6 +53,15 @@ const SYSTEM_TYPES: [&str; 12] =
 const TWINS: [(&str, usize); 5] = [("/etc", 3), ("/var", 3), ("/opt", 1), ("/srv", 1), ("/usr/local", 2)];
 
 impl HostView {
+    /// Looks at what is mounted, for containers whose ids are those of the files: they have the users of the machine.
+    ///
+    /// # Errors
+    /// When /proc/self/mountinfo (proc_pid_mountinfo(5)) cannot be read.
+    pub fn as_it_is() -> io::Result<Self> {
+        let mounts = parse_mounts(&fs::read_to_string("/proc/self/mountinfo")?);
+        Ok(Self { layers: plain(&mounts), mapped: false })
+    }
+
     /// Looks at what is mounted. With the user namespace of a container, the files are shown with its ids if their file
     /// systems can do that; else, and for an ordinary user, root's files are nobody's in it, and folders in which services
     /// write get twins in `skeleton`, an empty folder in memory.
@@ -62,10 +71,7 @@ impl HostView {
     pub fn make(id_map: Option<BorrowedFd<'_>>, skeleton: &Path) -> io::Result<Self> {
         let mounts = parse_mounts(&fs::read_to_string("/proc/self/mountinfo")?);
         if let Some(id_map) = id_map {
-            let layers: Vec<HostLayer> = system_mounts(&mounts)
-                .into_iter()
-                .map(|path| HostLayer { path: path.clone(), lower: vec![path] })
-                .collect();
+            let layers = plain(&mounts);
             if layers.iter().all(|layer| can_map_ids(&layer.path, id_map)) {
                 return Ok(Self { layers, mapped: true });
             }
@@ -84,6 +90,12 @@ impl HostView {
         let root = HostLayer { path: "/".into(), lower: vec![skeleton.root.clone()] };
         Ok(Self { layers: [root].into_iter().chain(skeleton.layers).collect(), mapped: false })
     }
+}
+
+/// A layer for each mount of the system.
+fn plain(mounts: &[MountEntry]) -> Vec<HostLayer> {
+    let paths = system_mounts(mounts).into_iter();
+    paths.map(|path| HostLayer { path: path.clone(), lower: vec![path] }).collect()
 }
 
 /// A mount by its place and the type of its file system.
@@ -174,7 +186,9 @@ impl Skeleton {
             } else if kind.is_dir() {
                 let foreign = self.mounts.iter().any(|mount| mount.path == path && !is_system_type(mount));
                 let readable = rustix::fs::access(&path, Access::READ_OK | Access::EXEC_OK).is_ok();
-                if is_hidden(&path) || foreign || !readable {
+                // A layer must not show the skeleton, which is a layer itself.
+                let private = self.root.parent() == Some(&path);
+                if is_hidden(&path) || foreign || !readable || private {
                     fs::create_dir(inside)?;
                 } else if self.mounts.iter().any(|mount| mount.path != path && mount.path.starts_with(&path)) {
                     self.add_folder(&path)?;

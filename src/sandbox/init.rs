@@ -12,7 +12,6 @@ use crate::sys::process::{self, Child};
 pub(super) fn supervise(main: &Child) -> ! {
     // The log pipes have to close when the last program does, not when init does.
     let _ = process::close_all_but(0, &[main.pidfd.as_fd()]);
-    process::show();
     let _ = rustix::thread::set_name(c"init");
     process::block_signals();
     loop {
@@ -25,7 +24,10 @@ pub(super) fn supervise(main: &Child) -> ! {
         match process::next_signal() {
             libc::SIGCHLD => {}
             number => {
-                let _ = main.pidfd.signal(number);
+                // A filter of system calls may be older than this one; until it is collected the number is its own.
+                if main.pidfd.signal(number).is_err() {
+                    let _ = process::signal(main.pid, number);
+                }
             }
         }
     }
@@ -34,7 +36,6 @@ pub(super) fn supervise(main: &Child) -> ! {
 /// Holds a pid namespace until it is killed, reaping whatever ends.
 pub(super) fn hold() -> ! {
     let _ = process::close_all_but(0, &[]);
-    process::show();
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"nsc-init");
     process::block_signals();

@@ -10,17 +10,21 @@ use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    bind::bind,
+    bind::{Binding, bind, bind_as, device, part_of},
     bring_up::{self, Attachment, Content, NewFiles},
     error::{BringUpError, BringUpStep},
     host_view::{HIDDEN, HostView},
     in_root::{Kind, is_directory},
+    inner_ids::Inner,
     keeper::{Surroundings, helper},
     namespaces,
     overlay::{Lower, Overlay},
+    program,
+    seccomp::Filters,
+    start_values,
 };
 use crate::{
-    model::{Privileges, ProcessOptions, TmpfsMount, UserSpec},
+    model::{Invoker, Privileges, ProcessOptions, Propagation, Submounts, TmpfsMount, UserSpec},
     sys::{
         NamespaceKind, PidFd,
         process::{self, Fork},
@@ -63,16 +67,59 @@ pub struct LaunchMount {
 #[serde(rename_all = "snake_case")]
 pub enum LaunchSource {
     /// A path of the host that exists.
-    Bind {
-        /// The path.
-        path: PathBuf,
-        /// Nothing can be written through it.
-        read_only: bool,
-        /// It is an empty volume.
-        new: Option<NewVolume>,
-    },
+    Bind(BindSource),
     /// A new tmpfs.
     Tmpfs(TmpfsMount),
+    /// The files of an image, which can only be read.
+    Image {
+        /// The folder that all layers are in.
+        store: PathBuf,
+        /// Their names in it, the uppermost first; an image may have none.
+        layers: Vec<String>,
+        /// The name of a folder of the container's own that stays empty.
+        name: String,
+        /// Only this part of it; links in there are resolved as if it were the root.
+        subpath: Option<PathBuf>,
+    },
+    /// The node of a device.
+    Device {
+        /// Where it is.
+        path: PathBuf,
+        /// It is one of nscompose's own, with owners of the container.
+        ours: bool,
+        /// The container has to be able to read it.
+        read: bool,
+        /// The container has to be able to write to it.
+        write: bool,
+    },
+}
+
+/// A path of the host that exists, to be mounted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct BindSource {
+    /// The path.
+    pub path: PathBuf,
+    /// Only this part of it; links in there are resolved as if it were the root.
+    pub subpath: Option<PathBuf>,
+    /// Nothing can be written through it.
+    pub read_only: bool,
+    /// What becomes of the mounts below it.
+    pub submounts: Submounts,
+    /// Whether mounts that are made later are seen on the other side.
+    pub propagation: Propagation,
+    /// It is an empty volume.
+    pub new: Option<NewVolume>,
+    /// It is a file of nscompose's own, which root of the container owns, and becomes that of these.
+    pub own: Option<Owner>,
+}
+
+/// Whom something is to belong to, by ids of the container.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Owner {
+    /// None is who the container runs as.
+    pub uid: Option<u32>,
+    /// None is the group of who the container runs as.
+    pub gid: Option<u32>,
 }
 
 /// What an empty volume gets.
@@ -101,6 +148,8 @@ pub struct SharedFiles {
     pub host_shm: bool,
     /// Make /sys/fs/cgroup as cgroup2.
     pub cgroup2: bool,
+    /// Show the host's /sys/fs/cgroup instead.
+    pub host_cgroups: bool,
 }
 
 /// What runs, and as whom.
@@ -118,6 +167,8 @@ pub struct Process {
     pub user: Option<UserSpec>,
     /// The user namespace has a single id.
     pub single_id: bool,
+    /// The ordinary user whose stack it is, if the container runs as that user by number.
+    pub invoker: Option<Invoker>,
     /// What it starts with besides.
     pub options: ProcessOptions,
     /// What it may do.
@@ -141,12 +192,18 @@ pub struct Launch {
     pub outside: u32,
     /// Make a pid namespace for it.
     pub new_pid: bool,
+    /// Make a control group namespace for it.
+    pub new_cgroup: bool,
     /// Pid 1 is an init.
     pub init: bool,
     /// The namespaces that are joined, in the order of their descriptors.
     pub join: Vec<NamespaceKind>,
-    /// Whether a control group comes along.
+    /// Whether a control group of version 2 comes along.
     pub cgroup: bool,
+    /// How many of version 1 do.
+    pub older_cgroups: usize,
+    /// Rows and columns of a terminal that it gets, as its standard streams and /dev/console.
+    pub terminal: Option<(u16, u16)>,
     /// What runs.
     pub process: Process,
 }
@@ -162,31 +219,35 @@ pub struct LaunchFds {
     pub stderr: OwnedFd,
     /// Gets a [`BringUpError`] as JSON, or is closed when the program runs.
     pub status: OwnedFd,
-    /// As [`Launch::join`] says; the user namespace is always among them.
+    /// A socket that gets the container's mount namespace, and then the controlling side of its terminal if it has one; its
+    /// standard streams are nothing then.
+    pub socket: OwnedFd,
+    /// As [`Launch::join`] says. Without a user namespace among them the container has that of the keeper.
     pub namespaces: Vec<OwnedFd>,
-    /// Folder of the control group.
+    /// Folder of the control group of version 2.
     pub cgroup: Option<OwnedFd>,
+    /// cgroup.procs of those of version 1.
+    pub older_cgroups: Vec<OwnedFd>,
 }
 
 impl LaunchFds {
     pub(super) fn into_vec(self) -> Vec<OwnedFd> {
-        let Self { stdin, stdout, stderr, status, namespaces, cgroup } = self;
-        [stdin, stdout, stderr, status].into_iter().chain(namespaces).chain(cgroup).collect()
+        let Self { stdin, stdout, stderr, status, socket, namespaces, cgroup, older_cgroups } = self;
+        let streams = [stdin, stdout, stderr, status, socket].into_iter();
+        streams.chain(namespaces).chain(cgroup).chain(older_cgroups).collect()
     }
 
     fn from_vec(fds: Vec<OwnedFd>, launch: &Launch) -> Option<Self> {
         let mut fds = fds.into_iter();
         let (stdin, stdout, stderr, status) = (fds.next()?, fds.next()?, fds.next()?, fds.next()?);
+        let socket = fds.next()?;
         let namespaces: Vec<OwnedFd> = fds.by_ref().take(launch.join.len()).collect();
-        let cgroup = fds.next();
-        (namespaces.len() == launch.join.len() && cgroup.is_some() == launch.cgroup).then_some(Self {
-            stdin,
-            stdout,
-            stderr,
-            status,
-            namespaces,
-            cgroup,
-        })
+        let cgroup = fds.by_ref().take(usize::from(launch.cgroup)).next();
+        let older_cgroups: Vec<OwnedFd> = fds.collect();
+        let complete = namespaces.len() == launch.join.len()
+            && cgroup.is_some() == launch.cgroup
+            && older_cgroups.len() == launch.older_cgroups;
+        complete.then_some(Self { stdin, stdout, stderr, status, socket, namespaces, cgroup, older_cgroups })
     }
 }
 
@@ -194,28 +255,33 @@ pub(super) fn launch(
     launch: &Launch,
     fds: Vec<OwnedFd>,
     surroundings: &Surroundings,
+    filters: &Filters,
 ) -> Result<(i32, PidFd), BringUpError> {
     let incomplete =
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
     let fds = LaunchFds::from_vec(fds, launch).ok_or_else(incomplete)?;
-    let user = launch.join.iter().position(|kind| *kind == NamespaceKind::User).ok_or_else(incomplete)?;
-    let user = fds.namespaces[user].as_fd();
-    let files = prepare(launch, user, &surroundings.private)?;
+    let position = launch.join.iter().position(|kind| *kind == NamespaceKind::User);
+    let user = position.map(|position| &fds.namespaces[position]);
+    let filter = filters.of(&launch.process.privileges)?;
+    let files = prepare(launch, user.map(AsFd::as_fd), surroundings)?;
+    let inner = launch.process.invoker.zip(user).map(|(invoker, user)| Inner::make(user, invoker)).transpose()?;
     // The log pipes become those of the container's root, who hands them on to whoever the program runs as.
-    for pipe in [&fds.stdout, &fds.stderr] {
+    // Without pipes there is /dev/null in their place, which is the host's and stays so.
+    for pipe in [&fds.stdin, &fds.stdout, &fds.stderr].into_iter().filter(|fd| program::is_pipe(fd.as_fd())) {
         let (uid, gid) = (rustix::fs::Uid::from_raw(launch.outside), rustix::fs::Gid::from_raw(launch.outside));
         rustix::fs::fchown(pipe, Some(uid), Some(gid))
             .map_err(|e| BringUpStep::Internal("hand over the log pipes".into()).failed(e))?;
     }
 
     let work = || {
+        start_values::before_entering(&launch.process.options)?;
         join(&launch.join, &fds.namespaces)?;
         let mut flags = CloneFlags::CLONE_PARENT | CloneFlags::CLONE_NEWNS;
         if launch.new_pid {
             flags |= CloneFlags::CLONE_NEWPID;
         }
         match process::fork(flags, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => bring_up::run(launch, &files, &fds, surroundings.open_files),
+            Fork::Child => bring_up::run(launch, &files, &fds, inner.as_ref(), filter.as_deref()),
             Fork::Parent(child) => {
                 let pidfd = child.pidfd.as_fd().try_clone_to_owned();
                 Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
@@ -224,9 +290,19 @@ pub(super) fn launch(
     };
     // The helper is made in the control group, so that what it forks is there from the first moment; a process in the
     // container's user namespace could not put anything there.
-    let (pid, pidfd) = helper(CloneFlags::empty(), fds.cgroup.as_ref().map(AsFd::as_fd), |_| Ok(()), work)?;
+    let enter = |pid| enter_cgroups(&fds.older_cgroups, pid);
+    let (pid, pidfd) = helper(CloneFlags::empty(), fds.cgroup.as_ref().map(AsFd::as_fd), enter, work)?;
     let pidfd = pidfd.into_iter().next().ok_or_else(incomplete)?;
     Ok((pid, PidFd::from_fd(pidfd)))
+}
+
+/// Puts a process into control groups of version 1, where nothing can be made in one. Its threads and what it forks are in
+/// them from then on.
+pub(super) fn enter_cgroups(procs: &[OwnedFd], pid: i32) -> Result<(), BringUpError> {
+    for file in procs {
+        rustix::io::write(file, pid.to_string().as_bytes()).map_err(|e| BringUpStep::ControlGroup.failed(e))?;
+    }
+    Ok(())
 }
 
 /// Enters the namespaces, the user namespace first: it gives the right to enter the others.
@@ -242,8 +318,13 @@ pub(super) fn join(kinds: &[NamespaceKind], fds: &[OwnedFd]) -> Result<(), Bring
 }
 
 /// Everything that is mounted, made here and attached by the container's first process.
-fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<Attachment>, BringUpError> {
-    let id_map = (launch.outside != 0).then_some(user);
+fn prepare(
+    launch: &Launch,
+    user: Option<BorrowedFd<'_>>,
+    surroundings: &Surroundings,
+) -> Result<Vec<Attachment>, BringUpError> {
+    let private = surroundings.private.as_path();
+    let id_map = user.filter(|_| launch.outside != 0);
     let whole = |lower| -> Result<Content, BringUpError> {
         let overlay = Overlay { lower, folder: &launch.folder, name: "upper", id_map, outside: launch.outside };
         Ok(Content::Mount(overlay.mount(private)?))
@@ -292,45 +373,92 @@ fn prepare(launch: &Launch, user: BorrowedFd<'_>, private: &Path) -> Result<Vec<
     };
 
     let shared = &launch.shared;
-    let host = |path: &str| -> Result<Content, BringUpError> {
+    let host = |path: &str, read_only| -> Result<Content, BringUpError> {
         let failed = |e| BringUpStep::MountSource(path.into()).failed(e);
-        Ok(Content::Mount(bind(Path::new(path), false, None).map_err(failed)?))
+        let binding = Binding { read_only, ..Binding::default() };
+        Ok(Content::Mount(bind_as(Path::new(path), binding).map_err(failed)?))
     };
-    let proc = if shared.proc { Content::Proc } else { host("/proc")? };
+    let proc = if shared.proc { Content::Proc } else { host("/proc", false)? };
     attach(Path::new("/proc"), Kind::Directory, proc);
-    let sys = if shared.sys { Content::Sys } else { host("/sys")? };
+    // Whoever has the host's users could write to it, and so could root of a container to control groups below it that were
+    // handed to its account.
+    let read_only = !launch.process.privileges.host_devices;
+    let sys = if shared.sys { Content::Sys { read_only } } else { host("/sys", read_only)? };
     attach(Path::new("/sys"), Kind::Directory, sys);
-    if shared.sys && shared.cgroup2 {
-        attach(Path::new("/sys/fs/cgroup"), Kind::Directory, Content::Cgroup2);
+    if shared.host_cgroups && shared.sys && Path::new("/sys/fs/cgroup").is_dir() {
+        attach(Path::new("/sys/fs/cgroup"), Kind::Directory, host("/sys/fs/cgroup", read_only)?);
+    } else if shared.sys && shared.cgroup2 {
+        attach(Path::new("/sys/fs/cgroup"), Kind::Directory, Content::Cgroup2 { read_only });
     }
-    attach(Path::new("/dev"), Kind::Directory, Content::Dev { single_id: launch.process.single_id });
+    let dev = Content::Dev { single_id: launch.process.single_id, of_host: launch.process.privileges.host_devices };
+    attach(Path::new("/dev"), Kind::Directory, dev);
     if shared.mqueue {
         attach(Path::new("/dev/mqueue"), Kind::Directory, Content::Mqueue);
     } else if Path::new("/dev/mqueue").is_dir() {
-        attach(Path::new("/dev/mqueue"), Kind::Directory, host("/dev/mqueue")?);
+        attach(Path::new("/dev/mqueue"), Kind::Directory, host("/dev/mqueue", false)?);
     }
     if let Some(owner) = &shared.shm_of {
-        let path = namespaces::shm_folder(private, owner);
-        let shm = bind(&path, false, None).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
+        let path = namespaces::shared_memory(private, owner);
+        let shm = bind(&path).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
         attach(Path::new("/dev/shm"), Kind::Directory, Content::Mount(shm));
     } else if shared.host_shm {
-        attach(Path::new("/dev/shm"), Kind::Directory, host("/dev/shm")?);
+        attach(Path::new("/dev/shm"), Kind::Directory, host("/dev/shm", false)?);
     }
 
     for mount in &launch.mounts {
         let (kind, content, new) = match &mount.source {
+            // Ids of a program that changes places are not those of root of the container, who makes it.
+            LaunchSource::Tmpfs(tmpfs)
+                if launch.process.invoker.is_some() && (tmpfs.uid, tmpfs.gid) != (None, None) =>
+            {
+                let give = Some(Owner { uid: tmpfs.uid.or(Some(0)), gid: tmpfs.gid.or(Some(0)) });
+                let read_only = tmpfs.read_only.then_some(Submounts::Writable);
+                let memory = TmpfsMount { uid: None, gid: None, read_only: false, ..tmpfs.clone() };
+                let new = NewFiles { marker: None, give, read_only };
+                (Kind::Directory, Content::Tmpfs(memory), Some(new))
+            }
             LaunchSource::Tmpfs(tmpfs) => (Kind::Directory, Content::Tmpfs(tmpfs.clone()), None),
-            LaunchSource::Bind { path, read_only, new } => {
+            LaunchSource::Image { store, layers, name, subpath } => {
+                let lower = Lower::Layers { store, names: layers };
+                let overlay = Overlay { lower, folder: &launch.folder, name, id_map, outside: launch.outside };
+                let whole = overlay.mount(private)?;
+                let shown = subpath.as_ref().map_or_else(|| mount.target.clone(), |part| Path::new("/").join(part));
+                let failed = |e| BringUpStep::MountSource(shown.clone()).failed(e);
+                let part = part_of(&whole, subpath.as_deref(), &private.join("stage")).map_err(failed)?;
+                let kind = if is_directory(part.as_fd()).map_err(failed)? { Kind::Directory } else { Kind::File };
+                (kind, Content::Mount(part), None)
+            }
+            LaunchSource::Device { path, ours, read, write } => {
                 let failed = |e| BringUpStep::MountSource(path.clone()).failed(e);
-                // What has to be filled, or given to its user, can be made read-only only after that.
-                let source = bind(path, *read_only && new.is_none(), id_map).map_err(failed)?;
-                let kind = if is_directory(source.as_fd()).map_err(failed)? { Kind::Directory } else { Kind::File };
-                let new = new.as_ref().map(|new| -> io::Result<NewFiles> {
-                    let open = |path| fs::OpenOptions::new().write(true).open(path);
-                    let marker = new.copy_up.as_ref().map(open).transpose()?;
-                    Ok(NewFiles { marker, give: new.give, read_only: *read_only })
+                let node = device(path, *ours).map_err(failed)?;
+                (Kind::File, Content::Device { node, read: *read, write: *write }, None)
+            }
+            LaunchSource::Bind(source) => {
+                let path = source.subpath.as_ref().map_or_else(|| source.path.clone(), |part| source.path.join(part));
+                let failed = |e| BringUpStep::MountSource(path.clone()).failed(e);
+                let later = source.new.is_some() || source.own.is_some();
+                let shared = source.propagation == Propagation::Shared;
+                let binding = Binding {
+                    subpath: source.subpath.as_deref(),
+                    // What has to be filled, or given to its user, can be made read-only only after that.
+                    read_only: source.read_only && !later,
+                    submounts: source.submounts,
+                    propagation: source.propagation,
+                    id_map: id_map.filter(|_| source.own.is_none()),
+                    // Ours see only what the host mounts, and not the other way round.
+                    of: surroundings.host_mounts.as_ref().filter(|_| shared).map(AsFd::as_fd),
+                };
+                let mount = bind_as(&source.path, binding).map_err(failed)?;
+                let kind = if is_directory(mount.as_fd()).map_err(failed)? { Kind::Directory } else { Kind::File };
+                let marker = source.new.as_ref().and_then(|new| new.copy_up.as_ref());
+                let marker = marker.map(|path| fs::OpenOptions::new().write(true).open(path));
+                let given = source.new.as_ref().filter(|new| new.give).map(|_| Owner::default());
+                let new = later.then_some(NewFiles {
+                    marker: marker.transpose().map_err(failed)?,
+                    give: source.own.or(given),
+                    read_only: source.read_only.then_some(source.submounts),
                 });
-                (kind, Content::Mount(source), new.transpose().map_err(failed)?)
+                (kind, Content::Mount(mount), new)
             }
         };
         files.push(Attachment { target: mount.target.clone(), kind, content, of_root: false, new });

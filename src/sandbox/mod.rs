@@ -26,20 +26,30 @@ mod files_of;
 mod host_view;
 mod in_root;
 mod init;
+mod inner_ids;
 mod keeper;
+mod labels;
 mod launch;
+mod masks;
 mod namespaces;
 mod overlay;
 mod program;
+mod seccomp;
+mod start_values;
+mod sysctl;
+mod terminal;
 mod user_namespace;
 
 pub use error::{BringUpError, BringUpStep, SandboxError};
 pub use exec::ExecOrder;
 pub use files_of::enter_files_of;
 pub use host_view::HostView;
-pub use keeper::{Keeper, Started, Surroundings, fork_keeper};
-pub use launch::{Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Process, Root, SharedFiles};
-pub use namespaces::{NamespaceOrder, Pinned, forget_shared_memory};
+pub use keeper::{Keeper, Started, Surroundings, fork_keeper, keeper_main};
+pub use launch::{
+    BindSource, Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Owner, Process, Root, SharedFiles,
+};
+pub use namespaces::{ForeignFile, NamespaceOrder, Pinned, forget_shared_memory, mount_memory, shared_memory};
+pub use start_values::hard_limits;
 pub use user_namespace::{
     StackIds, UserNamespaceError, as_root_of_containers, diagnose, enter, in_initial_user_namespace,
     in_process_of_its_own, let_in, more_ids_hint, refused,

@@ -3,23 +3,27 @@
 use std::{
     fs,
     os::fd::{AsFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use nix::sched::CloneFlags;
 use rustix::{
     fs::{Gid, Mode, OFlags, Uid},
-    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags},
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
+    bring_up::{make, memory},
     error::{BringUpError, BringUpStep},
-    init, keeper,
+    init, keeper, sysctl,
 };
-use crate::sys::{
-    Namespace, NamespaceKind,
-    process::{self, Fork},
+use crate::{
+    model::{Sysctls, TmpfsMount},
+    sys::{
+        Namespace, NamespaceKind,
+        process::{self, Fork},
+    },
 };
 
 /// What to make.
@@ -27,7 +31,8 @@ use crate::sys::{
 pub struct NamespaceOrder {
     /// Names the owner, for the folder of its shared memory.
     pub owner: String,
-    /// First outside id and number of ids of a new user namespace; none joins the one that comes with the order.
+    /// First outside id and number of ids of a new user namespace; none joins the one that comes with the order, and if
+    /// none does, stays in the keeper's.
     pub ids: Option<(u32, u32)>,
     /// Make a network namespace.
     pub net: bool,
@@ -35,10 +40,27 @@ pub struct NamespaceOrder {
     pub ipc: bool,
     /// Make a host name namespace with this host name.
     pub hostname: Option<String>,
+    /// Size of its /dev/shm in bytes; none is Docker's default.
+    pub shm_size: Option<u64>,
     /// NIS domain name in it.
     pub domainname: Option<String>,
     /// Make a pid namespace, with an init that lives until it is killed.
     pub pid: bool,
+    /// What is shown of other containers; the mount namespace of each comes with the order.
+    pub files: Vec<ForeignFile>,
+    /// Settings of the kernel for the network and the IPC namespace.
+    pub sysctls: Sysctls,
+}
+
+/// Something that a container of another stack sees, to be shown in this one too.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ForeignFile {
+    /// Where it is there.
+    pub path: PathBuf,
+    /// Where it is seen by the keeper and the supervisor.
+    pub target: PathBuf,
+    /// It is a folder, and else a file.
+    pub is_folder: bool,
 }
 
 /// Namespaces held by descriptors; each ends when the last of its descriptors and processes has gone.
@@ -51,6 +73,16 @@ pub struct Pinned {
 impl Pinned {
     pub(super) fn new(namespaces: impl IntoIterator<Item = Namespace>, init: Option<i32>) -> Self {
         Self { namespaces: namespaces.into_iter().collect(), init }
+    }
+
+    /// Holds one more, which was not made here.
+    pub fn hold(&mut self, namespace: Namespace) {
+        self.namespaces.push(namespace);
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Namespace> {
+        self.namespaces.iter()
     }
 
     /// The namespace of this kind, if it was made.
@@ -71,28 +103,81 @@ pub(super) struct Made {
 }
 
 /// Docker's default size of /dev/shm.
-const SHM_SIZE: &str = "67108864";
+const SHM_SIZE: u64 = 64 * 1024 * 1024;
 
 /// Where the shared memory of a service's IPC namespace is, seen by the supervisor and the keeper only.
-pub(super) fn shm_folder(private: &Path, owner: &str) -> std::path::PathBuf {
+pub fn shared_memory(private: &Path, owner: &str) -> PathBuf {
     private.join("shm").join(owner)
 }
 
 /// Lets go of the shared memory of an IPC namespace; containers that still see it keep it.
 pub fn forget_shared_memory(private: &Path, owner: &str) {
-    let _ = rustix::mount::unmount(shm_folder(private, owner), UnmountFlags::DETACH);
+    let _ = rustix::mount::unmount(shared_memory(private, owner), UnmountFlags::DETACH);
 }
 
-pub(super) fn create(order: &NamespaceOrder, user: Option<OwnedFd>, private: &Path) -> Result<Made, BringUpError> {
+/// `fds` are the user namespace to join, if there is one, and the mount namespaces that [`NamespaceOrder::files`] are in.
+pub(super) fn create(order: &NamespaceOrder, mut fds: Vec<OwnedFd>, private: &Path) -> Result<Made, BringUpError> {
+    let Some(users) = fds.len().checked_sub(order.files.len()) else {
+        return Err(
+            BringUpStep::Internal("read an order".into()).failed(std::io::Error::from_raw_os_error(libc::EPROTO))
+        );
+    };
+    let mounts = fds.split_off(users);
+    let mut made = Mounted::default();
     if order.ipc {
-        let folder = shm_folder(private, &order.owner);
-        mount_shm(&folder).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
+        let folder = shared_memory(private, &order.owner);
+        mount_shm(&folder, order.shm_size.unwrap_or(SHM_SIZE)).map_err(|e| BringUpStep::SharedMemory.failed(e))?;
+        made.0.push(folder);
     }
-    let made = create_namespaces(order, user);
-    if made.is_err() && order.ipc {
-        forget_shared_memory(private, &order.owner);
+    for (file, mount) in order.files.iter().zip(&mounts) {
+        show(file, mount)?;
+        made.0.push(file.target.clone());
     }
-    made
+    let namespaces = create_namespaces(order, fds.into_iter().next())?;
+    made.0.clear();
+    Ok(namespaces)
+}
+
+/// Mounts of something that may yet not come about.
+#[derive(Default)]
+struct Mounted(Vec<PathBuf>);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        for target in &self.0 {
+            let _ = rustix::mount::unmount(target, UnmountFlags::DETACH);
+        }
+    }
+}
+
+/// Shows what a container of another stack sees. Only within its mount namespace can it be cloned (open_tree(2)), and only
+/// root of the machine may enter that from here.
+fn show(file: &ForeignFile, mount: &OwnedFd) -> Result<(), BringUpError> {
+    let failed = |e: std::io::Error| BringUpStep::MountSource(file.path.clone()).failed(e);
+    let clone = || -> Result<_, BringUpError> {
+        nix::sched::setns(mount, CloneFlags::CLONE_NEWNS)
+            .map_err(|e| BringUpStep::Join(NamespaceKind::Mnt.proc_name().into()).failed(e))?;
+        // Whatever the container has put there: it sees it already, and so may whoever shares it.
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+        let tree = rustix::mount::open_tree(rustix::fs::CWD, &file.path, flags).map_err(|e| failed(e.into()))?;
+        Ok(((), vec![tree]))
+    };
+    let ((), trees) = keeper::helper(CloneFlags::empty(), None, |_| Ok(()), clone)?;
+    let tree = trees.into_iter().next().ok_or_else(|| failed(std::io::Error::from_raw_os_error(libc::EPROTO)))?;
+    let attach = || -> std::io::Result<()> {
+        let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&tree)?.st_mode);
+        match (file.is_folder, kind) {
+            (true, rustix::fs::FileType::Directory) => fs::create_dir_all(&file.target)?,
+            (false, rustix::fs::FileType::RegularFile) => {
+                fs::create_dir_all(file.target.parent().unwrap_or(&file.target))?;
+                fs::File::create(&file.target)?;
+            }
+            _ => return Err(std::io::Error::from_raw_os_error(libc::EINVAL)),
+        }
+        attach_at(&tree, &file.target)
+    };
+    attach().map_err(failed)
 }
 
 fn create_namespaces(order: &NamespaceOrder, user: Option<OwnedFd>) -> Result<Made, BringUpError> {
@@ -128,6 +213,7 @@ fn create_namespaces(order: &NamespaceOrder, user: Option<OwnedFd>) -> Result<Ma
             rustix::system::setdomainname(name.as_bytes())
                 .map_err(|e| BringUpStep::HostName(name.clone()).failed(e))?;
         }
+        sysctl::write(&order.sysctls)?;
         kinds
             .iter()
             .map(|kind| {
@@ -174,7 +260,7 @@ fn create_namespaces(order: &NamespaceOrder, user: Option<OwnedFd>) -> Result<Ma
 
 /// The lines that map ids from 0 on to `count` ids of ours from `outside` on. The kernel takes no line that is not within a
 /// single line of our own map (user_namespaces(7)), so they are split where ours are.
-fn extents(ours: &str, outside: u32, count: u32) -> String {
+pub(super) fn extents(ours: &str, outside: u32, count: u32) -> String {
     let lines = ours.lines().filter_map(|line| {
         let mut fields = line.split_ascii_whitespace().map(|field| field.parse::<u64>().ok());
         let (first, _, length) = (fields.next()??, fields.next()?, fields.next()??);
@@ -204,18 +290,34 @@ fn become_root() -> Result<(), BringUpError> {
     }
 }
 
-fn mount_shm(folder: &Path) -> std::io::Result<()> {
+/// Mounts files in memory on `folder`, for the supervisor and the keeper to see; ids are those of the stack's user namespace.
+///
+/// # Errors
+/// What fsconfig(2) and move_mount(2) say.
+pub fn mount_memory(folder: &Path, tmpfs: &TmpfsMount) -> std::io::Result<()> {
+    let (options, attributes) = memory(tmpfs);
+    let mount = make("tmpfs", &options, attributes)?;
+    let at = rustix::fs::open(folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(&mount, "", &at, "", flags)?)
+}
+
+fn mount_shm(folder: &Path, size: u64) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
     let fs = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_set_string(&fs, "mode", "1777")?;
-    rustix::mount::fsconfig_set_string(&fs, "size", SHM_SIZE)?;
+    rustix::mount::fsconfig_set_string(&fs, "size", size.to_string())?;
     rustix::mount::fsconfig_create(&fs)?;
     let attributes =
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let mount = rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    let at = rustix::fs::open(folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    attach_at(&mount, folder)
+}
+
+fn attach_at(mount: &OwnedFd, place: &Path) -> std::io::Result<()> {
+    let at = rustix::fs::open(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    Ok(rustix::mount::move_mount(&mount, "", &at, "", flags)?)
+    Ok(rustix::mount::move_mount(mount, "", &at, "", flags)?)
 }
 
 #[cfg(test)]

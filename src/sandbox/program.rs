@@ -11,15 +11,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::sched::CloneFlags;
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 
 use super::{
     capabilities,
     credentials::{self, Credentials},
     error::{BringUpError, BringUpStep},
-    launch::Process,
+    inner_ids::{Inner, Swap},
+    labels,
+    launch::{Owner, Process},
+    seccomp::Filter,
+    start_values,
 };
-use crate::sys::process;
+use crate::{
+    model::Capabilities,
+    sys::{NamespaceKind, process},
+};
 
 /// Where programs are looked for when the environment says nothing, as in Docker.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -40,100 +48,180 @@ pub(super) fn standard_streams(
 /// The first thing that a process does in a container: nothing that the caller of `up` had set is handed on, and nobody who
 /// is in the container already gets at what this process has open.
 ///
-/// `open_files` is the soft limit of descriptors that the caller had. The supervisor has raised it for itself, but programs
-/// that use select(2), or close every descriptor there could be, do not take a high one well.
-pub(super) fn leave_caller(open_files: Option<u64>) -> Result<(), BringUpError> {
+/// More has been done before ([`start_values::before_entering`]).
+pub(super) fn leave_caller() -> Result<(), BringUpError> {
     process::hide().map_err(|e| BringUpStep::Internal("hide from the container".into()).failed(e))?;
     process::leave_session_keyring();
     process::reset_signals();
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    limit.current = open_files;
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
     Ok(())
 }
 
 /// What the container's own files say about the process.
 pub(super) struct Prepared {
     credentials: Credentials,
+    swap: Option<Swap>,
 }
 
 /// Looks the user up; to be called with the container's root as root.
 pub(super) fn prepare(process: &Process) -> Result<Prepared, BringUpError> {
-    Ok(Prepared { credentials: credentials::resolve(process.user.as_ref())? })
+    let credentials = credentials::resolve(process.user.as_ref(), &process.options.groups)?;
+    credentials.check_groups(&process.options.groups)?;
+    Ok(Prepared { credentials, swap: process.invoker.map(Swap) })
 }
 
 impl Prepared {
-    /// Makes what `folder` is (O_PATH) that of the user; `target` is what messages call it.
-    pub(super) fn take_over(&self, folder: BorrowedFd<'_>, target: &Path) -> Result<(), BringUpError> {
-        let (uid, gid) = (Uid::from_raw(self.credentials.uid), Gid::from_raw(self.credentials.gid));
+    /// Its user, as the container's user namespace knows it.
+    pub(super) fn uid(&self) -> u32 {
+        self.outer(None, None).0.as_raw()
+    }
+
+    /// The user namespace that the program is to run in, of those below the container's.
+    pub(super) fn namespace<'a>(&self, inner: &'a Inner) -> Option<BorrowedFd<'a>> {
+        self.swap.map(|swap| inner.of_group(swap, self.credentials.gid))
+    }
+
+    /// What ids of the program, or else those that it runs as, are in the container's user namespace.
+    fn outer(&self, uid: Option<u32>, gid: Option<u32>) -> (Uid, Gid) {
+        let (uid, gid) = (uid.unwrap_or(self.credentials.uid), gid.unwrap_or(self.credentials.gid));
+        let (uid, gid) = match self.swap {
+            Some(swap) => (swap.uid(uid), swap.gid(gid, self.credentials.gid)),
+            None => (uid, gid),
+        };
+        (Uid::from_raw(uid), Gid::from_raw(gid))
+    }
+
+    /// Makes what `folder` is (O_PATH) that of `owner`; `target` is what messages call it.
+    pub(super) fn take_over(&self, folder: BorrowedFd<'_>, owner: Owner, target: &Path) -> Result<(), BringUpError> {
+        let (uid, gid) = self.outer(owner.uid, owner.gid);
         rustix::fs::chownat(folder, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
             .map_err(|e| BringUpStep::Internal(format!("give {} to its user", target.display())).failed(e))
     }
 
     /// Enters the working directory and becomes the user. What needs root of the container comes before, what must not
-    /// have it after.
-    pub(super) fn enter(&self, process: &Process) -> Result<(), BringUpError> {
+    /// have it after; what installing a filter takes is left for [`Self::confine`].
+    ///
+    /// `inner` is the user namespace that the program runs in, if it is not the container's: entered as soon as nothing of
+    /// the container's other namespaces has to be touched any more, over which it gives no rights.
+    ///
+    /// Nothing may be open any more but what [`close_all_but`] leaves: the folder could be a link to /proc/self/fd, and so to
+    /// a folder of the host (CVE-2024-21626).
+    pub(super) fn enter(&self, process: &Process, inner: Option<BorrowedFd<'_>>) -> Result<(), BringUpError> {
         let failed = |e: io::Error| BringUpStep::WorkingDir(process.working_dir.clone()).failed(e);
         if process.make_working_dir && !process.working_dir.is_dir() {
             fs::create_dir_all(&process.working_dir).map_err(failed)?;
         }
-        for stream in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
-            own_pipe(stream, &self.credentials);
+        for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+            self.own_pipe(stream);
         }
-        capabilities::bound().map_err(|e| BringUpStep::Capabilities.failed(e))?;
+        if let Some(inner) = inner {
+            let failed = |e: nix::Error| BringUpStep::Join(NamespaceKind::User.proc_name().into()).failed(e);
+            nix::sched::setns(inner, CloneFlags::CLONE_NEWUSER).map_err(failed)?;
+        }
+        capabilities::bound(process.privileges.capabilities)
+            .and_then(|()| capabilities::keep())
+            .map_err(|e| BringUpStep::Capabilities.failed(e))?;
         let name = process.user.as_ref().map_or_else(|| "root".to_owned(), ToString::to_string);
         self.credentials.assume(process.single_id).map_err(|e| BringUpStep::BecomeUser(name).failed(e))?;
-        capabilities::limit().map_err(|e| BringUpStep::Capabilities.failed(e))?;
+        capabilities::limit(self.capabilities(process), capabilities::TO_FILTER)
+            .map_err(|e| BringUpStep::Capabilities.failed(e))?;
         // As the user: a folder that only root may enter is not this process's working directory.
-        std::env::set_current_dir(&process.working_dir).map_err(failed)
+        std::env::set_current_dir(&process.working_dir).map_err(failed)?;
+        // The kernel puts "(unreachable)" before the path of one that is not below the root (getcwd(2)).
+        let folder = rustix::process::getcwd(Vec::new()).map_err(|e| failed(e.into()))?;
+        if folder.to_bytes().starts_with(b"/") {
+            Ok(())
+        } else {
+            let denied = io::Error::from_raw_os_error(libc::EPERM);
+            Err(BringUpStep::Outside(process.working_dir.clone()).failed(denied))
+        }
+    }
+
+    /// What is left to a program that it becomes.
+    fn capabilities(&self, process: &Process) -> Capabilities {
+        if self.credentials.uid == 0 { process.privileges.capabilities } else { Capabilities::default() }
+    }
+
+    /// Takes on all that holds for good. After it the process does nothing but run its program, or be an init: the filter
+    /// decides what it may do, and may be one of the stack's own. Without no_new_privs installing it takes CAP_SYS_ADMIN, so
+    /// capabilities go last.
+    pub(super) fn confine(&self, process: &Process, filter: Option<&Filter>) -> Result<(), BringUpError> {
+        labels::apply(&process.privileges).map_err(|e| BringUpStep::Label.failed(e))?;
+        if process.privileges.no_new_privileges {
+            rustix::thread::set_no_new_privs(true)
+                .map_err(|e| BringUpStep::Internal("set no_new_privs".into()).failed(e))?;
+        }
+        if let Some(filter) = filter {
+            filter.install()?;
+        }
+        capabilities::limit(self.capabilities(process), rustix::thread::CapabilitySet::empty())
+            .map_err(|e| BringUpStep::Capabilities.failed(e))
+    }
+
+    fn own_pipe(&self, stream: BorrowedFd<'_>) {
+        if is_pipe(stream) {
+            let (uid, gid) = self.outer(None, None);
+            let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
+        }
     }
 }
 
-fn own_pipe(stream: BorrowedFd<'_>, credentials: &Credentials) {
-    let is_pipe = rustix::fs::fstat(stream)
-        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo);
-    if is_pipe {
-        let (uid, gid) = (Uid::from_raw(credentials.uid), Gid::from_raw(credentials.gid));
-        let _ = rustix::fs::fchown(stream, Some(uid), Some(gid));
-    }
+/// Closes every descriptor but the standard streams and these, which lead to no folder: the pipe that tells how it went, a
+/// namespace. To be called on the way to a program only, by who will never touch the owners of the others again.
+pub(super) fn close_all_but(kept: &[Option<BorrowedFd<'_>>]) -> Result<(), BringUpError> {
+    let kept: Vec<BorrowedFd<'_>> = kept.iter().flatten().copied().collect();
+    process::close_all_but(3, &kept)
+        .map_err(|e| BringUpStep::Internal("close what the container must not have".into()).failed(e))
 }
 
-/// Becomes the program.
-pub(super) fn execute(process: &Process) -> Result<Infallible, BringUpError> {
-    let first = process.argv.first().map(String::as_str).unwrap_or_default();
-    let failed = |e: io::Error| BringUpStep::Exec(first.to_owned()).failed(e);
-    let home = credentials::resolve(process.user.as_ref()).map(|c| c.home).unwrap_or_else(|_| "/".into());
-    let mut environment: Vec<(String, String)> = process.environment.clone();
-    for (name, value) in [("PATH", DEFAULT_PATH), ("HOME", home.as_str())] {
-        if !environment.iter().any(|(known, _)| known == name) {
-            environment.push((name.to_owned(), value.to_owned()));
-        }
-    }
-    let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone()).unwrap_or_default();
-    let c_string = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| failed(io::ErrorKind::InvalidInput.into()));
-    let argv = process.argv.iter().map(|arg| c_string(arg.clone().into_bytes())).collect::<Result<Vec<_>, _>>()?;
-    let envp = environment
-        .into_iter()
-        .map(|(name, value)| c_string(format!("{name}={value}").into_bytes()))
-        .collect::<Result<Vec<_>, _>>()?;
+/// Whether it is a pipe, and not a file of the host.
+pub(super) fn is_pipe(stream: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(stream)
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo)
+}
 
-    // No descriptor of ours reaches the program; the status one closes with success.
-    process::close_on_exec_from(3).map_err(failed)?;
-
-    let mut error = io::Error::from_raw_os_error(libc::ENOENT);
-    for candidate in candidates(first, &path) {
-        let name = c_string(OsString::from(candidate).into_vec())?;
-        let Err(errno) = nix::unistd::execve(&name, &argv, &envp);
-        // As execvp(3): a file that may not be run is worth telling about only if there is no other.
-        match errno {
-            nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR => {}
-            nix::errno::Errno::EACCES => error = errno.into(),
-            other => return Err(failed(other.into())),
+impl Prepared {
+    /// Becomes the program, confined.
+    pub(super) fn execute(&self, process: &Process, filter: Option<&Filter>) -> Result<Infallible, BringUpError> {
+        let first = process.argv.first().map(String::as_str).unwrap_or_default();
+        let failed = |e: io::Error| BringUpStep::Exec(first.to_owned()).failed(e);
+        let mut environment: Vec<(String, String)> = process.environment.clone();
+        for (name, value) in [("PATH", DEFAULT_PATH), ("HOME", self.credentials.home.as_str())] {
+            if !environment.iter().any(|(known, _)| known == name) {
+                environment.push((name.to_owned(), value.to_owned()));
+            }
         }
+        let path =
+            environment.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone()).unwrap_or_default();
+        let c_string = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| failed(io::ErrorKind::InvalidInput.into()));
+        let argv = process.argv.iter().map(|arg| c_string(arg.clone().into_bytes())).collect::<Result<Vec<_>, _>>()?;
+        let envp = environment
+            .into_iter()
+            .map(|(name, value)| c_string(format!("{name}={value}").into_bytes()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let candidates = candidates(first, &path)
+            .into_iter()
+            .map(|candidate| c_string(OsString::from(candidate).into_vec()))
+            .collect::<Result<Vec<_>, _>>()?;
+
+        // No descriptor of ours reaches the program; the status one closes with success.
+        process::close_on_exec_from(3).map_err(failed)?;
+        start_values::limit(&process.options)?;
+        self.confine(process, filter)?;
+
+        let mut error = io::Error::from_raw_os_error(libc::ENOENT);
+        for name in &candidates {
+            let Err(errno) = nix::unistd::execve(name, &argv, &envp);
+            // As execvp(3): a file that may not be run is worth telling about only if there is no other.
+            match errno {
+                nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR => {}
+                nix::errno::Errno::EACCES => error = errno.into(),
+                other => return Err(failed(other.into())),
+            }
+        }
+        Err(failed(error))
     }
-    Err(failed(error))
 }
 
 fn candidates(program: &str, path: &str) -> Vec<PathBuf> {

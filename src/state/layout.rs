@@ -11,7 +11,7 @@ use std::{
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use crate::model::{ProjectName, ServiceName, VolumeName};
+use crate::model::{ProjectName, ServiceName, Volume, VolumeName, VolumeSource};
 
 /// The two folders that everything is below, each with the format version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,6 +153,11 @@ impl StackLayout {
         self.private().join("hosts").join(service.as_str())
     }
 
+    /// The same for a service that has its network from a container of another stack, whose file it is.
+    pub fn hosts_elsewhere(&self, service: &ServiceName) -> PathBuf {
+        self.private().join("hosts-elsewhere").join(service.as_str())
+    }
+
     /// What the container of a service sees as /etc/hostname.
     pub fn hostname(&self, service: &ServiceName) -> PathBuf {
         self.private().join("hostname").join(service.as_str())
@@ -206,12 +211,34 @@ impl StackLayout {
     }
 
     /// A named volume.
-    pub fn volume(&self, volume: &VolumeName) -> PathBuf {
-        self.layout.data.join("volumes").join(format!("{}_{volume}", self.project))
+    pub fn volume(&self, name: &VolumeName, volume: &Volume) -> PathBuf {
+        match &volume.source {
+            VolumeSource::Kept => self.layout.data.join("volumes").join(self.whole_name(name, volume)),
+            VolumeSource::Folder(path) => path.clone(),
+            VolumeSource::Memory(_) => self.private().join("volumes").join(name.as_str()),
+        }
     }
 
-    /// A file that is there while a named volume gets its first contents. No project has a name with a dot in front.
-    pub fn volume_marker(&self, volume: &VolumeName) -> PathBuf {
-        self.layout.data.join("volumes").join(format!(".{}_{volume}.new", self.project))
+    /// What a named volume is called among those of all stacks.
+    pub fn whole_name(&self, name: &VolumeName, volume: &Volume) -> String {
+        match &volume.name {
+            Some(whole) => whole.to_string(),
+            None => format!("{}_{name}", self.project),
+        }
+    }
+
+    /// A file that is there while a named volume gets its first contents. No volume has a name with a dot in front.
+    pub fn volume_marker(&self, name: &VolumeName, volume: &Volume) -> PathBuf {
+        self.layout.data.join("volumes").join(format!(".{}.new", self.whole_name(name, volume)))
+    }
+
+    /// Copies of the configs and secrets of a service, in memory.
+    pub fn grants(&self, service: &ServiceName) -> PathBuf {
+        self.private().join("grants").join(service.as_str())
+    }
+
+    /// Nodes of the devices of a service.
+    pub fn devices(&self, service: &ServiceName) -> PathBuf {
+        self.private().join("devices").join(service.as_str())
     }
 }

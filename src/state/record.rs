@@ -41,8 +41,10 @@ impl ProcessRecord {
 pub enum Entry {
     /// The first process of a container, or of a shared pid namespace.
     Process(ProcessRecord),
-    /// The folder of a control group.
+    /// The folder of a control group, with whatever is in it.
     Cgroup(PathBuf),
+    /// The folder of one that others may have come to use, and goes only if there is nothing in it.
+    SharedCgroup(PathBuf),
 }
 
 /// The journal of a running stack. Lines are added when things are made, each with one write, and never taken away: what

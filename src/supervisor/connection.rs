@@ -4,28 +4,31 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
-    io::{AsyncWriteExt, Interest},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{
         UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
+        unix::{OwnedReadHalf, OwnedWriteHalf, pipe},
     },
     sync::{
         mpsc::{UnboundedReceiver, UnboundedSender},
         oneshot,
     },
+    task::JoinSet,
 };
 
 use super::{
-    ExecRequest, Reply, Request,
+    AttachRequest, ExecRequest, Reply, Request,
     dispatcher::{Apply, Ask, ConnectionId},
 };
 use crate::{
     diagnostics::{Failure, FailureKind},
-    executor::{Exec, ExecError, Stack},
+    executor::{Exec, ExecError, Input, Output, Stack},
     sandbox::{BringUpStep, SandboxError, more_ids_hint},
+    state::Stream,
     sys,
 };
 
@@ -87,6 +90,9 @@ async fn answer(
                     let _ = replies.send(Reply::Snapshot(Box::new(snapshot)));
                 }
             }
+            Request::Namespaces => {
+                let _ = replies.send(Reply::Namespaces(Box::new(stack.look_at_namespaces())));
+            }
             Request::Apply { plan, generation, files, foreground } => {
                 let owner = foreground.then_some(id);
                 let _ = asks.send(Ask::Apply(Apply { plan, generation, files, owner, replies: replies.clone() }));
@@ -98,10 +104,18 @@ async fn answer(
                 let _ = asks.send(Ask::Kill);
                 let _ = replies.send(Reply::Done);
             }
+            Request::Stats => {
+                let _ = replies.send(Reply::Stats(stack.usage()));
+            }
             Request::Exec(request) => {
                 let reply = exec(request, fds, requests, stack).await?;
                 let _ = replies.send(reply);
             }
+            Request::Attach(request) => {
+                let reply = attach(request, fds, requests, replies, stack).await?;
+                let _ = replies.send(reply);
+            }
+            Request::Resize(rows, columns) => stack.resize((rows, columns)),
             // The program it was meant for has just ended.
             Request::Signal(_) => {}
         }
@@ -109,8 +123,9 @@ async fn answer(
     Ok(())
 }
 
-/// Runs a program, passes signals on to it, and kills it when the client hangs up.
+/// Runs a program, passes signals on to it, and kills it when the client hangs up, whether it has come to the program or not.
 async fn exec(request: ExecRequest, fds: Vec<OwnedFd>, requests: &mut Requests, stack: &Stack) -> io::Result<Reply> {
+    let detach = request.detach;
     let exec = Exec {
         service: request.service,
         argv: request.argv,
@@ -118,14 +133,26 @@ async fn exec(request: ExecRequest, fds: Vec<OwnedFd>, requests: &mut Requests, 
         user: request.user,
         working_dir: request.working_dir,
         terminal: request.terminal,
+        privileged: request.privileged,
     };
-    let mut started = match stack.exec(exec, fds).await {
-        Ok(started) => started,
+    // An order that has been given is carried out in any case, and comes back soon.
+    let starting = match stack.exec(exec, fds).await {
+        Ok(starting) => starting,
         Err(error) => return Ok(Reply::Failed(failure(&error))),
     };
+    let (pidfd, mut exit) = (starting.started.pidfd.clone(), starting.started.exit.clone());
+    // From here on it may wait for anything: a file system that does not answer, say.
+    let runs = starting.runs();
+    tokio::pin!(runs);
+    let mut running = false;
     loop {
         tokio::select! {
-            ended = started.exit.wait_for(Option::is_some) => {
+            ran = &mut runs, if !running => match ran {
+                Ok(()) if detach => return Ok(Reply::Done),
+                Ok(()) => running = true,
+                Err(error) => return Ok(Reply::Failed(failure(&error))),
+            },
+            ended = exit.wait_for(Option::is_some), if running => {
                 let status = ended.ok().and_then(|status| *status);
                 return Ok(match status {
                     Some(status) => Reply::Exited(status.shell_code()),
@@ -134,14 +161,109 @@ async fn exec(request: ExecRequest, fds: Vec<OwnedFd>, requests: &mut Requests, 
             }
             request = requests.next() => match request? {
                 Some((Request::Signal(number), _)) => {
-                    let _ = started.pidfd.signal(number);
+                    let _ = pidfd.signal(number);
                 }
                 Some(_) => {}
                 None => {
-                    let _ = started.pidfd.signal(libc::SIGKILL);
+                    let _ = pidfd.signal(libc::SIGKILL);
                     return Ok(Reply::Done);
                 }
             }
+        }
+    }
+}
+
+/// Connects the client with a running service until that ends or the client hangs up.
+async fn attach(
+    request: AttachRequest,
+    fds: Vec<OwnedFd>,
+    requests: &mut Requests,
+    replies: &UnboundedSender<Reply>,
+    stack: &Stack,
+) -> io::Result<Reply> {
+    let wanted = 2 + usize::from(request.input);
+    if fds.len() != wanted {
+        return Ok(Reply::Failed(failure(&ExecError::Descriptors { wanted, came: fds.len() })));
+    }
+    let (attached, output) = match stack.attach(&request.service) {
+        Ok(attached) => attached,
+        Err(error) => return Ok(Reply::Failed(failure(&error))),
+    };
+    let mut fds = fds.into_iter();
+    let mut writer = || fds.next().ok_or(io::ErrorKind::UnexpectedEof.into()).and_then(pipe::Sender::from_owned_fd);
+    let (out, err) = (writer()?, writer()?);
+    let input = attached.input();
+    let _ = replies.send(Reply::Attached { terminal: attached.has_terminal(), input: input.is_some() });
+    if let Some(size) = request.terminal {
+        attached.resize(size, true);
+    }
+    // Tasks of their own, so that a client that does not read keeps nothing up. They end with this function.
+    let mut typing = JoinSet::new();
+    if let (Some(typed), Some(input)) = (fds.next(), input) {
+        let typed = pipe::Receiver::from_owned_fd(typed)?;
+        typing.spawn(hand_in(typed, input));
+    }
+    let mut showing = JoinSet::new();
+    showing.spawn(hand_out(output, out, err));
+    let mut exit = attached.exit.clone();
+    let mut shown = None;
+    let mut ended = None;
+    loop {
+        tokio::select! {
+            overrun = showing.join_next(), if shown.is_none() => {
+                let overrun = overrun.is_some_and(|overrun| overrun.unwrap_or(false));
+                if overrun {
+                    let failure = Failure::operation("the output came faster than it was read, and some would be missing");
+                    return Ok(Reply::Failed(failure.hint("`nscompose logs` has all of it")));
+                }
+                shown = Some(());
+            }
+            status = exit.wait_for(Option::is_some), if ended.is_none() => {
+                ended = Some(status.ok().and_then(|status| *status));
+            }
+            request = requests.next() => match request? {
+                Some((Request::Signal(number), _)) => {
+                    let _ = attached.pidfd.signal(number);
+                }
+                Some((Request::Resize(rows, columns), _)) => attached.resize((rows, columns), false),
+                Some(_) => {}
+                None => return Ok(Reply::Done),
+            },
+            // Something that it has left may hold the pipes; nobody waits for that for long.
+            () = tokio::time::sleep(LAST_OUTPUT), if ended.is_some() && shown.is_none() => shown = Some(()),
+        }
+        if let (Some(status), Some(())) = (ended, shown) {
+            return Ok(match status {
+                Some(status) => Reply::Exited(status.shell_code()),
+                None => Reply::Failed(Failure::operation("how the service ended is not known")),
+            });
+        }
+    }
+}
+
+/// How long the last output of a service that has ended may take.
+const LAST_OUTPUT: Duration = Duration::from_secs(3);
+
+/// Writes what a container writes to who is attached; true if that was too slow.
+async fn hand_out(mut output: Output, mut out: pipe::Sender, mut err: pipe::Sender) -> bool {
+    while let Some((stream, bytes)) = output.next().await {
+        let pipe = match stream {
+            Stream::Stdout => &mut out,
+            Stream::Stderr => &mut err,
+        };
+        if pipe.write_all(&bytes).await.is_err() {
+            return false;
+        }
+    }
+    output.was_overrun()
+}
+
+/// Hands in what somebody types, to its end or that of the container's input.
+async fn hand_in(mut typed: pipe::Receiver, input: Input) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(n @ 1..) = typed.read(&mut buffer).await {
+        if input.write(&buffer[..n]).await.is_err() {
+            return;
         }
     }
 }
@@ -156,7 +278,7 @@ fn failure(error: &ExecError) -> Failure {
                 failure.hint(format!("the container has no program `{program}`")).with_exit_code(127)
             }
             BringUpStep::Exec(_) => failure.with_exit_code(126),
-            BringUpStep::BecomeUser(_) if error.errno == libc::EINVAL => {
+            BringUpStep::BecomeUser(_) | BringUpStep::AddGroup(_) if error.errno == libc::EINVAL => {
                 failure.hint(format!("this id does not exist in the container: {}", more_ids_hint()))
             }
             _ => failure,

@@ -1,6 +1,12 @@
 //! The task that owns the picture of the stack.
 
-use std::{collections::VecDeque, future::pending, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::pending,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::Ipv4Net;
 use tokio::{
@@ -14,11 +20,10 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Event, Reply, Snapshot, connection};
+use super::{Event, Reply, Snapshot, connection, host};
 use crate::{
-    dns,
     executor::{self, Change, ExecutorError, Stack},
-    model::{ContainerState, Host, Observed, StopSignal, VolumeName},
+    model::{ContainerState, Observed, StopSignal, Volume, VolumeName},
     plan::{self, Plan, StepId},
 };
 
@@ -26,7 +31,7 @@ use crate::{
 pub(super) enum Ask {
     Observe(oneshot::Sender<Snapshot>),
     Apply(Apply),
-    Down { timeout_ms: Option<u64>, volumes: Vec<VolumeName>, replies: UnboundedSender<Reply> },
+    Down { timeout_ms: Option<u64>, volumes: BTreeMap<VolumeName, Volume>, replies: UnboundedSender<Reply> },
     Kill,
     Closed(ConnectionId),
 }
@@ -53,8 +58,7 @@ const LAST_READ: Duration = Duration::from_secs(5);
 pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Net>) {
     let (asks, mut asked) = mpsc::unbounded_channel();
     let (changes, mut changed) = mpsc::unbounded_channel();
-    let host =
-        Host { ids: stack.ids().for_plan(), routes: routes.into_iter().collect(), resolver: dns::host_resolver() };
+    let host = host::of_machine(stack.ids(), routes, stack.cgroups().clone());
     let stack = Arc::new(stack);
     let mut keeper_gone = false;
     let mut dispatcher = Dispatcher {
@@ -177,13 +181,13 @@ enum Waiting {
 struct Down {
     cause: &'static str,
     timeout_ms: Option<u64>,
-    volumes: Vec<VolumeName>,
+    volumes: BTreeMap<VolumeName, Volume>,
     replies: Option<UnboundedSender<Reply>>,
 }
 
 impl Down {
     fn because(cause: &'static str) -> Self {
-        Self { cause, timeout_ms: None, volumes: Vec::new(), replies: None }
+        Self { cause, timeout_ms: None, volumes: BTreeMap::new(), replies: None }
     }
 }
 
@@ -352,6 +356,17 @@ impl Dispatcher {
             Change::ContainerRemoved(service) => {
                 observed.containers.remove(&service);
                 Some(Event::Removed(service))
+            }
+            Change::GroupGiven => {
+                observed.host.cgroups.ask = false;
+                None
+            }
+            Change::OutOfMemory(service, pid, kills) => {
+                let container = observed.containers.get_mut(&service).filter(|container| container.pid == Some(pid));
+                container.filter(|container| container.oom_kills < kills).map(|container| {
+                    container.oom_kills = kills;
+                    Event::OutOfMemory { service, kills, limit: container.limits.memory }
+                })
             }
             Change::Warning(text) => Some(Event::Warning(text)),
         };

@@ -2,11 +2,25 @@
 
 pub use crate::{network::ports::owner_of, sandbox::more_ids_hint};
 
-use crate::{diagnostics::Failure, dns, model::Host, network::netlink::host_routes, sandbox::StackIds};
+use ipnet::Ipv4Net;
+
+use crate::{
+    cgroup::Hierarchy,
+    diagnostics::Failure,
+    dns,
+    model::{Cgroups, Host, SecurityModules},
+    network::netlink::host_routes,
+    sandbox::{StackIds, hard_limits},
+};
 
 /// Whether the caller is root of the machine, and not only of a user namespace.
 pub fn is_root_of_machine() -> bool {
     StackIds::of_caller() == StackIds::Root
+}
+
+/// The host name (uname(2)); empty when it is none that can be written down.
+pub(super) fn name() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }
 
 /// The machine and the account as a plan sees them. Routes that cannot be listed are taken for none.
@@ -16,6 +30,33 @@ pub fn is_root_of_machine() -> bool {
 pub fn host() -> Result<Host, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
-    let routes = runtime.block_on(host_routes()).unwrap_or_default().into_iter().collect();
-    Ok(Host { ids: StackIds::of_caller().for_plan(), routes, resolver: dns::host_resolver() })
+    let routes = runtime.block_on(host_routes()).unwrap_or_default();
+    let ids = StackIds::of_caller();
+    let cgroups = Hierarchy::detect().offers(ids == StackIds::Root);
+    Ok(of_machine(&ids, routes, cgroups))
+}
+
+/// The machine, for an account that has these ids and routes.
+pub(super) fn of_machine(ids: &StackIds, routes: Vec<Ipv4Net>, cgroups: Cgroups) -> Host {
+    Host {
+        ids: ids.for_plan(),
+        invoker: ids.invoker(),
+        routes: routes.into_iter().collect(),
+        name: name(),
+        modules: security_modules(),
+        hard_limits: hard_limits(),
+        cgroups,
+        resolver: dns::host_resolver(),
+        ..Host::default()
+    }
+}
+
+/// Which security modules the kernel has, as far as it shows.
+pub(super) fn security_modules() -> SecurityModules {
+    let apparmor = std::fs::read("/sys/module/apparmor/parameters/enabled");
+    SecurityModules {
+        apparmor: apparmor.is_ok_and(|text| text.starts_with(b"Y")),
+        // selinuxfs is there if the module is on (selinux(8)).
+        selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
+    }
 }

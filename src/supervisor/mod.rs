@@ -14,11 +14,13 @@
 mod client;
 mod connection;
 mod dispatcher;
+mod elsewhere;
 mod host;
 mod protocol;
 mod start;
 
 pub use client::{Connection, observe};
+pub use elsewhere::containers_elsewhere;
 pub use host::{host, is_root_of_machine, more_ids_hint, owner_of};
-pub use protocol::{Event, ExecRequest, Reply, Request, Snapshot};
+pub use protocol::{AttachRequest, Event, ExecRequest, Reply, Request, Snapshot};
 pub use start::{connect, connect_or_start};

@@ -1,16 +1,17 @@
 //! What is said over the control socket: a line of JSON each.
 //!
-//! A connection carries one request after another. `Observe` and `Exec` get one reply; `Apply` gets `Stale`,
+//! A connection carries one request after another. `Observe`, `Namespaces`, `Stats` and `Exec` get one reply; `Attach` gets
+//! `Attached`, and `Exited` when the service has ended; `Apply` gets `Stale`,
 //! or `Accepted`; that and `Down` get events, then `Done` or `Failed`. The descriptors of an `Exec` come with its first byte. When nothing is left of a stack, connections
 //! are closed by the end of the supervisor: whoever waits for that knows that everything has been removed.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostics::Failure,
-    model::{ContainerState, Observed, Port, ServiceName, UserSpec, VolumeName},
+    model::{ContainerState, Namespaces, Observed, Port, ServiceName, Usage, UserSpec, Volume, VolumeName},
     plan::Plan,
 };
 
@@ -20,6 +21,8 @@ use crate::{
 pub enum Request {
     /// What is there.
     Observe,
+    /// Which namespaces there are.
+    Namespaces,
     /// Carry a plan out.
     Apply {
         /// The plan, made from what `Observe` said.
@@ -37,14 +40,33 @@ pub enum Request {
         /// Milliseconds that every service may take to stop, instead of what the file says.
         timeout_ms: Option<u64>,
         /// Named volumes to remove too.
-        volumes: Vec<VolumeName>,
+        volumes: BTreeMap<VolumeName, Volume>,
     },
     /// Kill every container.
     Kill,
+    /// Say what the containers use.
+    Stats,
     /// Run a program in a container. Three descriptors come along, and a fourth for the terminal if it has one.
     Exec(ExecRequest),
-    /// During an `Exec`: send this signal to the program.
+    /// During an `Exec` or an `Attach`: send this signal to the program.
     Signal(i32),
+    /// Be connected to the standard streams of a running service. Pipes to write its output and its errors to come along,
+    /// and a third one to read its input from if there is some.
+    Attach(AttachRequest),
+    /// The caller's terminal has so many rows and columns: during an `Attach` for that service, else for all that have a
+    /// terminal.
+    Resize(u16, u16),
+}
+
+/// A service to attach to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AttachRequest {
+    /// Which.
+    pub service: ServiceName,
+    /// There is input for it.
+    pub input: bool,
+    /// Rows and columns of the caller's terminal, if it is on one.
+    pub terminal: Option<(u16, u16)>,
 }
 
 /// A program to run in a container.
@@ -62,6 +84,12 @@ pub struct ExecRequest {
     pub working_dir: Option<PathBuf>,
     /// Rows and columns of a terminal of its own, whose other side is sent through the fourth descriptor, a socket.
     pub terminal: Option<(u16, u16)>,
+    /// It has every capability that the container's user namespace gives.
+    #[serde(default)]
+    pub privileged: bool,
+    /// The reply is `Done` as soon as it runs, and it goes on when the client hangs up.
+    #[serde(default)]
+    pub detach: bool,
 }
 
 /// What the supervisor answers.
@@ -70,6 +98,10 @@ pub struct ExecRequest {
 pub enum Reply {
     /// To `Observe`.
     Snapshot(Box<Snapshot>),
+    /// To `Namespaces`.
+    Namespaces(Box<Namespaces>),
+    /// To `Stats`: what each container that runs uses.
+    Stats(BTreeMap<ServiceName, Usage>),
     /// An `Apply` begins.
     Accepted,
     /// The stack has changed since the plan of an `Apply` was made, which has to be made anew.
@@ -80,8 +112,15 @@ pub enum Reply {
     Done,
     /// It is not, and this is why.
     Failed(Failure),
-    /// The program of an `Exec` has ended, with this code as a shell would show it.
+    /// The program of an `Exec`, or the service of an `Attach`, has ended, with this code as a shell would show it.
     Exited(i32),
+    /// To `Attach`: output comes from now on.
+    Attached {
+        /// It is on a terminal.
+        terminal: bool,
+        /// It takes input.
+        input: bool,
+    },
 }
 
 /// What is there.
@@ -109,6 +148,15 @@ pub enum Event {
     Undoing(String),
     /// A container is somewhere else in its life.
     Container(ServiceName, ContainerState),
+    /// The kernel has killed processes of a container, so many in all, because its memory was used up.
+    OutOfMemory {
+        /// Whose container it is.
+        service: ServiceName,
+        /// How many.
+        kills: u64,
+        /// Its limit in bytes.
+        limit: Option<u64>,
+    },
     /// A container is gone.
     Removed(ServiceName),
     /// A port is taken, by whom the supervisor may not see: inside a user namespace nobody reads the descriptors of

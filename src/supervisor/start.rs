@@ -170,10 +170,15 @@ fn prepare(
     if *ids != StackIds::Root {
         enter(caller)?;
     }
+    let host_mounts = match ids {
+        StackIds::Root => Some(File::open("/proc/self/ns/mnt").map_err(io("open the mount namespace"))?.into()),
+        _ => None,
+    };
     // Mounts of the stack are nobody else's business, and go with it.
     let own_mounts = nix::sched::unshare(CloneFlags::CLONE_NEWNS)
         .map_err(io::Error::from)
-        .and_then(|()| Ok(mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?));
+        // What the host mounts or takes away later is so for us too, and nothing of ours is seen there.
+        .and_then(|()| Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?));
     own_mounts.map_err(|e| refused(UserNamespaceError::Powerless(e)))?;
 
     clean_up(layout);
@@ -185,18 +190,18 @@ fn prepare(
     rustix::mount::mount("tmpfs", &private, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755"))
         .map_err(|e| io("mount a private tmpfs")(e.into()))?;
 
-    let surroundings = Surroundings { private, open_files: raise_open_files() };
+    raise_open_files();
+    let surroundings = Surroundings { private, host_mounts };
     let (keeper, keeper_pid) = fork_keeper(surroundings).map_err(io("start the keeper"))?;
     let listener = listen(&runtime).map_err(io("open the control socket"))?;
     Ok(Prepared { keeper, keeper_pid, listener })
 }
 
-/// Raises the soft limit of descriptors to the hard one, since a service takes about ten; what it was comes back.
-fn raise_open_files() -> Option<u64> {
+/// Raises the soft limit of descriptors to the hard one, since a service takes about ten.
+fn raise_open_files() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
-    limit.current
 }
 
 /// Standard input from nowhere, output and errors into a file: nothing of the caller's terminal stays open.
@@ -228,7 +233,8 @@ fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut U
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| host("start the supervisor's runtime", &e))?;
     runtime.block_on(async {
-        let keeper = Keeper::attach(prepared.keeper).map_err(|e| host("talk to the keeper", &e))?;
+        let keeper =
+            Keeper::attach(prepared.keeper, prepared.keeper_pid).map_err(|e| host("talk to the keeper", &e))?;
         let journal = Journal::create(layout).map_err(|e| host("begin the journal of the stack", &e))?;
         let stack = Stack::create(layout.clone(), keeper, ids, journal);
         let stack = stack.map_err(|e| host("make the network of the stack", &e))?;
@@ -280,14 +286,14 @@ fn clean_up(layout: &StackLayout) {
     let entries = Journal::read(layout);
     let processes = entries.iter().filter_map(|entry| match entry {
         Entry::Process(process) => process.find(),
-        Entry::Cgroup(_) => None,
+        Entry::Cgroup(_) | Entry::SharedCgroup(_) => None,
     });
     let alive: Vec<PidFd> = processes.collect();
     let mut cgroups: Vec<&Path> = entries
         .iter()
         .filter_map(|entry| match entry {
             Entry::Cgroup(path) => Some(path.as_path()),
-            Entry::Process(_) => None,
+            Entry::Process(_) | Entry::SharedCgroup(_) => None,
         })
         .collect();
     for process in &alive {
@@ -306,6 +312,11 @@ fn clean_up(layout: &StackLayout) {
             thread::sleep(Duration::from_millis(5));
         }
         cgroup::remove_if_last(path);
+    }
+    for entry in entries.iter().rev() {
+        if let Entry::SharedCgroup(path) = entry {
+            let _ = cgroup::remove(path);
+        }
     }
     let _ = rustix::mount::unmount(layout.private(), rustix::mount::UnmountFlags::DETACH);
     for folder in [layout.data(), layout.runtime()] {

@@ -22,6 +22,23 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
     Ok(sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?)
 }
 
+/// A descriptor that this program was started with, by its number. The caller answers for nobody else in this process having
+/// it: it is for `main`.
+///
+/// # Errors
+/// EBADF when there is none of this number.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 3 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: looking at the flags of a number changes nothing, whether it is open or not.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, is no standard stream, and was so before this program began, hence nothing in here owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// Receives bytes into `buffer` and the descriptors that came with them, closed on exec; 0 bytes is the end.
 ///
 /// # Errors

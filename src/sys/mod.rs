@@ -4,13 +4,15 @@
 //! anything. What rustix and nix offer as safe calls is used from there by the folders above.
 #![expect(unsafe_code, reason = "the one place for calls that no library wraps")]
 
+pub mod bpf;
 pub mod fds;
 pub mod memory;
 pub mod mount;
 mod namespace;
 pub mod process;
 mod readiness;
+pub mod seccomp;
 
-pub use namespace::{Namespace, NamespaceKind, Netns};
+pub use namespace::{Namespace, NamespaceKind, Netns, host_name_of, inode_of};
 pub use process::{ExitStatus, PidFd};
 pub use readiness::wait_on;

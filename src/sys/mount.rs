@@ -10,6 +10,10 @@ use std::{
 pub struct MountAttributes<'a> {
     /// MOUNT_ATTR_* bits to set.
     pub set: u64,
+    /// MOUNT_ATTR_* bits to clear.
+    pub clear: u64,
+    /// How mounts propagate from now on, or 0: [`PRIVATE`].
+    pub propagation: u64,
     /// The user namespace whose id mapping the mount gets; only a detached mount takes one (Linux 5.12).
     pub id_map: Option<BorrowedFd<'a>>,
     /// Reach every mount below it too.
@@ -18,6 +22,8 @@ pub struct MountAttributes<'a> {
 
 /// Nothing can be written through the mount.
 pub const RDONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+/// Nothing that is mounted below is seen on other mounts, nor the other way round (mount_namespaces(7)).
+pub const PRIVATE: u64 = libc::MS_PRIVATE;
 /// Device nodes cannot be opened through the mount.
 pub const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
 
@@ -33,8 +39,8 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: MountAttributes<'_>) ->
     }
     let attr = libc::mount_attr {
         attr_set,
-        attr_clr: 0,
-        propagation: 0,
+        attr_clr: attributes.clear,
+        propagation: attributes.propagation,
         userns_fd: attributes.id_map.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
     let flags = libc::AT_EMPTY_PATH | if attributes.recursive { libc::AT_RECURSIVE } else { 0 };

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     path::Path,
     thread,
 };
@@ -59,6 +59,30 @@ impl NamespaceKind {
     }
 }
 
+/// The inode of the namespace that a process is in, or, without one, the calling thread: what tells it from others for as
+/// long as it lives (namespaces(7)).
+///
+/// # Errors
+/// What readlink(2) says; EACCES or EPERM when the process is not ours to look into.
+pub fn inode_of(pid: Option<i32>, kind: NamespaceKind) -> io::Result<u64> {
+    let of = pid.map_or_else(|| "thread-self".to_owned(), |pid| pid.to_string());
+    let link = std::fs::read_link(format!("/proc/{of}/ns/{}", kind.proc_name()))?;
+    let inode = link.to_str().and_then(|link| link.split_once('[')?.1.strip_suffix(']')?.parse().ok());
+    inode.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// The host name that a process sees. Its namespace is entered for it, by a thread that ends then.
+///
+/// # Errors
+/// What open(2) says of the namespace, and setns(2): EPERM without rights over it.
+pub fn host_name_of(pid: i32) -> io::Result<String> {
+    let namespace = Namespace::of_process(pid, NamespaceKind::Uts)?;
+    on_new_thread(|| {
+        namespace.enter()?;
+        nix::unistd::gethostname()?.into_string().map_err(|_| io::ErrorKind::InvalidData.into())
+    })
+}
+
 /// A namespace kept alive by this descriptor.
 #[derive(Debug)]
 pub struct Namespace {
@@ -100,9 +124,33 @@ impl Namespace {
         Ok(Self { kind, fd: File::open(path)?.into() })
     }
 
+    /// What tells it from others ([`inode_of`]).
+    ///
+    /// # Errors
+    /// What fstat(2) says.
+    pub fn inode(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.fd)?.st_ino)
+    }
+
     /// What it is a namespace of.
     pub fn kind(&self) -> NamespaceKind {
         self.kind
+    }
+
+    /// The user namespace that owns it (ioctl_nsfs(2), NS_GET_USERNS).
+    ///
+    /// # Errors
+    /// EPERM when that is not the caller's own, or one below it.
+    pub fn owner(&self) -> io::Result<Self> {
+        const NS_GET_USERNS: libc::Ioctl = 0xb701;
+        // SAFETY: the request takes no argument, and the descriptor is open for as long as the call lasts.
+        let fd = unsafe { libc::ioctl(self.fd.as_raw_fd(), NS_GET_USERNS) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { kind: NamespaceKind::User, fd })
     }
 
     /// Moves the calling thread into it (setns(2)); for [`NamespaceKind::Pid`], only its future children.
@@ -134,6 +182,14 @@ impl Netns {
             nix::sched::unshare(CloneFlags::CLONE_NEWNET)?;
             Ok(Self(Namespace::of_thread(NamespaceKind::Net)?))
         })
+    }
+
+    /// What tells it from others ([`inode_of`]).
+    ///
+    /// # Errors
+    /// What fstat(2) says.
+    pub fn inode(&self) -> io::Result<u64> {
+        self.0.inode()
     }
 
     /// Takes a descriptor that is known to be a network namespace.

@@ -53,6 +53,16 @@ impl AsFd for PidFd {
     }
 }
 
+/// Sends a signal by number to a process by number: only for a child of the caller, whose number stays its own until the
+/// caller collects it.
+///
+/// # Errors
+/// ESRCH when there is none; EINVAL when there is no such signal.
+pub fn signal(child: i32, number: i32) -> io::Result<()> {
+    // SAFETY: the call touches no memory.
+    if unsafe { libc::kill(child, number) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -222,6 +232,40 @@ pub fn reset_signals() {
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
+/// Gives the calling process the scheduling that a process has by default: no real-time or idle policy, nice value 0, the
+/// default priority for disks, every processor, the default memory policy. What it has no right to take back stays.
+pub fn reset_scheduling() {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    const MPOL_DEFAULT: libc::c_int = 0;
+    // SAFETY: the first call reads `parameter`, which outlives it; the others get numbers, and null for a set of nodes that
+    // they do not look at. What they refuse stays as it was.
+    unsafe {
+        let parameter: libc::sched_param = std::mem::zeroed();
+        libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const parameter);
+        libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0);
+        libc::syscall(libc::SYS_set_mempolicy, MPOL_DEFAULT, std::ptr::null::<libc::c_ulong>(), 0);
+    }
+    let _ = rustix::process::setpriority_process(None, 0);
+    // The kernel leaves out those that the control group does not have, or that are not there.
+    let mut all = rustix::thread::CpuSet::new();
+    (0..rustix::thread::CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+    let _ = rustix::thread::sched_setaffinity(None, &all);
+}
+
+/// Takes back what prctl(2) and personality(2) hand on to children and through exec.
+pub fn reset_attributes() {
+    /// That of init_task (kernel/time/timer.c): 50 microseconds.
+    const TIMER_SLACK: libc::c_ulong = 50_000;
+    /// linux/personality.h.
+    const PER_LINUX: libc::c_ulong = 0;
+    let _ = nix::sys::prctl::set_timerslack(TIMER_SLACK);
+    // SAFETY: both calls take numbers only.
+    unsafe {
+        libc::personality(PER_LINUX);
+        libc::prctl(libc::PR_SET_THP_DISABLE, 0, 0, 0, 0);
+    }
+}
+
 /// Blocks every signal, so that [`next_signal`] takes them one by one.
 pub fn block_signals() {
     let _ = nix::sys::signal::SigSet::all().thread_block();
@@ -278,12 +322,6 @@ fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
 /// What prctl(2) says.
 pub fn hide() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
-}
-
-/// Takes [`hide`] back, for a process that goes on without running a program and has nothing open any more: the supervisor
-/// of an ordinary user could not look into it either.
-pub fn show() {
-    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable);
 }
 
 /// Leaves the keys that the caller's session holds (keyrings(7)): they would be readable in a container.

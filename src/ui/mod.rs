@@ -4,12 +4,16 @@
 
 mod images;
 mod logs;
+mod namespaces;
 mod printer;
 mod pulls;
+mod stats;
 mod table;
 
 pub use images::{ImageRow, UsageRow, images_json, images_table, json_lines, size, usage_table};
 pub use logs::{LogFollower, LogPrinter, LogStyle};
+pub use namespaces::NamespaceMatrix;
 pub use printer::{FilterBrokenPipe, Messages, Printer};
 pub use pulls::PullProgress;
+pub use stats::{StatsRow, memory_size, stats_json, stats_table};
 pub use table::{Row, container_rows, containers_json, containers_table};

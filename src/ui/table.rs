@@ -3,9 +3,10 @@
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+use super::memory_size;
 use crate::{
     diagnostics::sanitize,
-    model::{Container, ContainerState, Observed},
+    model::{Container, ContainerState, Effective, Observed},
 };
 
 /// One container, as `ps` shows it.
@@ -21,6 +22,12 @@ pub struct Row {
     pid: Option<i32>,
     command: String,
     ports: Vec<String>,
+    /// As the kernel has them.
+    #[serde(skip_serializing_if = "Effective::is_empty")]
+    limits: Effective,
+    /// Processes that the kernel has killed for want of memory.
+    #[serde(rename = "OOMKills", skip_serializing_if = "is_zero")]
+    oom_kills: u64,
     #[serde(rename = "StartedAt")]
     started: String,
     #[serde(skip)]
@@ -45,12 +52,35 @@ pub fn container_rows(observed: &Observed, now: jiff::Timestamp) -> Vec<Row> {
             pid: container.pid,
             command: container.command.join(" "),
             ports: ports(container),
+            limits: container.limits.clone(),
+            oom_kills: container.oom_kills,
             // With as many digits every time, so that programs can compare them as text.
             started: format!("{started:.3}"),
             age: age(now.as_second() - started.as_second()),
         }
     });
     rows.collect()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Limits in few words.
+fn limits(limits: &Effective) -> String {
+    let Effective { cpu, cpu_weight, cpuset, memory, memory_reservation, swap: _, pids } = limits;
+    let processors = cpu.and_then(|cpu| Some(cpu.quota_us? as f64 / cpu.period_us as f64));
+    let all = [
+        // Three digits are as fine as the kernel can have it.
+        processors.map(|number| format!("cpus {}", (number * 1000.0).round() / 1000.0)),
+        cpu_weight.map(|weight| format!("cpu weight {weight}")),
+        cpuset.as_ref().map(|list| format!("cpuset {list}")),
+        memory.map(|bytes| format!("memory {}", memory_size(bytes))),
+        memory_reservation.map(|bytes| format!("memory kept {}", memory_size(bytes))),
+        pids.map(|number| format!("pids {number}")),
+    ];
+    all.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn ports(container: &Container) -> Vec<String> {
@@ -75,9 +105,16 @@ pub(super) fn age(seconds: i64) -> String {
 pub fn containers_table(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["NAME", "SERVICE", "STATE", "AGE", "PID", "PORTS", "COMMAND"]);
+    // A column that nobody has anything in is none.
+    let any_limits = rows.iter().any(|row| !row.limits.is_empty());
+    let mut header = vec!["NAME", "SERVICE", "STATE", "AGE", "PID", "PORTS", "COMMAND"];
+    if any_limits {
+        header.insert(6, "LIMITS");
+    }
+    table.set_header(header);
     for row in rows {
         let state = match row.exit_code {
+            Some(code) if row.oom_kills > 0 => format!("exited ({code}, out of memory)"),
             Some(code) => format!("exited ({code})"),
             None => row.state.clone(),
         };
@@ -86,7 +123,12 @@ pub fn containers_table(rows: &[Row]) -> String {
             command = command.chars().take(39).chain(['…']).collect();
         }
         let pid = row.pid.map(|pid| pid.to_string()).unwrap_or_default();
-        table.add_row([&row.name, &row.service, &state, &row.age, &pid, &row.ports.join(", "), &command]);
+        let mut cells =
+            vec![row.name.clone(), row.service.clone(), state, row.age.clone(), pid, row.ports.join(", "), command];
+        if any_limits {
+            cells.insert(6, limits(&row.limits));
+        }
+        table.add_row(cells);
     }
     table.lines().map(|line| format!("{}\n", line.trim())).collect()
 }

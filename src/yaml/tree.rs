@@ -222,6 +222,10 @@ impl Node {
         matches!(&self.value, Value::Scalar(scalar) if scalar.kind == ScalarKind::Null)
     }
 
+    pub(crate) fn is_empty_text(&self) -> bool {
+        self.scalar().is_some_and(|scalar| scalar.text.is_empty())
+    }
+
     /// The scalar, unless it is null.
     pub(crate) fn scalar(&self) -> Option<&Scalar> {
         match &self.value {
@@ -259,6 +263,15 @@ impl Node {
             && !entries.iter().any(|entry| &*entry.key == key)
         {
             entries.push(Entry { key: key.into(), key_span: value.span.clone(), value });
+        }
+    }
+
+    /// Puts a value under a key that is not there yet, or says nothing: an empty text, which a variable may have made.
+    pub(crate) fn put_unless_said(&mut self, key: &str, value: Node) {
+        match self.entry_mut(key) {
+            Some(entry) if entry.value.is_empty_text() => entry.value = value,
+            Some(_) => {}
+            None => self.put(key, value),
         }
     }
 

@@ -1,6 +1,6 @@
 //! `exec`.
 
-use crate::support::{Need, Run, Stack, needs};
+use crate::support::{Need, Run, Stack, needs, wait_for};
 
 fn sleeper() -> Stack {
     let stack = Stack::new(
@@ -161,4 +161,72 @@ fn a_folder_that_is_not_there_is_an_error() {
     needs!(Need::Namespaces);
     let stack = sleeper();
     stack.run(&["exec", "-w", "/nope", "web", "pwd"]).failure().stdout_is("").stderr_has("/nope");
+}
+
+#[test]
+fn a_detached_command_runs_on() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], volumes: ['./share:/share']}}");
+    stack.file("share/x", "");
+    stack.up();
+    let script = "echo unseen; while [ ! -e /share/go ]; do sleep 0.02; done; echo done > /share/done";
+    stack.run(&["exec", "-d", "web", "sh", "-c", script]).success().stdout_is("");
+    stack.file("share/go", "");
+    wait_for("what it writes", || {
+        std::fs::read_to_string(stack.path("share/done")).ok().filter(|text| text == "done\n")
+    });
+    stack.run(&["exec", "--detach", "web", "no-such-program"]).code(127).stderr_has("no-such-program");
+}
+
+#[test]
+fn privileged_is_every_capability_of_the_container() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    let capabilities = |flags: &[&str]| {
+        let command = ["exec"].iter().chain(flags).chain(&["web", "awk", "/^CapEff/ {print $2}", "/proc/self/status"]);
+        let output = stack.nscompose().args(command).run().success();
+        u64::from_str_radix(output.stdout.trim(), 16).expect("hexadecimal")
+    };
+    // CAP_SYS_ADMIN (capabilities(7)).
+    let admin = 1 << 21;
+    assert_eq!(capabilities(&[]) & admin, 0);
+    assert_eq!(capabilities(&["--privileged"]) & admin, admin);
+}
+
+#[test]
+fn there_is_one_container_of_a_service() {
+    needs!(Need::Namespaces);
+    let stack = sleeper();
+    stack.run(&["exec", "--index", "1", "web", "true"]).success();
+    stack.run(&["exec", "--index", "2", "web", "true"]).code(2);
+}
+
+#[test]
+fn who_hangs_up_before_the_command_runs_leaves_nothing() {
+    needs!(Need::Program("python3"));
+    let stack =
+        Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], volumes: ['./passwd:/etc/passwd']}}");
+    stack.file("passwd", "root:x:0:0::/root:/bin/sh\n");
+    stack.up();
+    let first = stack.pid("web");
+    let status = std::fs::read_to_string(format!("/proc/{first}/status")).expect("it runs");
+    let keeper = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent").trim().to_owned();
+    // Whoever opens the file waits for the holder of the lease, who does not care (fcntl(2), "Leases").
+    let hold = "import fcntl, os, signal, sys\nsignal.signal(signal.SIGIO, signal.SIG_IGN)\n\
+        fd = os.open(sys.argv[1], os.O_RDWR)\nfcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)\nprint('held', flush=True)\nsignal.pause()";
+    let mut holder = Run::new("python3").args(["-c", hold]).arg(stack.path("passwd")).start();
+    holder.expect_stdout("held");
+    let is_held = || {
+        let locks = std::fs::read_to_string("/proc/locks").expect("locks");
+        let own = format!(" {} ", holder.pid());
+        locks.lines().find(|line| line.contains("LEASE") && line.contains(&own)).map(str::to_owned)
+    };
+    let exec = stack.nscompose().args(["exec", "web", "true"]).start();
+    wait_for("the command on its way", || is_held().filter(|lease| lease.contains("BREAKING")));
+    drop(exec);
+    wait_for("the end of what has begun", || {
+        let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).expect("the keeper");
+        (children.trim() == first.to_string()).then_some(())
+    });
+    assert!(is_held().is_some(), "it has ended only when it was let go on");
 }

@@ -291,3 +291,19 @@ fn a_rootfs_that_is_not_there_is_named_with_its_place() {
     let refused = refused.stderr_has("gone is not there").stderr_has("stack.yaml:5:13").stderr_has("rootfs: ./gone\n");
     assert!(!refused.stderr.contains("other"), "{refused}");
 }
+
+#[test]
+fn a_start_that_fails_has_let_go_of_its_lock_when_it_says_so() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
+    // In the place of the folder of the stack.
+    let place = stack.home().join(format!("run/v1/{}", stack.project()));
+    for _ in 0..10 {
+        std::fs::create_dir_all(place.parent().expect("a folder")).expect("folders");
+        std::fs::write(&place, "").expect("a file");
+        stack.run(&["up", "-d"]).failure();
+        assert_eq!(stack.supervisor(), None);
+        let _ = std::fs::remove_file(&place);
+    }
+    stack.up();
+}

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use crate::support::{Need, Run, Stack, is_root, needs, wait_for};
+use crate::support::{Need, Stack, is_root, needs, wait_for};
 
 const KINDS: [&str; 7] = ["pid", "net", "ipc", "mnt", "uts", "user", "cgroup"];
 
@@ -152,18 +152,6 @@ fn control_groups_are_its_own() {
     let group = format!("/nscompose/{}.", stack.project());
     assert!(lines.any(|line| line.contains(&group) && line.ends_with("/web")), "{outside}");
     assert!(stack.sh("web", "cat /proc/1/cgroup").lines().any(|line| line == "0::/"));
-}
-
-#[test]
-fn a_program_may_have_as_many_files_open_as_the_caller() {
-    needs!(Need::Program("sh"));
-    let stack = Stack::new("services: {web: {rootfs: host, command: [sh, -c, 'ulimit -Sn; exec sleep infinity']}}");
-    let script =
-        format!("ulimit -Sn 777 && exec {} --home {} up -d", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
-    let run = Run::new("sh").args(["-c", &script]).dir(stack.path("")).env("HOME", stack.user_home());
-    run.run().success();
-    assert_eq!(stack.log_with("web", "\n"), "777\n");
-    assert_eq!(stack.sh("web", "ulimit -Sn"), "777");
 }
 
 #[test]

@@ -189,6 +189,7 @@ fn the_hosts_names_are_the_hosts() {
     assert_eq!(stack.namespace("web", "uts"), host("uts"));
     let name = nix::unistd::gethostname().expect("a name").to_string_lossy().into_owned();
     assert_eq!(stack.exec("web", &["hostname"]), name);
+    assert_eq!(stack.sh("web", "echo $HOSTNAME"), name);
     stack.run(&["exec", "web", "hostname", "changed"]).failure();
     assert_eq!(nix::unistd::gethostname().expect("a name").to_string_lossy(), name);
 }

@@ -38,6 +38,10 @@ pub(crate) struct Container {
     pub(crate) pid: Option<i32>,
     pub(crate) command: String,
     pub(crate) ports: Vec<String>,
+    #[serde(default)]
+    pub(crate) limits: serde_json::Value,
+    #[serde(default, rename = "OOMKills")]
+    pub(crate) oom_kills: u64,
     pub(crate) started_at: String,
 }
 

@@ -113,9 +113,13 @@ impl Traces {
         fn walk(folder: &Path, wanted: &str, found: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    // Alone or with a digest behind it.
+                    // Alone, with a digest behind it, or with nscompose's own in front of it: `nscompose.PROJECT.DIGEST.SERVICE`.
                     let name = entry.file_name();
-                    if name.to_str().is_some_and(|name| name.split('.').next() == Some(wanted)) {
+                    let of_stack = |name: &str| {
+                        let name = name.strip_prefix("nscompose.").unwrap_or(name);
+                        name.split('.').next() == Some(wanted)
+                    };
+                    if name.to_str().is_some_and(of_stack) {
                         found.push(entry.path());
                     }
                     walk(&entry.path(), wanted, found);

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{
-        files::{Words, is_file, project_name, services},
+        files::{Words, is_file, project_name, services_or_containers},
         settings::Settings,
         stack::open_if_up,
     },
@@ -41,7 +41,7 @@ pub(super) fn find(words: &mut Vec<String>, settings: &Settings) -> Result<Found
         return Err(Failure::operation(format!("stack `{name}` is not up")).hint("`nscompose up -d` brings it up"));
     };
     let mut containers = opened.snapshot.observed.containers;
-    let service = services(&[word], containers.keys())?.remove(0);
+    let service = services_or_containers(&[word], &containers)?.remove(0);
     let absent = || Failure::operation(format!("service `{service}` has no container"));
     let container = containers.remove(&service).ok_or_else(absent)?;
     Ok(Found { service, container, layout })

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -19,7 +20,10 @@ use crate::{
         registry::Registry,
         store::{Store, StoreLock},
     },
-    model::{Image, ImageRequest, ImageSource, Observed, Platform, Project, PullPolicy, Rootfs, ServiceName},
+    model::{
+        Image, ImageMount, ImageRequest, ImageSource, MountSource, MountedImage, Observed, Platform, Project,
+        PullPolicy, Rootfs, ServiceName,
+    },
     sandbox::as_root_of_containers,
     ui::PullProgress,
 };
@@ -84,9 +88,13 @@ pub(in crate::cli) fn look_only(
 }
 
 fn on_images<'a>(project: Project, images: impl Iterator<Item = (&'a Request, Image)>) -> Result<Project, Failure> {
-    let images: BTreeMap<ServiceName, Image> = images
-        .flat_map(|(request, image)| request.services.iter().map(move |service| (service.clone(), image.clone())))
-        .collect();
+    let mut project = project;
+    let mut of_services: BTreeMap<ServiceName, Image> = BTreeMap::new();
+    for (request, image) in images {
+        project = project.with_image_at(&image, &request.mounts);
+        of_services.extend(request.services.iter().map(|service| (service.clone(), image.clone())));
+    }
+    let images = of_services;
     project
         .on_images(&images)
         .map_err(|e| Failure::from_error(FailureKind::Operation, &e).hint("say what to run with `command:`"))
@@ -95,7 +103,10 @@ fn on_images<'a>(project: Project, images: impl Iterator<Item = (&'a Request, Im
 /// One image, and who wants it.
 struct Request {
     image: ImageRequest,
+    /// Those that run on it.
     services: Vec<ServiceName>,
+    /// Where its files are mounted.
+    mounts: Vec<(ServiceName, PathBuf)>,
 }
 
 fn requests(project: &Project, wanted: &BTreeSet<ServiceName>, policy: Option<PullPolicy>) -> Vec<Request> {
@@ -111,11 +122,29 @@ fn requests(project: &Project, wanted: &BTreeSet<ServiceName>, policy: Option<Pu
     needed.sort();
     let mut requests: Vec<Request> = Vec::new();
     for name in needed {
-        let Rootfs::Image(image) = &project.services[name].rootfs else { continue };
-        let image = ImageRequest { pull_policy: policy.unwrap_or(image.pull_policy), ..image.clone() };
-        match requests.iter_mut().find(|request| request.image == image) {
-            Some(request) => request.services.push(name.clone()),
-            None => requests.push(Request { image, services: vec![name.clone()] }),
+        let service = &project.services[name];
+        let mut request = |image: &ImageRequest| {
+            let image = ImageRequest { pull_policy: policy.unwrap_or(image.pull_policy), ..image.clone() };
+            let known = requests.iter().position(|request| request.image == image);
+            known.unwrap_or_else(|| {
+                requests.push(Request { image, services: Vec::new(), mounts: Vec::new() });
+                requests.len() - 1
+            })
+        };
+        let rootfs = match &service.rootfs {
+            Rootfs::Image(image) => Some(request(image)),
+            _ => None,
+        };
+        let mounts = service.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Image(ImageMount { image: MountedImage::Wanted(image), .. }) => Some((mount, request(image))),
+            _ => None,
+        });
+        let mounts: Vec<_> = mounts.collect();
+        if let Some(index) = rootfs {
+            requests[index].services.push(name.clone());
+        }
+        for (mount, index) in mounts {
+            requests[index].mounts.push((name.clone(), mount.target.clone()));
         }
     }
     requests
@@ -150,16 +179,20 @@ impl Seen {
 /// What is here, for each request.
 fn look(store: &Store, requests: &[Request]) -> Result<Vec<Seen>, Failure> {
     let now = jiff::Timestamp::now().as_second();
-    let one = |Request { image, services }: &Request| match store.look_for(image, now).map_err(|e| broken(&e))? {
-        Found::Here(stored) => Ok(Seen::Certain(stored.image)),
-        Found::Missing if image.pull_policy == PullPolicy::Never && image.source.registry().is_some() => {
-            let what = format!("image `{}` of service `{}` is not here", image.source, services[0]);
-            Err(Failure::operation(what)
-                .hint("its pull policy is `never`: pull it with `nscompose pull`, or load it with `nscompose load`"))
-        }
-        Found::Stale(stored) => Ok(Seen::Perhaps(stored.image)),
-        Found::Missing => Ok(Seen::Nothing),
-    };
+    let one =
+        |Request { image, services, mounts }: &Request| match store.look_for(image, now).map_err(|e| broken(&e))? {
+            Found::Here(stored) => Ok(Seen::Certain(stored.image)),
+            Found::Missing if image.pull_policy == PullPolicy::Never && image.source.registry().is_some() => {
+                let service = services.first().or(mounts.first().map(|(service, _)| service));
+                let service = service.map(ToString::to_string).unwrap_or_default();
+                let what = format!("image `{}` of service `{service}` is not here", image.source);
+                Err(Failure::operation(what).hint(
+                    "its pull policy is `never`: pull it with `nscompose pull`, or load it with `nscompose load`",
+                ))
+            }
+            Found::Stale(stored) => Ok(Seen::Perhaps(stored.image)),
+            Found::Missing => Ok(Seen::Nothing),
+        };
     requests.iter().map(one).collect()
 }
 

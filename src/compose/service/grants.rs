@@ -18,15 +18,15 @@ mapping! {
     /// A config or a secret that may be read.
     pub struct FileGrant {
         /// Its name in the file.
-        refused source: Text,
+        works source: Text,
         /// Its path in the container.
-        refused target: Text,
+        works target: Text,
         /// User that it belongs to.
-        refused uid: Text,
+        works uid: Text,
         /// Group that it belongs to.
-        refused gid: Text,
+        works gid: Text,
         /// Permission bits, in octal.
-        refused mode: FileMode,
+        works mode: FileMode,
     }
     rules {
         const EXPECTED: &'static str = "a name or a mapping";
@@ -64,7 +64,8 @@ pub struct SecretGrants(pub Set<FileGrant>);
 fn once(mut node: Node) -> Node {
     if let Value::Sequence(grants) = &mut node.value {
         *grants = merger::unique(std::mem::take(grants), |node| {
-            let text = |key: &str| Some(node.entry(key)?.value.scalar()?.text.to_string());
+            let text =
+                |key: &str| Some(node.entry(key)?.value.scalar()?.text.to_string()).filter(|text| !text.is_empty());
             text("target").or_else(|| text("source").map(|source| format!("/run/secrets/{source}")))
         });
     }
@@ -85,7 +86,7 @@ impl Format for SecretGrants {
             let source = grant.entry("source").and_then(|entry| entry.value.scalar()).map(|scalar| scalar.text.clone());
             if let Some(source) = source {
                 let target = grant.text(&format!("/run/secrets/{source}"));
-                grant.put("target", target);
+                grant.put_unless_said("target", target);
             }
         }
     }

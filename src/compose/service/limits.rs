@@ -5,8 +5,8 @@ use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        ByteSize, Decimal, Flag, Format, Int, Labels, List, Map, Merger, Reader, Schemas, Text, Truncated, Unquoted,
-        mapping::mapping,
+        ByteSize, Decimal, Flag, Format, Int, Kept, Labels, List, Map, Merger, Reader, Schemas, Text, Truncated,
+        Unquoted, mapping::mapping,
     },
     Service,
 };
@@ -19,45 +19,45 @@ mapping! {
     /// What it may use.
     pub struct LimitKeys {
         /// Speed and share of block devices.
-        refused blkio_config: Box<BlkioConfig>,
+        works blkio_config: Box<BlkioConfig>,
         /// Control group that its own is made in.
-        refused cgroup_parent: Text,
+        works cgroup_parent: Text,
         /// How many processors, on Windows.
         no_effect("it is for Windows") cpu_count: Int<0>,
         /// Share of the processors, on Windows.
         no_effect("it is for Windows") cpu_percent: Int<0, 100>,
         /// Length of a scheduling period, in microseconds.
-        refused cpu_period: Truncated,
+        works cpu_period: Truncated,
         /// Processor time in each period, in microseconds.
-        refused cpu_quota: Truncated,
+        works cpu_quota: Truncated,
         /// Length of a real-time period, in microseconds.
-        refused cpu_rt_period: Truncated,
+        works cpu_rt_period: Truncated,
         /// Processor time in each real-time period, in microseconds.
-        refused cpu_rt_runtime: Truncated,
+        works cpu_rt_runtime: Truncated,
         /// Weight against other services.
-        refused cpu_shares: Truncated,
+        works cpu_shares: Truncated,
         /// Processors.
-        refused cpus: Decimal,
+        works cpus: Decimal,
         /// Which processors.
-        refused cpuset: Text,
+        works cpuset: Text,
         /// Memory.
-        refused mem_limit: ByteSize,
+        works mem_limit: ByteSize,
         /// Memory that it keeps when there is little.
-        refused mem_reservation: ByteSize,
+        works mem_reservation: ByteSize,
         /// How readily its memory goes to swap, from 0 to 100.
-        refused mem_swappiness: ByteSize,
+        works mem_swappiness: ByteSize,
         /// Memory and swap together; -1 for no limit.
-        refused memswap_limit: ByteSize,
+        works memswap_limit: ByteSize,
         /// It is not killed when memory runs out.
-        refused oom_kill_disable: Flag,
+        works oom_kill_disable: Flag,
         /// How soon it is killed when memory runs out, from -1000 to 1000.
-        refused oom_score_adj: Int<-1000, 1000>,
+        works oom_score_adj: Int<-1000, 1000>,
         /// Processes and threads; -1 for no limit.
-        refused pids_limit: Truncated,
-        /// Settings of the kernel.
-        refused sysctls: Labels,
+        works pids_limit: Truncated,
+        /// Settings of the kernel for its namespaces: `net.…`, and those of System V and POSIX IPC.
+        works sysctls: Labels,
         /// Resource limits of its processes.
-        refused ulimits: Map<Ulimit>,
+        works ulimits: Map<Ulimit>,
     }
 }
 
@@ -65,17 +65,17 @@ mapping! {
     /// Speed and share of block devices.
     pub struct BlkioConfig {
         /// Weight against other services, from 10 to 1000.
-        refused weight: Unquoted<Int<0, 65535>>,
+        works weight: Unquoted<Int<0, 65535>>,
         /// Weight for single devices.
-        refused weight_device: List<BlkioWeight>,
+        works weight_device: List<BlkioWeight>,
         /// Bytes read in a second.
-        refused device_read_bps: List<BlkioLimit>,
+        works device_read_bps: List<BlkioLimit>,
         /// Reads in a second.
-        refused device_read_iops: List<BlkioLimit>,
+        works device_read_iops: List<BlkioLimit>,
         /// Bytes written in a second.
-        refused device_write_bps: List<BlkioLimit>,
+        works device_write_bps: List<BlkioLimit>,
         /// Writes in a second.
-        refused device_write_iops: List<BlkioLimit>,
+        works device_write_iops: List<BlkioLimit>,
     }
     rules {
         const EXTENSIBLE: bool = false;
@@ -86,9 +86,9 @@ mapping! {
     /// Weight for a device.
     pub struct BlkioWeight {
         /// The device.
-        refused path: Text,
+        works path: Text,
         /// Its weight.
-        refused weight: Unquoted<Int<0, 65535>>,
+        works weight: Unquoted<Int<0, 65535>>,
     }
     rules {
         const EXTENSIBLE: bool = false;
@@ -99,9 +99,9 @@ mapping! {
     /// Speed of a device.
     pub struct BlkioLimit {
         /// The device.
-        refused path: Text,
+        works path: Text,
         /// Bytes, or operations, in a second.
-        refused rate: ByteSize,
+        works rate: ByteSize,
     }
     rules {
         const EXTENSIBLE: bool = false;
@@ -122,9 +122,9 @@ mapping! {
     /// A soft and a hard resource limit; -1 for none.
     pub struct UlimitRange {
         /// The one that counts.
-        refused soft: Int,
+        works soft: Kept<Int>,
         /// What the program may raise it to.
-        refused hard: Int,
+        works hard: Kept<Int>,
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["soft", "hard"];

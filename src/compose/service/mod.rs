@@ -13,7 +13,7 @@ pub use grants::{FileGrant, FileMode, SecretGrants};
 pub use lifecycle::{Condition, Dependency, DependsOn, Extends, Lifecycle, Logging};
 pub use limits::{BlkioConfig, BlkioLimit, BlkioWeight, LimitKeys, Ulimit, UlimitRange};
 pub use naming::{LabelFiles, Naming};
-pub use networking::{NameServers, NetworkAttachment, NetworkAttachments, Networking};
+pub use networking::{CgroupMode, NameServers, NetworkAttachment, NetworkAttachments, Networking};
 pub use program::{EnvFile, EnvFiles, Program, Provider};
 pub use security::{CredentialSpec, ModelGrant, ModelGrants, Security};
 pub use storage::{Device, Gpus, Storage};

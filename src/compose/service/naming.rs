@@ -9,7 +9,7 @@ mapping! {
     /// What it is called.
     pub struct Naming {
         /// Name of its container, instead of one made of the project's and the service's.
-        refused container_name: PatternText<ContainerName>,
+        works container_name: PatternText<ContainerName>,
         /// Host name that the program sees.
         works hostname: Text,
         /// Domain that the program sees.

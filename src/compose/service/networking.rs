@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use super::{
     super::{
         Distinct, ExtraHosts, Format, Map, Named, Nullable, OneOrMany, Ports, Reader, Schemas, Set, Text, TextOrNumber,
-        TextOrWhole, Truncated, Unquoted, choice::choice, mapping::mapping,
+        TextOrWhole, Truncated, Unquoted, choice::choice, mapping::mapping, untyped,
     },
     lifecycle::{by_name, no_names, twice},
 };
@@ -15,18 +15,19 @@ use crate::yaml::tree::{Node, Value};
 mapping! {
     /// Whom it can talk to, and whose namespaces it is in.
     pub struct Networking {
-        /// Whose network namespace it is in: `bridge`, `host`, `none` or `service:NAME`.
+        /// Whose network namespace it is in: `bridge`, `host`, `none`, `service:NAME` or `container:NAME`.
         works network_mode: Text,
-        /// Whose System V and POSIX objects it sees: `private`, `shareable`, `host`, `none` or `service:NAME`.
+        /// Whose System V and POSIX objects it sees: `private`, `shareable`, `host`, `none`, `service:NAME` or
+        /// `container:NAME`.
         works ipc: Text,
-        /// Whose processes it sees: `host` or `service:NAME`.
+        /// Whose processes it sees: its own, or those of `host`, `service:NAME` or `container:NAME`.
         works pid: Text,
-        /// Whose host name it has: `host`, or its own.
+        /// Whose host name it has: its own, or that of `host`, `service:NAME` or `container:NAME`.
         works uts: Text,
-        /// Whose users it has.
-        refused userns_mode: Text,
-        /// Whose control groups it sees.
-        refused cgroup: CgroupMode,
+        /// Whose users it has: its own, or those of the `host`; as an ordinary user these are those of the stack.
+        works userns_mode: Text,
+        /// Whose control groups it sees: `private` ones or those of the `host`.
+        works cgroup: CgroupMode,
         /// How its container is isolated, on Windows.
         no_effect("it is for Windows") isolation: Text,
         /// Networks that it joins; `default` unless it is given.
@@ -89,6 +90,10 @@ impl Format for ExposedPort {
     }
     fn read(node: &Node, cx: &mut Reader<'_>) -> Option<Self> {
         TextOrWhole::read(node, cx).map(|text| Self(text.0))
+    }
+    /// However it is written: `80`, `"80"` and `0x50` are one.
+    fn identity(node: &Node) -> Option<String> {
+        node.scalar().map(untyped::text)
     }
     fn schema(schemas: &mut Schemas) -> Json {
         TextOrWhole::schema(schemas)

@@ -36,16 +36,16 @@ mapping! {
         works working_dir: Text,
         /// User, and group, that it runs as.
         works user: Text,
-        /// Further groups.
-        refused group_add: Distinct<TextOrWhole>,
+        /// Further groups: names of the container, or numbers.
+        works group_add: Distinct<TextOrWhole>,
         /// A small first process that passes signals on and cleans up after children.
         works init: Kept<Flag>,
-        /// It has a terminal.
-        refused tty: Flag,
-        /// Its standard input stays open.
-        refused stdin_open: Flag,
-        /// Its output is shown by `up`.
-        no_effect("`up` shows the output of every service") attach: Kept<Flag>,
+        /// Its standard streams are a terminal of its own.
+        works tty: Flag,
+        /// Its standard input stays open, for `attach`; else it has nothing to read.
+        works stdin_open: Flag,
+        /// Its output is shown by an `up` in the foreground.
+        works attach: Kept<Flag>,
         /// The platform that the image is for.
         works platform: Text,
         /// When the image is looked for in the registry.
@@ -189,6 +189,12 @@ mapping! {
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["type"];
+        fn check(&self, node: &Node, cx: &mut Reader<'_>) {
+            if let Some(program) = node.entry("type").filter(|program| program.value.is_empty_text()) {
+                let diagnostic = Diagnostic::error("the provider has an empty `type`");
+                cx.report(diagnostic.hint("name the program that makes it available"), &program.value);
+            }
+        }
     }
 }
 

@@ -12,14 +12,14 @@ use crate::yaml::tree::Node;
 mapping! {
     /// What it is allowed, and what it is given by the platform.
     pub struct Security {
-        /// Capabilities that it has besides the usual ones.
-        refused cap_add: Set<Text>,
-        /// Capabilities that it has not.
-        refused cap_drop: Set<Text>,
-        /// It may do anything.
-        refused privileged: Flag,
-        /// Options of the kernel's security modules.
-        refused security_opt: Distinct<Text>,
+        /// Capabilities that it has besides the usual ones; `ALL` for all.
+        works cap_add: Set<Text>,
+        /// Capabilities that it has not; `ALL` for none but those that are added.
+        works cap_drop: Set<Text>,
+        /// It has all capabilities, sees devices of the host, and nothing of the kernel is hidden or filtered.
+        works privileged: Flag,
+        /// `no-new-privileges`, `seccomp=`, `apparmor=`, `label=`, `systempaths=`.
+        works security_opt: Distinct<Text>,
         /// Credentials of Windows.
         no_effect("it is for Windows") credential_spec: Box<CredentialSpec>,
         /// It may talk to the engine.

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::{
     super::{
-        ByteSize, Distinct, Flag, Folder, Format, Labels, List, Map, OneOrMany, Reader, Schemas, Set, Text,
+        ByteSize, Distinct, Flag, Folder, Format, Kept, Labels, List, Map, OneOrMany, Reader, Schemas, Set, Text,
         TextOrNothing, VolumeMount,
         deploy::{DeviceCount, all_of_them, exclusive},
         mapping::{made_of, mapping},
@@ -23,23 +23,23 @@ mapping! {
         /// Files and folders of the host, and volumes.
         works volumes: Set<VolumeMount>,
         /// Services whose mounts it has as well.
-        refused volumes_from: Distinct<Text>,
+        works volumes_from: Distinct<Text>,
         /// Paths with files in memory.
         works tmpfs: OneOrMany<Set<Text>>,
         /// Nothing can be written to its root.
         works read_only: Flag,
         /// Size of `/dev/shm`.
-        refused shm_size: ByteSize,
+        works shm_size: ByteSize,
         /// Files with settings that it may read.
-        refused("mount a file with `volumes:`") configs: Set<FileGrant>,
+        works configs: Set<FileGrant>,
         /// Files with secrets that it may read.
-        refused("mount a file with `volumes:`") secrets: SecretGrants,
+        works secrets: SecretGrants,
         /// More for who keeps its files.
         refused storage_opt: Map<TextOrNothing>,
         /// Devices of the host.
-        refused devices: Set<Device>,
+        works devices: Set<Device>,
         /// What it may do with devices.
-        refused device_cgroup_rules: Distinct<Text>,
+        works device_cgroup_rules: Distinct<Text>,
         /// Graphics processors.
         refused gpus: Gpus,
     }
@@ -49,11 +49,11 @@ mapping! {
     /// A device of the host.
     pub struct Device {
         /// Path on the host.
-        refused source: Text,
+        works source: Text,
         /// Path in the container.
-        refused target: Text,
+        works target: Text,
         /// `r`, `w` and `m`: reading, writing, and making its node.
-        refused permissions: Text,
+        works permissions: Text,
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["source"];
@@ -86,7 +86,9 @@ mapping! {
             node.entry("target")?.value.scalar().map(|scalar| scalar.text.to_string())
         }
         fn check(&self, node: &Node, cx: &mut Reader<'_>) {
-            if node.entry("target").is_none() {
+            if node.entry("source").is_some_and(|source| source.value.is_empty_text()) {
+                cx.report(Diagnostic::error("the device has no `source`").hint("name its path on the host"), node);
+            } else if node.entry("target").is_none_or(|target| target.value.is_empty_text()) {
                 cx.report(Diagnostic::error("the device has no `target`").hint("name the path in the container"), node);
             }
         }
@@ -102,13 +104,13 @@ mapping! {
     /// Graphics processors that are needed.
     pub struct GpuRequest {
         /// What they can do.
-        refused capabilities: Distinct<Text>,
+        refused capabilities: Kept<Distinct<Text>>,
         /// Who provides them.
         refused driver: Text,
         /// How many; -1 for all.
-        refused count: DeviceCount,
+        refused count: Kept<DeviceCount>,
         /// Which ones.
-        refused device_ids: Distinct<Text>,
+        refused device_ids: Kept<Distinct<Text>>,
         /// More for the driver.
         refused options: Labels,
     }

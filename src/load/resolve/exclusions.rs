@@ -8,7 +8,8 @@ use crate::{
 
 pub(super) fn check(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at: Cursor<'_>) {
     network(cx, name, service, at);
-    names_of_the_host(cx, service, at);
+    names_of_others(cx, service, at);
+    shared_memory(cx, name, service, at);
     names_without_a_network(cx, name, service, at);
 }
 
@@ -21,6 +22,11 @@ fn names_without_a_network(cx: &mut Context<'_>, name: &ServiceName, service: &S
             &["dns", "dns_search", "dns_opt", "extra_hosts", "links"],
             "finds the names that its network has",
             format!("say it at service `{owner}`, whose network it is"),
+        ),
+        NamespaceMode::Container(other) => (
+            &["dns", "dns_search", "dns_opt", "extra_hosts", "links"],
+            "finds the names that its network has",
+            format!("its network is that of container `{other}`"),
         ),
         NamespaceMode::Host => (
             &["dns", "dns_search", "dns_opt", "links"],
@@ -48,6 +54,36 @@ fn names_without_a_network(cx: &mut Context<'_>, name: &ServiceName, service: &S
     }
 }
 
+/// Its size is that of an IPC namespace of the service's own.
+fn shared_memory(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at: Cursor<'_>) {
+    let Some((size, ipc)) = at.get("shm_size").filter(|_| service.files.shm_size.is_some()).zip(at.get("ipc")) else {
+        return;
+    };
+    let (problem, hint) = match &service.ipc {
+        NamespaceMode::Private => return,
+        NamespaceMode::Host => {
+            ("has the `/dev/shm` of the host, which has a size".to_owned(), "remove `shm_size`".to_owned())
+        }
+        NamespaceMode::Container(other) => {
+            (format!("has the `/dev/shm` of container `{other}`"), "remove `shm_size`".to_owned())
+        }
+        NamespaceMode::None => ("has no `/dev/shm`".to_owned(), "remove one of the two".to_owned()),
+        NamespaceMode::Service(owner) => {
+            let theirs = cx.project.services.as_ref().and_then(|services| services.0.0.get(owner.as_str()));
+            let theirs = theirs.and_then(|service| service.storage.shm_size).map(|size| size.0);
+            if theirs.and_then(|size| u64::try_from(size).ok()) == service.files.shm_size {
+                return;
+            }
+            (
+                format!("has the `/dev/shm` of `{owner}`, which is of another size"),
+                format!("set it at service `{owner}`"),
+            )
+        }
+    };
+    let wrong = size.at_key(Diagnostic::error(format!("service `{name}` {problem}")));
+    cx.push(wrong.label(ipc.key_span(), "its IPC namespace is chosen here").hint(hint));
+}
+
 /// Ports want a network namespace of the service's own.
 fn network(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at: Cursor<'_>) {
     let Some(mode) = at.get("network_mode") else { return };
@@ -55,6 +91,9 @@ fn network(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at: Curs
         NamespaceMode::Private => return,
         NamespaceMode::Host => "remove `ports`: on the network of the host every port is reachable".to_owned(),
         NamespaceMode::Service(owner) => format!("publish them at service `{owner}`, whose network it is"),
+        NamespaceMode::Container(owner) => {
+            format!("publish them in the stack of container `{owner}`, whose network it is")
+        }
         NamespaceMode::None => "remove one of the two".to_owned(),
     };
     if let Some(ports) = at.get("ports").filter(|_| !service.ports.is_empty()) {
@@ -64,12 +103,19 @@ fn network(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at: Curs
     }
 }
 
-fn names_of_the_host(cx: &mut Context<'_>, service: &Service, at: Cursor<'_>) {
-    let Some(uts) = at.get("uts").filter(|_| service.uts == NamespaceMode::Host) else { return };
+/// A host name is of the namespace, and only who has it for its own can choose one.
+fn names_of_others(cx: &mut Context<'_>, service: &Service, at: Cursor<'_>) {
+    let Some(uts) = at.get("uts") else { return };
+    let whose = match &service.uts {
+        NamespaceMode::Private | NamespaceMode::None => return,
+        NamespaceMode::Host => "the host".to_owned(),
+        NamespaceMode::Service(owner) => format!("service `{owner}`"),
+        NamespaceMode::Container(owner) => format!("container `{owner}`"),
+    };
     for key in ["hostname", "domainname"] {
         if let Some(name) = at.get(key) {
-            let wrong = Diagnostic::error(format!("`{key}` would change the name of the host itself"));
-            let wrong = name.at_key(wrong).label(uts.key_span(), "its name is the host's");
+            let wrong = Diagnostic::error(format!("`{key}` would change the name of {whose} itself"));
+            let wrong = name.at_key(wrong).label(uts.key_span(), format!("its name is that of {whose}"));
             cx.push(wrong.hint("remove one of the two"));
         }
     }

@@ -7,12 +7,16 @@ use crate::{compose::Text, diagnostics::Diagnostic};
 const LONGEST: usize = 64;
 
 pub(super) fn lower(cx: &mut Context<'_>, key: &str, text: Option<&Text>, at: Cursor<'_>) -> Option<String> {
-    let text = said(text)?;
+    valid(cx, key, said(text)?, at.at(key))
+}
+
+/// The name, if it is one.
+pub(super) fn valid(cx: &mut Context<'_>, key: &str, text: &str, at: Cursor<'_>) -> Option<String> {
     let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     if text.len() <= LONGEST && text.bytes().all(valid) && !text.starts_with(['-', '.']) {
         return Some(text.to_owned());
     }
-    let wrong = at.at(key).here(Diagnostic::error(format!("`{text}` is not a {key}")));
+    let wrong = at.here(Diagnostic::error(format!("`{text}` is not a {key}")));
     cx.push(wrong.hint(format!("use letters, digits, `-`, `.` and `_`, at most {LONGEST} in all")));
     None
 }

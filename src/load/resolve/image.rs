@@ -12,21 +12,31 @@ pub(super) fn lower(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> 
     let platform = platform(cx, program, at);
     let pull_policy = pull_policy(cx, program, at);
     let text = said(program.image.as_ref())?;
+    let source = source(cx, text, at.at("image"))?;
+    Some(ImageRequest { source, platform, pull_policy: pull_policy.unwrap_or_default() })
+}
+
+/// An image of which a service mounts files.
+pub(super) fn of_mount(cx: &mut Context<'_>, text: &str, at: Cursor<'_>) -> Option<ImageRequest> {
+    let source = source(cx, text, at)?;
+    Some(ImageRequest { source, platform: None, pull_policy: PullPolicy::default() })
+}
+
+fn source(cx: &mut Context<'_>, text: &str, at: Cursor<'_>) -> Option<ImageSource> {
     let source = match text.parse::<ImageSource>() {
         Ok(source) => source,
         Err(error) => {
-            cx.push(at.at("image").here(Diagnostic::error(error.to_string())));
+            cx.push(at.here(Diagnostic::error(error.to_string())));
             return None;
         }
     };
-    let source = match source.path() {
+    match source.path() {
         Some(path) if path.starts_with("~") => {
-            let path = host_path(cx, &path.to_string_lossy(), at.at("image"))?;
-            source.with_path(|_| path)
+            let path = host_path(cx, &path.to_string_lossy(), at)?;
+            Some(source.with_path(|_| path))
         }
-        _ => source.with_path(|path| clean(&cx.directory.join(path))),
-    };
-    Some(ImageRequest { source, platform, pull_policy: pull_policy.unwrap_or_default() })
+        _ => Some(source.with_path(|path| clean(&cx.directory.join(path)))),
+    }
 }
 
 fn platform(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> Option<Platform> {

@@ -10,7 +10,9 @@
 //! nowhere have been reported, and are left out.
 
 mod cursor;
+mod devices;
 mod exclusions;
+mod grants;
 mod hostname;
 mod image;
 mod limits;
@@ -25,15 +27,17 @@ mod program;
 mod published;
 mod refusals;
 mod rootfs;
+mod seccomp;
 mod service;
 mod tmpfs;
+mod volumes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
 };
 
-use super::{select, tree::Node};
+use super::{select, tree::Node, variables::Variables};
 use crate::{
     compose::{self, Named},
     diagnostics::{Diagnostic, Diagnostics},
@@ -42,6 +46,7 @@ use crate::{
 use cursor::Cursor;
 use published::Published;
 use refusals::Refusals;
+pub(crate) use volumes::of_contents as volumes_of;
 
 /// What a project is made of.
 #[derive(Debug)]
@@ -54,13 +59,17 @@ pub(super) struct Parts {
 /// What the lowering of one thing knows of all others, and where its mistakes go.
 struct Context<'a> {
     project: &'a compose::Project,
+    tree: &'a Node,
     /// Relative paths start from it.
     directory: &'a Path,
+    variables: &'a Variables,
+    grants: grants::Sources,
     refusals: Refusals<'a>,
     published: Published,
+    profiles: seccomp::Profiles,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
     fn push(&mut self, diagnostic: Diagnostic) {
         self.refusals.diagnostics.push(diagnostic);
     }
@@ -69,6 +78,19 @@ impl Context<'_> {
     fn service(&self, name: &str) -> Option<ServiceName> {
         let service = self.project.services.as_ref()?.0.0.get(name)?;
         if service.program.provider.is_some() { None } else { name.parse().ok() }
+    }
+
+    /// Says it, unless it has been said of another service.
+    fn push_once(&mut self, diagnostic: Diagnostic) {
+        let same = |known: &Diagnostic| known.message == diagnostic.message && known.span == diagnostic.span;
+        if !self.refusals.diagnostics.iter().any(same) {
+            self.push(diagnostic);
+        }
+    }
+
+    /// What is written of something that is declared at the top level.
+    fn declared(&self, section: &str, name: &str) -> Option<&'a Node> {
+        Some(&self.tree.entry(section)?.value.entry(name)?.value)
     }
 
     fn declares_network(&self, name: &str) -> bool {
@@ -90,7 +112,7 @@ fn declares<T>(all: Option<&Named<T>>, name: &str) -> bool {
 /// addresses, ids and names are given out among all.
 pub(super) fn resolve(
     project: &compose::Project,
-    directory: &Path,
+    (directory, variables): (&Path, &Variables),
     tree: &Node,
     wanted: Option<&BTreeSet<&str>>,
     allow_unsupported: bool,
@@ -103,21 +125,35 @@ pub(super) fn resolve(
         Some(wanted) => refusals.walk(&select::narrowed(tree, project, wanted)),
         None => refusals.walk(tree),
     }
-    let mut cx = Context { project, directory, refusals, published: Published::default() };
+    let grants = grants::Sources::default();
+    let mut cx = Context {
+        project,
+        tree,
+        directory,
+        variables,
+        grants,
+        refusals,
+        published: Published::default(),
+        profiles: Default::default(),
+    };
     let mut parts = Parts {
         services: BTreeMap::new(),
         networks: names(&mut cx, root.get("networks")),
-        volumes: names(&mut cx, root.get("volumes")),
+        volumes: volumes::lower(&mut cx, root.get("volumes")),
     };
     let is_wanted = |name: &str| wanted.is_none_or(|wanted| wanted.contains(name));
     let (first, others): (Vec<_>, Vec<_>) =
         services.iter().flat_map(|services| services.entries()).partition(|(name, _)| is_wanted(name));
     lower(&mut cx, first, &mut parts.services);
-    let Context { refusals, published, .. } = cx;
+    if let Some(services) = services {
+        namespaces::check_sharers(&mut cx, &parts.services, services, is_wanted);
+    }
+    let Context { refusals, published, profiles, grants, .. } = cx;
     refusals.finish();
     if !others.is_empty() {
         let mut unheard = Diagnostics::new();
-        let mut cx = Context { project, directory, refusals: Refusals::new(&mut unheard, true), published };
+        let refusals = Refusals::new(&mut unheard, true);
+        let mut cx = Context { project, tree, directory, variables, grants, refusals, published, profiles };
         lower(&mut cx, others, &mut parts.services);
         drop_dependents_of_none(&mut parts.services);
     }

@@ -45,10 +45,7 @@ fn one(cx: &mut Context<'_>, port: &compose::Port, at: Cursor<'_>) -> Option<Por
         let hint = "use `host` or `ingress`, which are the same on one machine";
         return wrong(cx, "mode", format!("`{mode}` is not a mode of a port"), hint);
     }
-    let target = match u16::try_from(port.target?.0) {
-        Ok(target) if target > 0 => target,
-        _ => return wrong(cx, "target", "port 0 is not a port of a container".to_owned(), ""),
-    };
+    let target = u16::try_from(port.target?.0).ok()?;
     let host_ip = match port.host_ip.as_ref().map(|ip| ip.0.as_str()) {
         None | Some("") => None,
         Some(ip) => Some(ip.parse::<IpAddr>().ok()?),

@@ -1,7 +1,7 @@
 //! One service.
 
 use super::{
-    Context, Cursor, exclusions, hostname, limits, mounts, namespaces, naming, networks, ports, privileges,
+    Context, Cursor, devices, exclusions, hostname, limits, mounts, namespaces, naming, networks, ports, privileges,
     process_options, program, rootfs,
 };
 use crate::{
@@ -25,6 +25,12 @@ pub(super) fn lower(
     program::has_command(cx, name, program, at);
     let modes = namespaces::lower(cx, networking, at);
     let rootfs = rootfs::lower(cx, name, program, at);
+    let mut process = process_options::lower(cx, service, &modes, at);
+    let [hostname, domainname] =
+        [("hostname", &naming.hostname), ("domainname", &naming.domainname)].map(|(key, name)| {
+            let of_sysctl = process_options::take_name(cx, &mut process, key, at);
+            hostname::lower(cx, key, name.as_ref(), at).or(of_sysctl)
+        });
     let lowered = Service {
         rootfs: crate::model::Rootfs::Host,
         entrypoint: program::words(program.entrypoint.as_ref()),
@@ -32,20 +38,25 @@ pub(super) fn lower(
         environment: program::environment(cx, program, at),
         working_dir: program::working_dir(cx, program, at),
         user: program::user(cx, program, at),
-        hostname: hostname::lower(cx, "hostname", naming.hostname.as_ref(), at),
-        domainname: hostname::lower(cx, "domainname", naming.domainname.as_ref(), at),
+        container_name: container_name(cx, naming, at),
+        hostname,
+        domainname,
         mounts: mounts::lower(cx, name, storage, at),
+        files: devices::files(cx, name, storage, at),
         depends_on: dependencies(cx, &modes, at),
         networks: networks::lower(cx, networking, &modes.network, at),
         names: naming::lower(cx, networking, at),
         ports: ports::lower(cx, name, networking, at),
         network_mode: modes.network,
         ipc: modes.ipc,
+        private_ipc: modes.private_ipc,
         pid: modes.pid,
         uts: modes.uts,
+        userns_mode: modes.users,
+        cgroup: modes.cgroup,
         init: program.init.is_some_and(|init| init.0.0),
         read_only: storage.read_only.is_some_and(|read_only| read_only.0),
-        process: process_options::lower(cx, service, at),
+        process,
         privileges: privileges::lower(cx, service, at),
         limits: limits::lower(cx, service, at),
         stop_signal: stop_signal(cx, lifecycle, at),
@@ -62,6 +73,17 @@ fn dependencies(cx: &Context<'_>, modes: &namespaces::Modes, at: Cursor<'_>) -> 
         .filter(|(name, at)| !(at.is_implied() && modes.owners().any(|owner| owner == name)))
         .map(|(name, _)| name)
         .collect()
+}
+
+/// The format takes whatever has a name somewhere in it, as Compose does; Docker refuses it later.
+fn container_name(
+    cx: &mut Context<'_>,
+    naming: &compose::Naming,
+    at: Cursor<'_>,
+) -> Option<crate::model::ContainerName> {
+    let text = naming.container_name.as_ref().map(|name| name.0.as_str()).filter(|name| !name.is_empty())?;
+    let at = at.at("container_name");
+    text.parse().map_err(|error| cx.push(at.here(Diagnostic::error(format!("{error}"))))).ok()
 }
 
 fn stop_signal(

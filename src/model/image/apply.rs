@@ -2,11 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
 };
 
 use super::Image;
-use crate::model::{Mount, MountSource, Project, Rootfs, Service, ServiceName, VolumeMount};
+use crate::model::{Mount, MountSource, MountedImage, Project, Rootfs, Service, ServiceName, VolumeMount};
 
 /// An image that says nothing of what to run, for a service that does not either.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,20 @@ impl Project {
             }
         }
         Ok(self)
+    }
+
+    /// The project with this image in place of the one that is asked for at each of these places.
+    #[must_use]
+    pub fn with_image_at(mut self, image: &Image, places: &[(ServiceName, PathBuf)]) -> Self {
+        for (service, target) in places {
+            let mounts = self.services.get_mut(service).into_iter().flat_map(|service| &mut service.mounts);
+            for mount in mounts.filter(|mount| mount.target == *target) {
+                if let MountSource::Image(mounted) = &mut mount.source {
+                    mounted.image = MountedImage::Here(Box::new(image.clone()));
+                }
+            }
+        }
+        self
     }
 }
 
@@ -117,6 +131,7 @@ mod tests {
             environment: [("A".to_owned(), "file".to_owned())].into(),
             working_dir: None,
             user: None,
+            container_name: None,
             hostname: None,
             domainname: None,
             mounts: vec![Mount {
@@ -129,10 +144,14 @@ mod tests {
             ports: Vec::new(),
             network_mode: NamespaceMode::Private,
             ipc: NamespaceMode::Private,
+            private_ipc: false,
             pid: NamespaceMode::Private,
             uts: NamespaceMode::Private,
+            userns_mode: NamespaceMode::Private,
+            cgroup: NamespaceMode::Private,
             init: false,
             read_only: false,
+            files: crate::model::Files::default(),
             process: crate::model::ProcessOptions::default(),
             privileges: crate::model::Privileges::default(),
             limits: crate::model::Limits::default(),

@@ -37,6 +37,7 @@ pub struct Started {
 /// The supervisor's hold on its keeper; clones talk to the same one.
 #[derive(Debug, Clone)]
 pub struct Keeper {
+    pid: i32,
     orders: mpsc::UnboundedSender<Outgoing>,
     gone: watch::Receiver<bool>,
 }
@@ -65,11 +66,11 @@ struct Pending {
 }
 
 impl Keeper {
-    /// Takes the socket to a keeper that has just been forked, and serves it on the current runtime.
+    /// Takes the socket to a keeper that has just been forked with this number, and serves it on the current runtime.
     ///
     /// # Errors
     /// When the socket cannot be used without blocking.
-    pub fn attach(socket: StdUnixStream) -> io::Result<Self> {
+    pub fn attach(socket: StdUnixStream, pid: i32) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let socket = Arc::new(UnixStream::from_std(socket)?);
         let pending = Arc::new(Mutex::new(Pending::default()));
@@ -84,7 +85,12 @@ impl Keeper {
             *lock(&pending) = Pending::default();
             end.send_replace(true);
         });
-        Ok(Self { orders, gone })
+        Ok(Self { pid, orders, gone })
+    }
+
+    /// Its number in the pid namespace of the supervisor, whose child it is: the number means no other until it is collected.
+    pub fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Waits until the keeper has ended. Its containers run on, but nobody will know how they end.
@@ -92,13 +98,20 @@ impl Keeper {
         let _ = self.gone.clone().wait_for(|gone| *gone).await;
     }
 
-    /// Makes the namespaces of `order`; `user` is the user namespace to make them in when it makes none itself.
+    /// Makes the namespaces of `order`; `user` is the user namespace to make them in when it makes none itself, `mounts` are
+    /// the mount namespaces of what it shows of other containers.
     ///
     /// # Errors
     /// What the kernel refused, or that the keeper has gone.
-    pub async fn namespaces(&self, order: NamespaceOrder, user: Option<&Namespace>) -> Result<Pinned, SandboxError> {
-        let fds = user.map(|user| user.as_fd().try_clone_to_owned()).transpose().map_err(SandboxError::Talk)?;
-        match self.order(&Order::Namespaces(order), fds.into_iter().collect()).await? {
+    pub async fn namespaces(
+        &self,
+        order: NamespaceOrder,
+        user: Option<&Namespace>,
+        mounts: Vec<Namespace>,
+    ) -> Result<Pinned, SandboxError> {
+        let fds = user.into_iter().chain(&mounts).map(|namespace| namespace.as_fd().try_clone_to_owned());
+        let fds = fds.collect::<io::Result<Vec<_>>>().map_err(SandboxError::Talk)?;
+        match self.order(&Order::Namespaces(order), fds).await? {
             Answered::Namespaces(pinned) => Ok(pinned),
             Answered::Started(_) => Err(SandboxError::KeeperGone),
         }
@@ -114,7 +127,7 @@ impl Keeper {
     }
 
     /// Runs a program in a container, with `fds` as its standard input, output and error, the status descriptor, for one with
-    /// a terminal the socket that is sent the terminal's controlling side, the control group if there is one, and the hold on
+    /// a terminal the socket that is sent the terminal's controlling side, the control groups if there are any, and the hold on
     /// the container's first process.
     ///
     /// # Errors
@@ -225,4 +238,39 @@ async fn fill(socket: &UnixStream, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) ->
 /// The tasks that share this never panic while they hold it; should one, its data is still whole.
 fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
     pending.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order() -> NamespaceOrder {
+        NamespaceOrder {
+            owner: "web".to_owned(),
+            ids: None,
+            net: true,
+            ipc: false,
+            hostname: None,
+            domainname: None,
+            pid: false,
+            sysctls: crate::model::Sysctls::new(),
+            files: Vec::new(),
+            shm_size: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_order_that_is_never_answered_ends_with_the_keeper() {
+        let (ours, theirs) = StdUnixStream::pair().expect("sockets");
+        let keeper = Keeper::attach(ours, 1).expect("a keeper");
+        let asked = keeper.clone();
+        let waiting = tokio::spawn(async move { asked.namespaces(order(), None, Vec::new()).await });
+        // It has taken the order, and goes before it answers.
+        let took = tokio::task::spawn_blocking(move || wire::receive::<serde_json::Value>(theirs.as_fd()).map(drop));
+        took.await.expect("a thread").expect("an order");
+        assert!(matches!(waiting.await.expect("a task"), Err(SandboxError::KeeperGone)));
+        keeper.gone().await;
+        // Nobody takes this one.
+        assert!(matches!(keeper.namespaces(order(), None, Vec::new()).await, Err(SandboxError::KeeperGone)));
+    }
 }

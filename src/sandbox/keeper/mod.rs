@@ -12,6 +12,7 @@
 
 mod client;
 mod process;
+mod program;
 pub(super) mod wire;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use client::{Keeper, Started};
 pub(super) use process::helper;
 pub use process::{Surroundings, fork_keeper};
+pub use program::keeper_main;
 
 use super::{BringUpError, ExecOrder, Launch, NamespaceOrder};
 use crate::sys::{ExitStatus, NamespaceKind};
@@ -26,7 +28,7 @@ use crate::sys::{ExitStatus, NamespaceKind};
 /// What the supervisor asks for.
 #[derive(Debug, Serialize, Deserialize)]
 enum Order {
-    /// Make namespaces. Comes with the user namespace to join, if one is.
+    /// Make namespaces. Comes with the user namespace to join, if one is, and with mount namespaces of other containers.
     Namespaces(NamespaceOrder),
     /// Make a container. Comes with what [`super::LaunchFds`] lists.
     Launch(Box<Launch>),

@@ -7,6 +7,7 @@ use std::{
         unix::net::UnixStream,
     },
     path::PathBuf,
+    process::ExitCode,
 };
 
 use nix::{
@@ -19,9 +20,9 @@ use nix::{
 use rustix::event::{PollFd, PollFlags};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Order, Report, wire};
+use super::{Order, Report, program, wire};
 use crate::{
-    sandbox::{BringUpError, BringUpStep, exec, launch, namespaces},
+    sandbox::{BringUpError, BringUpStep, exec, launch, namespaces, seccomp::Filters},
     sys::{
         PidFd,
         process::{self, Fork},
@@ -32,39 +33,56 @@ use crate::{
 pub struct Surroundings {
     /// A folder that only its mount namespace shows.
     pub private: PathBuf,
-    /// How many descriptors a program may have open, softly (getrlimit(2)): as many as the caller of `up` could.
-    pub open_files: Option<u64>,
+    /// The mount namespace of the host, where the keeper may enter it: as root.
+    pub host_mounts: Option<OwnedFd>,
 }
 
-/// Starts the keeper as a fork of the calling process, which has to be single-threaded and in the user and mount
-/// namespaces that the stack's containers are to be made from.
+/// Starts the keeper as a child of the calling process, which has to be single-threaded and in the user and mount
+/// namespaces that the stack's containers are to be made from. It runs this program anew, from a mount of its own
+/// (`program.rs`).
 ///
 /// The socket to talk to it and its pid come back. It ends when the socket is closed, and ends whatever it has made before
 /// that: nobody would hear of it any more.
 ///
 /// # Errors
-/// What socketpair(2) and clone3(2) say.
+/// What socketpair(2) and clone3(2) say; when this program has no [`super::keeper_main`] in its main.
 pub fn fork_keeper(surroundings: Surroundings) -> io::Result<(UnixStream, i32)> {
+    let own_program = program::own_program()?;
     let (ours, theirs) = UnixStream::pair()?;
     match process::fork(CloneFlags::empty(), None)? {
         Fork::Parent(child) => Ok((ours, child.pid)),
         Fork::Child => {
-            // Nothing of the supervisor's may stay open here: its lock would outlive it.
-            let closed = process::close_all_but(3, &[theirs.as_fd()]);
-            let _ = rustix::thread::set_name(c"nsc-keeper");
-            // Whatever loses its parent in the host's pid namespace becomes ours, to be ended with the rest.
-            let _ = process::become_subreaper();
-            let keeper = KeeperProcess { socket: theirs.into(), surroundings };
-            let done = closed.and_then(|()| keeper.run());
-            end_children();
-            process::exit_now(i32::from(done.is_err()))
+            let error = program::execute(&own_program, theirs.as_fd(), surroundings);
+            // To the log of the supervisor, which hears only that the socket is closed.
+            let _ = rustix::io::write(rustix::stdio::stderr(), format!("cannot run the keeper: {error}\n").as_bytes());
+            process::exit_now(1)
         }
     }
+}
+
+/// The keeper's life, in the program that [`fork_keeper`] has run.
+pub(super) fn keep(socket: OwnedFd, surroundings: Surroundings) -> ExitCode {
+    // Nothing of the supervisor's may stay open here: its lock would outlive it.
+    let kept: Vec<BorrowedFd<'_>> =
+        [Some(socket.as_fd()), surroundings.host_mounts.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
+    let prepared = process::close_all_but(3, &kept)
+        .and_then(|()| kept.iter().try_for_each(|fd| Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?)))
+        // So is whatever it forks, until that runs a program: containers have some of it beside them, with descriptors that
+        // they must not get at, and inits stay.
+        .and_then(|()| process::hide());
+    let _ = rustix::thread::set_name(c"nsc-keeper");
+    // Whatever loses its parent in the host's pid namespace becomes ours, to be ended with the rest.
+    let _ = process::become_subreaper();
+    let keeper = KeeperProcess { socket, surroundings, filters: Filters::default() };
+    let done = prepared.and_then(|()| keeper.run());
+    end_children();
+    ExitCode::from(u8::from(done.is_err()))
 }
 
 struct KeeperProcess {
     socket: OwnedFd,
     surroundings: Surroundings,
+    filters: Filters,
 }
 
 /// Kills children, and children that they leave to us, until there are none.
@@ -128,18 +146,16 @@ impl KeeperProcess {
             Err(error) => self.send(&Report::Failed { id, error }, &[]),
         };
         match order {
-            Order::Namespaces(order) => {
-                match namespaces::create(&order, fds.into_iter().next(), &self.surroundings.private) {
-                    Ok(made) => {
-                        let (kinds, fds): (Vec<_>, Vec<OwnedFd>) = made.namespaces.into_iter().unzip();
-                        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-                        self.send(&Report::Namespaces { id, kinds, init: made.init }, &fds)
-                    }
-                    Err(error) => self.send(&Report::Failed { id, error }, &[]),
+            Order::Namespaces(order) => match namespaces::create(&order, fds, &self.surroundings.private) {
+                Ok(made) => {
+                    let (kinds, fds): (Vec<_>, Vec<OwnedFd>) = made.namespaces.into_iter().unzip();
+                    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+                    self.send(&Report::Namespaces { id, kinds, init: made.init }, &fds)
                 }
-            }
-            Order::Launch(launch) => started(launch::launch(&launch, fds, &self.surroundings)),
-            Order::Exec(order) => started(exec::exec(&order, fds, &self.surroundings)),
+                Err(error) => self.send(&Report::Failed { id, error }, &[]),
+            },
+            Order::Launch(launch) => started(launch::launch(&launch, fds, &self.surroundings, &self.filters)),
+            Order::Exec(order) => started(exec::exec(&order, fds, &self.filters)),
         }
     }
 

@@ -13,7 +13,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Ids;
+use super::namespaces::extents;
+use crate::model::{Ids, Invoker};
 
 pub use enter::{as_root_of_containers, enter, in_process_of_its_own, let_in, refused};
 
@@ -59,6 +60,20 @@ impl StackIds {
         if uids.is_empty() || gids.is_empty() { Self::Single } else { Self::Ranges { uids, gids } }
     }
 
+    /// The ordinary user that they are of. To be called by that user, or in the user namespace that has been made of this.
+    pub fn invoker(&self) -> Option<Invoker> {
+        if matches!(self, Self::Root | Self::Inner(_)) {
+            return None;
+        }
+        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        if uid != 0 {
+            return Some(Invoker { uid, gid });
+        }
+        // What is 0 in here is the user outside.
+        let outside = |map: &str| outside_of_zero(&fs::read_to_string(format!("/proc/self/{map}")).unwrap_or_default());
+        Some(Invoker { uid: outside("uid_map")?, gid: outside("gid_map")? })
+    }
+
     /// The same as a plan sees it.
     pub fn for_plan(&self) -> Ids {
         let count = |ranges: &[(u32, u32)]| ranges.iter().fold(1_u32, |sum, (_, count)| sum.saturating_add(*count));
@@ -69,6 +84,14 @@ impl StackIds {
             Self::Ranges { uids, gids } => Ids::Range(count(uids).min(count(gids))),
         }
     }
+}
+
+/// What 0 is outside of the user namespace that has this map.
+fn outside_of_zero(map: &str) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().map(|field| field.parse::<u32>().ok());
+        (fields.next()?? == 0).then(|| fields.next().flatten()).flatten()
+    })
 }
 
 /// How many ids a map has from 0 on, without a gap.
@@ -152,8 +175,12 @@ fn map_ids(pid: i32, ids: &StackIds) -> Result<(), UserNamespaceError> {
     match ids {
         StackIds::Root => Ok(()),
         StackIds::Inner(count) => {
-            write("uid_map", format!("0 0 {count}\n"))?;
-            write("gid_map", format!("0 0 {count}\n"))
+            let ours = |file: &str| {
+                let path = format!("/proc/self/{file}");
+                fs::read_to_string(&path).map_err(|e| UserNamespaceError::Map(format!("{path}: {e}")))
+            };
+            write("uid_map", extents(&ours("uid_map")?, 0, *count))?;
+            write("gid_map", extents(&ours("gid_map")?, 0, *count))
         }
         StackIds::Single => {
             // Without this the kernel takes no map of groups from an ordinary user (user_namespaces(7)).
@@ -253,6 +280,12 @@ mod tests {
     fn a_free_range_is_behind_all_that_are_given_out() {
         assert_eq!(first_free(""), 100_000);
         assert_eq!(first_free("dev:100000:65536\nother:165536:65536\nbroken\nlow:5:5\n"), 231_072);
+    }
+
+    #[test]
+    fn root_inside_is_somebody_outside() {
+        assert_eq!(outside_of_zero("         0       1000          1\n         1     100000      65536\n"), Some(1000));
+        assert_eq!(outside_of_zero("1 2 3\n"), None);
     }
 
     #[test]
