@@ -180,6 +180,7 @@ impl Progress {
             }
             Event::Container(_, ContainerState::Starting) => {}
             Event::Removed(service) => self.printer.progress(service.as_str(), "removed"),
+            Event::Notice(text) => self.printer.progress("host", text),
             Event::Warning(text) => self.printer.warning(text),
             Event::Began(step) | Event::Done(step) | Event::Undoing(step) => tracing::debug!(step),
             // Said with the failure that follows.

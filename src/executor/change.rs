@@ -34,6 +34,10 @@ pub enum Change {
     State(ServiceName, i32, ContainerState),
     /// It is gone.
     ContainerRemoved(ServiceName),
+    /// The way out is made, or cannot be had, as this fingerprint asked for it.
+    Uplink(String),
+    /// Something that people may want to know.
+    Notice(String),
     /// Something that people should know and that stops nothing.
     Warning(String),
 }

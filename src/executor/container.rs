@@ -15,6 +15,7 @@ use super::{
     run::Claims,
     stack::Running,
     stop::{remove, stop},
+    uplink,
     volume::VolumeFolder,
 };
 use crate::{
@@ -127,7 +128,10 @@ pub(super) async fn start(
     volumes.values().for_each(VolumeFolder::settle);
     drop(filling);
     let ports = match runs.and_then(|()| publish(spec, stack, claims)) {
-        Ok(ports) => ports,
+        Ok(ports) => {
+            uplink::publish(&spec.service, &ports, stack).await;
+            ports.into_iter().map(|(port, _)| port).collect()
+        }
         Err(error) => {
             stop(&spec.service, stack).await?;
             remove(&spec.service, stack).await?;
@@ -220,7 +224,11 @@ pub(super) async fn program_runs(status: OwnedFd) -> Result<(), SandboxError> {
     Err(error.into())
 }
 
-fn publish(spec: &ContainerSpec, stack: &Stack, claims: &Claims) -> Result<Vec<PublishedPort>, ExecutorError> {
+fn publish(
+    spec: &ContainerSpec,
+    stack: &Stack,
+    claims: &Claims,
+) -> Result<Vec<(PublishedPort, std::net::SocketAddr)>, ExecutorError> {
     let claimed = claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&spec.service);
     let Some(claimed) = claimed else { return Ok(Vec::new()) };
     let address = spec.address.ok_or_else(|| ExecutorError::Missing(format!("an address of `{}`", spec.service)))?;
@@ -229,7 +237,7 @@ fn publish(spec: &ContainerSpec, stack: &Stack, claims: &Claims) -> Result<Vec<P
     for claimed in claimed {
         let port = claimed.port().clone();
         let target = std::net::SocketAddr::new(address, port.target);
-        ports.push(PublishedPort { port, listens_on: claimed.addresses().to_vec() });
+        ports.push((PublishedPort { port, listens_on: claimed.addresses().to_vec() }, target));
         let forwarder = serve(claimed, target, stack.netns.clone());
         forwarders.push(forwarder.map_err(|source| ExecutorError::Files {
             service: spec.service.clone(),

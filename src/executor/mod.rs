@@ -18,9 +18,11 @@ mod operation;
 mod run;
 mod stack;
 mod stop;
+mod uplink;
 mod volume;
 
 pub use change::Change;
 pub use error::ExecutorError;
 pub use run::run;
 pub use stack::{Exec, ExecError, Stack};
+pub use uplink::remove_table;

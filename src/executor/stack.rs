@@ -21,6 +21,7 @@ use crate::{
     network::{
         netlink::{LinkIndex, Netlink, NetlinkError},
         ports::Forwarder,
+        uplink::Uplink,
     },
     sandbox::{ExecOrder, HostView, Keeper, Pinned, Process, SandboxError, StackIds, Started},
     state::{Entry, Journal, ProcessRecord, StackLayout},
@@ -36,7 +37,7 @@ pub struct Stack {
     pub(super) netlink: Netlink,
     pub(super) hierarchy: Hierarchy,
     pub(super) group: Option<StackGroup>,
-    journal: Journal,
+    pub(super) journal: Arc<Journal>,
     objects: Mutex<Objects>,
 }
 
@@ -51,6 +52,8 @@ pub(super) struct Objects {
     pub(super) filling: BTreeMap<VolumeName, Arc<tokio::sync::Mutex<()>>>,
     /// How containers see the host's files; the same for all.
     pub(super) host_view: Option<HostView>,
+    /// The way out, if there is one.
+    pub(super) uplink: Option<Arc<Uplink>>,
 }
 
 /// The namespaces that a service owns.
@@ -118,7 +121,7 @@ impl Stack {
             netlink,
             hierarchy,
             group,
-            journal,
+            journal: Arc::new(journal),
             objects: Mutex::new(Objects::default()),
         })
     }
@@ -161,6 +164,15 @@ impl Stack {
         if let Some(container) = self.objects().containers.get_mut(service).filter(|c| c.exit.borrow().is_some()) {
             container.forwarders.clear();
         }
+        if let Some(uplink) = self.uplink() {
+            let service = service.to_string();
+            tokio::spawn(async move { uplink.publish(&service, Vec::new()).await });
+        }
+    }
+
+    /// The way out, if there is one.
+    pub(super) fn uplink(&self) -> Option<Arc<Uplink>> {
+        self.objects().uplink.clone()
     }
 
     /// Gives every container this many milliseconds to stop, instead of what the file says.
@@ -212,6 +224,11 @@ impl Stack {
     pub(super) fn note_process(&self, pid: i32) -> io::Result<()> {
         // One that has gone already leaves nothing.
         ProcessRecord::of(pid).map_or(Ok(()), |process| self.journal.add(&Entry::Process(process)))
+    }
+
+    /// Writes down something else likewise.
+    pub(super) fn note(&self, entry: &Entry) -> io::Result<()> {
+        self.journal.add(entry)
     }
 
     /// Writes down a control group likewise.

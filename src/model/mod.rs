@@ -25,6 +25,7 @@ mod process_options;
 mod project;
 mod service;
 mod signal;
+mod uplink;
 mod user;
 
 pub use image::{
@@ -43,4 +44,5 @@ pub use process_options::ProcessOptions;
 pub use project::{Project, Volume};
 pub use service::{Rootfs, Service};
 pub use signal::{InvalidSignal, StopSignal};
+pub use uplink::{UplinkMeans, UplinkWish};
 pub use user::{InvalidUser, UserSpec};

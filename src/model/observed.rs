@@ -8,7 +8,7 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, NetworkName, Port, ServiceName, StopSignal};
+use super::{Digest, NetworkName, Port, ServiceName, StopSignal, UplinkMeans};
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct Observed {
     pub addresses: BTreeMap<ServiceName, BTreeMap<NetworkName, IpAddr>>,
     /// Services whose namespaces exist, with the fingerprint of what was asked of them.
     pub namespaces: BTreeMap<ServiceName, String>,
+    /// The fingerprint of what was asked of the way out, once somebody did.
+    #[serde(default)]
+    pub uplink: Option<String>,
 }
 
 /// The machine and the account, as far as a plan depends on them.
@@ -32,6 +35,9 @@ pub struct Host {
     pub ids: Ids,
     /// IPv4 destinations that the host has a route for; subnets keep clear of them.
     pub routes: BTreeSet<Ipv4Net>,
+    /// What a way out can be made with.
+    #[serde(default)]
+    pub uplink: UplinkMeans,
 }
 
 /// Which user and group ids containers can have.

@@ -2,13 +2,25 @@
 
 use std::fmt::Write;
 
-use super::{HostsFile, Source, address::Addresses, group::Groups};
+use super::{HOST_GATEWAY, HostsFile, Source, address::Addresses, group::Groups};
 use crate::model::{Project, ServiceName};
 
 /// The hosts files of all services that own a network namespace, in the order of their names.
-pub(super) fn files(project: &Project, groups: &Groups, addresses: &Addresses) -> Vec<HostsFile> {
+pub(super) fn files(
+    project: &Project,
+    groups: &Groups,
+    addresses: &Addresses,
+    goes_out: impl Fn(&ServiceName) -> bool,
+) -> Vec<HostsFile> {
     let owners = project.services.keys().filter(|name| groups.sources(name).net == Source::Of((*name).clone()));
-    owners.map(|owner| HostsFile { service: owner.clone(), text: text(project, groups, addresses, owner) }).collect()
+    let file = |owner: &ServiceName| {
+        let mut text = text(project, groups, addresses, owner);
+        if goes_out(owner) {
+            let _ = writeln!(text, "{HOST_GATEWAY}\thost.docker.internal host.nscompose.internal");
+        }
+        HostsFile { service: owner.clone(), text }
+    };
+    owners.map(file).collect()
 }
 
 /// Every service on a network of `owner`, at its address there; on several shared networks, at one address per network,

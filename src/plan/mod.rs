@@ -18,11 +18,14 @@ mod hosts;
 mod ids;
 mod operation;
 mod up;
+mod uplink;
 
 pub use down::down;
 pub use graph::{Plan, Step, StepId};
 pub use ids::IdMap;
 pub use operation::{
-    Bridge, Cable, ContainerSpec, FileSystem, HostsFile, Link, NamespaceSet, Operation, Source, Sources, UserNamespace,
+    Bridge, Cable, ContainerSpec, FileSystem, HostsFile, Link, NamespaceSet, Operation, Source, Sources, Uplink,
+    UplinkBridge, UserNamespace,
 };
 pub use up::{Intent, PlanError, up};
+pub use uplink::HOST_GATEWAY;

@@ -13,6 +13,7 @@ use super::{
     group::Groups,
     hosts,
     ids::IdRanges,
+    uplink,
 };
 use crate::model::{
     ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Project, Rootfs, Service, ServiceName,
@@ -145,10 +146,17 @@ impl<'a> Up<'a> {
         let networks = self.create_networks(&mut plan, &causes);
         let volumes = self.create_volumes(&mut plan, &causes);
         let hosts = plan.add(
-            Operation::WriteHosts(hosts::files(self.project, &self.groups, &self.addresses)),
+            Operation::WriteHosts(hosts::files(self.project, &self.groups, &self.addresses, |name| {
+                uplink::network_of(self.project, &self.observed.host, name).is_some()
+            })),
             "containers look names up there",
             [],
         );
+
+        let bridges = self.observed.networks.keys().chain(networks.keys().copied());
+        let wish = uplink::wish(self.project, self.observed, bridges, |network| bridge_name(network), fingerprint);
+        let connected =
+            wish.map(|wish| plan.add(Operation::Connect(wish), "networks lead out", networks.values().copied()));
 
         let mut namespaces: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
         for name in self.owners_first(&causes) {
@@ -169,6 +177,7 @@ impl<'a> Up<'a> {
             after.extend(shared.chain([&sources.user]).filter_map(|owner| namespaces.get(owner)).flatten());
             after.extend(service.dependencies().filter_map(|dependency| started.get(dependency)));
             after.extend(removed.get(name));
+            after.extend(connected);
             after.extend(named_volumes(service).filter_map(|volume| volumes.get(volume)));
             let spec = self.container(name);
             started.insert(name, plan.add(Operation::Start(Box::new(spec)), causes[name].clone(), after));
@@ -252,6 +261,7 @@ impl<'a> Up<'a> {
                 network: network.clone(),
                 interface: bridge_name(network),
                 gateway: self.addresses.gateway(network),
+                mtu: uplink::mtu(self.project, &self.observed.host, network),
             };
             made.insert(network, plan.add(Operation::CreateNetwork(bridge), format!("{first} is on it"), []));
         }
@@ -323,6 +333,7 @@ impl<'a> Up<'a> {
 
     fn links(&self, name: &ServiceName) -> Vec<Link> {
         let attachments = self.project.services[name].networks.iter().enumerate();
+        let way_out = uplink::network_of(self.project, &self.observed.host, name);
         attachments
             .filter_map(|(i, attachment)| {
                 let network = &attachment.network;
@@ -335,9 +346,9 @@ impl<'a> Up<'a> {
                     bridge_end: link_name(name, network),
                     interface: format!("eth{i}"),
                     address: ipnet::Ipv4Net::new_assert(address, gateway.prefix_len()),
-                    // There is no way out of the stack yet. Without a default route what lies outside is unreachable at once;
-                    // with one it would be waited for.
-                    default_gateway: None,
+                    // Without a way out there is none: what lies outside is unreachable at once then, and not waited for.
+                    default_gateway: (way_out == Some(network)).then(|| gateway.addr().into()),
+                    mtu: uplink::mtu(self.project, &self.observed.host, network),
                 })
             })
             .collect()

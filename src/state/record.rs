@@ -43,6 +43,13 @@ pub enum Entry {
     Process(ProcessRecord),
     /// The folder of a control group.
     Cgroup(PathBuf),
+    /// A table of nftables in the host's network namespace.
+    Table {
+        /// nft(8).
+        nft: PathBuf,
+        /// Its name, of the family inet.
+        table: String,
+    },
 }
 
 /// The journal of a running stack. Lines are added when things are made, each with one write, and never taken away: what

@@ -52,7 +52,8 @@ const LAST_READ: Duration = Duration::from_secs(5);
 pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Net>) {
     let (asks, mut asked) = mpsc::unbounded_channel();
     let (changes, mut changed) = mpsc::unbounded_channel();
-    let host = Host { ids: stack.ids().for_plan(), routes: routes.into_iter().collect() };
+    let uplink = super::host::uplink_means(stack.ids());
+    let host = Host { ids: stack.ids().for_plan(), routes: routes.into_iter().collect(), uplink };
     let stack = Arc::new(stack);
     let mut keeper_gone = false;
     let mut dispatcher = Dispatcher {
@@ -300,7 +301,10 @@ impl Dispatcher {
     }
 
     fn change(&mut self, change: Change) {
-        if !matches!(change, Change::Began(_) | Change::Done(_) | Change::Undoing(_) | Change::Warning(_)) {
+        if !matches!(
+            change,
+            Change::Began(_) | Change::Done(_) | Change::Undoing(_) | Change::Notice(_) | Change::Warning(_)
+        ) {
             self.generation += 1;
         }
         let observed = &mut self.observed;
@@ -351,6 +355,11 @@ impl Dispatcher {
                 observed.containers.remove(&service);
                 Some(Event::Removed(service))
             }
+            Change::Uplink(fingerprint) => {
+                observed.uplink = Some(fingerprint);
+                None
+            }
+            Change::Notice(text) => Some(Event::Notice(text)),
             Change::Warning(text) => Some(Event::Warning(text)),
         };
         let Some(event) = event else { return };

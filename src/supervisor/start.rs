@@ -22,7 +22,7 @@ use super::dispatcher;
 use crate::{
     cgroup,
     diagnostics::{Failure, FailureKind},
-    executor::Stack,
+    executor::{self, Stack},
     network::netlink::host_routes,
     sandbox::{Keeper, StackIds, Surroundings, UserNamespaceError, enter, fork_keeper, let_in, refused},
     state::{Entry, Journal, Lock, LockError, StackLayout},
@@ -278,18 +278,14 @@ fn end_keeper(socket: &UnixStream, pid: i32) {
 /// volumes stay.
 fn clean_up(layout: &StackLayout) {
     let entries = Journal::read(layout);
-    let processes = entries.iter().filter_map(|entry| match entry {
-        Entry::Process(process) => process.find(),
-        Entry::Cgroup(_) => None,
-    });
-    let alive: Vec<PidFd> = processes.collect();
-    let mut cgroups: Vec<&Path> = entries
-        .iter()
-        .filter_map(|entry| match entry {
-            Entry::Cgroup(path) => Some(path.as_path()),
-            Entry::Process(_) => None,
-        })
-        .collect();
+    let (mut alive, mut cgroups, mut tables) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in &entries {
+        match entry {
+            Entry::Process(process) => alive.extend(process.find()),
+            Entry::Cgroup(path) => cgroups.push(path.as_path()),
+            Entry::Table { nft, table } => tables.push((nft.as_path(), table.as_str())),
+        }
+    }
     for process in &alive {
         let _ = process.signal(libc::SIGKILL);
     }
@@ -306,6 +302,10 @@ fn clean_up(layout: &StackLayout) {
             thread::sleep(Duration::from_millis(5));
         }
         cgroup::remove_if_last(path);
+    }
+    tables.dedup();
+    for (nft, table) in tables {
+        executor::remove_table(nft, table);
     }
     let _ = rustix::mount::unmount(layout.private(), rustix::mount::UnmountFlags::DETACH);
     for folder in [layout.data(), layout.runtime()] {
