@@ -58,6 +58,7 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
                 };
                 observed.containers.insert(spec.service.clone(), container);
             }
+            Operation::Connect(uplink) => observed.uplink = Some(uplink.fingerprint.clone()),
             Operation::Stop(_)
             | Operation::Detach(_)
             | Operation::CreateVolume(_)

@@ -10,4 +10,5 @@ mod sandbox {
     mod names;
     mod ports;
     mod sharing;
+    mod uplink;
 }

@@ -12,6 +12,7 @@ mod image;
 mod logs;
 mod not_yet;
 mod plan;
+mod port;
 mod ps;
 mod schema;
 mod settings;
@@ -106,6 +107,7 @@ enum Verb {
     Up(up::Args),
     Down(down::Args),
     Ps(ps::Args),
+    Port(port::Args),
     Logs(logs::Args),
     Exec(exec::Args),
     Plan(plan::Args),
@@ -125,6 +127,7 @@ impl Verb {
             Self::Up(args) => &args.more.files,
             Self::Down(args) => &args.more.files,
             Self::Ps(args) => &args.more.files,
+            Self::Port(args) => &args.more.files,
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
             Self::Images(verb) => verb.more_files(),
@@ -173,6 +176,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Up(args) => up::run(&args, &settings),
         Verb::Down(args) => down::run(&args, &settings),
         Verb::Ps(args) => ps::run(&args, &settings),
+        Verb::Port(args) => port::run(&args, &settings),
         Verb::Logs(args) => logs::run(&args, &settings),
         Verb::Exec(args) => exec::run(&args, &settings),
         Verb::Plan(args) => plan::run(&args, &settings),

@@ -10,7 +10,7 @@ use clap::{
 use super::{Cli, MessageFormat};
 use crate::diagnostics::{Failure, suggest};
 
-const VERBS: [(&str, &str); 20] = [
+const VERBS: [(&str, &str); 19] = [
     ("attach", "`logs -f` shows what services write"),
     ("build", BUILD),
     ("cp", "use a bind mount, or `exec SERVICE cat FILE`"),
@@ -19,7 +19,6 @@ const VERBS: [(&str, &str); 20] = [
     ("kill", "`down -t 0` ends the stack at once"),
     ("ls", "`ps` shows one stack"),
     ("pause", NOTHING),
-    ("port", "`ps` shows the ports"),
     ("restart", "`down` and `up -d`"),
     ("rm", "`down` removes"),
     ("run", "`exec SERVICE COMMAND` runs in a service that is up"),
@@ -34,8 +33,8 @@ const VERBS: [(&str, &str); 20] = [
 ];
 
 /// Verbs that are, for a did-you-mean.
-const KNOWN: [&str; 20] = [
-    "up", "down", "ps", "logs", "exec", "plan", "config", "schema", "version", "images", "pull", "push", "tag", "rmi",
+const KNOWN: [&str; 21] = [
+    "up", "down", "ps", "port", "logs", "exec", "plan", "config", "schema", "version", "images", "pull", "push", "tag", "rmi",
     "load", "save", "commit", "export", "image", "system",
 ];
 

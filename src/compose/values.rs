@@ -24,11 +24,6 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
     RefusedValue { path: "services.*.network_mode", values: CONTAINER, hint: SHARE },
     RefusedValue { path: "services.*.ipc", values: CONTAINER, hint: SHARE },
     RefusedValue { path: "services.*.pid", values: CONTAINER, hint: SHARE },
-    RefusedValue {
-        path: "services.*.ports[].published",
-        values: &["FIRST-LAST"],
-        hint: "name one port, or as many as there are for the container",
-    },
     RefusedValue { path: "services.*.ports[].protocol", values: &["sctp"], hint: "use `tcp` or `udp`" },
     RefusedValue {
         path: "services.*.pull_policy",
