@@ -34,8 +34,8 @@ const VERBS: [(&str, &str); 19] = [
 
 /// Verbs that are, for a did-you-mean.
 const KNOWN: [&str; 21] = [
-    "up", "down", "ps", "port", "logs", "exec", "plan", "config", "schema", "version", "images", "pull", "push", "tag", "rmi",
-    "load", "save", "commit", "export", "image", "system",
+    "up", "down", "ps", "port", "logs", "exec", "plan", "config", "schema", "version", "images", "pull", "push", "tag",
+    "rmi", "load", "save", "commit", "export", "image", "system",
 ];
 
 /// Flags of a verb, or, without one, of all; those of a line are spellings of one.

@@ -132,7 +132,8 @@ pub(super) async fn undo(
 }
 
 async fn create_network(bridge: &plan::Bridge, stack: &Stack) -> Result<(), ExecutorError> {
-    let wanted = netlink::Bridge { name: bridge.interface.clone(), addresses: vec![bridge.gateway.into()], mtu: bridge.mtu };
+    let wanted =
+        netlink::Bridge { name: bridge.interface.clone(), addresses: vec![bridge.gateway.into()], mtu: bridge.mtu };
     let failed = |source| ExecutorError::Network { network: bridge.network.clone(), source: Box::new(source) };
     let index = stack.netlink.add_bridge(&wanted).await.map_err(failed)?;
     stack.objects().bridges.insert(bridge.network.clone(), index);

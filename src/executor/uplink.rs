@@ -53,13 +53,8 @@ pub(super) async fn connect(wish: &plan::Uplink, stack: &Stack, changes: &Unboun
         }
     };
     let (outside, nft) = outside;
-    let wish = Wish {
-        outside,
-        nft: nft.clone(),
-        addresses: wish.addresses.clone(),
-        host_gateway: wish.host_gateway,
-        bridges,
-    };
+    let wish =
+        Wish { outside, nft: nft.clone(), addresses: wish.addresses.clone(), host_gateway: wish.host_gateway, bridges };
     if let Err(text) = make(wish, stack, changes).await {
         warn(format!("the stack has no way out: {text}"));
     }
@@ -110,14 +105,17 @@ fn pasta_events(stack: &Stack, changes: &UnboundedSender<Change>) -> impl Fn(Pas
             PastaEvent::Started(pid) => {
                 running.store(true, Relaxed);
                 tracing::info!(pid, "pasta is the uplink");
-                if let Some(Err(error)) = crate::state::ProcessRecord::of(pid).map(|p| journal.add(&Entry::Process(p))) {
+                if let Some(Err(error)) = crate::state::ProcessRecord::of(pid).map(|p| journal.add(&Entry::Process(p)))
+                {
                     tracing::warn!(%error, "pasta is not written down; it dies with this process all the same");
                 }
             }
             PastaEvent::Ended(how) => {
                 tracing::warn!(how, "pasta has ended");
                 if running.swap(false, Relaxed) {
-                    let text = format!("the way out of the stack is lost for now, pasta has ended ({how}) and is started anew");
+                    let text = format!(
+                        "the way out of the stack is lost for now, pasta has ended ({how}) and is started anew"
+                    );
                     let _ = changes.send(Change::Warning(text));
                 }
             }

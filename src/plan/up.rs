@@ -154,7 +154,7 @@ impl<'a> Up<'a> {
         );
 
         let bridges = self.observed.networks.keys().chain(networks.keys().copied());
-        let wish = uplink::wish(self.project, self.observed, bridges, |network| bridge_name(network), fingerprint);
+        let wish = uplink::wish(self.project, self.observed, bridges, bridge_name, fingerprint);
         let connected =
             wish.map(|wish| plan.add(Operation::Connect(wish), "networks lead out", networks.values().copied()));
 

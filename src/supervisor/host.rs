@@ -31,7 +31,8 @@ pub(super) fn uplink_means(ids: &StackIds) -> UplinkMeans {
     // As for newuidmap(1): where programs are is no setting of ours.
     let path = std::env::var_os("PATH");
     let find = |name: &str| find_program(name, path.as_deref());
-    let missing = |program: &str, package: &str| UplinkMeans::Missing { program: program.into(), package: package.into() };
+    let missing =
+        |program: &str, package: &str| UplinkMeans::Missing { program: program.into(), package: package.into() };
     match (find("nft"), *ids == StackIds::Root) {
         (None, _) => missing("nft", "nftables"),
         (Some(nft), true) => UplinkMeans::Veth { nft },

@@ -58,11 +58,8 @@ impl World {
 async fn neighbour(link: &str, ours: &str, theirs: &str) -> Netns {
     let netns = Netns::create().unwrap();
     let host = Netlink::open_here().unwrap();
-    let cable = nscompose::network::netlink::Cable {
-        name: link.into(),
-        alias: "a neighbour".into(),
-        peer_name: "eth0".into(),
-    };
+    let cable =
+        nscompose::network::netlink::Cable { name: link.into(), alias: "a neighbour".into(), peer_name: "eth0".into() };
     host.add_cable(&cable, &netns).await.unwrap();
     let interface = |name: &str, address: &str, gateway: Option<&str>| Interface {
         name: name.into(),
@@ -194,7 +191,11 @@ fn containers_reach_the_loopback_of_the_host_at_one_address() {
         world
             .stack
             .netns
-            .run(|| Ok(Command::new("ip").args(["route", "add", "table", "local", "unicast", "127.9.9.9", "via", "10.213.0.1"]).status()?))
+            .run(|| {
+                Ok(Command::new("ip")
+                    .args(["route", "add", "table", "local", "unicast", "127.9.9.9", "via", "10.213.0.1"])
+                    .status()?)
+            })
             .unwrap();
         let named = "127.9.9.9:4711".parse().unwrap();
         let named = world.stack.netns.run(|| TcpStream::connect_timeout(&named, Duration::from_millis(500)));

@@ -120,7 +120,7 @@ fn a_port_that_another_stack_has_names_it() {
         format!("services: {{web: {{rootfs: host, command: [sleep, infinity], ports: ['127.0.0.1:{port}:80']}}}}");
     let (first, second) = (Stack::new(&yaml), Stack::new(&yaml));
     first.up();
-    let holder = format!("taken by stack `{}` (nscompose, pid", first.project());
+    let holder = format!("stack `{}` (nscompose, pid", first.project());
     second.run(&["up", "-d"]).failure().stderr_has(&port.to_string()).stderr_has(&holder);
     first.down();
     second.up();
@@ -236,7 +236,9 @@ fn of_a_range_the_first_free_port_is_taken_and_shown() {
     // Two that are free side by side, most likely.
     let first = free_port().min(65_500);
     let last = first + 20;
-    let yaml = format!("services: {{web: {{rootfs: host, command: [sleep, infinity], ports: ['127.0.0.1:{first}-{last}:80', '127.0.0.1::81', '53/udp']}}}}");
+    let yaml = format!(
+        "services: {{web: {{rootfs: host, command: [sleep, infinity], ports: ['127.0.0.1:{first}-{last}:80', '127.0.0.1::81', '53/udp']}}}}"
+    );
     let (one, two) = (Stack::new(&yaml), Stack::new(&yaml));
     let port = |stack: &Stack, words: &[&str]| -> SocketAddr {
         let shown = stack.nscompose().args(["port", "web"]).args(words).run().success().stdout;

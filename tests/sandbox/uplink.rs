@@ -130,7 +130,9 @@ fn pasta_is_started_anew_and_dies_with_the_supervisor() {
 #[test]
 fn a_missing_program_is_one_warning_and_the_rest_works() {
     needs!(Need::Root, Need::Program("nft"), Need::Program("python3"));
-    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}, db: {rootfs: host, command: [sleep, infinity]}}");
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity]}, db: {rootfs: host, command: [sleep, infinity]}}",
+    );
     let script = "mount --bind /dev/null \"$(readlink -f \"$(command -v nft)\")\" && exec \"$@\"";
     let binary = env!("CARGO_BIN_EXE_nscompose");
     let up = Run::new("unshare")

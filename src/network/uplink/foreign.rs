@@ -23,9 +23,7 @@ pub(super) async fn obstacle(program: &Path, link: &str) -> Option<Obstacle> {
     let rules = nft::ask(program, &["list", "ruleset"]).await.ok()?;
     let (family, table, name) = (text(blocking, "family"), text(blocking, "table"), text(blocking, "name"));
     let in_table = |rule: &&serde_json::Value| text(rule, "family") == family && text(rule, "table") == table;
-    let accepts = |meta: &str| {
-        objects(&rules, "rule").filter(in_table).any(|rule| accepts_uplinks(rule, meta, link))
-    };
+    let accepts = |meta: &str| objects(&rules, "rule").filter(in_table).any(|rule| accepts_uplinks(rule, meta, link));
     if accepts("iifname") && accepts("oifname") {
         return None;
     }
@@ -60,7 +58,8 @@ fn accepts_uplinks(rule: &serde_json::Value, meta: &str, link: &str) -> bool {
         let name = matched["right"].as_str().unwrap_or_default();
         matched["left"]["meta"]["key"] == meta
             && matched["op"] == "=="
-            && (name == link || name.strip_suffix('*').is_some_and(|start| !start.is_empty() && link.starts_with(start)))
+            && (name == link
+                || name.strip_suffix('*').is_some_and(|start| !start.is_empty() && link.starts_with(start)))
     });
     // In firewalld the chain of a zone decides, and that of `trusted` accepts.
     let trusts = |part: &serde_json::Value| {

@@ -199,7 +199,11 @@ impl Uplink {
     ///
     /// # Errors
     /// When the rules are refused.
-    pub async fn publish(&self, owner: &str, ports: Vec<(Vec<SocketAddr>, SocketAddr, &'static str)>) -> Result<(), UplinkError> {
+    pub async fn publish(
+        &self,
+        owner: &str,
+        ports: Vec<(Vec<SocketAddr>, SocketAddr, &'static str)>,
+    ) -> Result<(), UplinkError> {
         if !self.translates() {
             return Ok(());
         }
@@ -221,7 +225,8 @@ impl Uplink {
                 }
             }
         }
-        if before.as_ref().is_some_and(|before| *before == publications) || before.is_none() && publications.is_empty() {
+        if before.as_ref().is_some_and(|before| *before == publications) || before.is_none() && publications.is_empty()
+        {
             state.publications.insert(owner.to_owned(), publications);
             return Ok(());
         }
@@ -278,7 +283,12 @@ fn outer(inner: Ipv4Net) -> Ipv4Addr {
 pub fn find_program(name: &str, path: Option<&std::ffi::OsStr>) -> Option<PathBuf> {
     let folders = path.map(|path| std::env::split_paths(path).collect::<Vec<_>>()).unwrap_or_default();
     let usual = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
-    folders.into_iter().chain(usual).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).find(|path| is_program(path))
+    folders
+        .into_iter()
+        .chain(usual)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(|path| is_program(path))
 }
 
 fn is_program(path: &Path) -> bool {

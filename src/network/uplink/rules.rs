@@ -34,11 +34,7 @@ pub struct Publication {
 }
 
 /// A port of the inner end that no publication goes through yet: the wanted one, or the highest.
-pub(super) fn free_port<'a>(
-    publications: impl Iterator<Item = &'a Publication>,
-    protocol: &str,
-    wanted: u16,
-) -> u16 {
+pub(super) fn free_port<'a>(publications: impl Iterator<Item = &'a Publication>, protocol: &str, wanted: u16) -> u16 {
     let taken: Vec<u16> = publications.filter(|p| p.protocol == protocol).map(|p| p.inner).collect();
     let all = std::iter::once(wanted).chain((1..=u16::MAX).rev());
     all.into_iter().find(|port| !taken.contains(port)).unwrap_or(wanted)
@@ -48,12 +44,7 @@ pub(super) fn free_port<'a>(
 ///
 /// Nothing passes from one network to another, and nothing out that is not on a bridge that leads out. What is on one
 /// bridge comes by here only where br_netfilter is loaded. A refusal says so at once, or clients would wait.
-pub fn inside(
-    bridges: &[Bridge],
-    host_gateway: Ipv4Addr,
-    outer: Ipv4Addr,
-    publications: &[&Publication],
-) -> String {
+pub fn inside(bridges: &[Bridge], host_gateway: Ipv4Addr, outer: Ipv4Addr, publications: &[&Publication]) -> String {
     let mut text = begun("nscompose");
     text.push_str(
         "\tchain forward {\n\
@@ -68,7 +59,7 @@ pub fn inside(
         }
         let _ = writeln!(text, "\t\tiifname \"{name}\" oifname \"{name}\" accept");
     }
-    text.push_str("\t\treject with icmpx admin-prohibited\n\t}\n");
+    text.push_str("\t\treject with icmpx no-route\n\t}\n");
     // Nobody out there speaks to the stack's own namespace. What connection tracking takes for invalid is not translated back, ends here, and
     // would be answered with a reset that ends a good connection: older pasta sends such segments, networks that reorder do, too.
     let _ = write!(

@@ -45,11 +45,8 @@ async fn configure(link: &str, inner: Ipv4Net, host: &Netlink, inside: &Netlink)
     let gateway = outer(inner);
     let end = Interface { name: link.to_owned(), addresses: vec![address(gateway)], gateways: Vec::new() };
     host.configure(&[end]).await?;
-    let end = Interface {
-        name: INNER.to_owned(),
-        addresses: vec![address(inner.addr())],
-        gateways: vec![gateway.into()],
-    };
+    let end =
+        Interface { name: INNER.to_owned(), addresses: vec![address(inner.addr())], gateways: vec![gateway.into()] };
     inside.configure(&[end]).await?;
     // As for containers: what is sent before the link is noticed to be up is lost.
     host.settle(&[link]).await?;
