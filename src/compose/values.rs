@@ -1,6 +1,6 @@
 //! Values that are treated otherwise than their keys: refused ones of keys that work, and those that say what is so anyway.
 
-/// A value, as it is written here and in the reference: a word, words of which one may end in `…`, or `FIRST-LAST`.
+/// A value, as it is written here and in the reference: a word, words of which one may end in `…`.
 type Word = &'static str;
 
 /// Values that are refused, of a key that works.
@@ -155,7 +155,6 @@ fn is(value: Word, text: &str) -> bool {
         "false" => super::Flag::parse(text) == Some(false),
         // In any unit.
         "0" => text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end().parse() == Ok(0.0),
-        "FIRST-LAST" => text.contains('-'),
         _ => match value.strip_suffix('…') {
             Some(beginning) => text.starts_with(beginning),
             None => text.eq_ignore_ascii_case(value),
@@ -172,8 +171,7 @@ mod tests {
         assert!(refused("services.*.network_mode", "container:db").is_some());
         assert!(refused("services.*.network_mode", "service:db").is_none());
         assert!(refused("services.*.depends_on.*.restart", "Yes").is_some());
-        assert!(refused("services.*.ports[].published", "8000-8010").is_some());
-        assert!(refused("services.*.ports[].published", "8000").is_none());
+        assert!(refused("services.*.ports[].published", "8000-8010").is_none());
         assert!(harmless("services.*.tty", "false") && !harmless("services.*.tty", "true"));
         assert!(harmless("services.*.shm_size", "64M") && !harmless("services.*.shm_size", "65m"));
         assert!(harmless("services.*.mem_limit", "0mb") && !harmless("services.*.mem_limit", "1b"));

@@ -129,7 +129,7 @@ pub(super) async fn start(
     drop(filling);
     let ports = match runs.and_then(|()| publish(spec, stack, claims)) {
         Ok(ports) => {
-            uplink::publish(&spec.service, &ports, stack).await;
+            uplink::publish(&spec.service, pid, &ports, stack).await;
             ports.into_iter().map(|(port, _)| port).collect()
         }
         Err(error) => {

@@ -161,12 +161,13 @@ impl Stack {
 
     /// Stops listening for a container that has ended.
     pub fn release_ports(&self, service: &ServiceName) {
-        if let Some(container) = self.objects().containers.get_mut(service).filter(|c| c.exit.borrow().is_some()) {
-            container.forwarders.clear();
-        }
-        if let Some(uplink) = self.uplink() {
-            let service = service.to_string();
-            tokio::spawn(async move { uplink.publish(&service, Vec::new()).await });
+        let mut objects = self.objects();
+        let Some(container) = objects.containers.get_mut(service).filter(|c| c.exit.borrow().is_some()) else { return };
+        container.forwarders.clear();
+        let owner = super::uplink::owner(service, container.pid);
+        if let Some(uplink) = objects.uplink.clone() {
+            // What is refused now is refused again, and said, with the next change.
+            tokio::spawn(async move { uplink.publish(&owner, Vec::new()).await });
         }
     }
 

@@ -125,7 +125,7 @@ fn pasta_events(stack: &Stack, changes: &UnboundedSender<Change>) -> impl Fn(Pas
 
 /// Leads what comes in at these ports to their container, with the address of the client kept. The built-in forwarder
 /// serves them anyway.
-pub(super) async fn publish(service: &ServiceName, ports: &[(PublishedPort, SocketAddr)], stack: &Stack) {
+pub(super) async fn publish(service: &ServiceName, pid: i32, ports: &[(PublishedPort, SocketAddr)], stack: &Stack) {
     let Some(uplink) = stack.uplink() else { return };
     let ports = ports.iter().map(|(published, target)| {
         let protocol = match published.port.protocol {
@@ -134,9 +134,14 @@ pub(super) async fn publish(service: &ServiceName, ports: &[(PublishedPort, Sock
         };
         (published.listens_on.clone(), *target, protocol)
     });
-    if let Err(error) = uplink.publish(service.as_str(), ports.collect()).await {
+    if let Err(error) = uplink.publish(&owner(service, pid), ports.collect()).await {
         tracing::warn!(%service, error = chain(&error), "ports of a service are served by the built-in forwarder only");
     }
+}
+
+/// Whose ports they are: a container, not a service, whose next one may be there before the last one is known to have ended.
+pub(super) fn owner(service: &ServiceName, pid: i32) -> String {
+    format!("{service}/{pid}")
 }
 
 /// Removes the table of a stack from the host, and the host's forwarding with the last one. For the end of a stack, and for

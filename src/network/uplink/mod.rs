@@ -208,7 +208,7 @@ impl Uplink {
             return Ok(());
         }
         let mut state = self.state.lock().await;
-        let before = state.publications.remove(owner);
+        let before = state.publications.remove(owner).unwrap_or_default();
         let mut publications: Vec<Publication> = Vec::new();
         for (addresses, target, protocol) in ports {
             let SocketAddr::V4(target) = target else { continue };
@@ -216,21 +216,19 @@ impl Uplink {
                 // Loopback is the forwarder's, and so is IPv6 as long as the container has none.
                 let SocketAddr::V4(address) = address else { continue };
                 if !address.ip().is_loopback() {
-                    let inner = rules::free_port(
-                        state.publications.values().flatten().chain(&publications),
-                        protocol,
-                        address.port(),
-                    );
+                    let others = state.publications.values().flatten().chain(&publications);
+                    let inner = rules::free_port(others, protocol, address.port());
                     publications.push(Publication { address, protocol, inner, target });
                 }
             }
         }
-        if before.as_ref().is_some_and(|before| *before == publications) || before.is_none() && publications.is_empty()
-        {
+        let same = before == publications;
+        if !publications.is_empty() {
             state.publications.insert(owner.to_owned(), publications);
+        }
+        if same {
             return Ok(());
         }
-        state.publications.insert(owner.to_owned(), publications);
         self.apply(&state).await
     }
 
