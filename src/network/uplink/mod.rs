@@ -14,8 +14,8 @@
 //! comes in for a published port to its container ([`rules::inside`]). Addresses of containers are translated twice as
 //! root, here and on the host: so the host needs no routes to them, and stacks may use the same subnets.
 //!
-//! Outside, root has a veth pair ([`veth`]) and one table of nftables for the stack ([`rules::outside`]); an ordinary user
-//! has pasta(1) ([`pasta`]). [`forwarding`] turns the host's forwarding on and off. Rules are text for nft(8), one transaction a table: there is
+//! Outside, root has a veth pair (`veth.rs`) and one table of nftables for the stack ([`rules::outside`]); an ordinary user
+//! has pasta(1) (`pasta.rs`). [`forwarding`] turns the host's forwarding on and off. Rules are text for nft(8), one transaction a table: there is
 //! no crate for nftables that is pure Rust, maintained and not GPL, and nft is on every host that has the rules.
 
 mod foreign;
