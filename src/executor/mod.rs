@@ -25,4 +25,4 @@ pub use change::Change;
 pub use error::ExecutorError;
 pub use run::run;
 pub use stack::{Exec, ExecError, Stack};
-pub use uplink::remove_table;
+pub use uplink::remove_uplink;

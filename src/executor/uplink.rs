@@ -7,10 +7,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{Change, Stack};
 use crate::{
     model::{PublishedPort, ServiceName, UplinkMeans},
-    network::uplink::{
-        self, Outside, PastaEvent, Uplink, Wish,
-        forwarding::{self, ForwardingError},
-        rules::Bridge,
+    network::{
+        netlink,
+        uplink::{
+            self, Outside, PastaEvent, Uplink, Wish,
+            forwarding::{self, ForwardingError},
+            rules::Bridge,
+        },
     },
     plan,
     state::{Entry, HOST_NETWORK_LOCK, Lock, LockError},
@@ -61,12 +64,12 @@ pub(super) async fn connect(wish: &plan::Uplink, stack: &Stack, changes: &Unboun
 }
 
 async fn make(wish: Wish, stack: &Stack, changes: &UnboundedSender<Change>) -> Result<(), String> {
-    let Outside::Veth { table, .. } = &wish.outside else {
+    let Outside::Veth { table, link, .. } = &wish.outside else {
         let uplink = Uplink::connect(wish, stack.netns.clone(), &stack.netlink, pasta_events(stack, changes)).await;
         stack.objects().uplink = Some(Arc::new(uplink.map_err(|e| hinted(&e))?));
         return Ok(());
     };
-    let entry = Entry::Table { nft: wish.nft.clone(), table: table.clone() };
+    let entry = Entry::Uplink { nft: wish.nft.clone(), table: table.clone(), link: link.clone() };
     stack.note(&entry).map_err(|e| format!("cannot write to the journal: {e}"))?;
     // Stacks take their addresses, and turn the host's forwarding on and off, one after the other.
     let lock = take_lock().await.map_err(|e| chain(&e))?;
@@ -144,9 +147,9 @@ pub(super) fn owner(service: &ServiceName, pid: i32) -> String {
     format!("{service}/{pid}")
 }
 
-/// Removes the table of a stack from the host, and the host's forwarding with the last one. For the end of a stack, and for
+/// Removes the table and the link of a stack from the host, and the host's forwarding with the last one. For the end of a stack, and for
 /// that of another whose supervisor was killed.
-pub fn remove_table(nft: &Path, table: &str) {
+pub fn remove_uplink(nft: &Path, table: &str, link: &str) {
     let started = std::time::Instant::now();
     let lock = loop {
         match Lock::take(Path::new(HOST_NETWORK_LOCK)) {
@@ -163,6 +166,11 @@ pub fn remove_table(nft: &Path, table: &str) {
         Err(error) => tracing::warn!(table, error = chain(&error), "rules of the stack are left on the host"),
     }
     drop(lock.map(Lock::remove));
+    // It would go with the namespace of the stack. But that stays for as long as a connection that is being closed in there, which
+    // can take minutes, and the link is for everybody to see.
+    if let Err(error) = netlink::delete_link_now(link) {
+        tracing::warn!(link, error = chain(&error), "the uplink of the stack is left on the host");
+    }
 }
 
 async fn take_lock() -> Result<Lock, LockError> {

@@ -43,12 +43,14 @@ pub enum Entry {
     Process(ProcessRecord),
     /// The folder of a control group.
     Cgroup(PathBuf),
-    /// A table of nftables in the host's network namespace.
-    Table {
+    /// What an uplink has in the host's network namespace.
+    Uplink {
         /// nft(8).
         nft: PathBuf,
-        /// Its name, of the family inet.
+        /// The name of its table, of the family inet.
         table: String,
+        /// The name of its link.
+        link: String,
     },
 }
 

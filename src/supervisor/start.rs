@@ -278,12 +278,12 @@ fn end_keeper(socket: &UnixStream, pid: i32) {
 /// volumes stay.
 fn clean_up(layout: &StackLayout) {
     let entries = Journal::read(layout);
-    let (mut alive, mut cgroups, mut tables) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut alive, mut cgroups, mut uplinks) = (Vec::new(), Vec::new(), Vec::new());
     for entry in &entries {
         match entry {
             Entry::Process(process) => alive.extend(process.find()),
             Entry::Cgroup(path) => cgroups.push(path.as_path()),
-            Entry::Table { nft, table } => tables.push((nft.as_path(), table.as_str())),
+            Entry::Uplink { nft, table, link } => uplinks.push((nft.as_path(), table.as_str(), link.as_str())),
         }
     }
     for process in &alive {
@@ -303,9 +303,9 @@ fn clean_up(layout: &StackLayout) {
         }
         cgroup::remove_if_last(path);
     }
-    tables.dedup();
-    for (nft, table) in tables {
-        executor::remove_table(nft, table);
+    uplinks.dedup();
+    for (nft, table, link) in uplinks {
+        executor::remove_uplink(nft, table, link);
     }
     let _ = rustix::mount::unmount(layout.private(), rustix::mount::UnmountFlags::DETACH);
     for folder in [layout.data(), layout.runtime()] {

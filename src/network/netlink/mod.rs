@@ -568,6 +568,21 @@ fn main_route(message: &RouteNetlinkMessage) -> Option<IpNet> {
 fn net(address: Ipv4Addr, prefix: u8) -> Option<IpNet> {
     Ipv4Net::new(address, prefix).ok().map(IpNet::V4)
 }
+/// Removes an interface of the namespace that the calling thread is in, without a runtime; it is no error when there is none.
+///
+/// # Errors
+/// [`NetlinkError::Open`] or [`NetlinkError::DeleteLink`].
+pub fn delete_link_now(name: &str) -> Result<(), NetlinkError> {
+    let mut transport = Transport::open().map_err(|source| NetlinkError::Open { source })?;
+    let [answer] = transport.exchange([Request::change(deletion(name))]);
+    match answer {
+        Err(source) if source.raw_os_error() != Some(libc::ENODEV) => {
+            Err(NetlinkError::DeleteLink { name: name.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The IPv4 networks that the host has a route to: what new subnets must stay clear of.
 ///
 /// # Errors
