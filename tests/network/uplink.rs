@@ -30,6 +30,8 @@ struct World {
 impl World {
     async fn new(setting_up: &[&str]) -> Self {
         let nft = find_program("nft", None).unwrap();
+        // A new namespace takes it over from the host, which may have stacks of its own just now.
+        fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         let outside = neighbour("out0", "192.0.2.1/24", "192.0.2.2/24").await;
         let lan = neighbour("lan0", "198.51.100.1/24", "198.51.100.2/24").await;
         for rules in setting_up {

@@ -176,6 +176,8 @@ fn clients_from_outside_keep_their_address_and_local_ones_are_served_too() {
     needs!(Need::Root, Need::Uplink, Need::Program("curl"), Need::Program("python3"), Need::Program("ip"));
     let (host, outside) = (Holder::new(), Holder::new());
     let peer = outside.0.id().to_string();
+    // A new namespace takes it over from the host, which may have stacks of its own just now.
+    host.run(&["sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward"]).success();
     host.run(&["ip", "link", "add", "out0", "type", "veth", "peer", "name", "eth0", "netns", &peer]).success();
     for (at, words) in [
         (&host, "ip link set lo up"),
