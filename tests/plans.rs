@@ -62,6 +62,7 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
                 observed.containers.insert(spec.service.clone(), container);
             }
             Operation::AskForGroup => observed.host.cgroups.ask = false,
+            Operation::Connect(uplink) => observed.uplink = Some(uplink.fingerprint.clone()),
             Operation::Stop(_)
             | Operation::Detach(_)
             | Operation::CreateVolume(..)

@@ -22,6 +22,7 @@ mod sandbox {
     mod sharing;
     mod stopping;
     mod terminal;
+    mod uplink;
     mod users;
     mod volumes;
 }

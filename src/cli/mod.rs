@@ -15,6 +15,7 @@ mod logs;
 mod not_yet;
 mod ns;
 mod plan;
+mod port;
 mod ps;
 mod schema;
 mod settings;
@@ -112,6 +113,7 @@ enum Verb {
     Ps(ps::Args),
     Ns(ns::Args),
     Stats(stats::Args),
+    Port(port::Args),
     Logs(logs::Args),
     Exec(exec::Args),
     Attach(attach::Args),
@@ -134,6 +136,7 @@ impl Verb {
             Self::Ps(args) => &args.more.files,
             Self::Ns(args) => &args.more.files,
             Self::Stats(args) => &args.more.files,
+            Self::Port(args) => &args.more.files,
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
             Self::Images(verb) => verb.more_files(),
@@ -189,6 +192,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Ps(args) => ps::run(&args, &settings),
         Verb::Ns(args) => ns::run(&args, &settings),
         Verb::Stats(args) => stats::run(&args, &settings),
+        Verb::Port(args) => port::run(&args, &settings),
         Verb::Logs(args) => logs::run(&args, &settings),
         Verb::Exec(args) => exec::run(&args, &settings),
         Verb::Attach(args) => attach::run(&args, &settings),

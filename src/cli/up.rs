@@ -211,6 +211,7 @@ impl Progress {
                 self.printer.warning(&out_of_memory(service, *kills, *limit));
             }
             Event::Removed(service) => self.printer.progress(service.as_str(), "removed"),
+            Event::Notice(text) => self.printer.progress("host", text),
             Event::Warning(text) => self.printer.warning(text),
             Event::Began(step) | Event::Done(step) | Event::Undoing(step) => tracing::debug!(step),
             // Said with the failure that follows.

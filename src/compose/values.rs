@@ -1,6 +1,6 @@
 //! Values that are treated otherwise than their keys: refused ones of keys that work, and those that say what is so anyway.
 
-/// A value, as it is written here and in the reference: a word, words of which one may end in `…`, or `FIRST-LAST`.
+/// A value, as it is written here and in the reference: a word, words of which one may end in `…`.
 type Word = &'static str;
 
 /// Values that are refused, of a key that works.
@@ -21,11 +21,6 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
     },
     RefusedValue { path: "services.*.depends_on.*.restart", values: &["true"], hint: "" },
     RefusedValue { path: "services.*.depends_on.*.required", values: &["false"], hint: "" },
-    RefusedValue {
-        path: "services.*.ports[].published",
-        values: &["FIRST-LAST"],
-        hint: "name one port, or as many as there are for the container",
-    },
     RefusedValue { path: "services.*.ports[].protocol", values: &["sctp"], hint: "use `tcp` or `udp`" },
     RefusedValue {
         path: "services.*.pull_policy",
@@ -134,7 +129,6 @@ fn is(value: Word, text: &str) -> bool {
         "false" => super::Flag::parse(text) == Some(false),
         // In any unit.
         "0" => text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end().parse() == Ok(0.0),
-        "FIRST-LAST" => text.contains('-'),
         _ => match value.strip_suffix('…') {
             Some(beginning) => text.starts_with(beginning),
             None => text.eq_ignore_ascii_case(value),
@@ -151,7 +145,6 @@ mod tests {
         assert!(refused("services.*.pull_policy", "build").is_some());
         assert!(refused("services.*.pull_policy", "always").is_none());
         assert!(refused("services.*.depends_on.*.restart", "Yes").is_some());
-        assert!(refused("services.*.ports[].published", "8000-8010").is_some());
-        assert!(refused("services.*.ports[].published", "8000").is_none());
+        assert!(refused("services.*.ports[].published", "8000-8010").is_none());
     }
 }

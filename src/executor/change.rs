@@ -38,6 +38,10 @@ pub enum Change {
     GroupGiven,
     /// The kernel has killed so many processes, in all, of the one with this first process, for want of memory.
     OutOfMemory(ServiceName, i32, u64),
+    /// The way out is made, or cannot be had, as this fingerprint asked for it.
+    Uplink(String),
+    /// Something that people may want to know.
+    Notice(String),
     /// Something that people should know and that stops nothing.
     Warning(String),
 }

@@ -23,6 +23,7 @@ use super::{
     stack::Running,
     stop::{remove, stop},
     streams::{HandedOut, Listeners, Streams, waited_for},
+    uplink,
     volume::VolumeFolder,
 };
 use crate::{
@@ -182,7 +183,10 @@ pub(super) async fn start(
     volumes.values().for_each(VolumeFolder::settle);
     drop(filling);
     let ports = match runs.and_then(|()| publish(spec, stack, claims)) {
-        Ok(ports) => ports,
+        Ok(ports) => {
+            uplink::publish(&spec.service, pid, &ports, stack).await;
+            ports.into_iter().map(|(port, _)| port).collect()
+        }
         Err(error) => {
             stop(&spec.service, stack).await?;
             remove(&spec.service, stack).await?;
@@ -383,7 +387,11 @@ pub(super) async fn program_runs(status: OwnedFd) -> Result<(), SandboxError> {
     Err(error.into())
 }
 
-fn publish(spec: &ContainerSpec, stack: &Stack, claims: &Claims) -> Result<Vec<PublishedPort>, ExecutorError> {
+fn publish(
+    spec: &ContainerSpec,
+    stack: &Stack,
+    claims: &Claims,
+) -> Result<Vec<(PublishedPort, std::net::SocketAddr)>, ExecutorError> {
     let claimed = claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&spec.service);
     let Some(claimed) = claimed else { return Ok(Vec::new()) };
     let address = spec.address.ok_or_else(|| ExecutorError::Missing(format!("an address of `{}`", spec.service)))?;
@@ -392,7 +400,7 @@ fn publish(spec: &ContainerSpec, stack: &Stack, claims: &Claims) -> Result<Vec<P
     for claimed in claimed {
         let port = claimed.port().clone();
         let target = std::net::SocketAddr::new(address, port.target);
-        ports.push(PublishedPort { port, listens_on: claimed.addresses().to_vec() });
+        ports.push((PublishedPort { port, listens_on: claimed.addresses().to_vec() }, target));
         let forwarder = serve(claimed, target, stack.netns.clone());
         forwarders.push(forwarder.map_err(|source| ExecutorError::Files {
             service: spec.service.clone(),

@@ -177,7 +177,9 @@ impl ExecutorError {
     pub fn taken_by_strangers(&self) -> Vec<Port> {
         let Self::Ports { conflicts } = self else { return Vec::new() };
         let unseen = conflicts.iter().filter_map(|conflict| match conflict {
-            ClaimError::Taken(taken) if !matches!(taken.owner, Some(PortOwner::Process { .. })) => {
+            ClaimError::Taken(taken)
+                if !matches!(taken.owner, Some(PortOwner::Process { .. } | PortOwner::Stack { .. })) =>
+            {
                 Some(taken.port.clone())
             }
             _ => None,

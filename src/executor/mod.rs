@@ -24,6 +24,7 @@ mod run;
 mod stack;
 mod stop;
 mod streams;
+mod uplink;
 mod volume;
 
 pub use change::Change;
@@ -31,3 +32,4 @@ pub use error::ExecutorError;
 pub use run::run;
 pub use stack::{Exec, ExecError, Stack, Starting};
 pub use streams::{Attached, Input, Output};
+pub use uplink::remove_uplink;

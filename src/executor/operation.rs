@@ -9,7 +9,7 @@ use super::{
     run::Claims,
     stack::OwnedNamespaces,
     stop::{remove, stop},
-    volume,
+    uplink, volume,
 };
 use crate::{
     model::{ContainerState, ServiceName, is_of_interface},
@@ -67,6 +67,10 @@ pub(super) async fn carry_out(
             }
         }
         Operation::Detach(cable) => detach(cable, stack).await?,
+        Operation::Connect(wish) => {
+            uplink::connect(wish, stack, changes).await;
+            tell(Change::Uplink(wish.fingerprint.clone()));
+        }
         Operation::RemoveNamespaces(service) => {
             remove_namespaces(service, stack);
             tell(Change::NamespacesRemoved(service.clone()));
@@ -121,6 +125,8 @@ pub(super) async fn undo(
         | Operation::Stop(_)
         | Operation::Remove(_)
         | Operation::Detach(_)
+        // It goes with the stack; where the stack stays, so does what it can reach.
+        | Operation::Connect(_)
         | Operation::RemoveNamespaces(_)
         | Operation::RemoveVolume(..) => {}
     }
@@ -128,7 +134,8 @@ pub(super) async fn undo(
 }
 
 async fn create_network(bridge: &plan::Bridge, stack: &Stack) -> Result<(), ExecutorError> {
-    let wanted = netlink::Bridge { name: bridge.interface.clone(), addresses: vec![bridge.gateway.into()], mtu: None };
+    let wanted =
+        netlink::Bridge { name: bridge.interface.clone(), addresses: vec![bridge.gateway.into()], mtu: bridge.mtu };
     let failed = |source| ExecutorError::Network { network: bridge.network.clone(), source: Box::new(source) };
     let index = stack.netlink.add_bridge(&wanted).await.map_err(failed)?;
     stack.objects().bridges.insert(bridge.network.clone(), index);
@@ -278,7 +285,7 @@ async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
         host_name: link.bridge_end.clone(),
         peer_name: link.interface.clone(),
         mac: None,
-        mtu: None,
+        mtu: link.mtu,
     };
     stack.netlink.add_link(&cable, netns).await.map_err(failed)?;
     let interface = Interface {

@@ -30,6 +30,7 @@ use crate::{
     network::{
         netlink::{LinkIndex, Netlink, NetlinkError},
         ports::Forwarder,
+        uplink::Uplink,
     },
     sandbox::{ExecOrder, HostView, Keeper, Pinned, Process, SandboxError, StackIds, Started},
     state::{Entry, Journal, ProcessRecord, StackLayout},
@@ -48,7 +49,7 @@ pub struct Stack {
     /// The one that is asked for takes the place of the first.
     group: Mutex<Option<StackGroup>>,
     cgroups: Cgroups,
-    journal: Journal,
+    pub(super) journal: Arc<Journal>,
     objects: Mutex<Objects>,
 }
 
@@ -65,6 +66,8 @@ pub(super) struct Objects {
     pub(super) host_views: BTreeMap<bool, HostView>,
     /// Rows and columns of terminals, as far as somebody has told.
     pub(super) terminal_size: Option<(u16, u16)>,
+    /// The way out, if there is one.
+    pub(super) uplink: Option<Arc<Uplink>>,
 }
 
 /// The namespaces that a service owns.
@@ -165,7 +168,7 @@ impl Stack {
             names: Names::new(),
             group: Mutex::new(None),
             cgroups,
-            journal,
+            journal: Arc::new(journal),
             objects: Mutex::new(Objects::default()),
         };
         if let Some(group) = group {
@@ -257,10 +260,20 @@ impl Stack {
 
     /// Nobody reaches or finds a container that has ended.
     pub fn ended(&self, service: &ServiceName) {
-        if let Some(container) = self.objects().containers.get_mut(service).filter(|c| c.exit.borrow().is_some()) {
-            container.forwarders.clear();
-            self.names.disappears(service);
+        let mut objects = self.objects();
+        let Some(container) = objects.containers.get_mut(service).filter(|c| c.exit.borrow().is_some()) else { return };
+        container.forwarders.clear();
+        self.names.disappears(service);
+        let owner = super::uplink::owner(service, container.pid);
+        if let Some(uplink) = objects.uplink.clone() {
+            // What is refused now is refused again, and said, with the next change.
+            tokio::spawn(async move { uplink.publish(&owner, Vec::new()).await });
         }
+    }
+
+    /// The way out, if there is one.
+    pub(super) fn uplink(&self) -> Option<Arc<Uplink>> {
+        self.objects().uplink.clone()
     }
 
     /// Gives every container this many milliseconds to stop, instead of what the file says.
@@ -340,6 +353,11 @@ impl Stack {
     pub(super) fn note_process(&self, pid: i32) -> io::Result<()> {
         // One that has gone already leaves nothing.
         ProcessRecord::of(pid).map_or(Ok(()), |process| self.journal.add(&Entry::Process(process)))
+    }
+
+    /// Writes down something else likewise.
+    pub(super) fn note(&self, entry: &Entry) -> io::Result<()> {
+        self.journal.add(entry)
     }
 
     /// Writes down a control group likewise.

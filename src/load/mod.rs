@@ -290,6 +290,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
                 services: parts.services,
                 networks: parts.networks,
                 volumes: parts.volumes,
+                uplink: parts.uplink,
             },
             all_services: contents.all_services,
             warnings: diagnostics,

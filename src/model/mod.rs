@@ -29,6 +29,7 @@ mod project;
 mod seccomp;
 mod service;
 mod signal;
+mod uplink;
 mod user;
 
 pub use capability::{Capabilities, Capability, UnknownCapability};
@@ -64,4 +65,5 @@ pub use seccomp::{
 };
 pub use service::{Rootfs, Service};
 pub use signal::{InvalidSignal, StopSignal};
+pub use uplink::{UplinkMeans, UplinkWish};
 pub use user::{InvalidUser, UserSpec};

@@ -6,7 +6,11 @@ use super::NetworkName;
 
 /// A network of the file: one bridge in the network namespace of the stack.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Network {}
+pub struct Network {
+    /// Nothing on it reaches beyond it.
+    #[serde(default)]
+    pub internal: bool,
+}
 
 /// One network that a service is on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cgroups, Digest, Effective, HostResolver, NetworkName, Port, ProjectName, Resource, ServiceName, StopSignal,
+    UplinkMeans,
 };
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
@@ -25,6 +26,9 @@ pub struct Observed {
     pub addresses: BTreeMap<ServiceName, BTreeMap<NetworkName, IpAddr>>,
     /// Services whose namespaces exist, with the fingerprint of what was asked of them.
     pub namespaces: BTreeMap<ServiceName, String>,
+    /// The fingerprint of what was asked of the way out, once somebody did.
+    #[serde(default)]
+    pub uplink: Option<String>,
 }
 
 /// The machine and the account, as far as a plan depends on them.
@@ -56,6 +60,9 @@ pub struct Host {
     /// The ordinary user whose stack it is; none as root.
     #[serde(default)]
     pub invoker: Option<Invoker>,
+    /// What a way out can be made with.
+    #[serde(default)]
+    pub uplink: UplinkMeans,
 }
 
 /// An ordinary user, by the ids of the host.

@@ -20,6 +20,7 @@ mod limits;
 mod names;
 mod operation;
 mod up;
+mod uplink;
 
 pub use down::down;
 pub use elsewhere::NotShared;
@@ -28,7 +29,8 @@ pub use ids::IdMap;
 pub use limits::{Unmet, leave_out_unmet};
 pub use names::{NameClient, NamedNetwork, NamedService, Names};
 pub use operation::{
-    Bridge, Cable, ContainerSpec, FileSystem, Foreign, Link, NamespaceSet, Operation, Shared, Source, Sources,
-    UserNamespace,
+    Bridge, Cable, ContainerSpec, FileSystem, Foreign, Link, NamespaceSet, Operation, Shared, Source, Sources, Uplink,
+    UplinkBridge, UserNamespace,
 };
 pub use up::{Intent, PlanError, up};
+pub use uplink::HOST_GATEWAY;

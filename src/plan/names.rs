@@ -5,11 +5,14 @@ use std::{collections::BTreeMap, fmt::Write, net::IpAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Source, address::Addresses, group::Groups};
-use crate::model::{HostAddress, HostResolver, NamespaceMode, NetworkName, Project, Service, ServiceName};
+use super::{HOST_GATEWAY, Source, address::Addresses, group::Groups, uplink};
+use crate::model::{Host, HostAddress, NamespaceMode, NetworkName, Project, Service, ServiceName};
 
 /// Options of resolv.conf(5) unless the file says others, as in Docker: a name is asked for as it is before domains are tried.
 const OPTIONS: &str = "ndots:0";
+
+/// The host itself, as Docker calls it and by a name of our own.
+const HOST_NAMES: [&str; 2] = ["host.docker.internal", "host.nscompose.internal"];
 
 /// All names of a stack, whether their containers run or not.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +69,7 @@ pub struct NameClient {
 }
 
 /// The names of a project.
-pub(super) fn names(project: &Project, groups: &Groups, addresses: &Addresses, host: &HostResolver) -> Names {
+pub(super) fn names(project: &Project, groups: &Groups, addresses: &Addresses, host: &Host) -> Names {
     let networks = project.networks.keys().map(|network| NamedNetwork {
         network: network.clone(),
         domain: format!("{}_{network}", project.name),
@@ -93,18 +96,26 @@ pub(super) fn names(project: &Project, groups: &Groups, addresses: &Addresses, h
     }
 }
 
-fn client(project: &Project, addresses: &Addresses, host: &HostResolver, owner: &ServiceName) -> NameClient {
+fn client(project: &Project, addresses: &Addresses, host: &Host, owner: &ServiceName) -> NameClient {
     let service = &project.services[owner];
     let networks: Vec<NetworkName> = service.networks.iter().map(|attachment| attachment.network.clone()).collect();
     let settings = &service.names;
-    let hosts = settings.hosts.iter().map(|(name, addresses)| {
+    // The host is reached by the way out.
+    let gateway = uplink::network_of(project, host, owner).map(|_| IpAddr::from(HOST_GATEWAY));
+    let mut hosts: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+    for name in HOST_NAMES.iter().filter(|_| gateway.is_some()) {
+        hosts.insert((*name).to_owned(), gateway.into_iter().collect());
+    }
+    for (name, addresses) in &settings.hosts {
         let addresses = addresses.iter().filter_map(|address| match address {
             HostAddress::Address(address) => Some(*address),
-            HostAddress::Gateway => None,
+            HostAddress::Gateway => gateway,
         });
-        (name.clone(), addresses.collect::<Vec<_>>())
-    });
-    let hosts: BTreeMap<String, Vec<IpAddr>> = hosts.filter(|(_, addresses)| !addresses.is_empty()).collect();
+        let addresses: Vec<IpAddr> = addresses.collect();
+        if !addresses.is_empty() {
+            hosts.insert(name.clone(), addresses);
+        }
+    }
 
     let mut hosts_file = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (name, addresses) in &hosts {
@@ -123,7 +134,7 @@ fn client(project: &Project, addresses: &Addresses, host: &HostResolver, owner: 
     }
 
     let search: Vec<&str> = match &settings.search[..] {
-        [] => host.search.iter().map(String::as_str).collect(),
+        [] => host.resolver.search.iter().map(String::as_str).collect(),
         said => said.iter().map(String::as_str).filter(|domain| *domain != ".").collect(),
     };
     let mut resolver_file = String::new();

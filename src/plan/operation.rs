@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
 };
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{IdMap, Names};
 use crate::model::{
     Device, DeviceRule, Invoker, Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName, Rootfs,
-    ServiceName, StopSignal, Sysctls, UserSpec, Volume, VolumeName,
+    ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
 };
 
 /// One effect.
@@ -45,6 +45,8 @@ pub enum Operation {
     RemoveNamespaces(ServiceName),
     /// Remove a named volume with all that is in it.
     RemoveVolume(VolumeName, Volume),
+    /// Make the way out of the stack, or tell the one that there is of new networks.
+    Connect(Uplink),
 }
 
 /// A bridge, with the address that the stack itself has on it.
@@ -56,6 +58,9 @@ pub struct Bridge {
     pub interface: String,
     /// First address of the subnet, with the prefix length.
     pub gateway: Ipv4Net,
+    /// The largest packet; none is 1500.
+    #[serde(default)]
+    pub mtu: Option<u32>,
 }
 
 /// Which user namespace a service lives in.
@@ -166,6 +171,34 @@ pub struct Link {
     pub address: Ipv4Net,
     /// Where everything else is sent; one link of a service has it.
     pub default_gateway: Option<IpAddr>,
+    /// The largest packet; none is 1500.
+    #[serde(default)]
+    pub mtu: Option<u32>,
+}
+
+/// The way out of a stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// What it is made with.
+    pub means: UplinkMeans,
+    /// Addresses of its end in the stack, with the prefix that both ends are in; the other end has the address before. The
+    /// first is taken that is free on the host at that moment.
+    pub addresses: Vec<Ipv4Net>,
+    /// The address at which containers reach the host itself.
+    pub host_gateway: Ipv4Addr,
+    /// Every bridge of the stack.
+    pub bridges: Vec<UplinkBridge>,
+    /// Fingerprint of all this, compared by the next plan.
+    pub fingerprint: String,
+}
+
+/// A bridge of the stack, as its uplink sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkBridge {
+    /// Name of the interface.
+    pub interface: String,
+    /// Whether what is on it may go out.
+    pub leads_out: bool,
 }
 
 /// A cable that is there.
@@ -340,6 +373,18 @@ impl fmt::Display for Operation {
             Self::Detach(cable) => write!(f, "detach {} from {}", cable.service, cable.network),
             Self::RemoveVolume(volume, _) => write!(f, "remove volume {volume}"),
             Self::RemoveNamespaces(service) => write!(f, "remove namespaces {service}"),
+            Self::Connect(uplink) => {
+                match &uplink.means {
+                    UplinkMeans::None => write!(f, "connect none")?,
+                    UplinkMeans::Veth { .. } => write!(f, "connect veth")?,
+                    UplinkMeans::Pasta { .. } => write!(f, "connect pasta")?,
+                    UplinkMeans::Missing { program, .. } => write!(f, "connect none, {program} is missing")?,
+                }
+                if let Some(address) = uplink.addresses.first() {
+                    write!(f, " {address}")?;
+                }
+                uplink.bridges.iter().filter(|bridge| bridge.leads_out).try_for_each(|b| write!(f, " {}", b.interface))
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     group::Groups,
     ids::IdRanges,
     limits::{self, Unmet},
-    names,
+    names, uplink,
 };
 use crate::model::{
     ContainerState, Grant, GrantSource, Invoker, Mount, MountSource, NamespaceMode, NetworkName, Observed, Privileges,
@@ -264,9 +264,8 @@ impl<'a> Up<'a> {
 
         let networks = self.create_networks(&mut plan, &causes);
         let volumes = self.create_volumes(&mut plan, &causes);
-        let resolver = &self.observed.host.resolver;
         let named = plan.add(
-            Operation::SetNames(names::names(self.project, &self.groups, &self.addresses, resolver)),
+            Operation::SetNames(names::names(self.project, &self.groups, &self.addresses, &self.observed.host)),
             "containers find each other by them",
             [],
         );
@@ -275,6 +274,11 @@ impl<'a> Up<'a> {
         let group = limited
             .filter(|_| self.observed.host.cgroups.ask)
             .map(|name| plan.add(Operation::AskForGroup, format!("{name} has limits"), all_removed.iter().copied()));
+
+        let bridges = self.observed.networks.keys().chain(networks.keys().copied());
+        let wish = uplink::wish(self.project, self.observed, bridges, bridge_name, fingerprint);
+        let connected =
+            wish.map(|wish| plan.add(Operation::Connect(wish), "networks lead out", networks.values().copied()));
 
         let mut namespaces: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
         for name in self.owners_first(&causes) {
@@ -297,6 +301,7 @@ impl<'a> Up<'a> {
             after.extend(shared.filter_map(|owner| namespaces.get(owner)).flatten());
             after.extend(service.dependencies().filter_map(|dependency| started.get(dependency)));
             after.extend(removed.get(name));
+            after.extend(connected);
             after.extend(named_volumes(&self.mounts(name)).filter_map(|volume| volumes.get(volume)));
             let spec = self.container(name);
             started.insert(name, plan.add(Operation::Start(Box::new(spec)), causes[name].clone(), after));
@@ -398,6 +403,7 @@ impl<'a> Up<'a> {
                 network: network.clone(),
                 interface: bridge_name(network),
                 gateway: self.addresses.gateway(network),
+                mtu: uplink::mtu(self.project, &self.observed.host, network),
             };
             made.insert(network, plan.add(Operation::CreateNetwork(bridge), format!("{first} is on it"), []));
         }
@@ -479,6 +485,7 @@ impl<'a> Up<'a> {
 
     fn links(&self, name: &ServiceName) -> Vec<Link> {
         let attachments = self.project.services[name].networks.iter().enumerate();
+        let way_out = uplink::network_of(self.project, &self.observed.host, name);
         attachments
             .filter_map(|(i, attachment)| {
                 let network = &attachment.network;
@@ -491,9 +498,9 @@ impl<'a> Up<'a> {
                     bridge_end: link_name(name, network),
                     interface: format!("eth{i}"),
                     address: ipnet::Ipv4Net::new_assert(address, gateway.prefix_len()),
-                    // There is no way out of the stack yet. Without a default route what lies outside is unreachable at once;
-                    // with one it would be waited for.
-                    default_gateway: None,
+                    // Without a way out there is none: what lies outside is unreachable at once then, and not waited for.
+                    default_gateway: (way_out == Some(network)).then(|| gateway.addr().into()),
+                    mtu: uplink::mtu(self.project, &self.observed.host, network),
                 })
             })
             .collect()

@@ -10,6 +10,7 @@ use std::{
 };
 
 use nix::sys::socket::{getsockopt, sockopt};
+use sha2::Digest;
 
 use crate::model::{ProjectName, ServiceName, Volume, VolumeName, VolumeSource};
 
@@ -116,6 +117,11 @@ impl StackLayout {
     /// The stack they are of.
     pub fn project(&self) -> &ProjectName {
         &self.project
+    }
+
+    /// A digest of where the stack is kept and what it is called: another one for a stack of the same name elsewhere.
+    pub fn digest(&self) -> [u8; 32] {
+        sha2::Sha256::digest(self.runtime().as_os_str().as_encoded_bytes()).into()
     }
 
     /// The layout they are part of.

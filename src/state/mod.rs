@@ -22,7 +22,7 @@ mod record;
 mod remove_tree;
 
 pub use layout::{Layout, StackLayout};
-pub use lock::{Lock, LockError};
+pub use lock::{HOST_NETWORK_LOCK, Lock, LockError};
 pub use log::{LogLine, Stream};
 pub use record::{Entry, Journal, ProcessRecord};
 pub use remove_tree::remove_tree;

@@ -306,7 +306,10 @@ impl Dispatcher {
     }
 
     fn change(&mut self, change: Change) {
-        if !matches!(change, Change::Began(_) | Change::Done(_) | Change::Undoing(_) | Change::Warning(_)) {
+        if !matches!(
+            change,
+            Change::Began(_) | Change::Done(_) | Change::Undoing(_) | Change::Notice(_) | Change::Warning(_)
+        ) {
             self.generation += 1;
         }
         let observed = &mut self.observed;
@@ -368,6 +371,11 @@ impl Dispatcher {
                     Event::OutOfMemory { service, kills, limit: container.limits.memory }
                 })
             }
+            Change::Uplink(fingerprint) => {
+                observed.uplink = Some(fingerprint);
+                None
+            }
+            Change::Notice(text) => Some(Event::Notice(text)),
             Change::Warning(text) => Some(Event::Warning(text)),
         };
         let Some(event) = event else { return };

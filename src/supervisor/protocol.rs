@@ -162,6 +162,8 @@ pub enum Event {
     /// A port is taken, by whom the supervisor may not see: inside a user namespace nobody reads the descriptors of
     /// processes outside it. The client can look.
     PortTaken(Port),
+    /// Something that people may want to know.
+    Notice(String),
     /// Something that people should know.
     Warning(String),
 }

@@ -22,7 +22,7 @@ use super::dispatcher;
 use crate::{
     cgroup,
     diagnostics::{Failure, FailureKind},
-    executor::Stack,
+    executor::{self, Stack},
     network::netlink::host_routes,
     sandbox::{Keeper, StackIds, Surroundings, UserNamespaceError, enter, fork_keeper, let_in, refused},
     state::{Entry, Journal, Lock, LockError, StackLayout},
@@ -284,18 +284,15 @@ fn end_keeper(socket: &UnixStream, pid: i32) {
 /// volumes stay.
 fn clean_up(layout: &StackLayout) {
     let entries = Journal::read(layout);
-    let processes = entries.iter().filter_map(|entry| match entry {
-        Entry::Process(process) => process.find(),
-        Entry::Cgroup(_) | Entry::SharedCgroup(_) => None,
-    });
-    let alive: Vec<PidFd> = processes.collect();
-    let mut cgroups: Vec<&Path> = entries
-        .iter()
-        .filter_map(|entry| match entry {
-            Entry::Cgroup(path) => Some(path.as_path()),
-            Entry::Process(_) | Entry::SharedCgroup(_) => None,
-        })
-        .collect();
+    let (mut alive, mut cgroups, mut uplinks) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in &entries {
+        match entry {
+            Entry::Process(process) => alive.extend(process.find()),
+            Entry::Cgroup(path) => cgroups.push(path.as_path()),
+            Entry::SharedCgroup(_) => {}
+            Entry::Uplink { nft, table, link } => uplinks.push((nft.as_path(), table.as_str(), link.as_str())),
+        }
+    }
     for process in &alive {
         let _ = process.signal(libc::SIGKILL);
     }
@@ -317,6 +314,10 @@ fn clean_up(layout: &StackLayout) {
         if let Entry::SharedCgroup(path) = entry {
             let _ = cgroup::remove(path);
         }
+    }
+    uplinks.dedup();
+    for (nft, table, link) in uplinks {
+        executor::remove_uplink(nft, table, link);
     }
     let _ = rustix::mount::unmount(layout.private(), rustix::mount::UnmountFlags::DETACH);
     for folder in [layout.data(), layout.runtime()] {

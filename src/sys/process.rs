@@ -324,6 +324,16 @@ pub fn hide() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
 }
 
+/// Makes a program that is about to be started die when the calling thread ends, however that happens
+/// (PR_SET_PDEATHSIG). It keeps that through exec unless the program is set-user-ID or has capabilities of its own.
+pub fn die_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: what runs between fork and exec is a single system call, with no memory of ours.
+    unsafe {
+        command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?));
+    }
+}
+
 /// Leaves the keys that the caller's session holds (keyrings(7)): they would be readable in a container.
 pub fn leave_session_keyring() {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says what went wrong by panicking")]
 
 mod support;
+mod uplink;
 
 use std::{
     fs,
@@ -292,6 +293,8 @@ impl Published {
             .container
             .run(|| {
                 let listener = TcpListener::bind(self.forwarder.target())?;
+                // More than the 128 that may wait otherwise.
+                rustix::net::listen(&listener, 4096)?;
                 listener.set_nonblocking(true)?;
                 Ok(listener)
             })
@@ -339,26 +342,29 @@ fn a_megabyte_comes_back_after_half_close() {
 }
 
 #[test]
-fn two_hundred_connections_at_once() {
-    kernel_test("two_hundred_connections_at_once", async || {
-        const CLIENTS: usize = 200;
+fn two_thousand_connections_at_once() {
+    kernel_test("two_thousand_connections_at_once", async || {
+        // Each takes four sockets and four ends of pipes of this one process.
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+        let clients = usize::try_from(hard / 9).map_or(2000, |most| most.min(2000));
         let published = Published::new("127.0.0.1::80").await;
         published.echo();
-        let everybody = Arc::new(Barrier::new(CLIENTS));
+        let everybody = Arc::new(Barrier::new(clients));
         let address = published.address();
-        let clients: Vec<_> = (0..CLIENTS)
+        let clients: Vec<_> = (0..clients)
             .map(|number| {
                 let everybody = Arc::clone(&everybody);
                 tokio::spawn(async move {
                     let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
-                    client.write_all(format!("{number:03}").as_bytes()).await.unwrap();
-                    let mut answer = [0; 3];
+                    client.write_all(format!("{number:04}").as_bytes()).await.unwrap();
+                    let mut answer = [0; 4];
                     client.read_exact(&mut answer).await.unwrap();
                     everybody.wait().await;
                     client.shutdown().await.unwrap();
                     let mut rest = String::new();
                     client.read_to_string(&mut rest).await.unwrap();
-                    assert_eq!((answer.as_slice(), rest.as_str()), (format!("{number:03}").as_bytes(), "over"));
+                    assert_eq!((answer.as_slice(), rest.as_str()), (format!("{number:04}").as_bytes(), "over"));
                 })
             })
             .collect();
@@ -366,6 +372,40 @@ fn two_hundred_connections_at_once() {
             client.await.unwrap();
         }
         published.forwarder.stop().await;
+    });
+}
+
+#[test]
+fn a_client_that_reads_slowly_slows_the_server_down() {
+    kernel_test("a_client_that_reads_slowly_slows_the_server_down", async || {
+        let published = Published::new("127.0.0.1::80").await;
+        let listener = published
+            .container
+            .run(|| {
+                let listener = TcpListener::bind(published.forwarder.target())?;
+                listener.set_nonblocking(true)?;
+                Ok(listener)
+            })
+            .unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let mut client = tokio::net::TcpStream::connect(published.address()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        // All that the sockets and the pipe on the way hold, and then no more: nothing is kept by the forwarder itself.
+        let chunk = vec![7; 64 * 1024];
+        let mut sent = 0_usize;
+        while let Ok(ready) = tokio::time::timeout(Duration::from_millis(500), server.writable()).await {
+            ready.unwrap();
+            sent += server.try_write(&chunk).unwrap_or(0);
+            assert!(sent < 64 * 1024 * 1024, "it swallows whatever comes");
+        }
+        server.set_zero_linger().unwrap();
+        let mut received = 0;
+        let mut buffer = vec![0; 256 * 1024];
+        while received < sent {
+            received += client.read(&mut buffer).await.unwrap();
+        }
+        drop(server);
+        assert_eq!(client.read(&mut buffer).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
 }
 

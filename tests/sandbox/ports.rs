@@ -120,7 +120,8 @@ fn a_port_that_another_stack_has_names_it() {
         format!("services: {{web: {{rootfs: host, command: [sleep, infinity], ports: ['127.0.0.1:{port}:80']}}}}");
     let (first, second) = (Stack::new(&yaml), Stack::new(&yaml));
     first.up();
-    second.run(&["up", "-d"]).failure().stderr_has(&port.to_string()).stderr_has("nscompose");
+    let holder = format!("stack `{}` (nscompose, pid", first.project());
+    second.run(&["up", "-d"]).failure().stderr_has(&port.to_string()).stderr_has(&holder);
     first.down();
     second.up();
 }
@@ -228,4 +229,28 @@ fn a_service_that_is_not_root_can_listen_where_it_likes() {
     assert_eq!(stack.sh("web", "id -u"), "1000");
     stack.log_with("web", "ready");
     assert_eq!(wait_for("a greeting", || greeting(([127, 0, 0, 1], port).into())), "hello from the-web");
+}
+
+#[test]
+fn of_a_range_the_first_free_port_is_taken_and_shown() {
+    // Two that are free side by side, most likely.
+    let first = free_port().min(65_500);
+    let last = first + 20;
+    let yaml = format!(
+        "services: {{web: {{rootfs: host, command: [sleep, infinity], ports: ['127.0.0.1:{first}-{last}:80', '127.0.0.1::81', '53/udp']}}}}"
+    );
+    let (one, two) = (Stack::new(&yaml), Stack::new(&yaml));
+    let port = |stack: &Stack, words: &[&str]| -> SocketAddr {
+        let shown = stack.nscompose().args(["port", "web"]).args(words).run().success().stdout;
+        shown.trim().parse().unwrap_or_else(|e| panic!("{e}: {shown}"))
+    };
+    one.up();
+    two.up();
+    let (a, b) = (port(&one, &["80"]), port(&two, &["80"]));
+    assert!(a != b && [a, b].iter().all(|at| (first..=last).contains(&at.port())), "{a} {b}");
+    assert_ne!(port(&one, &["81"]).port(), 0);
+    assert_ne!(port(&one, &["--protocol", "udp", "53"]).port(), 0);
+    assert!(one.container("web").ports.contains(&format!("{a}->80/tcp")), "{:?}", one.container("web").ports);
+    let none = one.nscompose().args(["port", "web", "82"]).run();
+    assert!(none.code == 1 && none.stderr.contains("port 82/tcp of service `web` is not published"), "{none}");
 }

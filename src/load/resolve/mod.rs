@@ -30,6 +30,7 @@ mod rootfs;
 mod seccomp;
 mod service;
 mod tmpfs;
+mod uplink;
 mod volumes;
 
 use std::{
@@ -41,7 +42,7 @@ use super::{select, tree::Node, variables::Variables};
 use crate::{
     compose::{self, Named},
     diagnostics::{Diagnostic, Diagnostics},
-    model::{InvalidName, Network, NetworkName, Service, ServiceName, Volume, VolumeName},
+    model::{InvalidName, Network, NetworkName, Service, ServiceName, UplinkWish, Volume, VolumeName},
 };
 use cursor::Cursor;
 use published::Published;
@@ -54,6 +55,7 @@ pub(super) struct Parts {
     pub(super) services: BTreeMap<ServiceName, Service>,
     pub(super) networks: BTreeMap<NetworkName, Network>,
     pub(super) volumes: BTreeMap<VolumeName, Volume>,
+    pub(super) uplink: UplinkWish,
 }
 
 /// What the lowering of one thing knows of all others, and where its mistakes go.
@@ -140,6 +142,7 @@ pub(super) fn resolve(
         services: BTreeMap::new(),
         networks: names(&mut cx, root.get("networks")),
         volumes: volumes::lower(&mut cx, root.get("volumes")),
+        uplink: uplink::lower(&mut cx, root),
     };
     let is_wanted = |name: &str| wanted.is_none_or(|wanted| wanted.contains(name));
     let (first, others): (Vec<_>, Vec<_>) =

@@ -73,6 +73,17 @@ pub struct Link {
     pub mtu: Option<u32>,
 }
 
+/// A veth pair without a bridge: the way from one namespace to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cable {
+    /// The name of the end in this namespace.
+    pub name: String,
+    /// What it is there for (IFLA_IFALIAS): `ip link` shows it to people.
+    pub alias: String,
+    /// The name of the end in the other namespace.
+    pub peer_name: String,
+}
+
 /// What an interface that exists shall be given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
@@ -171,6 +182,34 @@ impl Netlink {
         answer.map(drop).map_err(fail)
     }
 
+    /// Makes a veth pair between this namespace and `peer`, both ends still down, for [`Netlink::configure`] on either side.
+    /// One that has the name already is what an earlier stack of the same name has left, and is replaced.
+    ///
+    /// # Errors
+    /// [`NetlinkError::AddLink`]; nothing is left of the pair.
+    pub async fn add_cable(&self, cable: &Cable, peer: &Netns) -> Result<(), NetlinkError> {
+        let fail = |source| NetlinkError::AddLink { name: cable.name.clone(), peer: cable.peer_name.clone(), source };
+        let peer = peer.as_fd().try_clone_to_owned().map_err(|error| fail(error.into()))?;
+        let (message, cable) = (cable_message(cable, peer.as_raw_fd()), cable.clone());
+        let answer = self
+            .blocking(move |transport| {
+                let [mut answer] = transport.exchange([Request::create(message.clone())]);
+                if matches!(&answer, Err(refusal) if refusal.raw_os_error() == Some(libc::EEXIST)) {
+                    let [_, again] =
+                        transport.exchange([Request::change(deletion(&cable.name)), Request::create(message)]);
+                    answer = again;
+                }
+                drop(peer);
+                answer?;
+                let mut named = LinkMessage::default();
+                named.attributes = vec![LinkAttribute::IfName(cable.name), LinkAttribute::IfAlias(cable.alias)];
+                let [named] = transport.exchange([Request::change(RouteNetlinkMessage::SetLink(named))]);
+                named
+            })
+            .await;
+        answer.map(drop).map_err(fail)
+    }
+
     /// Brings loopback up, and gives interfaces of this namespace their addresses and routes and brings them up.
     /// An IPv6 address is usable at once: on a bridge of ours nobody else can have it, so it is not probed for.
     ///
@@ -215,11 +254,10 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError::DeleteLink`].
     pub async fn delete_link(&self, name: &str) -> Result<(), NetlinkError> {
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        let message = deletion(name);
         let answer = self
             .blocking(move |transport| {
-                let [answer] = transport.exchange([Request::change(RouteNetlinkMessage::DelLink(message))]);
+                let [answer] = transport.exchange([Request::change(message)]);
                 answer
             })
             .await;
@@ -231,19 +269,33 @@ impl Netlink {
         }
     }
 
+    /// Whether the main routing table has a default route for IPv4.
+    ///
+    /// # Errors
+    /// [`NetlinkError::List`].
+    pub async fn has_default_route(&self) -> Result<bool, NetlinkError> {
+        let is_default = |message: &RouteNetlinkMessage| {
+            matches!(message, RouteNetlinkMessage::NewRoute(route)
+                if route.header.table == RouteHeader::RT_TABLE_MAIN && route.header.destination_prefix_length == 0)
+        };
+        Ok(self.all_routes().await?.iter().any(is_default))
+    }
+
     /// The IPv4 networks that the main routing table knows a way to, the default route left out: what a new subnet must
     /// stay clear of.
     ///
     /// # Errors
     /// [`NetlinkError::List`].
     pub async fn routes(&self) -> Result<Vec<IpNet>, NetlinkError> {
+        Ok(self.all_routes().await?.iter().filter_map(main_route).collect())
+    }
+
+    async fn all_routes(&self) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         let mut query = RouteMessage::default();
         query.header.address_family = AddressFamily::Inet;
-        let messages = self
-            .blocking(move |transport| transport.dump(RouteNetlinkMessage::GetRoute(query)))
+        self.blocking(move |transport| transport.dump(RouteNetlinkMessage::GetRoute(query)))
             .await
-            .map_err(|source| NetlinkError::List { what: "routes", source })?;
-        Ok(messages.iter().filter_map(main_route).collect())
+            .map_err(|source| NetlinkError::List { what: "routes", source })
     }
 
     /// Every interface of the namespace.
@@ -379,6 +431,27 @@ fn fold(bytes: &[u8]) -> [u8; 4] {
     bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)).to_be_bytes()
 }
 
+fn deletion(name: &str) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    RouteNetlinkMessage::DelLink(message)
+}
+
+fn cable_message(cable: &Cable, peer_netns: i32) -> RouteNetlinkMessage {
+    let one_queue = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
+    let mut peer = LinkMessage::default();
+    peer.attributes = vec![LinkAttribute::IfName(cable.peer_name.clone()), LinkAttribute::NetNsFd(peer_netns)];
+    peer.attributes.extend(one_queue.clone());
+    let mut message = LinkMessage::default();
+    message.attributes = vec![LinkAttribute::IfName(cable.name.clone())];
+    message.attributes.extend(one_queue);
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    RouteNetlinkMessage::NewLink(message)
+}
+
 fn veth_message(link: &Link, peer_netns: i32) -> RouteNetlinkMessage {
     // A veth gets a queue in each direction for every CPU of the machine, each with a sysfs directory, and uses no more
     // than the first unless XDP is attached.
@@ -495,6 +568,21 @@ fn main_route(message: &RouteNetlinkMessage) -> Option<IpNet> {
 fn net(address: Ipv4Addr, prefix: u8) -> Option<IpNet> {
     Ipv4Net::new(address, prefix).ok().map(IpNet::V4)
 }
+/// Removes an interface of the namespace that the calling thread is in, without a runtime; it is no error when there is none.
+///
+/// # Errors
+/// [`NetlinkError::Open`] or [`NetlinkError::DeleteLink`].
+pub fn delete_link_now(name: &str) -> Result<(), NetlinkError> {
+    let mut transport = Transport::open().map_err(|source| NetlinkError::Open { source })?;
+    let [answer] = transport.exchange([Request::change(deletion(name))]);
+    match answer {
+        Err(source) if source.raw_os_error() != Some(libc::ENODEV) => {
+            Err(NetlinkError::DeleteLink { name: name.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The IPv4 networks that the host has a route to: what new subnets must stay clear of.
 ///
 /// # Errors

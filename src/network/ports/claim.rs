@@ -149,9 +149,13 @@ impl fmt::Display for OnHost<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Port { host_ip, published, protocol, .. } = self.0;
         match (host_ip, published.unwrap_or(0)) {
-            (Some(ip), published) => write!(f, "{}/{protocol}", SocketAddr::new(*ip, published)),
-            (None, published) => write!(f, "{published}/{protocol}"),
+            (Some(ip), published) => write!(f, "{}", SocketAddr::new(*ip, published))?,
+            (None, published) => write!(f, "{published}")?,
         }
+        if let Some(last) = self.0.last {
+            write!(f, "-{last}")?;
+        }
+        write!(f, "/{protocol}")
     }
 }
 
@@ -161,9 +165,10 @@ impl fmt::Display for OnHost<'_> {
 /// # Errors
 /// Everything that is wrong, one entry per port, and then none is bound.
 pub fn claim(ports: &[Port], held: &[&Forwarder]) -> Result<Vec<Claimed>, Vec<ClaimError>> {
-    // Those with a number first: the kernel must not choose, for another, one of them.
-    let (named, any): (Vec<_>, Vec<_>) = ports.iter().enumerate().partition(|(_, port)| port.published.is_some());
-    let mut outcomes: Vec<_> = named.into_iter().chain(any).map(|(place, port)| (place, take(port, held))).collect();
+    // Those with a number first, and then ranges: what is chosen, by us or by the kernel, must not be one of them.
+    let mut in_turn: Vec<_> = ports.iter().enumerate().collect();
+    in_turn.sort_by_key(|(_, port)| (port.published.is_none(), port.last.is_some()));
+    let mut outcomes: Vec<_> = in_turn.into_iter().map(|(place, port)| (place, take(port, held))).collect();
     outcomes.sort_by_key(|(place, _)| *place);
     let (mut claimed, mut errors) = (Vec::new(), Vec::new());
     for (_, outcome) in outcomes {
@@ -178,21 +183,33 @@ pub fn claim(ports: &[Port], held: &[&Forwarder]) -> Result<Vec<Claimed>, Vec<Cl
 fn take(port: &Port, held: &[&Forwarder]) -> Result<Claimed, ClaimError> {
     // What it leads to may have changed; where it listens counts. One that the kernel chose stays with its service.
     let place = |port: &Port| (port.host_ip, port.published, port.protocol);
-    let same = |forwarder: &&&Forwarder| match port.published {
-        Some(_) => place(forwarder.port()) == place(port),
-        None => forwarder.port() == port,
+    let same = |forwarder: &&&Forwarder| match (port.published, port.last) {
+        (Some(_), None) => place(forwarder.port()) == place(port) && forwarder.port().last.is_none(),
+        _ => forwarder.port() == port,
     };
     match held.iter().find(same).map(|forwarder| forwarder.claimed().try_clone()) {
         Some(claimed) => {
             let claimed = claimed.map_err(|source| ClaimError::Bind { port: port.clone(), source })?;
             Ok(Claimed { port: port.clone(), ..claimed })
         }
-        None => claim_one(port),
+        None => claim_first(port),
     }
 }
 
-fn claim_one(port: &Port) -> Result<Claimed, ClaimError> {
-    let wanted = port.published.unwrap_or(0);
+/// The first of a range that nobody has; or the one that is wanted, or any.
+fn claim_first(port: &Port) -> Result<Claimed, ClaimError> {
+    let first = port.published.unwrap_or(0);
+    let mut taken = None;
+    for wanted in first..=port.last.unwrap_or(first) {
+        match claim_one(port, wanted) {
+            Err(error @ ClaimError::Taken(_)) => taken = taken.or(Some(error)),
+            outcome => return outcome,
+        }
+    }
+    Err(taken.unwrap_or_else(|| PortConflict { port: port.clone(), owner: None }.into()))
+}
+
+fn claim_one(port: &Port, wanted: u16) -> Result<Claimed, ClaimError> {
     let sockets = match port.host_ip {
         Some(ip) => vec![bound(port, SocketAddr::new(ip, wanted))?],
         None => bound_everywhere(port, wanted)?,

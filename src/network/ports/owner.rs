@@ -22,6 +22,13 @@ pub enum PortOwner {
         /// The user whose socket it is, by name where it has one.
         user: Option<String>,
     },
+    /// A stack of nscompose, by the lock that its supervisor holds.
+    Stack {
+        /// Its name.
+        project: String,
+        /// Its supervisor.
+        pid: i32,
+    },
     /// A process of this user, whose descriptors we may not read.
     User(String),
 }
@@ -30,6 +37,7 @@ impl fmt::Display for PortOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process { pid, command, .. } => write!(f, "{command} (pid {pid})"),
+            Self::Stack { project, pid } => write!(f, "stack `{project}` (nscompose, pid {pid})"),
             Self::User(user) => write!(f, "a process of user `{user}`"),
         }
     }
@@ -43,6 +51,10 @@ pub fn owner_of(address: SocketAddr, protocol: Protocol) -> Option<PortOwner> {
     let entry = occupant(address, protocol)?;
     let user = user_name(entry.uid);
     match holder(entry.inode) {
+        Some((pid, command)) if command == SUPERVISOR => match project(pid) {
+            Some(project) => Some(PortOwner::Stack { project, pid }),
+            None => Some(PortOwner::Process { pid, command, user }),
+        },
         Some((pid, command)) => Some(PortOwner::Process { pid, command, user }),
         None => user.map(PortOwner::User),
     }
@@ -120,6 +132,18 @@ fn holder(inode: u64) -> Option<(i32, String)> {
     })?;
     let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Some((pid, command.trim_end().to_owned()))
+}
+
+/// What a supervisor is called.
+const SUPERVISOR: &str = "nscompose";
+
+/// The stack of a supervisor: it has the lock PROJECT.lock open for as long as it lives, wherever that is.
+fn project(pid: i32) -> Option<String> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+    open.into_iter().find_map(|path| {
+        let project = path.file_name()?.to_str()?.strip_suffix(".lock")?;
+        (path.parent()?.file_name()? == "v1").then(|| project.to_owned())
+    })
 }
 
 /// The name outside of our user namespace, if we are in one: there is no root of the container's among the host's users.

@@ -1,25 +1,79 @@
-//! Copies bytes between the two connections of a published TCP port.
+//! Moves bytes between the two connections of a published TCP port, by splice(2): from socket to socket through a pipe,
+//! without their coming by here.
 
-use std::io;
+use std::{io, os::fd::OwnedFd};
 
-use tokio::{io::copy_bidirectional_with_sizes, net::TcpStream};
+use rustix::{
+    net::{Shutdown, shutdown},
+    pipe::{PipeFlags, SpliceFlags, pipe_with, splice},
+};
+use tokio::{io::Interest, net::TcpStream};
 
-/// For each direction: large enough that a system call is not most of the work, small enough for thousands.
-const BUFFER: usize = 32 * 1024;
+/// At most so much at a time: what a pipe holds unless it is told otherwise (pipe(7)).
+const TURN: usize = 64 * 1024;
 
-/// Copies both ways until both are done. The end of one direction is passed on as such, with the other still open; a
+/// For a direction without a pipe: small, since there may be thousands.
+const BUFFER: usize = 16 * 1024;
+
+/// Moves bytes both ways until both are done. The end of one direction is passed on as such, with the other still open; a
 /// side that reads slowly slows the other one down; a connection that breaks takes the other with it, by a reset.
 ///
 /// # Errors
-/// What read(2) or write(2) said on either.
-pub(super) async fn relay(mut outside: TcpStream, mut inside: TcpStream) -> io::Result<()> {
-    let outcome = copy_bidirectional_with_sizes(&mut outside, &mut inside, BUFFER, BUFFER).await;
+/// What the kernel said on either.
+pub(super) async fn relay(outside: TcpStream, inside: TcpStream) -> io::Result<()> {
+    let outcome = tokio::try_join!(one_way(&outside, &inside), one_way(&inside, &outside));
     if let Err(error) = outcome {
         reset(&outside);
         reset(&inside);
         return Err(error);
     }
     Ok(())
+}
+
+async fn one_way(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+    // A connection that is silent this way, as many are, needs no pipe.
+    from.readable().await?;
+    match pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) {
+        Ok((read, write)) => through_pipe(from, to, &read, &write).await?,
+        // No descriptors are left; what there is has to do.
+        Err(_) => through_buffer(from, to).await?,
+    }
+    match shutdown(to, Shutdown::Write) {
+        // It has been reset meanwhile, which whoever reads from it hears.
+        Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The pipe is empty whenever it is filled, and has something whenever it is emptied: so if the call would block, it is for the socket.
+async fn through_pipe(from: &TcpStream, to: &TcpStream, read: &OwnedFd, write: &OwnedFd) -> io::Result<()> {
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    loop {
+        let fill = || Ok(splice(from, None, write, None, TURN, flags)?);
+        let mut left = from.async_io(Interest::READABLE, fill).await?;
+        if left == 0 {
+            return Ok(());
+        }
+        while left > 0 {
+            let empty = || Ok(splice(read, None, to, None, left, flags)?);
+            left -= to.async_io(Interest::WRITABLE, empty).await?;
+        }
+    }
+}
+
+async fn through_buffer(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = from.async_io(Interest::READABLE, || from.try_read(&mut buffer)).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        let mut rest = &buffer[..length];
+        while !rest.is_empty() {
+            let written = to.async_io(Interest::WRITABLE, || to.try_write(rest)).await?;
+            rest = &rest[written..];
+        }
+    }
 }
 
 /// Makes the peer see a reset when the connection is dropped, and not an orderly end.

@@ -1,0 +1,62 @@
+//! `nscompose port`.
+
+use clap::ValueEnum;
+
+use super::{
+    files::{project_name, tell_apart},
+    settings::Settings,
+    stack::open_if_up,
+};
+use crate::{diagnostics::Failure, model::Protocol};
+
+/// Show where on the host a port of a service is
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) more: super::MoreFiles,
+    /// Service whose port it is
+    #[arg(value_name = "SERVICE")]
+    service: String,
+    /// Port of the container
+    #[arg(value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// What is spoken there
+    #[arg(long, value_enum, default_value_t)]
+    protocol: Spoken,
+    /// Which container of the service; there is one
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    index: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Spoken {
+    #[default]
+    Tcp,
+    Udp,
+}
+
+pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
+    let name = project_name(&tell_apart(&[], &settings.directory), settings)?;
+    let layout = settings.layout.stack(&name);
+    let Some(opened) = open_if_up(&layout)? else {
+        return Err(Failure::operation(format!("stack `{name}` is not up")));
+    };
+    let containers = opened.snapshot.observed.containers;
+    let found = containers.iter().find(|(service, _)| service.as_str() == args.service);
+    let Some((_, container)) = found.filter(|_| args.index == 1) else {
+        return Err(Failure::operation(format!("service `{}` has no container {}", args.service, args.index))
+            .hint("`nscompose ps` shows what there is"));
+    };
+    let protocol = match args.protocol {
+        Spoken::Tcp => Protocol::Tcp,
+        Spoken::Udp => Protocol::Udp,
+    };
+    let published = container.ports.iter().find(|p| p.port.target == args.port && p.port.protocol == protocol);
+    // One line, as of a port that is published for both IPv4 and IPv6 only the first is shown elsewhere, too.
+    let Some(address) = published.and_then(|published| published.listens_on.first()) else {
+        let what = format!("port {}/{protocol} of service `{}` is not published", args.port, args.service);
+        return Err(Failure::operation(what).hint("`nscompose ps` shows those that are"));
+    };
+    settings.printer.data(&format!("{address}\n"))?;
+    Ok(0)
+}

@@ -1,0 +1,295 @@
+//! The way out of a stack: a link from its network namespace to the host's, and the rules on both sides of it.
+//!
+//! ```text
+//!  host                                    │ network namespace of the stack
+//!                                          │
+//!  routes ◀─ masquerade ─ nscXXXXXXXX ── veth ── nsc0 ◀─ masquerade ─ forward ◀─ bridges
+//!              DNAT ─▶ (root)              │                DNAT ─▶ containers
+//!                                          │
+//!  sockets ◀── pasta (ordinary user) ──── tap ── nsc0 ◀─ likewise
+//! ```
+//!
+//! Inside it is the same for root and for an ordinary user: an interface [`INNER`] with the default route, forwarding for
+//! the bridges that lead out, and one table of nftables that keeps networks apart, masquerades what leaves, and leads what
+//! comes in for a published port to its container ([`rules::inside`]). Addresses of containers are translated twice as
+//! root, here and on the host: so the host needs no routes to them, and stacks may use the same subnets.
+//!
+//! Outside, root has a veth pair (`veth.rs`) and one table of nftables for the stack ([`rules::outside`]); an ordinary user
+//! has pasta(1) (`pasta.rs`). [`forwarding`] turns the host's forwarding on and off. Rules are text for nft(8), one transaction a table: there is
+//! no crate for nftables that is pure Rust, maintained and not GPL, and nft is on every host that has the rules.
+
+mod foreign;
+pub mod forwarding;
+mod nft;
+mod pasta;
+pub mod rules;
+mod veth;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ipnet::Ipv4Net;
+use tokio::sync::Mutex;
+
+pub use foreign::Obstacle;
+pub use nft::{NftError, remove_table, remove_table_now};
+pub use pasta::{Event as PastaEvent, Pasta, PastaError};
+use rules::{Bridge, Publication};
+
+use super::netlink::{Netlink, NetlinkError};
+use crate::sys::Netns;
+
+/// The name of the uplink inside the stack.
+pub const INNER: &str = "nsc0";
+
+/// What the outside is made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outside {
+    /// A veth pair into the namespace that the caller is in.
+    Veth {
+        /// The name of its outer end, at most 15 bytes.
+        link: String,
+        /// The name of the table of nftables out there.
+        table: String,
+        /// What the link is there for, for people.
+        alias: String,
+    },
+    /// pasta(1).
+    Pasta {
+        /// Where the program is.
+        program: PathBuf,
+        /// A folder that nobody else sees, where the namespace is mounted for it to be opened.
+        folder: PathBuf,
+    },
+}
+
+/// Why there is no uplink.
+#[derive(Debug, thiserror::Error)]
+pub enum UplinkError {
+    /// A link, an address or a route.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The rules.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    /// pasta(1).
+    #[error(transparent)]
+    Pasta(#[from] PastaError),
+    /// A setting of the kernel.
+    #[error("cannot write {}", path.display())]
+    Setting {
+        /// The file below /proc/sys.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Each of the pairs of addresses is in use.
+    #[error("every address for the uplink that was tried is in use on this host")]
+    NoAddress,
+}
+
+/// An uplink that is there. Dropping it ends pasta; a veth pair goes with the namespace of the stack, and the table on the
+/// host is for [`remove_table`].
+#[derive(Debug)]
+pub struct Uplink {
+    stack: Arc<Netns>,
+    nft: PathBuf,
+    outside: Outside,
+    /// The inner address; the outer one is the other of the two.
+    addresses: Ipv4Net,
+    host_gateway: Ipv4Addr,
+    /// Rules of others that would drop what is forwarded.
+    obstacle: Option<Obstacle>,
+    state: Mutex<State>,
+    _pasta: Option<Pasta>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bridges: Vec<Bridge>,
+    publications: BTreeMap<String, Vec<Publication>>,
+}
+
+/// What an uplink is made from.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// With what.
+    pub outside: Outside,
+    /// nft(8).
+    pub nft: PathBuf,
+    /// Addresses of the inner end with their prefix, of which the first that is free on the host is taken; the outer end
+    /// has the address before it.
+    pub addresses: Vec<Ipv4Net>,
+    /// The address that containers reach the host's loopback at.
+    pub host_gateway: Ipv4Addr,
+    /// The bridges of the stack.
+    pub bridges: Vec<Bridge>,
+}
+
+impl Uplink {
+    /// Makes the uplink of the stack whose namespace is `stack`. As root the caller holds the lock of the host's network, since
+    /// addresses are chosen by what there is; see [`forwarding`]. To be called on the thread that lives as long as the stack, which pasta dies with.
+    ///
+    /// # Errors
+    /// What could not be made; the rest has been undone.
+    pub async fn connect(
+        wish: Wish,
+        stack: Arc<Netns>,
+        netlink: &Netlink,
+        events: impl Fn(PastaEvent) + Send + 'static,
+    ) -> Result<Self, UplinkError> {
+        let Wish { outside, nft, addresses, host_gateway, bridges } = wish;
+        let (addresses, pasta, obstacle) = match &outside {
+            Outside::Veth { link, alias, .. } => {
+                let obstacle = foreign::obstacle(&nft, link).await;
+                let addresses = veth::connect(link, alias, &addresses, &stack, netlink).await?;
+                (addresses, None, obstacle)
+            }
+            Outside::Pasta { program, folder } => {
+                let addresses = *addresses.first().ok_or(UplinkError::NoAddress)?;
+                let pasta = Pasta::start(program, folder, &stack, addresses, netlink.clone(), events).await?;
+                (addresses, Some(pasta), None)
+            }
+        };
+        let state = Mutex::new(State { bridges, publications: BTreeMap::new() });
+        let uplink = Self { stack, nft, outside, addresses, host_gateway, obstacle, state, _pasta: pasta };
+        let made = uplink.establish().await;
+        if let (Err(_), Outside::Veth { link, table, .. }) = (&made, &uplink.outside) {
+            let _ = remove_table(&uplink.nft, table).await;
+            let _ = Netlink::open_here()?.delete_link(link).await;
+        }
+        made.map(|()| uplink)
+    }
+
+    async fn establish(&self) -> Result<(), UplinkError> {
+        let state = self.state.lock().await;
+        self.apply(&state).await?;
+        // Only with the rules in place: from here on packets go through.
+        self.forward(&state.bridges)
+    }
+
+    /// The stack has these bridges now.
+    ///
+    /// # Errors
+    /// When the rules are refused; the old ones are in place then.
+    pub async fn set_bridges(&self, bridges: Vec<Bridge>) -> Result<(), UplinkError> {
+        let mut state = self.state.lock().await;
+        state.bridges = bridges;
+        self.apply_inside(&state).await?;
+        self.forward(&state.bridges)
+    }
+
+    /// Whether connections from elsewhere come to the containers with the address of the client, past the built-in forwarder: as
+    /// root, unless somebody else's rules would drop them.
+    pub fn translates(&self) -> bool {
+        matches!(self.outside, Outside::Veth { .. }) && self.obstacle.is_none()
+    }
+
+    /// Rules of others that keep the stack from the outside.
+    pub fn obstacle(&self) -> Option<&Obstacle> {
+        self.obstacle.as_ref()
+    }
+
+    /// Leads these ports of the host to a container, instead of what `owner` had before.
+    ///
+    /// # Errors
+    /// When the rules are refused.
+    pub async fn publish(
+        &self,
+        owner: &str,
+        ports: Vec<(Vec<SocketAddr>, SocketAddr, &'static str)>,
+    ) -> Result<(), UplinkError> {
+        if !self.translates() {
+            return Ok(());
+        }
+        let mut state = self.state.lock().await;
+        let before = state.publications.remove(owner).unwrap_or_default();
+        let mut publications: Vec<Publication> = Vec::new();
+        for (addresses, target, protocol) in ports {
+            let SocketAddr::V4(target) = target else { continue };
+            for address in addresses {
+                // Loopback is the forwarder's, and so is IPv6 as long as the container has none.
+                let SocketAddr::V4(address) = address else { continue };
+                if !address.ip().is_loopback() {
+                    let others = state.publications.values().flatten().chain(&publications);
+                    let inner = rules::free_port(others, protocol, address.port());
+                    publications.push(Publication { address, protocol, inner, target });
+                }
+            }
+        }
+        let same = before == publications;
+        if !publications.is_empty() {
+            state.publications.insert(owner.to_owned(), publications);
+        }
+        if same {
+            return Ok(());
+        }
+        self.apply(&state).await
+    }
+
+    /// Both tables, anew.
+    async fn apply(&self, state: &State) -> Result<(), UplinkError> {
+        self.apply_inside(state).await?;
+        if let Outside::Veth { link, table, .. } = &self.outside {
+            let publications: Vec<&Publication> = state.publications.values().flatten().collect();
+            let text = rules::outside(table, link, self.outer(), self.addresses.addr(), &publications);
+            nft::load(&self.nft, text, None).await?;
+        }
+        Ok(())
+    }
+
+    async fn apply_inside(&self, state: &State) -> Result<(), UplinkError> {
+        let publications: Vec<&Publication> = state.publications.values().flatten().collect();
+        let text = rules::inside(&state.bridges, self.host_gateway, self.outer(), &publications);
+        Ok(nft::load(&self.nft, text, Some(self.stack.clone())).await?)
+    }
+
+    fn outer(&self) -> Ipv4Addr {
+        outer(self.addresses)
+    }
+
+    /// Turns forwarding on for what comes from bridges that lead out, and from the uplink; and off for others.
+    fn forward(&self, bridges: &[Bridge]) -> Result<(), UplinkError> {
+        let setting = |interface: &str, on: bool| (format!("/proc/sys/net/ipv4/conf/{interface}/forwarding"), on);
+        let settings: Vec<(String, bool)> = bridges
+            .iter()
+            .map(|bridge| setting(&bridge.interface, bridge.leads_out))
+            .chain([setting(INNER, true)])
+            .collect();
+        let mut at = PathBuf::new();
+        let written = self.stack.run(|| {
+            settings.iter().try_for_each(|(path, on)| {
+                at = path.into();
+                fs::write(path, if *on { "1" } else { "0" })
+            })
+        });
+        written.map_err(|source| UplinkError::Setting { path: at, source })
+    }
+}
+
+/// The address before.
+fn outer(inner: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from_bits(inner.addr().to_bits().wrapping_sub(1))
+}
+
+/// Where a program of the system is; an ordinary user's PATH may lack sbin.
+pub fn find_program(name: &str, path: Option<&std::ffi::OsStr>) -> Option<PathBuf> {
+    let folders = path.map(|path| std::env::split_paths(path).collect::<Vec<_>>()).unwrap_or_default();
+    let usual = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
+    folders
+        .into_iter()
+        .chain(usual)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(|path| is_program(path))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}

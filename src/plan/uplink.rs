@@ -1,0 +1,155 @@
+//! The way out of a stack: whether there is one, at which addresses, and for whom.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use sha2::{Digest, Sha256};
+
+use super::{Uplink, UplinkBridge};
+use crate::model::{Host, NetworkName, Observed, Project, ServiceName, UplinkMeans, UplinkWish};
+
+/// The address at which containers reach servers on the host's loopback: the same in every stack, so that names of the host
+/// can be given out before there is an uplink. It is link-local (RFC 3927), hence of no other host that is reached by a router,
+/// and the one that Podman has for it.
+pub const HOST_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 2);
+
+/// The largest packet where pasta carries it on: it reads each with a system call of its own, and hands only its contents
+/// to a socket, so that no network outside sees how large it was.
+const PASTA_MTU: u32 = 65_520;
+
+/// What uplinks of root take their pairs of addresses from: little used parts of the private networks, the next only where a route
+/// of the host covers the one before.
+const POOLS: [Ipv4Net; 3] = [
+    Ipv4Net::new_assert(Ipv4Addr::new(10, 213, 0, 0), 16),
+    Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 128, 0), 17),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 213, 0), 24),
+];
+
+/// Two addresses and those around them.
+const PREFIX: u8 = 30;
+
+/// How many pairs a plan names: other stacks that start at the same moment may have taken the first ones.
+const CANDIDATES: usize = 16;
+
+/// Whether what is on a network of the project may go out of the stack.
+fn leads_out(project: &Project, network: &NetworkName) -> bool {
+    project.uplink == UplinkWish::Auto && project.networks.get(network).is_some_and(|network| !network.internal)
+}
+
+/// The network through which a service goes out; none if it does not.
+pub(super) fn network_of<'a>(project: &'a Project, host: &Host, service: &ServiceName) -> Option<&'a NetworkName> {
+    if !host.uplink.is_there() {
+        return None;
+    }
+    let attachments = &project.services[service].networks;
+    attachments.iter().map(|attachment| &attachment.network).find(|network| leads_out(project, network))
+}
+
+/// The largest packet on a network; none leaves it to the kernel.
+pub(super) fn mtu(project: &Project, host: &Host, network: &NetworkName) -> Option<u32> {
+    (matches!(host.uplink, UplinkMeans::Pasta { .. }) && leads_out(project, network)).then_some(PASTA_MTU)
+}
+
+/// What is to be done about the uplink; none if nothing is. `networks` are those that there are, or will be.
+pub(super) fn wish<'a>(
+    project: &Project,
+    observed: &Observed,
+    networks: impl Iterator<Item = &'a NetworkName>,
+    interface: impl Fn(&NetworkName) -> String,
+    fingerprint: impl Fn(&Uplink) -> String,
+) -> Option<Uplink> {
+    let means = &observed.host.uplink;
+    // Networks that the file does not have any more lead nowhere.
+    let networks: BTreeSet<&NetworkName> = networks.collect();
+    let bridges: Vec<UplinkBridge> = networks
+        .into_iter()
+        .map(|network| UplinkBridge { interface: interface(network), leads_out: leads_out(project, network) })
+        .collect();
+    let needed = bridges.iter().any(|bridge| bridge.leads_out) || observed.uplink.is_some();
+    if *means == UplinkMeans::None || !needed {
+        return None;
+    }
+    let addresses = match means {
+        UplinkMeans::Veth { .. } => addresses(project, &observed.host),
+        // It is seen in the stack only.
+        UplinkMeans::Pasta { .. } => vec![pair(POOLS[0], 0)],
+        UplinkMeans::None | UplinkMeans::Missing { .. } => Vec::new(),
+    };
+    let mut wish =
+        Uplink { means: means.clone(), addresses, host_gateway: HOST_GATEWAY, bridges, fingerprint: String::new() };
+    // Which addresses were free once makes no difference.
+    wish.fingerprint = fingerprint(&Uplink { addresses: Vec::new(), ..wish.clone() });
+    (observed.uplink.as_ref() != Some(&wish.fingerprint)).then_some(wish)
+}
+
+/// Pairs that no route of the host covers, beginning at a place that depends on the name of the project.
+fn addresses(project: &Project, host: &Host) -> Vec<Ipv4Net> {
+    let digest = Sha256::digest(project.name.as_str());
+    let start = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    let all = POOLS.into_iter().flat_map(|pool| {
+        let count = 1_u32 << (PREFIX - pool.prefix_len());
+        (0..count).map(move |i| pair(pool, (start.wrapping_add(i)) % count))
+    });
+    let free = all.filter(|pair| {
+        let pair = pair.trunc();
+        let overlaps = |route: &&Ipv4Net| route.prefix_len() > 0 && (route.contains(&pair) || pair.contains(*route));
+        !host.routes.iter().any(|route| overlaps(&route))
+    });
+    free.take(CANDIDATES).collect()
+}
+
+/// The inner address of a pair of the pool.
+fn pair(pool: Ipv4Net, place: u32) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::from_bits(pool.network().to_bits() + place * 4 + 2), PREFIX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project(name: &str) -> Project {
+        Project {
+            name: name.parse().expect("a name"),
+            directory: "/".into(),
+            files: Vec::new(),
+            services: Default::default(),
+            networks: Default::default(),
+            volumes: Default::default(),
+            uplink: UplinkWish::Auto,
+        }
+    }
+
+    #[test]
+    fn addresses_depend_on_the_name_and_keep_clear_of_routes() {
+        let mut host = Host::default();
+        let first = addresses(&project("a"), &host);
+        assert_eq!(first, addresses(&project("a"), &host));
+        assert_ne!(first, addresses(&project("b"), &host));
+        assert_eq!(first.len(), CANDIDATES);
+        // Another stack's, or a network that covers the whole pool.
+        host.routes.insert(first[0].trunc());
+        assert_eq!(addresses(&project("a"), &host)[0], first[1]);
+        host.routes.insert("10.0.0.0/8".parse().expect("a network"));
+        host.routes.insert("0.0.0.0/0".parse().expect("a network"));
+        assert!(addresses(&project("a"), &host).iter().all(|pair| POOLS[1].contains(pair)));
+    }
+
+    #[test]
+    fn an_internal_network_leads_nowhere() {
+        let mut project = project("a");
+        let network = |name: &str| name.parse::<NetworkName>().expect("a name");
+        project.networks.insert(network("in"), crate::model::Network { internal: true });
+        let host = Host { uplink: UplinkMeans::Veth { nft: "/usr/sbin/nft".into() }, ..Host::default() };
+        let observed = Observed { host, ..Observed::default() };
+        let wish = |project: &Project| {
+            super::wish(project, &observed, project.networks.keys(), ToString::to_string, |_| String::new())
+        };
+        assert_eq!(wish(&project), None);
+        project.networks.insert(network("out"), crate::model::Network::default());
+        let bridges = wish(&project).expect("a way out").bridges;
+        let leading: Vec<bool> = bridges.iter().map(|bridge| bridge.leads_out).collect();
+        assert_eq!(leading, [false, true]);
+        project.uplink = UplinkWish::None;
+        assert_eq!(wish(&project), None);
+    }
+}
