@@ -8,6 +8,7 @@ mod sandbox {
     mod images;
     mod isolation;
     mod names;
+    mod networks;
     mod ports;
     mod sharing;
 }

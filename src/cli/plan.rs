@@ -33,7 +33,10 @@ const CHANGES: u8 = 2;
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let project = load_project(&words, settings, args.leniency.allow_unsupported)?.project;
-    let intent = Intent { services: services(&words.services, project.services.keys())?.into_iter().collect() };
+    let intent = Intent {
+        services: services(&words.services, project.services.keys())?.into_iter().collect(),
+        ..Intent::default()
+    };
     let running = settings.layout.stack(&project.name).connect().ok();
     let running = running.and_then(|stream| observe(&stream).ok().flatten());
     let observed = match running {

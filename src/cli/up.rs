@@ -73,7 +73,10 @@ fn pull_policy(text: &str) -> Result<PullPolicy, String> {
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let loaded = load_project(&words, settings, args.leniency.allow_unsupported)?;
-    let intent = Intent { services: services(&words.services, loaded.project.services.keys())?.into_iter().collect() };
+    let intent = Intent {
+        services: services(&words.services, loaded.project.services.keys())?.into_iter().collect(),
+        ..Intent::default()
+    };
     check_roots(&loaded, &intent.services)?;
     let Loaded { project, all_services, .. } = loaded;
     let Provided { project, held } = provide(project, &intent.services, args.pull, settings)?;

@@ -41,6 +41,11 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
         hint: "use `bind`, `volume` or `tmpfs`",
     },
     TMPFS_OPTIONS,
+    RefusedValue {
+        path: "networks.*.driver",
+        values: &["overlay", "macvlan", "ipvlan", "host", "none", "null"],
+        hint: "use `bridge`; for the network of the host, or none, there is `network_mode` of a service",
+    },
 ];
 
 /// Options of `PATH:OPTION,OPTION`, not whole values.
@@ -77,8 +82,6 @@ pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
     ("services.*.mem_limit", ZERO),
     ("services.*.mem_reservation", ZERO),
     ("services.*.memswap_limit", ZERO),
-    ("services.*.networks.*.gw_priority", ZERO),
-    ("services.*.networks.*.priority", ZERO),
     ("services.*.oom_kill_disable", NO),
     ("services.*.oom_score_adj", ZERO),
     ("services.*.pids_limit", &["-1", "0"]),
@@ -91,11 +94,6 @@ pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
     ("services.*.use_api_socket", NO),
     ("services.*.volumes[].bind.propagation", &["rprivate"]),
     ("services.*.volumes[].bind.recursive", &["enabled"]),
-    ("networks.*.driver", &["bridge"]),
-    ("networks.*.enable_ipv4", &["true"]),
-    ("networks.*.enable_ipv6", NO),
-    ("networks.*.external", NO),
-    ("networks.*.internal", NO),
     ("volumes.*.driver", &["local"]),
     ("volumes.*.external", NO),
 ];
@@ -113,7 +111,6 @@ static OF_PARTS: &[&str] = &[
     "services.*.deploy.restart_policy",
     "services.*.healthcheck",
     "services.*.logging",
-    "networks.*.ipam",
 ];
 
 /// Values of a part that make nothing of all others.

@@ -224,13 +224,15 @@ fn publish(spec: &ContainerSpec, stack: &Stack, claims: &Claims) -> Result<Vec<P
     let claimed = claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&spec.service);
     let Some(claimed) = claimed else { return Ok(Vec::new()) };
     let address = spec.address.ok_or_else(|| ExecutorError::Missing(format!("an address of `{}`", spec.service)))?;
+    let bridge = spec.address_on.as_ref().and_then(|network| stack.objects().bridges.get(network).cloned());
+    let netns = bridge.map_or_else(|| stack.netns.clone(), |bridge| bridge.netns.clone());
     let mut ports = Vec::new();
     let mut forwarders = Vec::new();
     for claimed in claimed {
         let port = claimed.port().clone();
         let target = std::net::SocketAddr::new(address, port.target);
         ports.push(PublishedPort { port, listens_on: claimed.addresses().to_vec() });
-        let forwarder = serve(claimed, target, stack.netns.clone());
+        let forwarder = serve(claimed, target, netns.clone());
         forwarders.push(forwarder.map_err(|source| ExecutorError::Files {
             service: spec.service.clone(),
             what: "listen on the ports of",

@@ -2,16 +2,17 @@
 
 use std::{fs, io, os::fd::AsFd, path::Path, sync::Arc};
 
+use ipnet::IpNet;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Change, ExecutorError, Stack, container, mounts,
     run::Claims,
-    stack::OwnedNamespaces,
+    stack::{OwnedNamespaces, StackBridge},
     stop::{remove, stop},
 };
 use crate::{
-    model::{ContainerState, ServiceName},
+    model::{ContainerState, MacAddress, NetworkName, ObservedNetwork, ServiceName},
     network::netlink::{self, Interface, Netlink},
     plan::{self, Cable, HostsFile, Link, NamespaceSet, Operation, UserNamespace},
     sandbox::{NamespaceOrder, forget_shared_memory},
@@ -30,7 +31,9 @@ pub(super) async fn carry_out(
     match operation {
         Operation::CreateNetwork(bridge) => {
             create_network(bridge, stack).await?;
-            tell(Change::Network(bridge.network.clone(), bridge.gateway.trunc()));
+            let subnets = bridge.gateways.iter().map(IpNet::trunc).collect();
+            let there = ObservedNetwork { subnets, config: bridge.config.clone() };
+            tell(Change::Network(bridge.network.clone(), there));
         }
         Operation::CreateVolume(volume) => {
             let path = stack.layout.volume(volume);
@@ -45,7 +48,8 @@ pub(super) async fn carry_out(
         }
         Operation::Attach(link) => {
             attach(link, stack).await?;
-            tell(Change::Address(link.service.clone(), link.network.clone(), link.address.addr().into()));
+            let addresses = link.addresses.iter().map(IpNet::addr).collect();
+            tell(Change::Addresses(link.service.clone(), link.network.clone(), addresses));
         }
         Operation::Start(spec) => container::start(spec, stack, claims, changes).await?,
         Operation::Stop(service) => {
@@ -64,10 +68,17 @@ pub(super) async fn carry_out(
             let failed = |source| ExecutorError::Volume { volume: volume.clone(), what: "remove", path, source };
             folder.remove().map_err(failed)?;
         }
-        Operation::Detach(cable) => detach(cable, stack).await?,
+        Operation::Detach(cable) => {
+            detach(cable, stack).await?;
+            tell(Change::Detached(cable.service.clone(), cable.network.clone()));
+        }
         Operation::RemoveNamespaces(service) => {
             remove_namespaces(service, stack);
             tell(Change::NamespacesRemoved(service.clone()));
+        }
+        Operation::RemoveNetwork(removal) => {
+            remove_network(&removal.network, stack).await?;
+            tell(Change::NetworkRemoved(removal.network.clone()));
         }
     }
     Ok(())
@@ -84,12 +95,7 @@ pub(super) async fn undo(
     };
     match operation {
         Operation::CreateNetwork(bridge) => {
-            stack.objects().bridges.remove(&bridge.network);
-            let deleted = stack.netlink.delete_link(&bridge.interface).await;
-            deleted.map_err(|source| ExecutorError::Network {
-                network: bridge.network.clone(),
-                source: Box::new(source),
-            })?;
+            remove_network(&bridge.network, stack).await?;
             tell(Change::NetworkRemoved(bridge.network.clone()));
         }
         Operation::CreateNamespaces(set) => {
@@ -109,6 +115,7 @@ pub(super) async fn undo(
                 bridge_end: link.bridge_end.clone(),
             };
             detach(&cable, stack).await?;
+            tell(Change::Detached(link.service.clone(), link.network.clone()));
         }
         // A volume may have been there before, and is never removed unasked. Hosts files
         // of services that run on only name more than there is.
@@ -119,17 +126,27 @@ pub(super) async fn undo(
         | Operation::Remove(_)
         | Operation::Detach(_)
         | Operation::RemoveNamespaces(_)
+        | Operation::RemoveNetwork(_)
         | Operation::RemoveVolume(_) => {}
     }
     Ok(())
 }
 
 async fn create_network(bridge: &plan::Bridge, stack: &Stack) -> Result<(), ExecutorError> {
-    let wanted = netlink::Bridge { name: bridge.interface.clone(), addresses: vec![bridge.gateway.into()], mtu: None };
+    let wanted =
+        netlink::Bridge { name: bridge.interface.clone(), addresses: bridge.gateways.clone(), mtu: bridge.mtu };
     let failed = |source| ExecutorError::Network { network: bridge.network.clone(), source: Box::new(source) };
     let index = stack.netlink.add_bridge(&wanted).await.map_err(failed)?;
-    stack.objects().bridges.insert(bridge.network.clone(), index);
+    let (interface, netns, netlink) = (bridge.interface.clone(), stack.netns.clone(), stack.netlink.clone());
+    let made = StackBridge { index, interface, netns, netlink };
+    stack.objects().bridges.insert(bridge.network.clone(), Arc::new(made));
     Ok(())
+}
+
+async fn remove_network(network: &NetworkName, stack: &Stack) -> Result<(), ExecutorError> {
+    let Some(bridge) = stack.objects().bridges.remove(network) else { return Ok(()) };
+    let deleted = bridge.netlink.delete_link(&bridge.interface).await;
+    deleted.map_err(|source| ExecutorError::Network { network: network.clone(), source: Box::new(source) })
 }
 
 async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), ExecutorError> {
@@ -173,6 +190,8 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
             let netns = Netns::from_fd(net.as_fd().try_clone_to_owned().map_err(open)?);
             // As in Docker: whoever a service runs as, its ports are its own.
             netns.run(|| fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")).map_err(open)?;
+            // Anybody on a network could call himself a router otherwise (CVE-2020-13401). Without IPv6 there is no such file.
+            let _ = netns.run(|| fs::write("/proc/sys/net/ipv6/conf/default/accept_ra", "0"));
             let attach = |source| ExecutorError::Attach {
                 service: service.clone(),
                 network: "loopback".parse().expect("a valid name"),
@@ -199,7 +218,9 @@ fn remove_namespaces(service: &ServiceName, stack: &Stack) {
 }
 
 async fn detach(cable: &Cable, stack: &Stack) -> Result<(), ExecutorError> {
-    let deleted = stack.netlink.delete_link(&cable.bridge_end).await;
+    let bridge = stack.objects().bridges.get(&cable.network).cloned();
+    let netlink = bridge.as_ref().map_or(&stack.netlink, |bridge| &bridge.netlink);
+    let deleted = netlink.delete_link(&cable.bridge_end).await;
     deleted.map_err(|source| ExecutorError::Attach {
         service: cable.service.clone(),
         network: cable.network.clone(),
@@ -219,7 +240,7 @@ async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
         network: link.network.clone(),
         source: Box::new(source),
     };
-    let bridge = stack.objects().bridges.get(&link.network).copied();
+    let bridge = stack.objects().bridges.get(&link.network).cloned();
     let bridge = bridge.ok_or_else(|| ExecutorError::Missing(format!("the bridge of network `{}`", link.network)))?;
     let owned = stack.namespaces(&link.service)?;
     let (netns, netlink) = owned
@@ -227,21 +248,39 @@ async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
         .as_ref()
         .ok_or_else(|| ExecutorError::Missing(format!("the network namespace of `{}`", link.service)))?;
     let cable = netlink::Link {
-        bridge,
+        bridge: bridge.index,
         host_name: link.bridge_end.clone(),
         peer_name: link.interface.clone(),
-        mac: None,
-        mtu: None,
+        mac: link.mac.map(MacAddress::octets),
+        mtu: link.mtu,
+        isolated: link.isolated,
     };
-    stack.netlink.add_link(&cable, netns).await.map_err(failed)?;
+    bridge.netlink.add_link(&cable, netns).await.map_err(failed)?;
+    set_parameters(link, netns)?;
     let interface = Interface {
         name: link.interface.clone(),
-        addresses: vec![link.address.into()],
-        gateways: link.default_gateway.into_iter().collect(),
+        addresses: link.addresses.iter().chain(&link.link_local).copied().collect(),
+        gateways: link.default_gateways.clone(),
     };
     netlink.configure(&[interface]).await.map_err(failed)?;
     // Or what a service sends first would be lost, and sent again only after a second.
-    stack.netlink.settle(&[&link.bridge_end, &link.bridge]).await.map_err(failed)
+    bridge.netlink.settle(&[&link.bridge_end, &link.bridge]).await.map_err(failed)
+}
+
+/// Sets kernel parameters of the end in the container, which is down yet. /proc/sys/net shows the network of the thread that
+/// opens a file there.
+fn set_parameters(link: &Link, netns: &Netns) -> Result<(), ExecutorError> {
+    for (name, value) in &link.sysctls {
+        let path = Path::new("/proc/sys").join(name);
+        let written = netns.run(|| fs::write(&path, value));
+        written.map_err(|source| ExecutorError::Files {
+            service: link.service.clone(),
+            what: "set the kernel parameter",
+            path: path.clone(),
+            source,
+        })?;
+    }
+    Ok(())
 }
 
 fn write_hosts(files: &[HostsFile], stack: &Stack) -> Result<(), ExecutorError> {

@@ -43,14 +43,23 @@ pub struct Stack {
 /// What steps add and remove; locked for a moment at a time, never across an await.
 #[derive(Default)]
 pub(super) struct Objects {
-    /// Index of the interface of each bridge.
-    pub(super) bridges: BTreeMap<NetworkName, LinkIndex>,
+    /// The bridge of each network.
+    pub(super) bridges: BTreeMap<NetworkName, Arc<StackBridge>>,
     pub(super) namespaces: BTreeMap<ServiceName, Arc<OwnedNamespaces>>,
     pub(super) containers: BTreeMap<ServiceName, Running>,
     /// Each is locked by who fills it for the first time.
     pub(super) filling: BTreeMap<VolumeName, Arc<tokio::sync::Mutex<()>>>,
     /// How containers see the host's files; the same for all.
     pub(super) host_view: Option<HostView>,
+}
+
+/// A bridge that services are connected to.
+pub(super) struct StackBridge {
+    pub(super) index: LinkIndex,
+    pub(super) interface: String,
+    /// Where it is: the namespace of the stack, or that of a network that stacks share.
+    pub(super) netns: Arc<Netns>,
+    pub(super) netlink: Netlink,
 }
 
 /// The namespaces that a service owns.
@@ -104,6 +113,9 @@ impl Stack {
     /// When there can be no network namespace, or no socket in it.
     pub fn create(layout: StackLayout, keeper: Keeper, ids: StackIds, journal: Journal) -> Result<Self, NetlinkError> {
         let netns = Netns::create().map_err(|source| NetlinkError::Open { source })?;
+        // What the host forwards by IPv6 a new namespace may take over (net.core.devconf_inherit_init_net), and networks of a
+        // stack are apart. There is nothing to be set where there is no IPv6.
+        let _ = netns.run(|| std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0"));
         let netlink = Netlink::open(&netns)?;
         let hierarchy = Hierarchy::detect();
         let group = hierarchy.stack(layout.project(), &layout.runtime(), ids == StackIds::Root);

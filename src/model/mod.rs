@@ -35,8 +35,11 @@ pub use limits::Limits;
 pub use mount::{BindMount, Mount, MountSource, TmpfsMount, VolumeMount};
 pub use name::{InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
 pub use namespace_mode::NamespaceMode;
-pub use network::{Network, NetworkAttachment};
-pub use observed::{Container, ContainerState, Host, Ids, Observed, PublishedPort};
+pub use network::{
+    AddressPool, Addressing, BridgeOptions, Family, InvalidAddressPool, InvalidMacAddress, MacAddress, Network,
+    NetworkAttachment, is_interface_name,
+};
+pub use observed::{Container, ContainerState, Host, Ids, Observed, ObservedNetwork, PublishedPort, SharedNetwork};
 pub use port::{InvalidPort, Port, Protocol};
 pub use privileges::Privileges;
 pub use process_options::ProcessOptions;

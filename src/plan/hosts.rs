@@ -24,7 +24,10 @@ fn text(project: &Project, groups: &Groups, addresses: &Addresses, owner: &Servi
         for (name, other) in &project.services {
             // A service that shares somebody's network is found where that one is.
             let Source::Of(at) = &groups.sources(name).net else { continue };
-            let Some(address) = addresses.of(at, network) else { continue };
+            let addresses = addresses.of(at, network);
+            if addresses.is_empty() {
+                continue;
+            }
             let mut names = vec![name.to_string(), container_name(project, name)];
             let aliases = other.networks.iter().filter(|a| a.network == *network).flat_map(|a| &a.aliases);
             names.extend(aliases.cloned());
@@ -38,7 +41,9 @@ fn text(project: &Project, groups: &Groups, addresses: &Addresses, owner: &Servi
                     true
                 }
             });
-            let _ = writeln!(text, "{address}\t{}", names.join(" "));
+            for address in addresses {
+                let _ = writeln!(text, "{address}\t{}", names.join(" "));
+            }
         }
     }
     text

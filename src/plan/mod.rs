@@ -19,10 +19,12 @@ mod ids;
 mod operation;
 mod up;
 
+pub use address::subnets_for;
 pub use down::down;
 pub use graph::{Plan, Step, StepId};
 pub use ids::IdMap;
 pub use operation::{
-    Bridge, Cable, ContainerSpec, FileSystem, HostsFile, Link, NamespaceSet, Operation, Source, Sources, UserNamespace,
+    Bridge, BridgeRemoval, Cable, ContainerSpec, FileSystem, HostsFile, Link, NamespaceSet, Operation, Source, Sources,
+    UserNamespace,
 };
 pub use up::{Intent, PlanError, up};

@@ -1,13 +1,17 @@
 //! Bringing a stack up: only what differs is touched, and each step says why.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
+use ipnet::IpNet;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Bridge, Cable, ContainerSpec, FileSystem, IdMap, Link, NamespaceSet, Operation, Plan, Source, StepId,
-    UserNamespace,
+    Bridge, BridgeRemoval, Cable, ContainerSpec, FileSystem, IdMap, Link, NamespaceSet, Operation, Plan, Source,
+    StepId, UserNamespace,
     address::{self, Addresses, NoAddress},
     down::stop_and_remove,
     group::Groups,
@@ -15,8 +19,8 @@ use super::{
     ids::IdRanges,
 };
 use crate::model::{
-    ContainerState, MountSource, NamespaceMode, NetworkName, Observed, Project, Rootfs, Service, ServiceName,
-    VolumeName,
+    AddressPool, ContainerState, Family, MountSource, NamespaceMode, Network, NetworkAttachment, NetworkName, Observed,
+    Port, Project, Rootfs, Service, ServiceName, VolumeName,
 };
 
 /// What is asked for beyond the file.
@@ -24,6 +28,8 @@ use crate::model::{
 pub struct Intent {
     /// The services to bring up, with all they depend on; empty means all.
     pub services: BTreeSet<ServiceName>,
+    /// Where subnets come from that nobody has chosen; empty is Docker's pools and the rest of 10.0.0.0/8.
+    pub pools: Vec<AddressPool>,
 }
 
 /// Why there is no plan.
@@ -38,6 +44,26 @@ pub enum PlanError {
     /// More services than addresses.
     #[error("the subnet of network `{0}` has no address left")]
     NoAddress(NetworkName),
+    /// A network is said to be there and is not.
+    #[error("network `{network}` is external, and there is no network `{external}` that stacks share")]
+    NoShared {
+        /// The network of the file.
+        network: NetworkName,
+        /// What it is called outside.
+        external: NetworkName,
+    },
+    /// An address that a service has chosen is not to be had.
+    #[error("service `{service}` cannot have {address} on network `{network}`: {why}")]
+    Address {
+        /// The service.
+        service: ServiceName,
+        /// The network of the file.
+        network: NetworkName,
+        /// The address.
+        address: IpAddr,
+        /// What keeps it from having it.
+        why: String,
+    },
     /// A service wants to run as somebody who does not exist for this account.
     #[error(
         "service `{service}` wants to run as user `{user}`, but this account has a single id, and root of a container is it"
@@ -52,10 +78,19 @@ pub enum PlanError {
 
 impl PlanError {
     /// How to mend it, if it can be said in general.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownService(_) | Self::NoAddress(_) | Self::SingleId { .. } => None,
-            Self::NoSubnet(_) => Some("`ip route` shows the routes; a narrower one leaves room"),
+            Self::UnknownService(_) | Self::SingleId { .. } => None,
+            Self::NoAddress(_) => Some("a larger `subnet` or `ip_range` has more".to_owned()),
+            Self::NoSubnet(_) => Some(
+                "`ip route` shows the routes; a narrower one leaves room, and so does `networks.default_address_pools` of \
+                 config.yaml or NSCOMPOSE_ADDRESS_POOLS"
+                    .to_owned(),
+            ),
+            Self::NoShared { external, .. } => {
+                Some(format!("`nscompose network create {external}` makes it; without `external: true` it is the stack's own"))
+            }
+            Self::Address { .. } => Some("choose another one, or none".to_owned()),
         }
     }
 }
@@ -65,6 +100,8 @@ impl From<NoAddress> for PlanError {
         match error {
             NoAddress::Subnet(network) => Self::NoSubnet(network),
             NoAddress::Host(network) => Self::NoAddress(network),
+            NoAddress::Shared { network, external } => Self::NoShared { network, external },
+            NoAddress::Chosen { service, network, address, why } => Self::Address { service, network, address, why },
         }
     }
 }
@@ -106,7 +143,60 @@ impl<'a> Up<'a> {
                 return Err(PlanError::SingleId { service: (*name).clone(), user: user.to_string() });
             }
         }
-        Ok(Self { addresses: Addresses::choose(project, observed)?, project, observed, groups, ids, wanted })
+        let on = |network: &NetworkName| {
+            wanted.iter().any(|name| project.services[*name].networks.iter().any(|on| on.network == *network))
+        };
+        let addresses = Addresses::choose(project, observed, &intent.pools, on)?;
+        let mut up = Self { addresses, project, observed, groups, ids, wanted };
+        up.wanted = up.with_moved();
+        Ok(up)
+    }
+
+    /// What is wanted, and besides it all that runs on a network that changes, or has to give its address up.
+    fn with_moved(&self) -> Vec<&'a ServiceName> {
+        let moved: BTreeSet<&ServiceName> =
+            self.observed.namespaces.keys().filter(|name| self.is_moved(name)).collect();
+        let touched = |name: &&ServiceName| {
+            let sources = self.groups.sources(name);
+            let own = [&sources.net, &sources.ipc, &sources.uts, &sources.pid];
+            let mut owners = own.into_iter().filter_map(|source| match source {
+                Source::Of(owner) => Some(owner),
+                Source::New | Source::Host => None,
+            });
+            moved.contains(&sources.user) || owners.any(|owner| moved.contains(owner))
+        };
+        let runs = |name: &&ServiceName| {
+            self.observed.containers.get(*name).is_some_and(|container| container.state.is_alive())
+        };
+        let more: BTreeSet<ServiceName> =
+            self.project.services.keys().filter(|name| runs(name) && touched(name)).cloned().collect();
+        if more.is_empty() {
+            return self.wanted.clone();
+        }
+        let wanted: BTreeSet<ServiceName> = self.wanted.iter().copied().cloned().chain(more.iter().cloned()).collect();
+        // In the order of all; those that `more` depends on and that nobody asked for stay as they are.
+        in_order(self.project, &wanted).into_iter().filter(|name| wanted.contains(*name)).collect()
+    }
+
+    /// Whether the namespaces of a service that there are have another network, or another address, than they shall have.
+    fn is_moved(&self, name: &ServiceName) -> bool {
+        let Some(service) = self.project.services.get(name) else { return false };
+        service.networks.iter().any(|attachment| {
+            let network = &attachment.network;
+            let there = self.observed.addresses.get(name).and_then(|networks| networks.get(network));
+            there.is_some_and(|there| {
+                let mut there = there.clone();
+                there.sort();
+                self.network_changes(network) || there != self.addresses.of(name, network)
+            })
+        })
+    }
+
+    /// Whether a bridge that there is has to be made anew.
+    fn network_changes(&self, network: &NetworkName) -> bool {
+        let known = self.project.networks.contains_key(network);
+        let there = self.observed.networks.get(network).filter(|_| known);
+        there.is_some_and(|there| there.config != self.bridge(network).config)
     }
 
     fn plan(&self) -> Result<Plan, PlanError> {
@@ -124,25 +214,28 @@ impl<'a> Up<'a> {
         let removed = stop_and_remove(&mut plan, self.observed, &replaced, |name| causes[name].to_string());
         let all_removed: Vec<StepId> = removed.values().copied().collect();
         let mut unpinned: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
-        for name in causes.keys().copied().filter(|name| self.namespaces_differ(name)) {
+        let mut detached: BTreeMap<&NetworkName, Vec<StepId>> = BTreeMap::new();
+        // Those that have ended and that nobody wants lose their place on a network that goes, and get another when they come.
+        let ended = self.observed.namespaces.keys().filter(|name| !causes.contains_key(name) && self.is_moved(name));
+        for name in causes.keys().copied().filter(|name| self.namespaces_differ(name)).chain(ended) {
             if self.observed.namespaces.contains_key(name) {
                 let cause = "what the file asks of them has changed";
                 // A namespace that nothing holds is taken down by the kernel in its own time, and until then the near end of
                 // a cable keeps its name.
                 let networks = self.observed.addresses.get(name).into_iter().flat_map(BTreeMap::keys);
-                let detached: Vec<StepId> = networks
-                    .map(|network| {
-                        let bridge_end = link_name(name, network);
-                        let cable = Cable { service: name.clone(), network: network.clone(), bridge_end };
-                        plan.add(Operation::Detach(cable), cause, all_removed.iter().copied())
-                    })
-                    .collect();
-                let after = all_removed.iter().copied().chain(detached);
+                let mut cables: Vec<StepId> = Vec::new();
+                for network in networks {
+                    let id = self.detach(&mut plan, name, network, cause, &all_removed);
+                    detached.entry(network).or_default().push(id);
+                    cables.push(id);
+                }
+                let after = all_removed.iter().copied().chain(cables);
                 unpinned.insert(name, plan.add(Operation::RemoveNamespaces(name.clone()), cause, after));
             }
         }
 
-        let networks = self.create_networks(&mut plan, &causes);
+        let removed_networks = self.remove_networks(&mut plan, detached, &all_removed);
+        let networks = self.create_networks(&mut plan, &causes, &removed_networks);
         let volumes = self.create_volumes(&mut plan, &causes);
         let hosts = plan.add(
             Operation::WriteHosts(hosts::files(self.project, &self.groups, &self.addresses)),
@@ -176,6 +269,42 @@ impl<'a> Up<'a> {
         Ok(plan)
     }
 
+    fn detach(
+        &self,
+        plan: &mut Plan,
+        service: &ServiceName,
+        network: &NetworkName,
+        cause: &str,
+        after: &[StepId],
+    ) -> StepId {
+        let bridge_end = self.link_name(service, network);
+        let cable = Cable { service: service.clone(), network: network.clone(), bridge_end };
+        plan.add(Operation::Detach(cable), cause, after.iter().copied())
+    }
+
+    /// Removes the bridges that have to be made anew, each after all that is connected to it.
+    fn remove_networks(
+        &self,
+        plan: &mut Plan,
+        mut detached: BTreeMap<&'a NetworkName, Vec<StepId>>,
+        removed: &[StepId],
+    ) -> BTreeMap<&'a NetworkName, StepId> {
+        let mut gone = BTreeMap::new();
+        for network in self.observed.networks.keys().filter(|network| self.network_changes(network)) {
+            let cause = "what the file says of it has changed";
+            let mut after = detached.remove(network).unwrap_or_default();
+            // Services that the file does not have any more, and that run on.
+            for (service, networks) in &self.observed.addresses {
+                if !self.project.services.contains_key(service) && networks.contains_key(network) {
+                    after.push(self.detach(plan, service, network, cause, removed));
+                }
+            }
+            let removal = BridgeRemoval { network: network.clone() };
+            gone.insert(network, plan.add(Operation::RemoveNetwork(removal), cause, after));
+        }
+        gone
+    }
+
     /// What has to be started, each with its reason.
     fn causes(&self) -> BTreeMap<&'a ServiceName, String> {
         let mut causes: BTreeMap<&ServiceName, String> = BTreeMap::new();
@@ -190,7 +319,14 @@ impl<'a> Up<'a> {
                         _ => "its configuration has changed".to_owned(),
                     }
                 }
-                Some(_) if self.namespaces_differ(name) => "its namespaces have changed".to_owned(),
+                Some(_) if self.namespaces_differ(name) => {
+                    let on = |attachment: &&NetworkAttachment| self.network_changes(&attachment.network);
+                    match self.project.services[*name].networks.iter().find(on) {
+                        Some(attachment) => format!("its network {} has changed", attachment.network),
+                        None if self.is_moved(name) => "its addresses have changed".to_owned(),
+                        None => "its namespaces have changed".to_owned(),
+                    }
+                }
                 Some(container) => match container.state {
                     ContainerState::Exited(code) => format!("it has exited with code {code}"),
                     _ => continue,
@@ -239,23 +375,45 @@ impl<'a> Up<'a> {
         &self,
         plan: &mut Plan,
         causes: &BTreeMap<&'a ServiceName, String>,
+        removed: &BTreeMap<&'a NetworkName, StepId>,
     ) -> BTreeMap<&'a NetworkName, StepId> {
         let mut made = BTreeMap::new();
         for network in self.project.networks.keys() {
             let on_it =
                 |name: &&&ServiceName| self.project.services[**name].networks.iter().any(|a| a.network == *network);
             let Some(first) = causes.keys().find(on_it) else { continue };
-            if self.observed.networks.contains_key(network) {
+            let gone = removed.get(network);
+            if self.observed.networks.contains_key(network) && gone.is_none() {
                 continue;
             }
-            let bridge = Bridge {
-                network: network.clone(),
-                interface: bridge_name(network),
-                gateway: self.addresses.gateway(network),
-            };
-            made.insert(network, plan.add(Operation::CreateNetwork(bridge), format!("{first} is on it"), []));
+            let (bridge, after) = (self.bridge(network), gone.copied());
+            made.insert(network, plan.add(Operation::CreateNetwork(bridge), format!("{first} is on it"), after));
         }
         made
+    }
+
+    fn bridge(&self, network: &NetworkName) -> Bridge {
+        let said = &self.project.networks[network];
+        let what = address::definition(said, self.observed);
+        let mut bridge = Bridge {
+            network: network.clone(),
+            shared: said.external.clone(),
+            interface: what.bridge.name.clone().unwrap_or_else(|| {
+                let name = said.external.as_ref().unwrap_or(network);
+                address::interface_name(name.as_str(), name.as_str())
+            }),
+            gateways: self.addresses.gateways(network),
+            internal: what.internal,
+            masquerade: what.bridge.masquerade,
+            mtu: what.bridge.mtu,
+            config: String::new(),
+        };
+        bridge.config = fingerprint(&(&bridge, what.bridge.icc));
+        bridge
+    }
+
+    fn network(&self, network: &NetworkName) -> &Network {
+        address::definition(&self.project.networks[network], self.observed)
     }
 
     fn create_volumes(
@@ -322,25 +480,93 @@ impl<'a> Up<'a> {
     }
 
     fn links(&self, name: &ServiceName) -> Vec<Link> {
-        let attachments = self.project.services[name].networks.iter().enumerate();
-        attachments
-            .filter_map(|(i, attachment)| {
-                let network = &attachment.network;
-                let address = self.addresses.of(name, network)?;
-                let gateway = self.addresses.gateway(network);
-                Some(Link {
-                    service: name.clone(),
-                    network: network.clone(),
-                    bridge: bridge_name(network),
-                    bridge_end: link_name(name, network),
-                    interface: format!("eth{i}"),
-                    address: ipnet::Ipv4Net::new_assert(address, gateway.prefix_len()),
-                    // There is no way out of the stack yet. Without a default route what lies outside is unreachable at once;
-                    // with one it would be waited for.
-                    default_gateway: None,
-                })
-            })
+        let attachments = &self.project.services[name].networks;
+        let chosen: BTreeSet<&str> =
+            attachments.iter().filter_map(|attachment| attachment.interface.as_deref()).collect();
+        let mut given: BTreeSet<String> = BTreeSet::new();
+        let mut links = Vec::with_capacity(attachments.len());
+        for attachment in attachments {
+            let network = &attachment.network;
+            let addresses = self.addresses.nets_of(name, network);
+            if addresses.is_empty() {
+                continue;
+            }
+            let what = self.network(network);
+            let interface = attachment.interface.clone().unwrap_or_else(|| {
+                let prefix = what.bridge.interface_prefix.as_deref().unwrap_or("eth");
+                let names = (0_u32..).map(|number| format!("{prefix}{number}"));
+                let mut free = names.filter(|name| !chosen.contains(name.as_str()) && !given.contains(name));
+                free.next().unwrap_or_default()
+            });
+            given.insert(interface.clone());
+            let bridge = self.bridge(network);
+            links.push(Link {
+                service: name.clone(),
+                network: network.clone(),
+                bridge: bridge.interface,
+                bridge_end: self.link_name(name, network),
+                sysctls: attachment
+                    .sysctls
+                    .iter()
+                    .map(|(name, value)| (name.replace("/IFNAME/", &format!("/{interface}/")), value.clone()))
+                    .collect(),
+                interface,
+                addresses,
+                link_local: attachment.link_local.iter().map(|address| link_local_net(*address)).collect(),
+                default_gateways: if HAS_WAY_OUT { self.way_out(name, network) } else { Vec::new() },
+                mac: attachment.mac,
+                mtu: what.bridge.mtu,
+                isolated: !what.bridge.icc,
+                bridge_config: bridge.config,
+            });
+        }
+        links
+    }
+
+    /// The gateways of this network that are the way out of a service: of each family that of the network with the highest
+    /// `gw_priority`, of equals the first. Internal networks are none, nor are those that stacks share.
+    fn way_out(&self, name: &ServiceName, network: &NetworkName) -> Vec<IpAddr> {
+        let gateway = |network: &NetworkName, family: Family| {
+            let gateways = self.addresses.gateways(network);
+            gateways.iter().map(IpNet::addr).find(|gateway| Family::of(*gateway) == family)
+        };
+        let best = |family: Family| {
+            let attachments = self.project.services[name].networks.iter().filter(|attachment| {
+                let declared = &self.project.networks[&attachment.network];
+                !declared.internal && declared.external.is_none() && gateway(&attachment.network, family).is_some()
+            });
+            // Of equals `max_by_key` takes the last.
+            attachments.rev().max_by_key(|attachment| attachment.gateway_priority)
+        };
+        [Family::V4, Family::V6]
+            .into_iter()
+            .filter(|family| best(*family).is_some_and(|best| best.network == *network))
+            .filter_map(|family| gateway(network, family))
             .collect()
+    }
+
+    fn link_name(&self, service: &ServiceName, network: &NetworkName) -> String {
+        // Cables of several stacks meet on a bridge that they share.
+        address::interface_name(service.as_str(), &format!("{}/{service}/{network}", self.project.name))
+    }
+
+    /// The ports of a service; what names no address of the host is at that which its first network says.
+    fn ports(&self, name: &ServiceName) -> Vec<Port> {
+        let service = &self.project.services[name];
+        let first = service.networks.first().map(|attachment| self.network(&attachment.network));
+        let binding = first.and_then(|network| network.bridge.host_binding);
+        let ports = service.ports.iter().cloned();
+        ports.map(|port| Port { host_ip: port.host_ip.or(binding.map(IpAddr::V4)), ..port }).collect()
+    }
+
+    /// Where published ports of whoever is in the network namespace of this service lead to: an address on the first network
+    /// of the stack's own, since the stack itself is on those.
+    fn target(&self, owner: &ServiceName) -> Option<(IpAddr, NetworkName)> {
+        let own = |attachment: &&NetworkAttachment| self.project.networks[&attachment.network].external.is_none();
+        let networks = &self.project.services[owner].networks;
+        let attachment = networks.iter().find(own).or_else(|| networks.first())?;
+        let address = self.addresses.of(owner, &attachment.network).first()?;
+        Some((*address, attachment.network.clone()))
     }
 
     fn container(&self, name: &ServiceName) -> ContainerSpec {
@@ -349,13 +575,11 @@ impl<'a> Up<'a> {
         let mut mounts = service.mounts.clone();
         // What lies below another mount has to come after it, or it would be hidden.
         mounts.sort_by_key(|mount| mount.target.components().count());
-        let address = match &sources.net {
-            Source::Of(owner) => {
-                let first = self.project.services[owner].networks.first();
-                first.and_then(|attachment| self.addresses.of(owner, &attachment.network))
-            }
+        let target = match &sources.net {
+            Source::Of(owner) => self.target(owner),
             Source::New | Source::Host => None,
         };
+        let (address, address_on) = target.unzip();
         ContainerSpec {
             service: name.clone(),
             name: hosts::container_name(self.project, name),
@@ -380,8 +604,9 @@ impl<'a> Up<'a> {
             process: service.process.clone(),
             privileges: service.privileges.clone(),
             limits: service.limits.clone(),
-            ports: service.ports.clone(),
-            address: address.map(Into::into),
+            ports: self.ports(name),
+            address,
+            address_on,
             stop_signal: service.stop_signal.unwrap_or_default(),
             stop_grace_ms: u64::try_from(service.stop_grace_period.as_millis()).unwrap_or(u64::MAX),
             dependencies: service.dependencies().cloned().collect(),
@@ -394,7 +619,10 @@ impl<'a> Up<'a> {
     }
 
     fn namespaces_fingerprint(&self, name: &ServiceName) -> String {
-        fingerprint(&(self.namespace_set(name), self.links(name)))
+        let own = |name: &ServiceName| (self.namespace_set(name), self.links(name));
+        let leader = &self.groups.sources(name).user;
+        // With the user namespace of the group all others have to be made anew: they belong to it (user_namespaces(7)).
+        if leader == name { fingerprint(&own(name)) } else { fingerprint(&(own(name), own(leader))) }
     }
 }
 
@@ -404,12 +632,13 @@ fn fingerprint(value: &impl Serialize) -> String {
     Sha256::digest(json).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn link_name(service: &ServiceName, network: &NetworkName) -> String {
-    address::interface_name(service.as_str(), &format!("{service}/{network}"))
-}
+/// Whether there is a way out of the stack. Without one a default route would make what lies outside waited for; so it is
+/// unreachable at once.
+const HAS_WAY_OUT: bool = false;
 
-fn bridge_name(network: &NetworkName) -> String {
-    address::interface_name(network.as_str(), network.as_str())
+/// A link-local address with the prefix of all of its kind (RFC 3927, RFC 4291).
+fn link_local_net(address: IpAddr) -> IpNet {
+    IpNet::new(address, if address.is_ipv4() { 16 } else { 64 }).unwrap_or_else(|_| address.into())
 }
 
 fn named_volumes(service: &Service) -> impl Iterator<Item = &VolumeName> {

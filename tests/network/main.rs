@@ -72,7 +72,14 @@ impl Stack {
 
     async fn container(&self, bridge: LinkIndex, host_name: &str, addresses: &[&str], gateways: &[&str]) -> Netns {
         let container = Netns::create().unwrap();
-        let link = Link { bridge, host_name: host_name.into(), peer_name: "eth0".into(), mac: None, mtu: None };
+        let link = Link {
+            bridge,
+            host_name: host_name.into(),
+            peer_name: "eth0".into(),
+            mac: None,
+            mtu: None,
+            isolated: false,
+        };
         self.netlink.add_link(&link, &container).await.unwrap();
         let interface = Interface {
             name: "eth0".into(),
@@ -215,7 +222,8 @@ fn links_keep_the_address_and_mtu_they_are_given() {
         let bridge = stack.netlink.add_bridge(&bridge).await.unwrap();
         let a = Netns::create().unwrap();
         let mac = Some([0x02, 0x42, 1, 2, 3, 4]);
-        let link = Link { bridge, host_name: "a".into(), peer_name: "eth0".into(), mac, mtu: Some(1400) };
+        let link =
+            Link { bridge, host_name: "a".into(), peer_name: "eth0".into(), mac, mtu: Some(1400), isolated: false };
         stack.netlink.add_link(&link, &a).await.unwrap();
         let shown = a
             .run(|| Ok(Command::new("ip").args(["-o", "link", "show", "eth0"]).output()?.stdout))
@@ -240,7 +248,14 @@ fn errors_name_what_they_are_about() {
         assert_eq!(chain(&error), "cannot add bridge `front`: File exists (os error 17)");
 
         let peer = Netns::create().unwrap();
-        let link = |bridge| Link { bridge, host_name: "a".into(), peer_name: "eth0".into(), mac: None, mtu: None };
+        let link = |bridge| Link {
+            bridge,
+            host_name: "a".into(),
+            peer_name: "eth0".into(),
+            mac: None,
+            mtu: None,
+            isolated: false,
+        };
         let error = stack.netlink.add_link(&link(LinkIndex(4711)), &peer).await.unwrap_err();
         assert!(error.to_string().contains("cannot add the veth pair `a` and `eth0`"), "{error}");
         stack.netlink.add_link(&link(index), &peer).await.unwrap();

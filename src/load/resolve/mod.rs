@@ -57,6 +57,10 @@ struct Context<'a> {
     directory: &'a Path,
     refusals: Refusals<'a>,
     published: Published,
+    /// Where everything is written.
+    tree: &'a Node,
+    networks: BTreeMap<NetworkName, Network>,
+    taken: networks::Taken,
 }
 
 impl Context<'_> {
@@ -102,27 +106,38 @@ pub(super) fn resolve(
         Some(wanted) => refusals.walk(&select::narrowed(tree, project, wanted)),
         None => refusals.walk(tree),
     }
-    let mut cx = Context { project, directory, refusals, published: Published::default() };
-    let mut parts = Parts {
-        services: BTreeMap::new(),
-        networks: names(&mut cx, root.get("networks")),
-        volumes: names(&mut cx, root.get("volumes")),
+    let mut cx = Context {
+        project,
+        directory,
+        refusals,
+        published: Published::default(),
+        tree,
+        networks: BTreeMap::new(),
+        taken: networks::Taken::default(),
     };
+    cx.networks = networks::declared(&mut cx, root.get("networks"));
+    let volumes = names(&mut cx, root.get("volumes"));
+    let mut parts = Parts { services: BTreeMap::new(), networks: BTreeMap::new(), volumes };
     let is_wanted = |name: &str| wanted.is_none_or(|wanted| wanted.contains(name));
     let (first, others): (Vec<_>, Vec<_>) =
         services.iter().flat_map(|services| services.entries()).partition(|(name, _)| is_wanted(name));
     lower(&mut cx, first, &mut parts.services);
-    let Context { refusals, published, .. } = cx;
+    let Context { refusals, published, networks, taken, .. } = cx;
     refusals.finish();
+    parts.networks = networks.clone();
     if !others.is_empty() {
         let mut unheard = Diagnostics::new();
-        let mut cx = Context { project, directory, refusals: Refusals::new(&mut unheard, true), published };
+        let refusals = Refusals::new(&mut unheard, true);
+        let mut cx = Context { project, directory, refusals, published, tree, networks, taken };
         lower(&mut cx, others, &mut parts.services);
         drop_dependents_of_none(&mut parts.services);
     }
+    let mut used = BTreeSet::new();
     for attachment in parts.services.values().flat_map(|service| &service.networks) {
         parts.networks.entry(attachment.network.clone()).or_default();
+        used.insert(attachment.network.clone());
     }
+    networks::drop_predefined(&mut parts.networks, &used);
     parts
 }
 

@@ -23,7 +23,8 @@ pub(super) fn lower(
         return None;
     }
     program::has_command(cx, name, program, at);
-    let modes = namespaces::lower(cx, networking, at);
+    let mut modes = namespaces::lower(cx, networking, at);
+    modes.network = networks::predefined(cx, networking, modes.network, at);
     let rootfs = rootfs::lower(cx, name, program, at);
     let lowered = Service {
         rootfs: crate::model::Rootfs::Host,
@@ -36,7 +37,7 @@ pub(super) fn lower(
         domainname: hostname::lower(cx, "domainname", naming.domainname.as_ref(), at),
         mounts: mounts::lower(cx, name, storage, at),
         depends_on: dependencies(cx, &modes, at),
-        networks: networks::lower(cx, networking, &modes.network, at),
+        networks: networks::lower(cx, name, networking, &modes.network, at),
         ports: ports::lower(cx, name, networking, at),
         network_mode: modes.network,
         ipc: modes.ipc,
