@@ -34,7 +34,8 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
         match &step.operation {
             Operation::CreateNetwork(bridge) => {
                 let subnets = bridge.gateways.iter().map(|gateway| gateway.trunc()).collect();
-                let there = ObservedNetwork { subnets, config: bridge.config.clone() };
+                let (config, shared) = (bridge.config.clone(), bridge.shared.clone());
+                let there = ObservedNetwork { subnets, config, shared };
                 observed.networks.insert(bridge.network.clone(), there);
             }
             Operation::CreateNamespaces(set) => {

@@ -10,5 +10,6 @@ mod sandbox {
     mod names;
     mod networks;
     mod ports;
+    mod shared_networks;
     mod sharing;
 }

@@ -10,6 +10,7 @@ mod exec;
 mod files;
 mod image;
 mod logs;
+mod network;
 mod not_yet;
 mod plan;
 mod ps;
@@ -113,6 +114,9 @@ enum Verb {
     Schema(schema::Args),
     #[command(flatten)]
     Images(image::Verb),
+    /// Manage networks that stacks share
+    #[command(subcommand)]
+    Network(network::Verb),
     Version(version::Args),
     /// Anything else, to be told what it is.
     #[command(external_subcommand)]
@@ -128,7 +132,9 @@ impl Verb {
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
             Self::Images(verb) => verb.more_files(),
-            Self::Logs(_) | Self::Exec(_) | Self::Schema(_) | Self::Version(_) | Self::Other(_) => &[],
+            Self::Logs(_) | Self::Exec(_) | Self::Schema(_) | Self::Network(_) | Self::Version(_) | Self::Other(_) => {
+                &[]
+            }
         }
     }
 
@@ -179,6 +185,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Config(args) => config::run(&args, &settings),
         Verb::Schema(args) => schema::run(&args, &settings),
         Verb::Images(verb) => image::run(&verb, &settings),
+        Verb::Network(verb) => network::run(&verb, &settings),
         Verb::Version(args) => version::run(&args, &settings),
         Verb::Other(words) => Err(not_yet::verb(&words)),
     }

@@ -34,9 +34,9 @@ const VERBS: [(&str, &str); 20] = [
 ];
 
 /// Verbs that are, for a did-you-mean.
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 21] = [
     "up", "down", "ps", "logs", "exec", "plan", "config", "schema", "version", "images", "pull", "push", "tag", "rmi",
-    "load", "save", "commit", "export", "image", "system",
+    "load", "save", "commit", "export", "image", "system", "network",
 ];
 
 /// Flags of a verb, or, without one, of all; those of a line are spellings of one.

@@ -3,6 +3,7 @@
 use super::{
     files::{load_project, services, tell_apart},
     image::look_only,
+    network::Shared,
     settings::Settings,
     stack::no_plan,
 };
@@ -35,14 +36,15 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let project = load_project(&words, settings, args.leniency.allow_unsupported)?.project;
     let intent = Intent {
         services: services(&words.services, project.services.keys())?.into_iter().collect(),
-        ..Intent::default()
+        pools: settings.address_pools()?,
     };
     let running = settings.layout.stack(&project.name).connect().ok();
     let running = running.and_then(|stream| observe(&stream).ok().flatten());
-    let observed = match running {
+    let mut observed = match running {
         Some(snapshot) => snapshot.observed,
         None => Observed { host: host()?, ..Observed::default() },
     };
+    Shared::of(settings, &project).look(&mut observed)?;
     let project = look_only(project, &intent.services, &observed, settings)?;
     let plan = plan::up(&project, &observed, &intent).map_err(|e| no_plan(&e))?;
     settings.printer.data(&plan.to_string())?;

@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     files::{check_roots, load_project, same_stack, services, tell_apart},
     image::{Provided, provide},
+    network::Shared,
     settings::Settings,
     stack::{carry_out, connection, gone, look_again, name_owners, no_plan, open, talk, until_done, wait_for_end},
 };
@@ -75,12 +76,13 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let loaded = load_project(&words, settings, args.leniency.allow_unsupported)?;
     let intent = Intent {
         services: services(&words.services, loaded.project.services.keys())?.into_iter().collect(),
-        ..Intent::default()
+        pools: settings.address_pools()?,
     };
     check_roots(&loaded, &intent.services)?;
     let Loaded { project, all_services, .. } = loaded;
     let Provided { project, held } = provide(project, &intent.services, args.pull, settings)?;
     let layout = settings.layout.stack(&project.name);
+    let shared = Shared::of(settings, &project);
     open(&layout)?.on_runtime(async |mut connection, snapshot| {
         same_stack(&project.name, &project.files, &snapshot)?;
         let declared = |name: &ServiceName| all_services.iter().any(|declared| declared == name.as_str());
@@ -90,7 +92,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 .warning(&format!("service `{orphan}` runs and is not in the file any more; `down` removes it"));
         }
         let progress = Progress { printer: settings.printer, started: Instant::now() };
-        let (snapshot, unchanged) = submit(&mut connection, snapshot, &project, &intent, !args.detach).await?;
+        let (snapshot, unchanged) = submit(&mut connection, snapshot, &project, &intent, &shared, !args.detach).await?;
         if args.detach {
             let mut taken = Vec::new();
             let result = until_done(&mut connection, |event| match event {
@@ -146,10 +148,17 @@ async fn submit(
     mut snapshot: Snapshot,
     project: &Project,
     intent: &Intent,
+    shared: &Shared,
     foreground: bool,
 ) -> Result<(Snapshot, bool), Failure> {
     loop {
+        // No other stack chooses addresses between our look and our word.
+        let lock = shared.lock()?;
+        shared.look(&mut snapshot.observed)?;
         let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan(&e))?;
+        let places = plan::shared_places(project, &snapshot.observed, intent).map_err(|e| no_plan(&e))?;
+        shared.take(snapshot.supervisor, places)?;
+        drop(lock);
         let unchanged = plan.is_empty();
         let generation = snapshot.generation;
         let request = Request::Apply { plan, generation, files: project.files.clone(), foreground };

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use crate::{
     diagnostics::{Failure, FailureKind},
     image::store::StoreError,
-    model::{NetworkName, Port, ServiceName, VolumeName},
+    model::{NetworkName, Port, ProjectName, ServiceName, VolumeName},
     network::{
         netlink::NetlinkError,
         ports::{ClaimError, PortOwner},
@@ -29,6 +29,14 @@ pub enum ExecutorError {
         network: NetworkName,
         /// Why.
         source: Box<NetlinkError>,
+    },
+    /// Another stack has made a shared network where this one has no rights.
+    #[error("cannot join network `{network}`: stack `{stack}`, which is on it, is in another user namespace")]
+    SharedApart {
+        /// The network of the file.
+        network: NetworkName,
+        /// The other stack.
+        stack: ProjectName,
     },
     /// A service was not connected.
     #[error("cannot connect service `{service}` to network `{network}`")]
@@ -123,7 +131,9 @@ impl ExecutorError {
     pub fn into_failure(self) -> Failure {
         let kind = match &self {
             Self::Missing(_) => FailureKind::Internal,
-            Self::Namespaces { .. } | Self::Network { .. } | Self::Attach { .. } => FailureKind::Host,
+            Self::Namespaces { .. } | Self::Network { .. } | Self::SharedApart { .. } | Self::Attach { .. } => {
+                FailureKind::Host
+            }
             _ => FailureKind::Operation,
         };
         let mut failure = Failure::from_error(kind, &self);
@@ -142,6 +152,9 @@ impl ExecutorError {
                 }
                 failure
             }
+            Self::SharedApart { stack, .. } => failure.hint(format!(
+                "that is so when your ranges in /etc/subuid have changed meanwhile: `nscompose -p {stack} down`, and bring both up"
+            )),
             Self::Files { source, .. } | Self::Volume { source, .. } if source.raw_os_error() == Some(libc::EMFILE) => {
                 failure.hint("a service takes about ten descriptors of the supervisor; raise the hard limit (`ulimit -Hn`)")
             }

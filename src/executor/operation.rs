@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{
     Change, ExecutorError, Stack, container, mounts,
     run::Claims,
+    shared_network,
     stack::{OwnedNamespaces, StackBridge},
     stop::{remove, stop},
 };
@@ -32,7 +33,8 @@ pub(super) async fn carry_out(
         Operation::CreateNetwork(bridge) => {
             create_network(bridge, stack).await?;
             let subnets = bridge.gateways.iter().map(IpNet::trunc).collect();
-            let there = ObservedNetwork { subnets, config: bridge.config.clone() };
+            let (config, shared) = (bridge.config.clone(), bridge.shared.clone());
+            let there = ObservedNetwork { subnets, config, shared };
             tell(Change::Network(bridge.network.clone(), there));
         }
         Operation::CreateVolume(volume) => {
@@ -133,18 +135,27 @@ pub(super) async fn undo(
 }
 
 async fn create_network(bridge: &plan::Bridge, stack: &Stack) -> Result<(), ExecutorError> {
-    let wanted =
-        netlink::Bridge { name: bridge.interface.clone(), addresses: bridge.gateways.clone(), mtu: bridge.mtu };
+    if let Some(shared) = &bridge.shared {
+        return shared_network::join(bridge, shared, stack).await;
+    }
     let failed = |source| ExecutorError::Network { network: bridge.network.clone(), source: Box::new(source) };
-    let index = stack.netlink.add_bridge(&wanted).await.map_err(failed)?;
+    let index = stack.netlink.add_bridge(&netlink_bridge(bridge)).await.map_err(failed)?;
     let (interface, netns, netlink) = (bridge.interface.clone(), stack.netns.clone(), stack.netlink.clone());
-    let made = StackBridge { index, interface, netns, netlink };
+    let made = StackBridge { index, interface, netns, netlink, shared: None };
     stack.objects().bridges.insert(bridge.network.clone(), Arc::new(made));
     Ok(())
 }
 
+pub(super) fn netlink_bridge(bridge: &plan::Bridge) -> netlink::Bridge {
+    netlink::Bridge { name: bridge.interface.clone(), addresses: bridge.gateways.clone(), mtu: bridge.mtu }
+}
+
+/// One that stacks share goes with the last of them.
 async fn remove_network(network: &NetworkName, stack: &Stack) -> Result<(), ExecutorError> {
     let Some(bridge) = stack.objects().bridges.remove(network) else { return Ok(()) };
+    if bridge.shared.is_some() {
+        return Ok(());
+    }
     let deleted = bridge.netlink.delete_link(&bridge.interface).await;
     deleted.map_err(|source| ExecutorError::Network { network: network.clone(), source: Box::new(source) })
 }
@@ -255,6 +266,10 @@ async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
         mtu: link.mtu,
         isolated: link.isolated,
     };
+    if bridge.shared.is_some() {
+        // Where the stack was down a moment ago the kernel may not have taken its old cable away yet.
+        bridge.netlink.delete_link(&cable.host_name).await.map_err(failed)?;
+    }
     bridge.netlink.add_link(&cable, netns).await.map_err(failed)?;
     set_parameters(link, netns)?;
     let interface = Interface {

@@ -13,7 +13,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{ExecutorError, container::program_runs, volume::VolumeFolder};
+use super::{AskForNetwork, ExecutorError, container::program_runs, volume::VolumeFolder};
 use crate::{
     cgroup::{Group, Hierarchy, StackGroup},
     image::store::InUse,
@@ -36,6 +36,7 @@ pub struct Stack {
     pub(super) netlink: Netlink,
     pub(super) hierarchy: Hierarchy,
     pub(super) group: Option<StackGroup>,
+    pub(super) ask_for_network: AskForNetwork,
     journal: Journal,
     objects: Mutex<Objects>,
 }
@@ -60,6 +61,8 @@ pub(super) struct StackBridge {
     /// Where it is: the namespace of the stack, or that of a network that stacks share.
     pub(super) netns: Arc<Netns>,
     pub(super) netlink: Netlink,
+    /// The network that stacks share which it is of.
+    pub(super) shared: Option<NetworkName>,
 }
 
 /// The namespaces that a service owns.
@@ -111,7 +114,13 @@ impl Stack {
     ///
     /// # Errors
     /// When there can be no network namespace, or no socket in it.
-    pub fn create(layout: StackLayout, keeper: Keeper, ids: StackIds, journal: Journal) -> Result<Self, NetlinkError> {
+    pub fn create(
+        layout: StackLayout,
+        keeper: Keeper,
+        ids: StackIds,
+        journal: Journal,
+        ask_for_network: AskForNetwork,
+    ) -> Result<Self, NetlinkError> {
         let netns = Netns::create().map_err(|source| NetlinkError::Open { source })?;
         // What the host forwards by IPv6 a new namespace may take over (net.core.devconf_inherit_init_net), and networks of a
         // stack are apart. There is nothing to be set where there is no IPv6.
@@ -130,6 +139,7 @@ impl Stack {
             netlink,
             hierarchy,
             group,
+            ask_for_network,
             journal,
             objects: Mutex::new(Objects::default()),
         })
@@ -159,6 +169,13 @@ impl Stack {
     pub(super) fn namespaces(&self, service: &ServiceName) -> Result<Arc<OwnedNamespaces>, ExecutorError> {
         let found = self.objects().namespaces.get(service).cloned();
         found.ok_or_else(|| ExecutorError::Missing(format!("the namespaces of `{service}`")))
+    }
+
+    /// The network namespace of a network that stacks share, if this one is on it.
+    pub fn shared_network(&self, name: &NetworkName) -> Option<Arc<Netns>> {
+        let objects = self.objects();
+        let bridge = objects.bridges.values().find(|bridge| bridge.shared.as_ref() == Some(name));
+        bridge.map(|bridge| bridge.netns.clone())
     }
 
     /// Sends a signal to the first process of every container.

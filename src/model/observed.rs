@@ -44,6 +44,9 @@ pub struct ObservedNetwork {
     pub subnets: Vec<IpNet>,
     /// Fingerprint of what the file said of it.
     pub config: String,
+    /// The network that stacks share which it is.
+    #[serde(default)]
+    pub shared: Option<NetworkName>,
 }
 
 /// The machine and the account, as far as a plan depends on them.

@@ -27,4 +27,4 @@ pub use operation::{
     Bridge, BridgeRemoval, Cable, ContainerSpec, FileSystem, HostsFile, Link, NamespaceSet, Operation, Source, Sources,
     UserNamespace,
 };
-pub use up::{Intent, PlanError, up};
+pub use up::{Intent, PlanError, SharedPlaces, shared_places, up};

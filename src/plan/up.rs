@@ -114,6 +114,44 @@ pub fn up(project: &Project, observed: &Observed, intent: &Intent) -> Result<Pla
     Up::new(project, observed, intent)?.plan()
 }
 
+/// What a stack has on a network that stacks share: each service with its addresses, and the names it is found under.
+pub type SharedPlaces = BTreeMap<NetworkName, BTreeMap<ServiceName, (Vec<IpAddr>, Vec<String>)>>;
+
+/// What the stack will have on networks that stacks share, once [`up`] has been carried out.
+///
+/// # Errors
+/// Those of [`up`].
+pub fn shared_places(project: &Project, observed: &Observed, intent: &Intent) -> Result<SharedPlaces, PlanError> {
+    let up = Up::new(project, observed, intent)?;
+    let mut places = SharedPlaces::new();
+    for (network, declared) in &project.networks {
+        let Some(external) = &declared.external else { continue };
+        for (name, service) in &project.services {
+            // A service that shares somebody's network is found where that one is.
+            let Source::Of(at) = &up.groups.sources(name).net else { continue };
+            let addresses = up.addresses.of(at, network);
+            if addresses.is_empty() {
+                continue;
+            }
+            let mut names = vec![name.to_string(), hosts::container_name(project, name)];
+            let aliases = service.networks.iter().filter(|on| on.network == *network).flat_map(|on| &on.aliases);
+            names.extend(aliases.cloned());
+            places.entry(external.clone()).or_default().insert(name.clone(), (addresses.to_vec(), names));
+        }
+    }
+    // What the file does not have any more, and runs on, keeps its addresses.
+    for (name, networks) in &observed.addresses {
+        for (network, addresses) in networks {
+            let there = observed.networks.get(network).and_then(|network| network.shared.clone());
+            if let Some(external) = there.filter(|_| !addresses.is_empty()) {
+                let of_it = places.entry(external).or_default();
+                of_it.entry(name.clone()).or_insert_with(|| (addresses.clone(), vec![name.to_string()]));
+            }
+        }
+    }
+    Ok(places)
+}
+
 struct Up<'a> {
     project: &'a Project,
     observed: &'a Observed,
@@ -664,4 +702,81 @@ fn in_order<'a>(project: &'a Project, asked: &BTreeSet<ServiceName>) -> Vec<&'a 
         visit(project, name, &mut order);
     }
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        load::{LoadOptions, load},
+        model::{Addressing, ObservedNetwork, SharedNetwork},
+    };
+
+    fn project(yaml: &str) -> Project {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("compose.yaml");
+        std::fs::write(&file, format!("name: case\n{yaml}")).expect("written");
+        let options = LoadOptions { files: vec![file], directory: folder.path().to_owned(), ..LoadOptions::default() };
+        load(&options).unwrap_or_else(|e| panic!("{}", e.render(false))).project
+    }
+
+    /// Each network with the gateways that are the way out of service `a`.
+    fn ways_out(yaml: &str, shared: &[&str]) -> Vec<(String, Vec<String>)> {
+        let project = project(yaml);
+        let name = |name: &str| name.parse().expect("a name");
+        let network = Network {
+            ipv4: Some(Addressing { subnet: Some("10.9.0.0/24".parse().expect("a subnet")), ..Addressing::default() }),
+            ..Network::default()
+        };
+        let shared =
+            shared.iter().map(|it| (name(it), SharedNetwork { network: network.clone(), taken: BTreeMap::new() }));
+        let observed = Observed { shared: shared.collect(), ..Observed::default() };
+        let up = Up::new(&project, &observed, &Intent::default()).unwrap_or_else(|e| panic!("{e}"));
+        let service = "a".parse().expect("a name");
+        let networks = project.services[&service].networks.iter().map(|attachment| &attachment.network);
+        let gateways = |network| up.way_out(&service, network).iter().map(ToString::to_string).collect();
+        networks.map(|network| (network.to_string(), gateways(network))).collect()
+    }
+
+    #[test]
+    fn the_way_out_is_the_network_with_the_highest_priority_that_leads_out() {
+        let yaml = |a: &str, more: &str| {
+            format!(
+                "services: {{a: {{rootfs: host, command: a, networks: {a}}}}}
+networks:
+  one: {{ipam: {{config: [{{subnet: 10.1.0.0/24}}]}}}}
+  two: {{ipam: {{config: [{{subnet: 10.2.0.0/24}}, {{subnet: 'fd02::/64'}}]}}}}
+  shut: {{internal: true}}
+{more}"
+            )
+        };
+        let out =
+            |network: &str, gateways: &[&str]| (network.to_owned(), gateways.iter().map(|&g| g.to_owned()).collect());
+        assert_eq!(
+            ways_out(&yaml("[shut, one, two]", ""), &[]),
+            [out("shut", &[]), out("one", &["10.1.0.1"]), out("two", &["fd02::1"])]
+        );
+        assert_eq!(
+            ways_out(&yaml("{shut: {gw_priority: 9}, one: , two: {gw_priority: 1}}", ""), &[]),
+            [out("shut", &[]), out("one", &[]), out("two", &["10.2.0.1", "fd02::1"])]
+        );
+        assert_eq!(
+            ways_out(&yaml("{all: {gw_priority: 1}, one: }", "  all: {external: true}"), &["all"]),
+            [out("all", &[]), out("one", &["10.1.0.1"])]
+        );
+    }
+
+    #[test]
+    fn what_runs_on_keeps_its_place_on_a_shared_network() {
+        let project = project("services: {a: {rootfs: host, command: a}}");
+        let mut observed = Observed::default();
+        let (all, gone, address) =
+            ("all".parse::<NetworkName>().expect("a name"), "gone", "10.9.0.7".parse().expect("an address"));
+        let there = ObservedNetwork { subnets: Vec::new(), config: String::new(), shared: Some(all.clone()) };
+        observed.networks.insert("it".parse().expect("a name"), there);
+        let gone: ServiceName = gone.parse().expect("a name");
+        observed.addresses.entry(gone.clone()).or_default().insert("it".parse().expect("a name"), vec![address]);
+        let places = shared_places(&project, &observed, &Intent::default()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(places[&all][&gone].0, [address]);
+    }
 }

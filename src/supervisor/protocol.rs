@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostics::Failure,
-    model::{ContainerState, Observed, Port, ServiceName, UserSpec, VolumeName},
+    model::{ContainerState, NetworkName, Observed, Port, ServiceName, UserSpec, VolumeName},
     plan::Plan,
 };
 
@@ -43,6 +43,9 @@ pub enum Request {
     Kill,
     /// Run a program in a container. Three descriptors come along, and a fourth for the terminal if it has one.
     Exec(ExecRequest),
+    /// Hand over the network namespace of a network that stacks share, through a socket that comes along; it is closed without
+    /// a descriptor when the stack is not on that network.
+    SharedNetwork(NetworkName),
     /// During an `Exec`: send this signal to the program.
     Signal(i32),
 }

@@ -8,7 +8,7 @@ mod printer;
 mod pulls;
 mod table;
 
-pub use images::{ImageRow, UsageRow, images_json, images_table, json_lines, size, usage_table};
+pub use images::{ImageRow, UsageRow, images_json, images_table, json_lines, networks_table, size, usage_table};
 pub use logs::{LogFollower, LogPrinter, LogStyle};
 pub use printer::{FilterBrokenPipe, Messages, Printer};
 pub use pulls::PullProgress;

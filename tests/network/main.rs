@@ -116,6 +116,32 @@ fn hello(from: &Netns, to: &Netns, address: &str) -> io::Result<()> {
 }
 
 #[test]
+fn isolated_links_reach_the_bridge_and_nobody_else() {
+    kernel_test("isolated_links_reach_the_bridge_and_nobody_else", async || {
+        let stack = Stack::new();
+        let bridge = stack.bridge("front", &["10.77.0.1/24"]).await;
+        let open = stack.container(bridge, "open", &["10.77.0.9/24"], &[]).await;
+        let mut apart = Vec::new();
+        for (name, address) in [("a", "10.77.0.2/24"), ("b", "10.77.0.3/24")] {
+            let container = Netns::create().unwrap();
+            let link =
+                Link { bridge, host_name: name.into(), peer_name: "eth0".into(), mac: None, mtu: None, isolated: true };
+            stack.netlink.add_link(&link, &container).await.unwrap();
+            let addresses = vec![address.parse().unwrap()];
+            let interface = Interface { name: "eth0".into(), addresses, gateways: Vec::new() };
+            Netlink::open(&container).unwrap().configure(&[interface]).await.unwrap();
+            stack.netlink.settle(&[name, "front"]).await.unwrap();
+            apart.push(container);
+        }
+        hello(&apart[0], &stack.netns, "10.77.0.1:80").unwrap();
+        // The other end is not isolated, so this is as it always is.
+        hello(&apart[0], &open, "10.77.0.9:80").unwrap();
+        let refused = hello(&apart[0], &apart[1], "10.77.0.3:80").unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable), "{refused}");
+    });
+}
+
+#[test]
 fn containers_of_a_network_and_its_bridge_talk() {
     kernel_test("containers_of_a_network_and_its_bridge_talk", async || {
         let stack = Stack::new();
