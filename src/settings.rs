@@ -8,7 +8,7 @@
 //! ```
 //!
 //! There is one for everybody (/etc/nscompose/config.yaml) and one for each account, which counts for more. Which files these
-//! are, the caller knows: nothing here reads the environment. Each part of nscompose reads its own part of them with [`read`].
+//! are, the caller knows: nothing here reads the environment. Each part of nscompose reads its own part of them.
 
 use std::{
     fmt, fs,

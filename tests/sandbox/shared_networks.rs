@@ -129,6 +129,45 @@ fn an_address_of_another_stack_is_refused_before_anything_starts() {
 }
 
 #[test]
+fn stacks_that_start_at_the_same_moment_choose_different_addresses() {
+    needs!(Need::Program("ip"), Need::Program("nc"));
+    let first = Stack::empty();
+    first.run(&["network", "create", "--subnet", "10.74.0.0/24", "all-of-us"]).success();
+    let names: Vec<String> = (0..8).map(|number| format!("{}-{number}", first.project())).collect();
+    for name in &names {
+        let file = "services: {one: {rootfs: host, command: [sleep, infinity], networks: [all-of-us]}}";
+        let networks = "networks: {all-of-us: {external: true}}";
+        first.file(&format!("{name}/stack.yaml"), &format!("name: {name}\n{file}\n{networks}\n"));
+    }
+    let each = |verb: &(dyn Fn(&str) + Sync)| {
+        thread::scope(|scope| {
+            for name in &names {
+                scope.spawn(move || verb(name));
+            }
+        });
+    };
+    each(&|name| {
+        first.nscompose().dir(first.path(name)).args(["up", "-d"]).run().success();
+    });
+    let all = addresses(&leases(&first));
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), names.len(), "{all:?}");
+    // All of them are on one bridge.
+    for address in &all {
+        let nc = ["exec", "one", "nc", "-w", "2", "-z", address, "1"];
+        let output = first.nscompose().dir(first.path(&names[0])).args(nc).run();
+        assert!(!output.stderr.contains("timed out") && output.code == 1, "nobody at {address}: {output}");
+        let neighbours = ["exec", "one", "ip", "neigh", "show", address];
+        let shown = first.nscompose().dir(first.path(&names[0])).args(neighbours).run().success().stdout;
+        assert!(!shown.contains("FAILED") && !shown.contains("INCOMPLETE"), "{shown}");
+    }
+    each(&|name| {
+        first.nscompose().dir("/").args(["-p", name, "down", "-t", "0"]).run().success();
+    });
+    first.run(&["network", "rm", "all-of-us"]).success();
+    assert!(!first.home().join("run").exists(), "nothing is left");
+}
+
+#[test]
 fn networks_are_made_as_docker_makes_them() {
     needs!(Need::Program("ip"));
     let stack = Stack::empty();
