@@ -21,6 +21,7 @@ pub mod model;
 pub mod network;
 pub mod plan;
 pub mod sandbox;
+pub mod settings;
 pub mod state;
 pub mod supervisor;
 pub mod sys;

@@ -15,10 +15,12 @@ mod sandbox {
     mod lasting;
     mod limits;
     mod names;
+    mod networks;
     mod owners;
     mod ports;
     mod privileges;
     mod process;
+    mod shared_networks;
     mod sharing;
     mod stopping;
     mod terminal;

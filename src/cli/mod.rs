@@ -12,6 +12,7 @@ mod files;
 mod image;
 mod limits;
 mod logs;
+mod network;
 mod not_yet;
 mod ns;
 mod plan;
@@ -122,6 +123,9 @@ enum Verb {
     Schema(schema::Args),
     #[command(flatten)]
     Images(image::Verb),
+    /// Manage networks that stacks share
+    #[command(subcommand)]
+    Network(network::Verb),
     Version(version::Args),
     /// Anything else, to be told what it is.
     #[command(external_subcommand)]
@@ -140,9 +144,13 @@ impl Verb {
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
             Self::Images(verb) => verb.more_files(),
-            Self::Logs(_) | Self::Exec(_) | Self::Attach(_) | Self::Schema(_) | Self::Version(_) | Self::Other(_) => {
-                &[]
-            }
+            Self::Logs(_)
+            | Self::Exec(_)
+            | Self::Attach(_)
+            | Self::Schema(_)
+            | Self::Network(_)
+            | Self::Version(_)
+            | Self::Other(_) => &[],
         }
     }
 
@@ -200,6 +208,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Config(args) => config::run(&args, &settings),
         Verb::Schema(args) => schema::run(&args, &settings),
         Verb::Images(verb) => image::run(&verb, &settings),
+        Verb::Network(verb) => network::run(&verb, &settings),
         Verb::Version(args) => version::run(&args, &settings),
         Verb::Other(words) => Err(not_yet::verb(&words)),
     }

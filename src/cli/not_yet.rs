@@ -31,9 +31,9 @@ const VERBS: [(&str, &str); 17] = [
 ];
 
 /// Verbs that are, for a did-you-mean.
-const KNOWN: [&str; 24] = [
+const KNOWN: [&str; 25] = [
     "up", "down", "ps", "port", "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema", "version",
-    "images", "pull", "push", "tag", "rmi", "load", "save", "commit", "export", "image", "system",
+    "images", "pull", "push", "tag", "rmi", "load", "save", "commit", "export", "image", "system", "network",
 ];
 
 /// Flags of a verb, or, without one, of all; those of a line are spellings of one.

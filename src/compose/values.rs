@@ -39,6 +39,11 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
     },
     TMPFS_OPTIONS,
     SECURITY_OPTIONS,
+    RefusedValue {
+        path: "networks.*.driver",
+        values: &["overlay", "macvlan", "ipvlan", "host", "none", "null"],
+        hint: "use `bridge`; for the network of the host, or none, there is `network_mode` of a service",
+    },
 ];
 
 /// Options of `PATH:OPTION,OPTION`, not whole values.
@@ -63,27 +68,18 @@ pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
     ("services.*.healthcheck.disable", &["true", "false"]),
     ("services.*.healthcheck.test", NONE),
     ("services.*.logging.driver", &["json-file"]),
-    ("services.*.networks.*.gw_priority", ZERO),
-    ("services.*.networks.*.priority", ZERO),
     ("services.*.restart", &["no"]),
     ("services.*.scale", &["1"]),
     ("services.*.use_api_socket", NO),
-    ("networks.*.driver", &["bridge"]),
-    ("networks.*.enable_ipv4", &["true"]),
-    ("networks.*.enable_ipv6", NO),
-    ("networks.*.external", NO),
-    ("networks.*.internal", NO),
     ("configs.*.external", NO),
     ("secrets.*.external", NO),
 ];
 
 const NO: &[Word] = &["false"];
-const ZERO: &[Word] = &["0"];
 const NONE: &[Word] = &["none"];
 
 /// Refused keys that ask for nothing when each of their parts does.
-static OF_PARTS: &[&str] =
-    &["services.*.deploy.restart_policy", "services.*.healthcheck", "services.*.logging", "networks.*.ipam"];
+static OF_PARTS: &[&str] = &["services.*.deploy.restart_policy", "services.*.healthcheck", "services.*.logging"];
 
 /// Values of a part that make nothing of all others.
 static SWITCHES: &[(&str, &[Word])] = &[
@@ -127,8 +123,6 @@ fn is(value: Word, text: &str) -> bool {
     match value {
         "true" => super::Flag::parse(text) == Some(true),
         "false" => super::Flag::parse(text) == Some(false),
-        // In any unit.
-        "0" => text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end().parse() == Ok(0.0),
         _ => match value.strip_suffix('…') {
             Some(beginning) => text.starts_with(beginning),
             None => text.eq_ignore_ascii_case(value),

@@ -184,7 +184,10 @@ pub(super) async fn start(
     drop(filling);
     let ports = match runs.and_then(|()| publish(spec, stack, claims)) {
         Ok(ports) => {
-            uplink::publish(&spec.service, pid, &ports, stack).await;
+            // The uplink ends in the stack's own namespace, from where shared networks are not reached.
+            if !is_shared(spec, stack) {
+                uplink::publish(&spec.service, pid, &ports, stack).await;
+            }
             ports.into_iter().map(|(port, _)| port).collect()
         }
         Err(error) => {
@@ -387,6 +390,13 @@ pub(super) async fn program_runs(status: OwnedFd) -> Result<(), SandboxError> {
     Err(error.into())
 }
 
+/// Whether the ports of a container lead to it by a network that stacks share.
+fn is_shared(spec: &ContainerSpec, stack: &Stack) -> bool {
+    let objects = stack.objects();
+    let bridge = spec.address_on.as_ref().and_then(|network| objects.bridges.get(network));
+    bridge.is_some_and(|bridge| bridge.shared.is_some())
+}
+
 fn publish(
     spec: &ContainerSpec,
     stack: &Stack,
@@ -395,13 +405,15 @@ fn publish(
     let claimed = claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&spec.service);
     let Some(claimed) = claimed else { return Ok(Vec::new()) };
     let address = spec.address.ok_or_else(|| ExecutorError::Missing(format!("an address of `{}`", spec.service)))?;
+    let bridge = spec.address_on.as_ref().and_then(|network| stack.objects().bridges.get(network).cloned());
+    let netns = bridge.map_or_else(|| stack.netns.clone(), |bridge| bridge.netns.clone());
     let mut ports = Vec::new();
     let mut forwarders = Vec::new();
     for claimed in claimed {
         let port = claimed.port().clone();
         let target = std::net::SocketAddr::new(address, port.target);
         ports.push((PublishedPort { port, listens_on: claimed.addresses().to_vec() }, target));
-        let forwarder = serve(claimed, target, stack.netns.clone());
+        let forwarder = serve(claimed, target, netns.clone());
         forwarders.push(forwarder.map_err(|source| ExecutorError::Files {
             service: spec.service.clone(),
             what: "listen on the ports of",

@@ -79,14 +79,16 @@ fn zone(State { planned, found }: &State) -> Zone {
     let there = || planned.services.iter().filter(|service| found.contains(&service.service));
     for service in there() {
         if let Some(network) = networks.get_mut(&service.network) {
-            service.names.iter().for_each(|name| network.insert(name, service.address));
+            for name in &service.names {
+                service.addresses.iter().for_each(|address| network.insert(name, *address));
+            }
         }
     }
     let clients = planned.clients.iter().map(|client| {
         let mut own = client.hosts.clone();
         for (alias, target) in &client.links {
             let addresses = there().filter(|s| s.service == *target && client.networks.contains(&s.network));
-            let addresses: Vec<_> = addresses.map(|service| service.address).collect();
+            let addresses: Vec<_> = addresses.flat_map(|service| service.addresses.iter().copied()).collect();
             if !addresses.is_empty() {
                 own.insert(alias.clone(), addresses);
             }

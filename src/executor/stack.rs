@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    ExecutorError,
+    AskForNetwork, ExecutorError,
     container::program_runs,
     family::Family,
     names::Names,
@@ -49,6 +49,7 @@ pub struct Stack {
     /// The one that is asked for takes the place of the first.
     group: Mutex<Option<StackGroup>>,
     cgroups: Cgroups,
+    pub(super) ask_for_network: AskForNetwork,
     pub(super) journal: Arc<Journal>,
     objects: Mutex<Objects>,
 }
@@ -56,8 +57,8 @@ pub struct Stack {
 /// What steps add and remove; locked for a moment at a time, never across an await.
 #[derive(Default)]
 pub(super) struct Objects {
-    /// Index of the interface of each bridge.
-    pub(super) bridges: BTreeMap<NetworkName, LinkIndex>,
+    /// The bridge of each network.
+    pub(super) bridges: BTreeMap<NetworkName, Arc<StackBridge>>,
     pub(super) namespaces: BTreeMap<ServiceName, Arc<OwnedNamespaces>>,
     pub(super) containers: BTreeMap<ServiceName, Running>,
     /// Each is locked by who fills it for the first time.
@@ -68,6 +69,17 @@ pub(super) struct Objects {
     pub(super) terminal_size: Option<(u16, u16)>,
     /// The way out, if there is one.
     pub(super) uplink: Option<Arc<Uplink>>,
+}
+
+/// A bridge that services are connected to.
+pub(super) struct StackBridge {
+    pub(super) index: LinkIndex,
+    pub(super) interface: String,
+    /// Where it is: the namespace of the stack, or that of a network that stacks share.
+    pub(super) netns: Arc<Netns>,
+    pub(super) netlink: Netlink,
+    /// The network that stacks share which it is of.
+    pub(super) shared: Option<NetworkName>,
 }
 
 /// The namespaces that a service owns.
@@ -152,8 +164,17 @@ impl Stack {
     ///
     /// # Errors
     /// When there can be no network namespace, or no socket in it.
-    pub fn create(layout: StackLayout, keeper: Keeper, ids: StackIds, journal: Journal) -> Result<Self, NetlinkError> {
+    pub fn create(
+        layout: StackLayout,
+        keeper: Keeper,
+        ids: StackIds,
+        journal: Journal,
+        ask_for_network: AskForNetwork,
+    ) -> Result<Self, NetlinkError> {
         let netns = Netns::create().map_err(|source| NetlinkError::Open { source })?;
+        // What the host forwards by IPv6 a new namespace may take over (net.core.devconf_inherit_init_net), and networks of a
+        // stack are apart. There is nothing to be set where there is no IPv6.
+        let _ = netns.run(|| std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0"));
         let netlink = Netlink::open(&netns)?;
         let hierarchy = Hierarchy::detect();
         let group = hierarchy.stack(layout.project(), &layout.runtime(), ids == StackIds::Root);
@@ -168,6 +189,7 @@ impl Stack {
             names: Names::new(),
             group: Mutex::new(None),
             cgroups,
+            ask_for_network,
             journal: Arc::new(journal),
             objects: Mutex::new(Objects::default()),
         };
@@ -249,6 +271,13 @@ impl Stack {
     pub(super) fn namespaces(&self, service: &ServiceName) -> Result<Arc<OwnedNamespaces>, ExecutorError> {
         let found = self.objects().namespaces.get(service).cloned();
         found.ok_or_else(|| ExecutorError::Missing(format!("the namespaces of `{service}`")))
+    }
+
+    /// The network namespace of a network that stacks share, if this one is on it.
+    pub fn shared_network(&self, name: &NetworkName) -> Option<Arc<Netns>> {
+        let objects = self.objects();
+        let bridge = objects.bridges.values().find(|bridge| bridge.shared.as_ref() == Some(name));
+        bridge.map(|bridge| bridge.netns.clone())
     }
 
     /// Sends a signal to the first process of every container.

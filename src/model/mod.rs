@@ -49,9 +49,13 @@ pub use name::{ContainerName, InvalidName, NetworkName, ProjectName, ServiceName
 pub use namespace_mode::NamespaceMode;
 pub use namespaces::{Inodes, Namespaces, ServiceNamespaces};
 pub use naming::{HostAddress, HostResolver, NameSettings, RESOLVER};
-pub use network::{Network, NetworkAttachment};
+pub use network::{
+    AddressPool, Addressing, BridgeOptions, Family, InvalidAddressPool, InvalidMacAddress, MacAddress, Network,
+    NetworkAttachment, is_interface_name,
+};
 pub use observed::{
-    Container, ContainerElsewhere, ContainerState, Host, Ids, Invoker, Observed, PublishedPort, SecurityModules,
+    Container, ContainerElsewhere, ContainerState, Host, Ids, Invoker, Observed, ObservedNetwork, PublishedPort,
+    SecurityModules, SharedNetwork,
 };
 pub use port::{InvalidPort, Port, Protocol};
 pub use privileges::{Privileges, SelinuxLabel};
@@ -65,5 +69,5 @@ pub use seccomp::{
 };
 pub use service::{Rootfs, Service};
 pub use signal::{InvalidSignal, StopSignal};
-pub use uplink::{UplinkMeans, UplinkWish};
+pub use uplink::{UPLINK_INTERFACE, UplinkMeans, UplinkWish};
 pub use user::{InvalidUser, UserSpec};

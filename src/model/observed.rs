@@ -5,12 +5,12 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cgroups, Digest, Effective, HostResolver, NetworkName, Port, ProjectName, Resource, ServiceName, StopSignal,
-    UplinkMeans,
+    Cgroups, Digest, Effective, HostResolver, Network, NetworkName, Port, ProjectName, Resource, ServiceName,
+    StopSignal, UplinkMeans,
 };
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
@@ -20,15 +20,42 @@ pub struct Observed {
     pub host: Host,
     /// Containers by service.
     pub containers: BTreeMap<ServiceName, Container>,
-    /// Networks whose bridge exists, with their subnet.
-    pub networks: BTreeMap<NetworkName, Ipv4Net>,
+    /// Networks whose bridge exists.
+    pub networks: BTreeMap<NetworkName, ObservedNetwork>,
     /// Addresses that are given out, by service and network; they stay while the network does.
-    pub addresses: BTreeMap<ServiceName, BTreeMap<NetworkName, IpAddr>>,
+    pub addresses: BTreeMap<ServiceName, BTreeMap<NetworkName, Vec<IpAddr>>>,
     /// Services whose namespaces exist, with the fingerprint of what was asked of them.
     pub namespaces: BTreeMap<ServiceName, String>,
     /// The fingerprint of what was asked of the way out, once somebody did.
     #[serde(default)]
     pub uplink: Option<String>,
+    /// Networks that stacks of the account share, as far as somebody has looked.
+    #[serde(default)]
+    pub shared: BTreeMap<NetworkName, SharedNetwork>,
+}
+
+/// A network that stacks share, made with `nscompose network create`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedNetwork {
+    /// What it is like, with its subnets.
+    pub network: Network,
+    /// Addresses that other stacks have on it, with who has each, as `STACK/SERVICE`.
+    pub taken: BTreeMap<IpAddr, String>,
+}
+
+/// A bridge that exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedNetwork {
+    /// Its subnets, at most one of each family.
+    pub subnets: Vec<IpNet>,
+    /// Name of the interface.
+    #[serde(default)]
+    pub interface: String,
+    /// Fingerprint of what the file said of it.
+    pub config: String,
+    /// The network that stacks share which it is.
+    #[serde(default)]
+    pub shared: Option<NetworkName>,
 }
 
 /// The machine and the account, as far as a plan depends on them.

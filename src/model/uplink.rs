@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// The interface of the way out in the stack's namespace.
+pub const UPLINK_INTERFACE: &str = "nsc0";
+
 /// What a file wants of the way out of its stack: `uplink` of `x-nscompose`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -22,6 +22,7 @@ mod operation;
 mod up;
 mod uplink;
 
+pub use address::subnets_for;
 pub use down::down;
 pub use elsewhere::NotShared;
 pub use graph::{Plan, Step, StepId};
@@ -29,8 +30,8 @@ pub use ids::IdMap;
 pub use limits::{Unmet, leave_out_unmet};
 pub use names::{NameClient, NamedNetwork, NamedService, Names};
 pub use operation::{
-    Bridge, Cable, ContainerSpec, FileSystem, Foreign, Link, NamespaceSet, Operation, Shared, Source, Sources, Uplink,
-    UplinkBridge, UserNamespace,
+    Bridge, BridgeRemoval, Cable, ContainerSpec, FileSystem, Foreign, Link, NamespaceSet, Operation, Shared, Source,
+    Sources, Uplink, UplinkBridge, UserNamespace,
 };
-pub use up::{Intent, PlanError, up};
+pub use up::{Intent, PlanError, SharedPlaces, shared_places, up};
 pub use uplink::HOST_GATEWAY;

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{HOST_GATEWAY, Source, address::Addresses, group::Groups, uplink};
-use crate::model::{Host, HostAddress, NamespaceMode, NetworkName, Project, Service, ServiceName};
+use crate::model::{Family, Host, HostAddress, NamespaceMode, NetworkName, Project, Service, ServiceName};
 
 /// Options of resolv.conf(5) unless the file says others, as in Docker: a name is asked for as it is before domains are tried.
 const OPTIONS: &str = "ndots:0";
@@ -43,8 +43,8 @@ pub struct NamedService {
     pub service: ServiceName,
     /// The network.
     pub network: NetworkName,
-    /// Its address there.
-    pub address: IpAddr,
+    /// Its addresses there, at most one of each family: IPv4 first.
+    pub addresses: Vec<IpAddr>,
     /// Its names there: the first is what its address is called.
     pub names: Vec<String>,
 }
@@ -72,19 +72,22 @@ pub struct NameClient {
 pub(super) fn names(project: &Project, groups: &Groups, addresses: &Addresses, host: &Host) -> Names {
     let networks = project.networks.keys().map(|network| NamedNetwork {
         network: network.clone(),
-        domain: format!("{}_{network}", project.name),
-        subnets: vec![IpNet::from(addresses.gateway(network).trunc())],
+        domain: whole_name(project, network),
+        subnets: addresses.gateways(network).iter().map(IpNet::trunc).collect(),
     });
     let services = project.services.iter().flat_map(|(name, service)| {
         // A service that shares somebody's network is found where that one is.
         let Source::Of(at) = &groups.sources(name).net else { return Vec::new() };
         let on = project.services[at].networks.iter().filter_map(|attachment| {
             let network = &attachment.network;
-            let address = addresses.of(at, network)?;
+            let addresses = addresses.of(at, network).to_vec();
+            if addresses.is_empty() {
+                return None;
+            }
             let mut names = vec![container_name(project, name), name.to_string()];
             let aliases = service.networks.iter().filter(|a| a.network == *network).flat_map(|a| &a.aliases);
             names.extend(aliases.cloned());
-            Some(NamedService { service: name.clone(), network: network.clone(), address: address.into(), names })
+            Some(NamedService { service: name.clone(), network: network.clone(), addresses, names })
         });
         on.collect::<Vec<_>>()
     });
@@ -101,7 +104,8 @@ fn client(project: &Project, addresses: &Addresses, host: &Host, owner: &Service
     let networks: Vec<NetworkName> = service.networks.iter().map(|attachment| attachment.network.clone()).collect();
     let settings = &service.names;
     // The host is reached by the way out.
-    let gateway = uplink::network_of(project, host, owner).map(|_| IpAddr::from(HOST_GATEWAY));
+    let way_out = uplink::way_out(project, addresses, owner, Family::V4).filter(|_| host.uplink.is_there());
+    let gateway = way_out.map(|_| IpAddr::from(HOST_GATEWAY));
     let mut hosts: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
     for name in HOST_NAMES.iter().filter(|_| gateway.is_some()) {
         hosts.insert((*name).to_owned(), gateway.into_iter().collect());
@@ -125,7 +129,7 @@ fn client(project: &Project, addresses: &Addresses, host: &Host, owner: &Service
     }
     // A program that asks for its own host name finds itself without asking anybody.
     let hostname = hostname(project, owner);
-    let own: Vec<_> = networks.iter().filter_map(|network| addresses.of(owner, network)).collect();
+    let own: Vec<_> = networks.iter().flat_map(|network| addresses.of(owner, network)).collect();
     for address in &own {
         let _ = writeln!(hosts_file, "{address}\t{hostname}");
     }
@@ -172,6 +176,15 @@ pub(super) fn besides_the_hosts(service: &Service) -> String {
         }
     }
     text
+}
+
+/// What a network is called outside of the file.
+fn whole_name(project: &Project, network: &NetworkName) -> String {
+    let said = &project.networks[network];
+    match said.external.as_ref().or(said.name.as_ref()) {
+        Some(name) => name.to_string(),
+        None => format!("{}_{network}", project.name),
+    }
 }
 
 /// What the container of a service is called.

@@ -7,20 +7,21 @@ use std::{
     path::PathBuf,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use super::{IdMap, Names};
 use crate::model::{
-    Device, DeviceRule, Invoker, Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName, Rootfs,
-    ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
+    Device, DeviceRule, Invoker, Limits, MacAddress, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName,
+    Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
 };
 
 /// One effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
-    /// Make a bridge in the network namespace of the stack.
+    /// Make a bridge in the network namespace of the stack; of a network that stacks share, join it, and make its bridge if
+    /// nobody has done so.
     CreateNetwork(Bridge),
     /// Make a named volume, or see that it is there.
     CreateVolume(VolumeName, Volume),
@@ -45,22 +46,38 @@ pub enum Operation {
     RemoveNamespaces(ServiceName),
     /// Remove a named volume with all that is in it.
     RemoveVolume(VolumeName, Volume),
+    /// Remove a bridge that nothing is connected to any more.
+    RemoveNetwork(BridgeRemoval),
     /// Make the way out of the stack, or tell the one that there is of new networks.
     Connect(Uplink),
 }
 
-/// A bridge, with the address that the stack itself has on it.
+/// A bridge, with the addresses that the stack itself has on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bridge {
     /// The network of the file.
     pub network: NetworkName,
+    /// The network that stacks share which it is; none is one of the stack's own.
+    pub shared: Option<NetworkName>,
     /// Name of the interface, at most 15 bytes (IFNAMSIZ).
     pub interface: String,
-    /// First address of the subnet, with the prefix length.
-    pub gateway: Ipv4Net,
-    /// The largest packet; none is 1500.
-    #[serde(default)]
+    /// Its addresses with the prefix length of their subnets, at most one of each family.
+    pub gateways: Vec<IpNet>,
+    /// Nothing is led out of the stack from it.
+    pub internal: bool,
+    /// What is led out of the stack from it has the address of the host.
+    pub masquerade: bool,
+    /// Largest packet; none is the kernel's choice.
     pub mtu: Option<u32>,
+    /// Fingerprint of all this, compared by the next plan.
+    pub config: String,
+}
+
+/// A bridge that goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeRemoval {
+    /// The network of the file.
+    pub network: NetworkName,
 }
 
 /// Which user namespace a service lives in.
@@ -167,13 +184,22 @@ pub struct Link {
     pub bridge_end: String,
     /// Name of the end in the container.
     pub interface: String,
-    /// Its address, with the prefix length of the subnet.
-    pub address: Ipv4Net,
-    /// Where everything else is sent; one link of a service has it.
-    pub default_gateway: Option<IpAddr>,
-    /// The largest packet; none is 1500.
-    #[serde(default)]
+    /// Its addresses, with the prefix lengths of their subnets: at most one of each family.
+    pub addresses: Vec<IpNet>,
+    /// Further ones, that reach no further than the network.
+    pub link_local: Vec<IpNet>,
+    /// Where everything else is sent: at most one of each family, and on one link of a service.
+    pub default_gateways: Vec<IpAddr>,
+    /// Hardware address of the end in the container; none lets the kernel choose.
+    pub mac: Option<MacAddress>,
+    /// Largest packet; none is the kernel's choice.
     pub mtu: Option<u32>,
+    /// Others on the bridge are not reached, but for the bridge itself.
+    pub isolated: bool,
+    /// Kernel parameters of the end in the container: paths below /proc/sys, and values.
+    pub sysctls: BTreeMap<String, String>,
+    /// Fingerprint of the bridge that it is on.
+    pub bridge_config: String,
 }
 
 /// The way out of a stack.
@@ -199,6 +225,8 @@ pub struct UplinkBridge {
     pub interface: String,
     /// Whether what is on it may go out.
     pub leads_out: bool,
+    /// Fingerprint of the bridge: one that is made anew forwards nothing until it is told to.
+    pub config: String,
 }
 
 /// A cable that is there.
@@ -305,6 +333,8 @@ pub struct ContainerSpec {
     pub ports: Vec<Port>,
     /// Address that published ports lead to.
     pub address: Option<IpAddr>,
+    /// The network that it is an address of.
+    pub address_on: Option<NetworkName>,
     /// What asks it to stop.
     pub stop_signal: StopSignal,
     /// Milliseconds it may take to stop.
@@ -319,7 +349,18 @@ impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateNetwork(bridge) => {
-                write!(f, "create network {} {} {}", bridge.network, bridge.interface, bridge.gateway)
+                match &bridge.shared {
+                    None => write!(f, "create network {} {}", bridge.network, bridge.interface)?,
+                    Some(shared) => {
+                        write!(f, "join network {} of all stacks {shared} {}", bridge.network, bridge.interface)?
+                    }
+                }
+                bridge.gateways.iter().try_for_each(|gateway| write!(f, " {gateway}"))?;
+                if let Some(mtu) = bridge.mtu {
+                    write!(f, " mtu {mtu}")?;
+                }
+                let flags = [(bridge.internal, " internal"), (!bridge.masquerade, " not masqueraded")];
+                flags.iter().filter(|(set, _)| *set).try_for_each(|(_, word)| f.write_str(word))
             }
             Self::CreateVolume(volume, _) => write!(f, "create volume {volume}"),
             Self::SetNames(names) => {
@@ -345,11 +386,16 @@ impl fmt::Display for Operation {
                 set.elsewhere.iter().try_for_each(|(kind, of)| write!(f, " {kind}:container:{}", of.container))
             }
             Self::Attach(link) => {
-                write!(f, "attach {} to {} {} {}", link.service, link.network, link.interface, link.address)?;
-                match link.default_gateway {
-                    Some(gateway) => write!(f, " default via {gateway}"),
-                    None => Ok(()),
+                write!(f, "attach {} to {} {}", link.service, link.network, link.interface)?;
+                link.addresses.iter().chain(&link.link_local).try_for_each(|address| write!(f, " {address}"))?;
+                if let Some(mac) = link.mac {
+                    write!(f, " mac {mac}")?;
                 }
+                if link.isolated {
+                    write!(f, " isolated")?;
+                }
+                link.sysctls.iter().try_for_each(|(name, value)| write!(f, " {name}={value}"))?;
+                link.default_gateways.iter().try_for_each(|gateway| write!(f, " default via {gateway}"))
             }
             Self::Start(spec) => {
                 write!(f, "start {}", spec.service)?;
@@ -385,6 +431,7 @@ impl fmt::Display for Operation {
                 }
                 uplink.bridges.iter().filter(|bridge| bridge.leads_out).try_for_each(|b| write!(f, " {}", b.interface))
             }
+            Self::RemoveNetwork(bridge) => write!(f, "remove network {}", bridge.network),
         }
     }
 }

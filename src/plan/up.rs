@@ -1,13 +1,17 @@
 //! Bringing a stack up: only what differs is touched, and each step says why.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
+use ipnet::IpNet;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Bridge, Cable, ContainerSpec, FileSystem, IdMap, Link, NamespaceSet, Operation, Plan, Shared, Source, StepId,
-    UserNamespace,
+    Bridge, BridgeRemoval, Cable, ContainerSpec, FileSystem, IdMap, Link, NamespaceSet, Operation, Plan, Shared,
+    Source, StepId, UplinkBridge, UserNamespace,
     address::{self, Addresses, NoAddress},
     down::stop_and_remove,
     elsewhere::{self, NotShared},
@@ -17,8 +21,9 @@ use super::{
     names, uplink,
 };
 use crate::model::{
-    ContainerState, Grant, GrantSource, Invoker, Mount, MountSource, NamespaceMode, NetworkName, Observed, Privileges,
-    Project, Resource, Rootfs, ServiceName, UserSpec, VolumeMount, VolumeName, limit_text,
+    AddressPool, ContainerState, Family, Grant, GrantSource, Invoker, Mount, MountSource, NamespaceMode, Network,
+    NetworkAttachment, NetworkName, Observed, Port, Privileges, Project, Resource, Rootfs, ServiceName, UserSpec,
+    VolumeMount, VolumeName, limit_text,
 };
 
 /// What is asked for beyond the file.
@@ -26,6 +31,8 @@ use crate::model::{
 pub struct Intent {
     /// The services to bring up, with all they depend on; empty means all.
     pub services: BTreeSet<ServiceName>,
+    /// Where subnets come from that nobody has chosen; empty is Docker's pools and the rest of 10.0.0.0/8.
+    pub pools: Vec<AddressPool>,
 }
 
 /// Why there is no plan.
@@ -78,6 +85,26 @@ pub enum PlanError {
         /// The user or group.
         id: u32,
     },
+    /// A network is said to be there and is not.
+    #[error("network `{network}` is external, and there is no network `{external}` that stacks share")]
+    NoShared {
+        /// The network of the file.
+        network: NetworkName,
+        /// What it is called outside.
+        external: NetworkName,
+    },
+    /// An address that a service has chosen is not to be had.
+    #[error("service `{service}` cannot have {address} on network `{network}`: {why}")]
+    Address {
+        /// The service.
+        service: ServiceName,
+        /// The network of the file.
+        network: NetworkName,
+        /// The address.
+        address: IpAddr,
+        /// What keeps it from having it.
+        why: String,
+    },
     /// A service wants to run as somebody who does not exist for this account.
     #[error(
         "service `{service}` wants to run as user `{user}`, but this account has a single id, and root of a container is it"
@@ -111,26 +138,36 @@ pub enum PlanError {
 
 impl PlanError {
     /// How to mend it, if it can be said in general.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownService(_)
-            | Self::NoAddress(_)
             | Self::SingleId { .. }
             | Self::SingleIdGroup { .. }
             | Self::MissingId { .. }
             | Self::Limits(_) => None,
-            Self::HardLimit { resource: Resource::Nofile, .. } => {
-                Some("ask for less, or raise `fs.nr_open` or the hard limit of whoever runs nscompose: limits.conf(5)")
-            }
+            Self::HardLimit { resource: Resource::Nofile, .. } => Some(
+                "ask for less, or raise `fs.nr_open` or the hard limit of whoever runs nscompose: limits.conf(5)".to_owned(),
+            ),
             Self::HardLimit { .. } => Some(
-                "ask for less, or raise the hard limit of whoever runs nscompose: limits.conf(5), or `ulimit -H` in a shell of root",
+                "ask for less, or raise the hard limit of whoever runs nscompose: limits.conf(5), or `ulimit -H` in a shell of root"
+                    .to_owned(),
             ),
-            Self::Elsewhere(error) => Some(error.hint()),
+            Self::Elsewhere(error) => Some(error.hint().to_owned()),
             Self::NoAppArmor { .. } => Some(
-                "leave it out, or start the kernel with `lsm=` and `apparmor` in it; `apparmor=unconfined` works everywhere",
+                "leave it out, or start the kernel with `lsm=` and `apparmor` in it; `apparmor=unconfined` works everywhere"
+                    .to_owned(),
             ),
-            Self::NoSelinux { .. } => Some("leave it out; `label=disable` works everywhere"),
-            Self::NoSubnet(_) => Some("`ip route` shows the routes; a narrower one leaves room"),
+            Self::NoSelinux { .. } => Some("leave it out; `label=disable` works everywhere".to_owned()),
+            Self::NoAddress(_) => Some("a larger `subnet` or `ip_range` has more".to_owned()),
+            Self::NoSubnet(_) => Some(
+                "`ip route` shows the routes; a narrower one leaves room, and so does `networks.default_address_pools` of \
+                 config.yaml or NSCOMPOSE_ADDRESS_POOLS"
+                    .to_owned(),
+            ),
+            Self::NoShared { external, .. } => {
+                Some(format!("`nscompose network create {external}` makes it; without `external: true` it is the stack's own"))
+            }
+            Self::Address { .. } => Some("choose another one, or none".to_owned()),
         }
     }
 }
@@ -140,6 +177,8 @@ impl From<NoAddress> for PlanError {
         match error {
             NoAddress::Subnet(network) => Self::NoSubnet(network),
             NoAddress::Host(network) => Self::NoAddress(network),
+            NoAddress::Shared { network, external } => Self::NoShared { network, external },
+            NoAddress::Chosen { service, network, address, why } => Self::Address { service, network, address, why },
         }
     }
 }
@@ -154,6 +193,44 @@ pub fn up(project: &Project, observed: &Observed, intent: &Intent) -> Result<Pla
 
 /// The profile of AppArmor that is none.
 const UNCONFINED: &str = "unconfined";
+
+/// What a stack has on a network that stacks share: each service with its addresses, and the names it is found under.
+pub type SharedPlaces = BTreeMap<NetworkName, BTreeMap<ServiceName, (Vec<IpAddr>, Vec<String>)>>;
+
+/// What the stack will have on networks that stacks share, once [`up`] has been carried out.
+///
+/// # Errors
+/// Those of [`up`].
+pub fn shared_places(project: &Project, observed: &Observed, intent: &Intent) -> Result<SharedPlaces, PlanError> {
+    let up = Up::new(project, observed, intent)?;
+    let mut places = SharedPlaces::new();
+    for (network, declared) in &project.networks {
+        let Some(external) = &declared.external else { continue };
+        for (name, service) in &project.services {
+            // A service that shares somebody's network is found where that one is.
+            let Source::Of(at) = &up.groups.sources(name).net else { continue };
+            let addresses = up.addresses.of(at, network);
+            if addresses.is_empty() {
+                continue;
+            }
+            let mut names = vec![name.to_string(), names::container_name(project, name)];
+            let aliases = service.networks.iter().filter(|on| on.network == *network).flat_map(|on| &on.aliases);
+            names.extend(aliases.cloned());
+            places.entry(external.clone()).or_default().insert(name.clone(), (addresses.to_vec(), names));
+        }
+    }
+    // What the file does not have any more, and runs on, keeps its addresses.
+    for (name, networks) in &observed.addresses {
+        for (network, addresses) in networks {
+            let there = observed.networks.get(network).and_then(|network| network.shared.clone());
+            if let Some(external) = there.filter(|_| !addresses.is_empty()) {
+                let of_it = places.entry(external).or_default();
+                of_it.entry(name.clone()).or_insert_with(|| (addresses.clone(), vec![name.to_string()]));
+            }
+        }
+    }
+    Ok(places)
+}
 
 struct Up<'a> {
     project: &'a Project,
@@ -226,7 +303,56 @@ impl<'a> Up<'a> {
         if !unmet.is_empty() {
             return Err(PlanError::Limits(unmet));
         }
-        Ok(Self { addresses: Addresses::choose(project, observed)?, project, observed, groups, ids, wanted })
+        let on = |network: &NetworkName| {
+            wanted.iter().any(|name| project.services[*name].networks.iter().any(|on| on.network == *network))
+        };
+        let addresses = Addresses::choose(project, observed, &intent.pools, on)?;
+        let mut up = Self { addresses, project, observed, groups, ids, wanted };
+        up.wanted = up.with_moved();
+        Ok(up)
+    }
+
+    /// What is wanted, and besides it all that runs on a network that changes, or has to give its address up.
+    fn with_moved(&self) -> Vec<&'a ServiceName> {
+        let moved: BTreeSet<&ServiceName> =
+            self.observed.namespaces.keys().filter(|name| self.is_moved(name)).collect();
+        let touched = |name: &&ServiceName| {
+            let sources = self.groups.sources(name);
+            let own = [&sources.user, &sources.net, &sources.ipc, &sources.uts, &sources.pid];
+            own.into_iter().any(|source| matches!(source, Source::Of(owner) if moved.contains(owner)))
+        };
+        let runs = |name: &&ServiceName| {
+            self.observed.containers.get(*name).is_some_and(|container| container.state.is_alive())
+        };
+        let more: BTreeSet<ServiceName> =
+            self.project.services.keys().filter(|name| runs(name) && touched(name)).cloned().collect();
+        if more.is_empty() {
+            return self.wanted.clone();
+        }
+        let wanted: BTreeSet<ServiceName> = self.wanted.iter().copied().cloned().chain(more.iter().cloned()).collect();
+        // In the order of all; those that `more` depends on and that nobody asked for stay as they are.
+        in_order(self.project, &wanted).into_iter().filter(|name| wanted.contains(*name)).collect()
+    }
+
+    /// Whether the namespaces of a service that there are have another network, or another address, than they shall have.
+    fn is_moved(&self, name: &ServiceName) -> bool {
+        let Some(service) = self.project.services.get(name) else { return false };
+        service.networks.iter().any(|attachment| {
+            let network = &attachment.network;
+            let there = self.observed.addresses.get(name).and_then(|networks| networks.get(network));
+            there.is_some_and(|there| {
+                let mut there = there.clone();
+                there.sort();
+                self.network_changes(network) || there != self.addresses.of(name, network)
+            })
+        })
+    }
+
+    /// Whether a bridge that there is has to be made anew.
+    fn network_changes(&self, network: &NetworkName) -> bool {
+        let known = self.project.networks.contains_key(network);
+        let there = self.observed.networks.get(network).filter(|_| known);
+        there.is_some_and(|there| there.config != self.bridge(network).config)
     }
 
     fn plan(&self) -> Result<Plan, PlanError> {
@@ -244,25 +370,28 @@ impl<'a> Up<'a> {
         let removed = stop_and_remove(&mut plan, self.observed, &replaced, |name| causes[name].to_string());
         let all_removed: Vec<StepId> = removed.values().copied().collect();
         let mut unpinned: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
-        for name in causes.keys().copied().filter(|name| self.namespaces_differ(name)) {
+        let mut detached: BTreeMap<&NetworkName, Vec<StepId>> = BTreeMap::new();
+        // Those that have ended and that nobody wants lose their place on a network that goes, and get another when they come.
+        let ended = self.observed.namespaces.keys().filter(|name| !causes.contains_key(name) && self.is_moved(name));
+        for name in causes.keys().copied().filter(|name| self.namespaces_differ(name)).chain(ended) {
             if self.observed.namespaces.contains_key(name) {
                 let cause = "what the file asks of them has changed";
                 // A namespace that nothing holds is taken down by the kernel in its own time, and until then the near end of
                 // a cable keeps its name.
                 let networks = self.observed.addresses.get(name).into_iter().flat_map(BTreeMap::keys);
-                let detached: Vec<StepId> = networks
-                    .map(|network| {
-                        let bridge_end = link_name(name, network);
-                        let cable = Cable { service: name.clone(), network: network.clone(), bridge_end };
-                        plan.add(Operation::Detach(cable), cause, all_removed.iter().copied())
-                    })
-                    .collect();
-                let after = all_removed.iter().copied().chain(detached);
+                let mut cables: Vec<StepId> = Vec::new();
+                for network in networks {
+                    let id = self.detach(&mut plan, name, network, cause, &all_removed);
+                    detached.entry(network).or_default().push(id);
+                    cables.push(id);
+                }
+                let after = all_removed.iter().copied().chain(cables);
                 unpinned.insert(name, plan.add(Operation::RemoveNamespaces(name.clone()), cause, after));
             }
         }
 
-        let networks = self.create_networks(&mut plan, &causes);
+        let removed_networks = self.remove_networks(&mut plan, detached, &all_removed);
+        let networks = self.create_networks(&mut plan, &causes, &removed_networks);
         let volumes = self.create_volumes(&mut plan, &causes);
         let named = plan.add(
             Operation::SetNames(names::names(self.project, &self.groups, &self.addresses, &self.observed.host)),
@@ -275,10 +404,14 @@ impl<'a> Up<'a> {
             .filter(|_| self.observed.host.cgroups.ask)
             .map(|name| plan.add(Operation::AskForGroup, format!("{name} has limits"), all_removed.iter().copied()));
 
-        let bridges = self.observed.networks.keys().chain(networks.keys().copied());
-        let wish = uplink::wish(self.project, self.observed, bridges, bridge_name, fingerprint);
-        let connected =
-            wish.map(|wish| plan.add(Operation::Connect(wish), "networks lead out", networks.values().copied()));
+        let wish = uplink::wish(
+            self.project,
+            self.observed,
+            self.uplink_bridges(networks.keys().copied(), &removed_networks),
+            fingerprint,
+        );
+        let after = networks.values().chain(removed_networks.values()).copied();
+        let connected = wish.map(|wish| plan.add(Operation::Connect(wish), "networks lead out", after));
 
         let mut namespaces: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
         for name in self.owners_first(&causes) {
@@ -309,6 +442,42 @@ impl<'a> Up<'a> {
         Ok(plan)
     }
 
+    fn detach(
+        &self,
+        plan: &mut Plan,
+        service: &ServiceName,
+        network: &NetworkName,
+        cause: &str,
+        after: &[StepId],
+    ) -> StepId {
+        let bridge_end = self.link_name(service, network);
+        let cable = Cable { service: service.clone(), network: network.clone(), bridge_end };
+        plan.add(Operation::Detach(cable), cause, after.iter().copied())
+    }
+
+    /// Removes the bridges that have to be made anew, each after all that is connected to it.
+    fn remove_networks(
+        &self,
+        plan: &mut Plan,
+        mut detached: BTreeMap<&'a NetworkName, Vec<StepId>>,
+        removed: &[StepId],
+    ) -> BTreeMap<&'a NetworkName, StepId> {
+        let mut gone = BTreeMap::new();
+        for network in self.observed.networks.keys().filter(|network| self.network_changes(network)) {
+            let cause = "what the file says of it has changed";
+            let mut after = detached.remove(network).unwrap_or_default();
+            // Services that the file does not have any more, and that run on.
+            for (service, networks) in &self.observed.addresses {
+                if !self.project.services.contains_key(service) && networks.contains_key(network) {
+                    after.push(self.detach(plan, service, network, cause, removed));
+                }
+            }
+            let removal = BridgeRemoval { network: network.clone() };
+            gone.insert(network, plan.add(Operation::RemoveNetwork(removal), cause, after));
+        }
+        gone
+    }
+
     /// What has to be started, each with its reason.
     fn causes(&self) -> BTreeMap<&'a ServiceName, String> {
         let mut causes: BTreeMap<&ServiceName, String> = BTreeMap::new();
@@ -323,7 +492,14 @@ impl<'a> Up<'a> {
                         _ => "its configuration has changed".to_owned(),
                     }
                 }
-                Some(_) if self.namespaces_differ(name) => "its namespaces have changed".to_owned(),
+                Some(_) if self.namespaces_differ(name) => {
+                    let on = |attachment: &&NetworkAttachment| self.network_changes(&attachment.network);
+                    match self.project.services[*name].networks.iter().find(on) {
+                        Some(attachment) => format!("its network {} has changed", attachment.network),
+                        None if self.is_moved(name) => "its addresses have changed".to_owned(),
+                        None => "its namespaces have changed".to_owned(),
+                    }
+                }
                 Some(container) => match container.state {
                     ContainerState::Exited(code) => format!("it has exited with code {code}"),
                     _ => continue,
@@ -390,24 +566,69 @@ impl<'a> Up<'a> {
         &self,
         plan: &mut Plan,
         causes: &BTreeMap<&'a ServiceName, String>,
+        removed: &BTreeMap<&'a NetworkName, StepId>,
     ) -> BTreeMap<&'a NetworkName, StepId> {
         let mut made = BTreeMap::new();
         for network in self.project.networks.keys() {
             let on_it =
                 |name: &&&ServiceName| self.project.services[**name].networks.iter().any(|a| a.network == *network);
             let Some(first) = causes.keys().find(on_it) else { continue };
-            if self.observed.networks.contains_key(network) {
+            let gone = removed.get(network);
+            if self.observed.networks.contains_key(network) && gone.is_none() {
                 continue;
             }
-            let bridge = Bridge {
-                network: network.clone(),
-                interface: bridge_name(network),
-                gateway: self.addresses.gateway(network),
-                mtu: uplink::mtu(self.project, &self.observed.host, network),
-            };
-            made.insert(network, plan.add(Operation::CreateNetwork(bridge), format!("{first} is on it"), []));
+            let (bridge, after) = (self.bridge(network), gone.copied());
+            made.insert(network, plan.add(Operation::CreateNetwork(bridge), format!("{first} is on it"), after));
         }
         made
+    }
+
+    fn bridge(&self, network: &NetworkName) -> Bridge {
+        let said = &self.project.networks[network];
+        let what = address::definition(said, self.observed);
+        let mut bridge = Bridge {
+            network: network.clone(),
+            shared: said.external.clone(),
+            interface: what.bridge.name.clone().unwrap_or_else(|| {
+                let name = said.external.as_ref().unwrap_or(network);
+                address::interface_name(name.as_str(), name.as_str())
+            }),
+            gateways: self.addresses.gateways(network),
+            internal: what.internal,
+            masquerade: what.bridge.masquerade,
+            mtu: self.mtu(network),
+            config: String::new(),
+        };
+        bridge.config = fingerprint(&(&bridge, what.bridge.icc));
+        bridge
+    }
+
+    /// The bridges in the stack's own namespace once these networks have been made and those have gone. Networks that the
+    /// file does not have any more lead nowhere.
+    fn uplink_bridges(
+        &self,
+        made: impl Iterator<Item = &'a NetworkName>,
+        gone: &BTreeMap<&NetworkName, StepId>,
+    ) -> Vec<UplinkBridge> {
+        let stay = self.observed.networks.keys().filter(|network| !gone.contains_key(network));
+        let all: BTreeSet<&NetworkName> = stay.chain(made).collect();
+        let bridges = all.into_iter().filter_map(|network| match self.project.networks.get(network) {
+            Some(said) if said.external.is_some() => None,
+            Some(_) => {
+                let Bridge { interface, config, .. } = self.bridge(network);
+                Some(UplinkBridge { interface, leads_out: uplink::leads_out(self.project, network), config })
+            }
+            None => {
+                let there = self.observed.networks.get(network).filter(|there| there.shared.is_none())?;
+                let (interface, config) = (there.interface.clone(), there.config.clone());
+                Some(UplinkBridge { interface, leads_out: false, config })
+            }
+        });
+        bridges.collect()
+    }
+
+    fn network(&self, network: &NetworkName) -> &Network {
+        address::definition(&self.project.networks[network], self.observed)
     }
 
     fn create_volumes(
@@ -484,26 +705,94 @@ impl<'a> Up<'a> {
     }
 
     fn links(&self, name: &ServiceName) -> Vec<Link> {
-        let attachments = self.project.services[name].networks.iter().enumerate();
-        let way_out = uplink::network_of(self.project, &self.observed.host, name);
-        attachments
-            .filter_map(|(i, attachment)| {
-                let network = &attachment.network;
-                let address = self.addresses.of(name, network)?;
-                let gateway = self.addresses.gateway(network);
-                Some(Link {
-                    service: name.clone(),
-                    network: network.clone(),
-                    bridge: bridge_name(network),
-                    bridge_end: link_name(name, network),
-                    interface: format!("eth{i}"),
-                    address: ipnet::Ipv4Net::new_assert(address, gateway.prefix_len()),
-                    // Without a way out there is none: what lies outside is unreachable at once then, and not waited for.
-                    default_gateway: (way_out == Some(network)).then(|| gateway.addr().into()),
-                    mtu: uplink::mtu(self.project, &self.observed.host, network),
-                })
-            })
-            .collect()
+        let attachments = &self.project.services[name].networks;
+        let chosen: BTreeSet<&str> =
+            attachments.iter().filter_map(|attachment| attachment.interface.as_deref()).collect();
+        let mut given: BTreeSet<String> = BTreeSet::new();
+        let mut links = Vec::with_capacity(attachments.len());
+        for attachment in attachments {
+            let network = &attachment.network;
+            let addresses = self.addresses.nets_of(name, network);
+            if addresses.is_empty() {
+                continue;
+            }
+            let what = self.network(network);
+            let interface = attachment.interface.clone().unwrap_or_else(|| {
+                let prefix = what.bridge.interface_prefix.as_deref().unwrap_or("eth");
+                let names = (0_u32..).map(|number| format!("{prefix}{number}"));
+                let mut free = names.filter(|name| !chosen.contains(name.as_str()) && !given.contains(name));
+                free.next().unwrap_or_default()
+            });
+            given.insert(interface.clone());
+            let bridge = self.bridge(network);
+            links.push(Link {
+                service: name.clone(),
+                network: network.clone(),
+                bridge: bridge.interface,
+                bridge_end: self.link_name(name, network),
+                sysctls: attachment
+                    .sysctls
+                    .iter()
+                    .map(|(name, value)| (name.replace("/IFNAME/", &format!("/{interface}/")), value.clone()))
+                    .collect(),
+                interface,
+                addresses,
+                link_local: attachment.link_local.iter().map(|address| link_local_net(*address)).collect(),
+                default_gateways: self.default_gateways(name, network),
+                mac: attachment.mac,
+                mtu: self.mtu(network),
+                isolated: !what.bridge.icc,
+                bridge_config: bridge.config,
+            });
+        }
+        links
+    }
+
+    /// The gateways of this network that are the way out of a service.
+    fn way_out(&self, name: &ServiceName, network: &NetworkName) -> Vec<IpAddr> {
+        let families = [Family::V4, Family::V6].into_iter();
+        let ways = families.filter_map(|family| uplink::way_out(self.project, &self.addresses, name, family));
+        ways.filter(|(on, _)| *on == network).map(|(_, gateway)| gateway).collect()
+    }
+
+    /// Where a service sends what is not for its networks. Without a way out there is none: what lies outside is unreachable
+    /// at once then, and not waited for. So it is with IPv6, which no uplink carries.
+    fn default_gateways(&self, name: &ServiceName, network: &NetworkName) -> Vec<IpAddr> {
+        let mut gateways = self.way_out(name, network);
+        gateways.retain(|gateway| gateway.is_ipv4() && self.observed.host.uplink.is_there());
+        gateways
+    }
+
+    /// The largest packet on a network: what the file says, or what suits the uplink; none leaves it to the kernel.
+    fn mtu(&self, network: &NetworkName) -> Option<u32> {
+        self.network(network).bridge.mtu.or_else(|| uplink::mtu(self.project, &self.observed.host, network))
+    }
+
+    fn link_name(&self, service: &ServiceName, network: &NetworkName) -> String {
+        // Cables of several stacks meet on a bridge that they share.
+        address::interface_name(service.as_str(), &format!("{}/{service}/{network}", self.project.name))
+    }
+
+    /// The ports of a service; what names no address of the host is at that which its first network says.
+    fn ports(&self, name: &ServiceName) -> Vec<Port> {
+        let service = &self.project.services[name];
+        let first = service.networks.first().map(|attachment| self.network(&attachment.network));
+        let binding = first.and_then(|network| network.bridge.host_binding);
+        let ports = service.ports.iter().cloned();
+        ports.map(|port| Port { host_ip: port.host_ip.or(binding.map(IpAddr::V4)), ..port }).collect()
+    }
+
+    /// Where published ports of whoever is in the network namespace of this service lead to: an address on the network that is
+    /// its way out, since answers go there, or on the first of the stack's own, since the stack itself is on those.
+    fn target(&self, owner: &ServiceName) -> Option<(IpAddr, NetworkName)> {
+        let own = |attachment: &&NetworkAttachment| self.project.networks[&attachment.network].external.is_none();
+        let networks = &self.project.services[owner].networks;
+        let network = match uplink::way_out(self.project, &self.addresses, owner, Family::V4) {
+            Some((network, _)) => network,
+            None => &networks.iter().find(own).or_else(|| networks.first())?.network,
+        };
+        let address = self.addresses.of(owner, network).first()?;
+        Some((*address, network.clone()))
     }
 
     fn container(&self, name: &ServiceName) -> ContainerSpec {
@@ -512,13 +801,11 @@ impl<'a> Up<'a> {
         let mut mounts = self.mounts(name);
         // What lies below another mount has to come after it, or it would be hidden.
         mounts.sort_by_key(|mount| mount.target.components().count());
-        let address = match &sources.net {
-            Source::Of(owner) => {
-                let first = self.project.services[owner].networks.first();
-                first.and_then(|attachment| self.addresses.of(owner, &attachment.network))
-            }
+        let target = match &sources.net {
+            Source::Of(owner) => self.target(owner),
             Source::New | Source::Host => None,
         };
+        let (address, address_on) = target.unzip();
         ContainerSpec {
             service: name.clone(),
             name: names::container_name(self.project, name),
@@ -560,8 +847,9 @@ impl<'a> Up<'a> {
             },
             limits: service.limits.clone(),
             devices: limits::devices(&self.observed.host, service),
-            ports: service.ports.clone(),
-            address: address.map(Into::into),
+            ports: self.ports(name),
+            address,
+            address_on,
             stop_signal: service.stop_signal.unwrap_or_default(),
             stop_grace_ms: u64::try_from(service.stop_grace_period.as_millis()).unwrap_or(u64::MAX),
             dependencies: service.dependencies().cloned().collect(),
@@ -665,12 +953,9 @@ fn fingerprint(value: &impl Serialize) -> String {
     Sha256::digest(json).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn link_name(service: &ServiceName, network: &NetworkName) -> String {
-    address::interface_name(service.as_str(), &format!("{service}/{network}"))
-}
-
-fn bridge_name(network: &NetworkName) -> String {
-    address::interface_name(network.as_str(), network.as_str())
+/// A link-local address with the prefix of all of its kind (RFC 3927, RFC 4291).
+fn link_local_net(address: IpAddr) -> IpNet {
+    IpNet::new(address, if address.is_ipv4() { 16 } else { 64 }).unwrap_or_else(|_| address.into())
 }
 
 fn named_volumes(mounts: &[Mount]) -> impl Iterator<Item = &VolumeName> {
@@ -720,4 +1005,86 @@ fn in_order<'a>(project: &'a Project, asked: &BTreeSet<ServiceName>) -> Vec<&'a 
         visit(project, name, &mut order);
     }
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        load::{LoadOptions, load},
+        model::{Addressing, ObservedNetwork, SharedNetwork},
+    };
+
+    fn project(yaml: &str) -> Project {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("compose.yaml");
+        std::fs::write(&file, format!("name: case\n{yaml}")).expect("written");
+        let options = LoadOptions { files: vec![file], directory: folder.path().to_owned(), ..LoadOptions::default() };
+        load(&options).unwrap_or_else(|e| panic!("{}", e.render(false))).project
+    }
+
+    /// Each network with the gateways that are the way out of service `a`.
+    fn ways_out(yaml: &str, shared: &[&str]) -> Vec<(String, Vec<String>)> {
+        let project = project(yaml);
+        let name = |name: &str| name.parse().expect("a name");
+        let network = Network {
+            ipv4: Some(Addressing { subnet: Some("10.9.0.0/24".parse().expect("a subnet")), ..Addressing::default() }),
+            ..Network::default()
+        };
+        let shared =
+            shared.iter().map(|it| (name(it), SharedNetwork { network: network.clone(), taken: BTreeMap::new() }));
+        let observed = Observed { shared: shared.collect(), ..Observed::default() };
+        let up = Up::new(&project, &observed, &Intent::default()).unwrap_or_else(|e| panic!("{e}"));
+        let service = "a".parse().expect("a name");
+        let networks = project.services[&service].networks.iter().map(|attachment| &attachment.network);
+        let gateways = |network| up.way_out(&service, network).iter().map(ToString::to_string).collect();
+        networks.map(|network| (network.to_string(), gateways(network))).collect()
+    }
+
+    #[test]
+    fn the_way_out_is_the_network_with_the_highest_priority_that_leads_out() {
+        let yaml = |a: &str, more: &str| {
+            format!(
+                "services: {{a: {{rootfs: host, command: a, networks: {a}}}}}
+networks:
+  one: {{ipam: {{config: [{{subnet: 10.1.0.0/24}}]}}}}
+  two: {{ipam: {{config: [{{subnet: 10.2.0.0/24}}, {{subnet: 'fd02::/64'}}]}}}}
+  shut: {{internal: true}}
+{more}"
+            )
+        };
+        let out =
+            |network: &str, gateways: &[&str]| (network.to_owned(), gateways.iter().map(|&g| g.to_owned()).collect());
+        assert_eq!(
+            ways_out(&yaml("[shut, one, two]", ""), &[]),
+            [out("shut", &[]), out("one", &["10.1.0.1"]), out("two", &["fd02::1"])]
+        );
+        assert_eq!(
+            ways_out(&yaml("{shut: {gw_priority: 9}, one: , two: {gw_priority: 1}}", ""), &[]),
+            [out("shut", &[]), out("one", &[]), out("two", &["10.2.0.1", "fd02::1"])]
+        );
+        assert_eq!(
+            ways_out(&yaml("{all: {gw_priority: 1}, one: }", "  all: {external: true}"), &["all"]),
+            [out("all", &[]), out("one", &["10.1.0.1"])]
+        );
+    }
+
+    #[test]
+    fn what_runs_on_keeps_its_place_on_a_shared_network() {
+        let project = project("services: {a: {rootfs: host, command: a}}");
+        let mut observed = Observed::default();
+        let (all, gone, address) =
+            ("all".parse::<NetworkName>().expect("a name"), "gone", "10.9.0.7".parse().expect("an address"));
+        let there = ObservedNetwork {
+            subnets: Vec::new(),
+            interface: String::new(),
+            config: String::new(),
+            shared: Some(all.clone()),
+        };
+        observed.networks.insert("it".parse().expect("a name"), there);
+        let gone: ServiceName = gone.parse().expect("a name");
+        observed.addresses.entry(gone.clone()).or_default().insert("it".parse().expect("a name"), vec![address]);
+        let places = shared_places(&project, &observed, &Intent::default()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(places[&all][&gone].0, [address]);
+    }
 }

@@ -1,12 +1,12 @@
 //! The way out of a stack: whether there is one, at which addresses, and for whom.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use sha2::{Digest, Sha256};
 
-use super::{Uplink, UplinkBridge};
-use crate::model::{Host, NetworkName, Observed, Project, ServiceName, UplinkMeans, UplinkWish};
+use super::{Uplink, UplinkBridge, address::Addresses};
+use crate::model::{Family, Host, NetworkName, Observed, Project, ServiceName, UplinkMeans, UplinkWish};
 
 /// The address at which containers reach servers on the host's loopback: the same in every stack, so that names of the host
 /// can be given out before there is an uplink. It is link-local (RFC 3927), hence of no other host that is reached by a router,
@@ -31,18 +31,29 @@ const PREFIX: u8 = 30;
 /// How many pairs a plan names: other stacks that start at the same moment may have taken the first ones.
 const CANDIDATES: usize = 16;
 
-/// Whether what is on a network of the project may go out of the stack.
-fn leads_out(project: &Project, network: &NetworkName) -> bool {
-    project.uplink == UplinkWish::Auto && project.networks.get(network).is_some_and(|network| !network.internal)
+/// Whether what is on a network of the project may go out of the stack: what stacks share is not in the stack.
+pub(super) fn leads_out(project: &Project, network: &NetworkName) -> bool {
+    let network = project.networks.get(network);
+    project.uplink == UplinkWish::Auto && network.is_some_and(|it| !it.internal && it.external.is_none())
 }
 
-/// The network through which a service goes out; none if it does not.
-pub(super) fn network_of<'a>(project: &'a Project, host: &Host, service: &ServiceName) -> Option<&'a NetworkName> {
-    if !host.uplink.is_there() {
-        return None;
-    }
-    let attachments = &project.services[service].networks;
-    attachments.iter().map(|attachment| &attachment.network).find(|network| leads_out(project, network))
+/// The network through which a service goes out with addresses of this family, and its gateway there, if there is an uplink:
+/// of those that lead out the one with the highest `gw_priority`, of equals the first.
+pub(super) fn way_out<'a>(
+    project: &'a Project,
+    addresses: &Addresses,
+    service: &ServiceName,
+    family: Family,
+) -> Option<(&'a NetworkName, IpAddr)> {
+    let ways = project.services[service].networks.iter().filter_map(|attachment| {
+        let gateways = addresses.gateways(&attachment.network);
+        let gateway = gateways.iter().map(IpNet::addr).find(|gateway| Family::of(*gateway) == family)?;
+        leads_out(project, &attachment.network).then_some((attachment, gateway))
+    });
+    // Of equals `max_by_key` takes the last.
+    let ways: Vec<_> = ways.collect();
+    let best = ways.into_iter().rev().max_by_key(|(attachment, _)| attachment.gateway_priority);
+    best.map(|(attachment, gateway)| (&attachment.network, gateway))
 }
 
 /// The largest packet on a network; none leaves it to the kernel.
@@ -50,21 +61,14 @@ pub(super) fn mtu(project: &Project, host: &Host, network: &NetworkName) -> Opti
     (matches!(host.uplink, UplinkMeans::Pasta { .. }) && leads_out(project, network)).then_some(PASTA_MTU)
 }
 
-/// What is to be done about the uplink; none if nothing is. `networks` are those that there are, or will be.
-pub(super) fn wish<'a>(
+/// What is to be done about the uplink; none if nothing is. `bridges` are those that there will be.
+pub(super) fn wish(
     project: &Project,
     observed: &Observed,
-    networks: impl Iterator<Item = &'a NetworkName>,
-    interface: impl Fn(&NetworkName) -> String,
+    bridges: Vec<UplinkBridge>,
     fingerprint: impl Fn(&Uplink) -> String,
 ) -> Option<Uplink> {
     let means = &observed.host.uplink;
-    // Networks that the file does not have any more lead nowhere.
-    let networks: BTreeSet<&NetworkName> = networks.collect();
-    let bridges: Vec<UplinkBridge> = networks
-        .into_iter()
-        .map(|network| UplinkBridge { interface: interface(network), leads_out: leads_out(project, network) })
-        .collect();
     let needed = bridges.iter().any(|bridge| bridge.leads_out) || observed.uplink.is_some();
     if *means == UplinkMeans::None || !needed {
         return None;
@@ -138,17 +142,26 @@ mod tests {
     fn an_internal_network_leads_nowhere() {
         let mut project = project("a");
         let network = |name: &str| name.parse::<NetworkName>().expect("a name");
-        project.networks.insert(network("in"), crate::model::Network { internal: true });
+        let internal = crate::model::Network { internal: true, ..Default::default() };
+        project.networks.insert(network("in"), internal);
         let host = Host { uplink: UplinkMeans::Veth { nft: "/usr/sbin/nft".into() }, ..Host::default() };
         let observed = Observed { host, ..Observed::default() };
         let wish = |project: &Project| {
-            super::wish(project, &observed, project.networks.keys(), ToString::to_string, |_| String::new())
+            let bridges = project.networks.keys().map(|network| UplinkBridge {
+                interface: network.to_string(),
+                leads_out: leads_out(project, network),
+                config: String::new(),
+            });
+            super::wish(project, &observed, bridges.collect(), |_| String::new())
         };
+        assert_eq!(wish(&project), None);
+        let shared = crate::model::Network { external: Some(network("all")), ..Default::default() };
+        project.networks.insert(network("all"), shared);
         assert_eq!(wish(&project), None);
         project.networks.insert(network("out"), crate::model::Network::default());
         let bridges = wish(&project).expect("a way out").bridges;
         let leading: Vec<bool> = bridges.iter().map(|bridge| bridge.leads_out).collect();
-        assert_eq!(leading, [false, true]);
+        assert_eq!(leading, [false, false, true]);
         project.uplink = UplinkWish::None;
         assert_eq!(wish(&project), None);
     }

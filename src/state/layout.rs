@@ -72,7 +72,7 @@ impl Layout {
 
     /// Removes the folders as far as nothing is in them: no stack, no volume and no image.
     pub fn remove_empty(&self) {
-        let inside = ["stacks", "volumes", "images"].map(|name| self.data.join(name));
+        let inside = ["stacks", "volumes", "networks", "images"].map(|name| self.data.join(name));
         for folder in inside.iter().chain([&self.data, &self.runtime]) {
             let _ = fs::remove_dir(folder);
         }

@@ -317,8 +317,8 @@ impl Dispatcher {
             Change::Began(id) => self.step(id).map(Event::Began),
             Change::Done(id) => self.step(id).map(Event::Done),
             Change::Undoing(id) => self.step(id).map(Event::Undoing),
-            Change::Network(network, subnet) => {
-                observed.networks.insert(network, subnet);
+            Change::Network(network, there) => {
+                observed.networks.insert(network, there);
                 None
             }
             Change::NetworkRemoved(network) => {
@@ -334,8 +334,12 @@ impl Dispatcher {
                 observed.addresses.remove(&service);
                 None
             }
-            Change::Address(service, network, address) => {
-                observed.addresses.entry(service).or_default().insert(network, address);
+            Change::Addresses(service, network, addresses) => {
+                observed.addresses.entry(service).or_default().insert(network, addresses);
+                None
+            }
+            Change::Detached(service, network) => {
+                observed.addresses.get_mut(&service).and_then(|networks| networks.remove(&network));
                 None
             }
             Change::Container(service, container) => {

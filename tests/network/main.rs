@@ -73,7 +73,14 @@ impl Stack {
 
     async fn container(&self, bridge: LinkIndex, host_name: &str, addresses: &[&str], gateways: &[&str]) -> Netns {
         let container = Netns::create().unwrap();
-        let link = Link { bridge, host_name: host_name.into(), peer_name: "eth0".into(), mac: None, mtu: None };
+        let link = Link {
+            bridge,
+            host_name: host_name.into(),
+            peer_name: "eth0".into(),
+            mac: None,
+            mtu: None,
+            isolated: false,
+        };
         self.netlink.add_link(&link, &container).await.unwrap();
         let interface = Interface {
             name: "eth0".into(),
@@ -107,6 +114,32 @@ fn hello(from: &Netns, to: &Netns, address: &str) -> io::Result<()> {
     client.join().unwrap()?;
     assert_eq!(heard, "hello");
     Ok(())
+}
+
+#[test]
+fn isolated_links_reach_the_bridge_and_nobody_else() {
+    kernel_test("isolated_links_reach_the_bridge_and_nobody_else", async || {
+        let stack = Stack::new();
+        let bridge = stack.bridge("front", &["10.77.0.1/24"]).await;
+        let open = stack.container(bridge, "open", &["10.77.0.9/24"], &[]).await;
+        let mut apart = Vec::new();
+        for (name, address) in [("a", "10.77.0.2/24"), ("b", "10.77.0.3/24")] {
+            let container = Netns::create().unwrap();
+            let link =
+                Link { bridge, host_name: name.into(), peer_name: "eth0".into(), mac: None, mtu: None, isolated: true };
+            stack.netlink.add_link(&link, &container).await.unwrap();
+            let addresses = vec![address.parse().unwrap()];
+            let interface = Interface { name: "eth0".into(), addresses, gateways: Vec::new() };
+            Netlink::open(&container).unwrap().configure(&[interface]).await.unwrap();
+            stack.netlink.settle(&[name, "front"]).await.unwrap();
+            apart.push(container);
+        }
+        hello(&apart[0], &stack.netns, "10.77.0.1:80").unwrap();
+        // The other end is not isolated, so this is as it always is.
+        hello(&apart[0], &open, "10.77.0.9:80").unwrap();
+        let refused = hello(&apart[0], &apart[1], "10.77.0.3:80").unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable), "{refused}");
+    });
 }
 
 #[test]
@@ -216,7 +249,8 @@ fn links_keep_the_address_and_mtu_they_are_given() {
         let bridge = stack.netlink.add_bridge(&bridge).await.unwrap();
         let a = Netns::create().unwrap();
         let mac = Some([0x02, 0x42, 1, 2, 3, 4]);
-        let link = Link { bridge, host_name: "a".into(), peer_name: "eth0".into(), mac, mtu: Some(1400) };
+        let link =
+            Link { bridge, host_name: "a".into(), peer_name: "eth0".into(), mac, mtu: Some(1400), isolated: false };
         stack.netlink.add_link(&link, &a).await.unwrap();
         let shown = a
             .run(|| Ok(Command::new("ip").args(["-o", "link", "show", "eth0"]).output()?.stdout))
@@ -241,7 +275,14 @@ fn errors_name_what_they_are_about() {
         assert_eq!(chain(&error), "cannot add bridge `front`: File exists (os error 17)");
 
         let peer = Netns::create().unwrap();
-        let link = |bridge| Link { bridge, host_name: "a".into(), peer_name: "eth0".into(), mac: None, mtu: None };
+        let link = |bridge| Link {
+            bridge,
+            host_name: "a".into(),
+            peer_name: "eth0".into(),
+            mac: None,
+            mtu: None,
+            isolated: false,
+        };
         let error = stack.netlink.add_link(&link(LinkIndex(4711)), &peer).await.unwrap_err();
         assert!(error.to_string().contains("cannot add the veth pair `a` and `eth0`"), "{error}");
         stack.netlink.add_link(&link(index), &peer).await.unwrap();

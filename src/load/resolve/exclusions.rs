@@ -86,7 +86,7 @@ fn shared_memory(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at
 
 /// Ports want a network namespace of the service's own.
 fn network(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at: Cursor<'_>) {
-    let Some(mode) = at.get("network_mode") else { return };
+    let Some(mode) = at.get("network_mode").or_else(|| at.get("networks")) else { return };
     let hint = match &service.network_mode {
         NamespaceMode::Private => return,
         NamespaceMode::Host => "remove `ports`: on the network of the host every port is reachable".to_owned(),

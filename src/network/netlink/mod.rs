@@ -71,6 +71,8 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// The largest packet, for both ends; a bridge with an MTU wants its links to have the same.
     pub mtu: Option<u32>,
+    /// Its port of the bridge forwards nothing from and to others that are isolated too (bridge(8), `isolated`).
+    pub isolated: bool,
 }
 
 /// A veth pair without a bridge: the way from one namespace to another.
@@ -172,11 +174,20 @@ impl Netlink {
         // A descriptor of our own: the caller's may be closed while the request waits for its thread.
         let peer = peer.as_fd().try_clone_to_owned().map_err(|error| fail(error.into()))?;
         let message = veth_message(link, peer.as_raw_fd());
+        let isolated = link.isolated.then(|| link.host_name.clone());
         let answer = self
             .blocking(move |transport| {
                 let [answer] = transport.exchange([Request::create(message)]);
                 drop(peer);
-                answer
+                let (Ok(_), Some(name)) = (&answer, isolated) else { return answer };
+                // Nothing comes through yet: the inner end is down.
+                let [found] = transport.exchange([Request::get(link_query(&name))]);
+                let index = link_index(found?).ok_or_else(Refusal::unreadable)?;
+                let [isolated] = transport.exchange([Request::change(isolated_message(index))]);
+                if isolated.is_err() {
+                    let _ = transport.exchange([Request::change(deletion(&name))]);
+                }
+                isolated
             })
             .await;
         answer.map(drop).map_err(fail)
@@ -475,6 +486,21 @@ fn veth_message(link: &Link, peer_netns: i32) -> RouteNetlinkMessage {
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
     ]));
     RouteNetlinkMessage::NewLink(message)
+}
+
+/// What is of a port and not of a device goes to the family of bridges: IFLA_PROTINFO { IFLA_BRPORT_ISOLATED: 1 }. The library
+/// knows that only as the kernel shows it.
+fn isolated_message(index: u32) -> RouteNetlinkMessage {
+    const IFLA_PROTINFO: u16 = 12;
+    const NLA_F_NESTED: u16 = 1 << 15;
+    const IFLA_BRPORT_ISOLATED: u16 = 33;
+    // Four bytes of header, one of value, three to fill up.
+    let port = [&5_u16.to_ne_bytes(), &IFLA_BRPORT_ISOLATED.to_ne_bytes(), &[1_u8, 0][..], &[0, 0][..]].concat();
+    let mut message = LinkMessage::default();
+    message.header.interface_family = AddressFamily::Bridge;
+    message.header.index = index;
+    message.attributes = vec![LinkAttribute::Other(DefaultNla::new(IFLA_PROTINFO | NLA_F_NESTED, port))];
+    RouteNetlinkMessage::SetLink(message)
 }
 
 fn up_message(index: u32) -> RouteNetlinkMessage {

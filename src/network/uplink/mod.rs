@@ -45,7 +45,7 @@ use super::netlink::{Netlink, NetlinkError};
 use crate::sys::Netns;
 
 /// The name of the uplink inside the stack.
-pub const INNER: &str = "nsc0";
+pub const INNER: &str = crate::model::UPLINK_INTERFACE;
 
 /// What the outside is made with.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,264 @@
+//! Networks that stacks of an account share: what they are like, and who has which address on them.
+//!
+//! ```text
+//! DATA/v1/networks/NAME.json             what `network create` said: it outlives every stack
+//! RUNTIME/v1/.networks/NAME/STACK.json   addresses and names that a stack has on it, and its supervisor
+//! ```
+//!
+//! Whoever looks and then writes holds the lock of the runtime folder meanwhile, so that no two stacks choose the same address.
+//! What a supervisor that is dead has left counts for nothing. The bridge itself is no file: it is in a network namespace that
+//! each stack on it holds, and which goes with the last of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io,
+    net::IpAddr,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::{Layout, ProcessRecord};
+use crate::model::{Network, NetworkName, ProjectName, ServiceName, SharedNetwork};
+
+/// What `network create` said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// What it is like, with its subnets and gateways.
+    pub network: Network,
+    /// Labels for people and tools.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// When it was made, in milliseconds since the epoch.
+    pub created_ms: i64,
+}
+
+/// What a stack has on a shared network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The supervisor of the stack.
+    pub owner: ProcessRecord,
+    /// Each service with what others find it at and under.
+    pub services: BTreeMap<ServiceName, Place>,
+}
+
+/// Where a service is on a shared network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Its own name, that of its container, and its aliases there.
+    pub names: Vec<String>,
+}
+
+/// The lock of a folder, held until dropped: nothing is left of it, and a process that ends lets go.
+#[derive(Debug)]
+pub struct FolderLock(File);
+
+impl FolderLock {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// What open(2) and flock(2) say.
+    pub fn take(folder: &Path) -> io::Result<Self> {
+        loop {
+            let file = File::open(folder)?;
+            match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other?,
+            }
+            // The last stack may have removed the folder, and the next one made it anew, while we waited.
+            let (ours, there) = (file.metadata()?, fs::metadata(folder)?);
+            if (ours.dev(), ours.ino()) == (there.dev(), there.ino()) {
+                return Ok(Self(file));
+            }
+        }
+    }
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Not only our descriptor: a process that was forked meanwhile has it too.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// The shared networks of an account.
+#[derive(Debug, Clone)]
+pub struct SharedNetworks {
+    runtime: PathBuf,
+    definitions: PathBuf,
+}
+
+impl SharedNetworks {
+    /// Where this layout has them.
+    pub fn new(layout: &Layout) -> Self {
+        let [runtime, data] = layout.folders();
+        Self { runtime: runtime.to_owned(), definitions: data.join("networks") }
+    }
+
+    /// Keeps everybody else from changing what there is, and from joining.
+    ///
+    /// # Errors
+    /// What open(2) and flock(2) say.
+    pub fn lock(&self) -> io::Result<FolderLock> {
+        FolderLock::take(&self.runtime)
+    }
+
+    fn definition_file(&self, name: &NetworkName) -> PathBuf {
+        self.definitions.join(format!("{name}.json"))
+    }
+
+    /// What a network is like; none when there is none of that name.
+    ///
+    /// # Errors
+    /// What read(2) says, and `InvalidData` for a file that is none of ours.
+    pub fn definition(&self, name: &NetworkName) -> io::Result<Option<Definition>> {
+        match fs::read(self.definition_file(name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        }
+    }
+
+    /// All networks, by name.
+    ///
+    /// # Errors
+    /// Those of [`SharedNetworks::definition`].
+    pub fn all(&self) -> io::Result<BTreeMap<NetworkName, Definition>> {
+        let entries = fs::read_dir(&self.definitions).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok());
+        let mut all = BTreeMap::new();
+        for name in names.collect::<BTreeSet<NetworkName>>() {
+            if let Some(definition) = self.definition(&name)? {
+                all.insert(name, definition);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Makes a network, or writes it anew. To be called with the lock in hand.
+    ///
+    /// # Errors
+    /// What mkdir(2), write(2) and rename(2) say.
+    pub fn define(&self, name: &NetworkName, definition: &Definition) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.definitions)?;
+        replace(&self.definition_file(name), &serde_json::to_vec_pretty(definition)?)
+    }
+
+    /// Removes a network that nobody is on. To be called with the lock in hand.
+    ///
+    /// # Errors
+    /// What unlink(2) says.
+    pub fn remove(&self, name: &NetworkName) -> io::Result<()> {
+        fs::remove_file(self.definition_file(name))?;
+        let _ = fs::remove_dir(&self.definitions);
+        Ok(())
+    }
+
+    fn lease_folder(&self, name: &NetworkName) -> PathBuf {
+        self.runtime.join(".networks").join(name.as_str())
+    }
+
+    /// What stacks that are alive have on a network.
+    pub fn leases(&self, name: &NetworkName) -> BTreeMap<ProjectName, Lease> {
+        let entries = fs::read_dir(self.lease_folder(name)).into_iter().flatten().flatten();
+        let leases = entries.filter_map(|entry| {
+            let stack = entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok()?;
+            let lease: Lease = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
+            lease.owner.find().map(|_| (stack, lease))
+        });
+        leases.collect()
+    }
+
+    /// A network as a stack sees it: what it is like, and what others have on it.
+    ///
+    /// # Errors
+    /// Those of [`SharedNetworks::definition`].
+    pub fn seen_by(&self, stack: &ProjectName, name: &NetworkName) -> io::Result<Option<SharedNetwork>> {
+        let Some(Definition { network, .. }) = self.definition(name)? else { return Ok(None) };
+        let mut taken = BTreeMap::new();
+        for (other, lease) in self.leases(name).iter().filter(|(other, _)| *other != stack) {
+            for (service, place) in &lease.services {
+                taken.extend(place.addresses.iter().map(|address| (*address, format!("{other}/{service}"))));
+            }
+        }
+        Ok(Some(SharedNetwork { network, taken }))
+    }
+
+    /// Writes down what a stack has on a network. To be called with the lock in hand.
+    ///
+    /// # Errors
+    /// What mkdir(2), write(2) and rename(2) say.
+    pub fn take(&self, name: &NetworkName, stack: &ProjectName, lease: &Lease) -> io::Result<()> {
+        let folder = self.lease_folder(name);
+        let bytes = serde_json::to_vec(lease)?;
+        // A stack that ends removes its own without the lock, and the folder if it was the last one.
+        for _ in 0..100 {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+            match replace(&folder.join(format!("{stack}.json")), &bytes) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                other => return other,
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    /// Gives back all that a stack has on all networks but these.
+    pub fn give_back(&self, stack: &ProjectName, but: &BTreeSet<NetworkName>) {
+        let all = self.runtime.join(".networks");
+        for entry in fs::read_dir(&all).into_iter().flatten().flatten() {
+            let kept =
+                entry.file_name().to_str().and_then(|name| name.parse().ok()).is_some_and(|name| but.contains(&name));
+            if !kept {
+                let _ = fs::remove_file(entry.path().join(format!("{stack}.json")));
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+        let _ = fs::remove_dir(all);
+    }
+}
+
+/// A file is there with all that it says, or as it was.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, bytes)?;
+    fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_of_the_dead_count_for_nothing() {
+        let dir = tempfile::tempdir().expect("folder");
+        let layout = Layout::new(&dir.path().join("run"), &dir.path().join("data"));
+        layout.create().expect("folders");
+        let shared = SharedNetworks::new(&layout);
+        let (name, network) = ("proxy".parse().expect("name"), Network::default());
+        let _lock = shared.lock().expect("lock");
+        shared.define(&name, &Definition { network, labels: BTreeMap::new(), created_ms: 0 }).expect("defined");
+        let me = ProcessRecord::of(std::process::id() as i32).expect("this process");
+        let place = |address: &str| Place { addresses: [address.parse().expect("address")].into(), names: Vec::new() };
+        let lease = |owner, address| Lease { owner, services: [("web".parse().expect("name"), place(address))].into() };
+        let [ours, alive, dead] = ["ours", "alive", "dead"].map(|name| name.parse::<ProjectName>().expect("name"));
+        shared.take(&name, &ours, &lease(me, "10.0.0.2")).expect("taken");
+        shared.take(&name, &alive, &lease(me, "10.0.0.3")).expect("taken");
+        let ghost = ProcessRecord { start_time: me.start_time + 1, ..me };
+        shared.take(&name, &dead, &lease(ghost, "10.0.0.4")).expect("taken");
+        let taken = || shared.seen_by(&ours, &name).expect("readable").expect("there").taken;
+        assert_eq!(taken(), [("10.0.0.3".parse().expect("address"), "alive/web".to_owned())].into());
+        shared.give_back(&alive, &BTreeSet::new());
+        assert!(taken().is_empty());
+        for stack in [&ours, &dead] {
+            shared.give_back(stack, &BTreeSet::new());
+        }
+        assert!(!dir.path().join("run/v1/.networks").exists(), "nothing is left");
+        shared.remove(&name).expect("removed");
+        assert_eq!(shared.seen_by(&ours, &name).expect("readable"), None);
+    }
+}
