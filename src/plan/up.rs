@@ -213,7 +213,7 @@ pub fn shared_places(project: &Project, observed: &Observed, intent: &Intent) ->
             if addresses.is_empty() {
                 continue;
             }
-            let mut names = vec![name.to_string(), names::container_name(project, name)];
+            let mut names = vec![names::container_name(project, name), name.to_string()];
             let aliases = service.networks.iter().filter(|on| on.network == *network).flat_map(|on| &on.aliases);
             names.extend(aliases.cloned());
             places.entry(external.clone()).or_default().insert(name.clone(), (addresses.to_vec(), names));
@@ -939,10 +939,11 @@ impl<'a> Up<'a> {
             }
             set
         };
-        // They belong to the user namespace of the group, and go with it.
+        let own = |name: &ServiceName| (lasting(name), self.links(name));
+        // With the user namespace of the group all others have to be made anew: they belong to it (user_namespaces(7)).
         match self.groups.leader(name) {
-            leader if leader == name => fingerprint(&(lasting(name), self.links(name))),
-            leader => fingerprint(&(lasting(name), self.links(name), lasting(leader))),
+            leader if leader == name => fingerprint(&own(name)),
+            leader => fingerprint(&(own(name), own(leader))),
         }
     }
 }
