@@ -19,7 +19,7 @@ mod zone;
 
 pub use server::{Directory, Server};
 pub use upstream::{HostServers, host_resolver};
-pub use zone::{Client, Found, NetworkNames, Upstreams, Zone};
+pub use zone::{Client, Found, Neighbour, Neighbours, NetworkNames, Upstreams, Zone};
 
 /// The port of DNS (RFC 1035, 4.2).
 pub const PORT: u16 = 53;

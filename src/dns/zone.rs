@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -25,6 +27,8 @@ pub struct NetworkNames {
     pub domain: String,
     /// The addresses on it.
     pub subnets: Vec<IpNet>,
+    /// Those of other stacks, where stacks share it.
+    pub neighbours: Option<Neighbours>,
     names: HashMap<String, Vec<IpAddr>>,
     reverse: HashMap<IpAddr, String>,
 }
@@ -45,11 +49,70 @@ impl NetworkNames {
         self.reverse.entry(address).or_insert_with(|| name.to_ascii_lowercase());
     }
 
-    fn find(&self, name: &str) -> Option<&[IpAddr]> {
-        let bare = name.strip_suffix(&self.domain).and_then(|name| name.strip_suffix('.'));
-        self.names.get(name).or_else(|| self.names.get(bare?)).map(Vec::as_slice)
+    fn find(&self, name: &str) -> &[IpAddr] {
+        let own = self.names.get(name).or_else(|| self.names.get(self.without_domain(name)?));
+        own.map_or(&[], Vec::as_slice)
+    }
+
+    fn find_neighbours(&self, name: &str) -> Vec<IpAddr> {
+        let bare = self.without_domain(name);
+        let is = |known: &String| {
+            known.eq_ignore_ascii_case(name) || bare.is_some_and(|bare| known.eq_ignore_ascii_case(bare))
+        };
+        let found = self.neighbours().into_iter().filter(|neighbour| neighbour.names.iter().any(is));
+        found.flat_map(|neighbour| neighbour.addresses).collect()
+    }
+
+    fn without_domain<'a>(&self, name: &'a str) -> Option<&'a str> {
+        name.strip_suffix(&self.domain)?.strip_suffix('.')
+    }
+
+    fn name_of(&self, address: &IpAddr) -> Option<String> {
+        self.reverse.get(address).cloned().or_else(|| {
+            let neighbour = self.neighbours().into_iter().find(|neighbour| neighbour.addresses.contains(address))?;
+            neighbour.names.first().map(|name| name.to_ascii_lowercase())
+        })
+    }
+
+    fn neighbours(&self) -> Vec<Neighbour> {
+        self.neighbours.as_ref().map(|Neighbours(look)| look()).unwrap_or_default()
     }
 }
+
+/// A service of another stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// What it is found under; its addresses lead back to the first.
+    pub names: Vec<String>,
+    /// Where it is.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Who of other stacks is on a network that stacks share. Nobody tells when one comes or goes, so it is looked anew for
+/// each question that the stack's own names have no answer to.
+#[derive(Clone)]
+pub struct Neighbours(Arc<dyn Fn() -> Vec<Neighbour> + Send + Sync>);
+
+impl Neighbours {
+    /// `look` says who is there at that moment.
+    pub fn new(look: impl Fn() -> Vec<Neighbour> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(look))
+    }
+}
+
+impl fmt::Debug for Neighbours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Neighbours")
+    }
+}
+
+impl PartialEq for Neighbours {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Neighbours {}
 
 /// What one network namespace sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -103,9 +166,14 @@ impl Zone {
             return Found::Addresses(own.clone());
         }
         let mut found: Vec<IpAddr> = Vec::new();
-        for network in client.networks.iter().filter_map(|network| self.networks.get(network)) {
-            let there = network.find(&name).unwrap_or_default();
+        let networks = || client.networks.iter().filter_map(|network| self.networks.get(network));
+        for network in networks() {
+            let there = network.find(&name);
             found.extend(there.iter().filter(|address| !found.contains(address)).copied().collect::<Vec<_>>());
+        }
+        // What the stack itself has under a name nobody else takes away.
+        if found.is_empty() {
+            found.extend(networks().flat_map(|network| network.find_neighbours(&name)));
         }
         match (found.is_empty(), name.contains('.')) {
             (false, _) => Found::Addresses(found),
@@ -118,7 +186,7 @@ impl Zone {
     pub fn address(&self, client: &ServiceName, address: IpAddr) -> Found {
         let Some(client) = self.clients.get(client) else { return Found::Nothing };
         for network in client.networks.iter().filter_map(|network| self.networks.get(network)) {
-            if let Some(name) = network.reverse.get(&address) {
+            if let Some(name) = network.name_of(&address) {
                 return Found::Name(format!("{name}.{}", network.domain));
             }
         }
@@ -196,6 +264,25 @@ mod tests {
             let expected = expected.into_iter().map(ip).collect();
             assert_eq!(zone.name(&service(client), name), Found::Addresses(expected), "{client} asks for {name}");
         }
+    }
+
+    #[test]
+    fn neighbours_are_found_where_the_stack_has_no_such_name() {
+        let mut zone = zone();
+        let neighbour = |name: &str, address| Neighbour { names: vec![name.to_owned()], addresses: vec![ip(address)] };
+        let all =
+            vec![neighbour("Shared-DB", "10.1.0.20"), neighbour("app", "10.1.0.21"), neighbour("db", "10.1.0.22")];
+        zone.networks.get_mut(&network("front")).expect("front").neighbours =
+            Some(Neighbours::new(move || all.clone()));
+        let name = |client: &str, name: &str| zone.name(&service(client), name);
+        let found = |addresses: &[&str]| Found::Addresses(addresses.iter().map(|address| ip(address)).collect());
+        assert_eq!(name("app", "shared-db"), found(&["10.1.0.20"]));
+        assert_eq!(name("app", "shared-db.shop_front"), found(&["10.1.0.20"]));
+        assert_eq!(name("app", "app"), found(&["10.1.0.3", "10.1.0.4"]));
+        assert_eq!(name("web", "db"), found(&["10.2.0.3", "fd00::3"]), "on another network, but its own");
+        assert_eq!(name("web", "db.shop_front"), found(&["10.1.0.22"]));
+        assert_eq!(name("db", "shared-db"), Found::Nothing, "it is not on that network");
+        assert_eq!(zone.address(&service("app"), ip("10.1.0.20")), Found::Name("shared-db.shop_front".into()));
     }
 
     #[test]

@@ -9,9 +9,10 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    dns::{self, Client, HostServers, NetworkNames, Server, Upstreams, Zone},
-    model::ServiceName,
+    dns::{self, Client, HostServers, Neighbour, Neighbours, NetworkNames, Server, Upstreams, Zone},
+    model::{NetworkName, ProjectName, ServiceName},
     plan,
+    state::{SharedNetworks, StackLayout},
     sys::Netns,
 };
 
@@ -20,6 +21,8 @@ pub(super) struct Names {
     state: Mutex<State>,
     zone: watch::Sender<Arc<Zone>>,
     host: Arc<HostServers>,
+    shared: SharedNetworks,
+    stack: ProjectName,
 }
 
 #[derive(Default)]
@@ -29,8 +32,14 @@ struct State {
 }
 
 impl Names {
-    pub(super) fn new() -> Self {
-        Self { state: Mutex::default(), zone: watch::Sender::new(Arc::default()), host: Arc::default() }
+    pub(super) fn new(layout: &StackLayout) -> Self {
+        Self {
+            state: Mutex::default(),
+            zone: watch::Sender::new(Arc::default()),
+            host: Arc::default(),
+            shared: SharedNetworks::new(layout.layout()),
+            stack: layout.project().clone(),
+        }
     }
 
     /// A name server for whoever is in a network namespace.
@@ -66,15 +75,28 @@ impl Names {
     }
 
     fn publish(&self, state: &State) {
-        self.zone.send_replace(Arc::new(zone(state)));
+        self.zone.send_replace(Arc::new(zone(state, |network| self.neighbours(network))));
+    }
+
+    /// What other stacks have on a network that they share with this one: as it is planned, whether it runs or not.
+    fn neighbours(&self, network: &NetworkName) -> Neighbours {
+        let (networks, stack, network) = (self.shared.clone(), self.stack.clone(), network.clone());
+        Neighbours::new(move || {
+            let others = networks.leases(&network).into_iter().filter(|(other, _)| *other != stack);
+            let places = others.flat_map(|(_, lease)| lease.services.into_values());
+            let places =
+                places.map(|place| Neighbour { names: place.names, addresses: place.addresses.into_iter().collect() });
+            places.collect()
+        })
     }
 }
 
-fn zone(State { planned, found }: &State) -> Zone {
-    let networks = planned
-        .networks
-        .iter()
-        .map(|network| (network.network.clone(), NetworkNames::new(network.domain.clone(), network.subnets.clone())));
+fn zone(State { planned, found }: &State, neighbours: impl Fn(&NetworkName) -> Neighbours) -> Zone {
+    let networks = planned.networks.iter().map(|network| {
+        let mut names = NetworkNames::new(network.domain.clone(), network.subnets.clone());
+        names.neighbours = network.shared.as_ref().map(&neighbours);
+        (network.network.clone(), names)
+    });
     let mut networks: BTreeMap<_, NetworkNames> = networks.collect();
     let there = || planned.services.iter().filter(|service| found.contains(&service.service));
     for service in there() {

@@ -180,13 +180,13 @@ impl Stack {
         let group = hierarchy.stack(layout.project(), &layout.runtime(), ids == StackIds::Root);
         let cgroups = hierarchy.offers(ids == StackIds::Root);
         let stack = Self {
+            names: Names::new(&layout),
             layout,
             keeper,
             ids,
             netns: Arc::new(netns),
             netlink,
             hierarchy,
-            names: Names::new(),
             group: Mutex::new(None),
             cgroups,
             ask_for_network,

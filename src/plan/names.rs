@@ -34,6 +34,9 @@ pub struct NamedNetwork {
     pub domain: String,
     /// The addresses on it.
     pub subnets: Vec<IpNet>,
+    /// The network that stacks share which it is: names of theirs are found there too.
+    #[serde(default)]
+    pub shared: Option<NetworkName>,
 }
 
 /// Where a service is found on one network.
@@ -70,8 +73,9 @@ pub struct NameClient {
 
 /// The names of a project.
 pub(super) fn names(project: &Project, groups: &Groups, addresses: &Addresses, host: &Host) -> Names {
-    let networks = project.networks.keys().map(|network| NamedNetwork {
+    let networks = project.networks.iter().map(|(network, said)| NamedNetwork {
         network: network.clone(),
+        shared: said.external.clone(),
         domain: whole_name(project, network),
         subnets: addresses.gateways(network).iter().map(IpNet::trunc).collect(),
     });

@@ -87,6 +87,15 @@ fn services_of_two_stacks_meet_on_a_network_that_they_share() {
     );
     let exec = |address: &str, from: &str| pair.two(&["exec", from, "nc", "-w", "1", "-d", address, "7000"]).stdout;
     wait_for("an answer from the other stack", || (exec(&server, "client") == "the-server\n").then_some(()));
+    // Names of the other stack are found on that network, and nowhere else.
+    let found = |from: &str, name: &str| {
+        let shown = pair.two(&["exec", from, "getent", "ahostsv4", name]).stdout;
+        shown.split_whitespace().next().map(str::to_owned)
+    };
+    for name in ["server", "front-door", "server.all-of-us", &format!("{}-server-1", one.project())] {
+        assert_eq!(found("client", name).as_ref(), Some(&server), "{name}");
+    }
+    assert_eq!(found("client", "nobody"), None);
     // The server says its name once, and goes on to listen.
     wait_for("the other service", || {
         (pair.two(&["exec", "fixed", "nc", "-w", "1", "-z", &server, "7000"]).code == 0).then_some(())
