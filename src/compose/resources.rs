@@ -21,7 +21,7 @@ mapping! {
         works name: Text,
         /// Who makes it.
         works driver: Text,
-        /// `com.docker.network.` followed by `bridge.name`, `bridge.enable_icc`, `bridge.enable_ip_masquerade`,
+        /// `com.docker.network.` followed by `bridge.name`, `bridge.enable_icc`, `bridge.enable_ip_masquerade` (on),
         /// `bridge.host_binding_ipv4`, `driver.mtu` or `container_iface_prefix`; others are refused.
         works driver_opts: Map<TextOrNumber>,
         /// Addresses on it.

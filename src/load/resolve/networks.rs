@@ -352,7 +352,15 @@ fn bridge_options(cx: &mut Context<'_>, said: &compose::Network, network: &Netwo
             }
             "com.docker.network.bridge.name" => wrong(format!("`{text}` is not a name of an interface"), INTERFACE),
             "com.docker.network.bridge.enable_icc" => options.icc = flag(&mut wrong, true),
-            "com.docker.network.bridge.enable_ip_masquerade" => options.masquerade = flag(&mut wrong, true),
+            "com.docker.network.bridge.enable_ip_masquerade" => {
+                options.masquerade = flag(&mut wrong, true);
+                // What leaves a stack has the address of its uplink: the host has no way back to any other.
+                if !options.masquerade && !network.internal {
+                    let option = format!("driver_opts.{key}: {text}");
+                    cx.refusals.option(&option, |diagnostic| place.here(diagnostic));
+                    options.masquerade = true;
+                }
+            }
             "com.docker.network.bridge.host_binding_ipv4" => match text.parse::<Ipv4Addr>() {
                 Ok(address) => options.host_binding = (!address.is_unspecified()).then_some(address),
                 Err(_) => wrong(
