@@ -69,6 +69,41 @@ fn addresses_outside_of_the_stack_are_reached() {
 }
 
 #[test]
+fn the_way_out_follows_priorities_and_networks_that_are_made_anew() {
+    needs!(Need::Uplink, Need::Program("python3"), Need::Program("ip"));
+    let file = |edge: &str| {
+        format!(
+            r#"
+services:
+  web:
+    rootfs: host
+    command: [sleep, infinity]
+    networks: {{shut: {{gw_priority: 9}}, first: , edge: {{gw_priority: 1}}}}
+networks: {{shut: {{internal: true}}, first: , edge: {edge}}}
+"#
+        )
+    };
+    let stack = Stack::new(&file("{}"));
+    stack.up();
+    let at = hello([127, 0, 0, 1].into());
+    let leads_out_by = |interface: &str| {
+        let route = stack.sh("web", "ip -4 route show default");
+        assert!(route.contains(&format!("dev {interface}")) && route.lines().count() == 1, "{route}");
+        assert_eq!(heard(&stack, "host.docker.internal", at.port()).success().stdout, "hello");
+    };
+    leads_out_by("eth2");
+    let change = |edge: &str| {
+        stack.file("stack.yaml", &format!("name: {}\n{}", stack.project(), file(edge)));
+        stack.up();
+    };
+    // The new bridge has the name of the old one, and has to be told to forward.
+    change("{ipam: {config: [{subnet: 10.64.0.0/24}]}}");
+    leads_out_by("eth2");
+    change("{internal: true}");
+    leads_out_by("eth1");
+}
+
+#[test]
 fn a_stack_that_wants_no_uplink_has_none() {
     needs!(Need::Program("python3"));
     let stack = Stack::new(&format!("x-nscompose: {{uplink: none}}\n{SLEEPER}"));
