@@ -56,10 +56,15 @@ pub(super) async fn connect(wish: &plan::Uplink, stack: &Stack, changes: &Unboun
         }
     };
     let (outside, nft) = outside;
-    let wish =
-        Wish { outside, nft: nft.clone(), addresses: wish.addresses.clone(), host_gateway: wish.host_gateway, bridges };
+    let (addresses, host_gateway) = (wish.addresses.clone(), wish.host_gateway);
+    let wish = Wish { outside, nft: nft.clone(), addresses, host_gateway, bridges: bridges.clone() };
     if let Err(text) = make(wish, stack, changes).await {
         warn(format!("the stack has no way out: {text}"));
+        if stack.uplink().is_none()
+            && let Err(error) = uplink::refuse(nft, &stack.netns, &bridges, host_gateway).await
+        {
+            tracing::warn!(error = chain(&error), "what is outside of the stack is waited for in vain");
+        }
     }
 }
 

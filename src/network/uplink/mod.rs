@@ -255,21 +255,39 @@ impl Uplink {
 
     /// Turns forwarding on for what comes from bridges that lead out, and from the uplink; and off for others.
     fn forward(&self, bridges: &[Bridge]) -> Result<(), UplinkError> {
-        let setting = |interface: &str, on: bool| (format!("/proc/sys/net/ipv4/conf/{interface}/forwarding"), on);
-        let settings: Vec<(String, bool)> = bridges
-            .iter()
-            .map(|bridge| setting(&bridge.interface, bridge.leads_out))
-            .chain([setting(INNER, true)])
-            .collect();
-        let mut at = PathBuf::new();
-        let written = self.stack.run(|| {
-            settings.iter().try_for_each(|(path, on)| {
-                at = path.into();
-                fs::write(path, if *on { "1" } else { "0" })
-            })
-        });
-        written.map_err(|source| UplinkError::Setting { path: at, source })
+        let of_bridges = bridges.iter().map(|bridge| (bridge.interface.as_str(), bridge.leads_out));
+        forward(&self.stack, of_bridges.chain([(INNER, true)]))
     }
+}
+
+/// Makes what lies outside of a stack unreachable at once, when there is no uplink after all: containers have a default route, and
+/// the kernel drops without a word what it is not to forward (`ip_error`, net/ipv4/route.c). With the rules in place, which keep
+/// networks apart, it forwards, and finds no way.
+///
+/// # Errors
+/// When the rules are refused; then nothing is forwarded.
+pub async fn refuse(
+    nft: &Path,
+    stack: &Arc<Netns>,
+    bridges: &[Bridge],
+    host_gateway: Ipv4Addr,
+) -> Result<(), UplinkError> {
+    let text = rules::inside(bridges, host_gateway, host_gateway, &[]);
+    nft::load(nft, text, Some(stack.clone())).await?;
+    forward(stack, bridges.iter().map(|bridge| (bridge.interface.as_str(), bridge.leads_out)))
+}
+
+fn forward<'a>(stack: &Netns, interfaces: impl Iterator<Item = (&'a str, bool)>) -> Result<(), UplinkError> {
+    let setting = |(interface, on): (&str, bool)| (format!("/proc/sys/net/ipv4/conf/{interface}/forwarding"), on);
+    let settings: Vec<(String, bool)> = interfaces.map(setting).collect();
+    let mut at = PathBuf::new();
+    let written = stack.run(|| {
+        settings.iter().try_for_each(|(path, on)| {
+            at = path.into();
+            fs::write(path, if *on { "1" } else { "0" })
+        })
+    });
+    written.map_err(|source| UplinkError::Setting { path: at, source })
 }
 
 /// The address before.
