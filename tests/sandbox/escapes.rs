@@ -318,3 +318,40 @@ fn keys_of_the_caller_stay_outside() {
     );
     assert_eq!(stack.exec("web", &["python3", "-c", &search]), "-1");
 }
+
+/// The keeper and the supervisor of an ordinary user's stack, from a container that has the users of the host, sees the host's
+/// processes and has all capabilities: what takes them over is the user outside.
+#[test]
+fn users_of_the_host_are_not_those_that_look_after_the_stack() {
+    needs!(Need::OrdinaryUser, Need::Program("python3"), Need::Program("nsenter"));
+    let stack = Stack::new(
+        "services:
+  web: {rootfs: host, userns_mode: host, pid: host, privileged: true, command: [sleep, infinity]}
+  own: {rootfs: host, userns_mode: host, privileged: true, init: true, command: [sleep, infinity]}
+",
+    );
+    stack.up();
+    let status = fs::read_to_string(format!("/proc/{}/status", stack.pid("web"))).expect("it runs");
+    let keeper = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).expect("a parent");
+    let supervisor = stack.supervisor().expect("a supervisor").to_string();
+    for pid in [keeper, supervisor.as_str()] {
+        for path in ["root", "cwd", "exe", "ns/mnt"] {
+            stack.run(&["exec", "web", "readlink", &format!("/proc/{pid}/{path}")]).failure();
+        }
+        for path in ["environ", "mem", "fd/0", "root/etc/passwd"] {
+            stack.run(&["exec", "web", "head", "-c1", &format!("/proc/{pid}/{path}")]).failure();
+        }
+        stack.run(&["exec", "web", "nsenter", "-t", pid, "-m", "true"]).failure();
+        let trace = format!(
+            "import ctypes, sys; c = ctypes.CDLL(None, use_errno=True); sys.exit(0 if c.ptrace(0x4206, {pid}, 0, 0) == 0 else 1)"
+        );
+        stack.run(&["exec", "web", "python3", "-c", &trace]).failure();
+    }
+    stack.run(&["exec", "own", "readlink", "/proc/1/exe"]).failure();
+    // All the same both have the same users, with the same ids.
+    assert_eq!(stack.namespace("web", "user"), stack.namespace("own", "user"));
+    assert_ne!(
+        stack.namespace("web", "user"),
+        fs::read_link(format!("/proc/{}/ns/user", supervisor)).expect("ours").to_string_lossy()
+    );
+}
