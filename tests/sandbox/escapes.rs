@@ -2,7 +2,13 @@
 
 use std::{fs, os::unix::fs::symlink};
 
-use crate::support::{Need, Run, Stack, image, is_root, needs, wait_for};
+use nscompose::model::Rootfs;
+
+use crate::support::{
+    Need, Run, Stack,
+    image::{self, ImageBuilder, KEEP, up_on},
+    is_root, needs, wait_for,
+};
 
 /// Descriptors that something of ours could have while a container is made: more than there are.
 const NUMBERS: std::ops::Range<u32> = 3..40;
@@ -354,4 +360,37 @@ fn users_of_the_host_are_not_those_that_look_after_the_stack() {
         stack.namespace("web", "user"),
         fs::read_link(format!("/proc/{}/ns/user", supervisor)).expect("ours").to_string_lossy()
     );
+}
+
+/// `export` reads the files of a container from inside, with descriptors of the host and, as root, with root's ids.
+#[test]
+fn who_exports_a_container_cannot_be_looked_into_by_it() {
+    needs!(Need::StaticBusybox);
+    let script = "while :; do for p in /proc/[0-9]*; do read c 2>/dev/null <$$p/comm && [ \"$$c\" = nscompose ] && \
+        readlink $$p/root >/dev/null 2>&1 && echo caught $$p; done; echo round; done";
+    let stack = Stack::new(&format!(
+        "services:
+  {KEEP}
+  web: {{rootfs: ./image, pid: host, cap_add: [SYS_PTRACE], security_opt: [seccomp=unconfined], command: [sh, -c, {script:?}]}}
+"
+    ));
+    let _ = stack.run(&["up", "-d", "keep"]).success();
+    let image = ImageBuilder::new(&stack).busybox().build();
+    up_on(&stack, &Rootfs::Layers(Box::new(image)), &["web"]).unwrap_or_else(|e| panic!("{}", e.render(false)));
+    stack.log_with("web", "round");
+    // It waits for its reader, who has seen that it has begun.
+    let export = format!(
+        "{} --home {} export web | {{ head -c1 >/dev/null; : >begun; while ! test -e go; do sleep 0.05; done; cat >/dev/null; }}",
+        env!("CARGO_BIN_EXE_nscompose"),
+        stack.home().display()
+    );
+    let export = Run::new("sh").args(["-c", &export]).dir(stack.path("")).env("HOME", stack.user_home()).start();
+    wait_for("the export", || stack.path("begun").exists().then_some(()));
+    let rounds = || stack.log("web").matches("round").count();
+    let before = rounds();
+    wait_for("two more rounds", || (rounds() > before + 2).then_some(()));
+    let log = stack.log("web");
+    stack.file("go", "");
+    export.wait().success();
+    assert!(!log.contains("caught"), "it was looked into: {log}");
 }
