@@ -394,3 +394,20 @@ fn who_exports_a_container_cannot_be_looked_into_by_it() {
     export.wait().success();
     assert!(!log.contains("caught"), "it was looked into: {log}");
 }
+
+/// What names addresses for one service is nothing that another one can write to.
+#[test]
+fn no_service_says_whom_others_ask_for_names() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services:
+  web: {rootfs: host, command: [sleep, infinity]}
+  db: {rootfs: host, command: [sleep, infinity]}
+",
+    );
+    stack.up();
+    stack.sh("web", "echo nameserver 192.0.2.66 > /etc/resolv.conf || true");
+    assert!(!stack.exec("db", &["cat", "/etc/resolv.conf"]).contains("192.0.2.66"));
+    stack.sh("web", "echo 192.0.2.66 db > /etc/hosts || true");
+    assert!(!stack.exec("db", &["cat", "/etc/hosts"]).contains("192.0.2.66"));
+}
