@@ -1,6 +1,9 @@
 //! Ways out of a container that others have found, each of which has to be closed.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, symlink},
+};
 
 use nscompose::model::Rootfs;
 
@@ -410,4 +413,22 @@ fn no_service_says_whom_others_ask_for_names() {
     assert!(!stack.exec("db", &["cat", "/etc/resolv.conf"]).contains("192.0.2.66"));
     stack.sh("web", "echo 192.0.2.66 db > /etc/hosts || true");
     assert!(!stack.exec("db", &["cat", "/etc/hosts"]).contains("192.0.2.66"));
+}
+
+/// A pipe with a name is a file of the host, and stays its owner's, whoever a program writes to it as.
+#[test]
+fn a_named_pipe_stays_that_of_its_owner() {
+    needs!(Need::Ids, Need::Program("mkfifo"));
+    let stack = Stack::new("services: {web: {rootfs: host, userns_mode: host, command: [sleep, infinity]}}");
+    stack.up();
+    let script = format!(
+        "mkfifo pipe && {{ cat pipe & }} && {} --home {} exec -u 33 web sh -c 'echo written >&1' >pipe && wait",
+        env!("CARGO_BIN_EXE_nscompose"),
+        stack.home().display()
+    );
+    let run = Run::new("sh").args(["-c", &script]).dir(stack.path("")).env("HOME", stack.user_home());
+    run.run().success().stdout_is("written\n");
+    let (pipe, ours) =
+        (fs::metadata(stack.path("pipe")).expect("a pipe"), fs::metadata(stack.path("")).expect("a folder"));
+    assert_eq!((pipe.uid(), pipe.gid()), (ours.uid(), ours.gid()));
 }
