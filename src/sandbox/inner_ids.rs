@@ -135,7 +135,7 @@ fn swap(id: u32, other: u32) -> u32 {
     }
 }
 
-/// How deep folders may be in each other: each takes a descriptor while it is looked through.
+/// How deep folders may be in each other: each takes two descriptors while it is looked through.
 const MAX_DEPTH: usize = 512;
 
 /// Gives the files of a root that are those of the user's number to what that number is for the program, in the writable
