@@ -63,7 +63,7 @@ pub(super) async fn start(
     let mut mounts = mounts::mounts(spec, stack, &volumes, changes)?;
     mounts.extend(devices::mounts(spec, stack)?);
     let held = volumes.values().filter_map(VolumeFolder::hold).collect();
-    let (join, namespaces) = namespaces(spec, stack)?;
+    let (join, namespaces) = namespaces(spec, stack).await?;
     let limits = |source| ExecutorError::Limits { service: spec.service.clone(), source };
     let group = stack.group().map(|group| group.create(&spec.service, &spec.limits)).transpose();
     let group = group.map_err(limits)?.map(Arc::new);
@@ -426,9 +426,16 @@ fn process(spec: &ContainerSpec) -> Process {
 }
 
 /// The namespaces that the container joins, each with its descriptor.
-fn namespaces(spec: &ContainerSpec, stack: &Stack) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), ExecutorError> {
+async fn namespaces(spec: &ContainerSpec, stack: &Stack) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), ExecutorError> {
     let sources = &spec.namespaces;
     let (mut join, mut fds) = (Vec::new(), Vec::new());
+    if sources.user == Source::Host {
+        let failed = |source| ExecutorError::Namespaces { service: spec.service.clone(), source };
+        if let Some(users) = stack.users_of_host().await.map_err(failed)? {
+            join.push(NamespaceKind::User);
+            fds.push(users.as_fd().try_clone_to_owned().map_err(|e| failed(SandboxError::Talk(e)))?);
+        }
+    }
     for (source, kind) in [
         (&sources.user, NamespaceKind::User),
         (&sources.net, NamespaceKind::Net),

@@ -87,10 +87,8 @@ pub(super) fn mounts(
     let taken = |target: &str| spec.files.mounts.iter().any(|mount| mount.target == Path::new(target));
     match &spec.files.hosts_of {
         Some(owner) => {
-            let resolver = stack.layout.resolver();
-            if !resolver.exists() {
-                write_readable(&resolver, RESOLVER).map_err(files("write", &resolver))?;
-            }
+            let resolver = stack.layout.resolver(&spec.service);
+            write_readable(&resolver, RESOLVER).map_err(files("write", &resolver))?;
             let hosts = match spec.files.hosts_elsewhere {
                 true => stack.layout.hosts_elsewhere(owner),
                 false => stack.layout.hosts(owner),

@@ -169,7 +169,10 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
             let group = stack.namespaces(owner)?;
             stack.keeper.namespaces(order, group.pinned.get(NamespaceKind::User), mounts).await.map_err(failed)?
         }
-        UserNamespace::Host => stack.keeper.namespaces(order, None, mounts).await.map_err(failed)?,
+        UserNamespace::Host => {
+            let users = stack.users_of_host().await.map_err(failed)?;
+            stack.keeper.namespaces(order, users, mounts).await.map_err(failed)?
+        }
         UserNamespace::Elsewhere(foreign) => {
             let user = elsewhere::open(set, foreign, NamespaceKind::User)?;
             let pinned = stack.keeper.namespaces(order, Some(&user), mounts).await.map_err(failed)?;

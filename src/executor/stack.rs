@@ -29,9 +29,9 @@ use crate::{
         netlink::{LinkIndex, Netlink, NetlinkError},
         ports::Forwarder,
     },
-    sandbox::{ExecOrder, HostView, Keeper, Pinned, Process, SandboxError, StackIds, Started},
+    sandbox::{ExecOrder, HostView, Keeper, NamespaceOrder, Pinned, Process, SandboxError, StackIds, Started},
     state::{Entry, Journal, ProcessRecord, StackLayout},
-    sys::{ExitStatus, NamespaceKind, Netns, PidFd},
+    sys::{ExitStatus, Namespace, NamespaceKind, Netns, PidFd},
 };
 
 /// Everything there is of a running stack.
@@ -47,6 +47,7 @@ pub struct Stack {
     cgroups: Cgroups,
     journal: Journal,
     objects: Mutex<Objects>,
+    host_users: tokio::sync::OnceCell<Pinned>,
 }
 
 /// What steps add and remove; locked for a moment at a time, never across an await.
@@ -161,11 +162,32 @@ impl Stack {
             cgroups,
             journal,
             objects: Mutex::new(Objects::default()),
+            host_users: tokio::sync::OnceCell::new(),
         };
         if let Some(group) = group {
             stack.set_group(group);
         }
         Ok(stack)
+    }
+
+    /// The user namespace of containers with `userns_mode: host`; none is that of the machine, for its root.
+    ///
+    /// For others it is one below the stack's own with the same ids, made when it is first wanted. In that itself are the
+    /// keeper and its helpers, whose memory belongs to it: a container in there that has rights over it and sees the host's
+    /// processes could take them over, and with them all that the account may do (ptrace(2)).
+    pub(super) async fn users_of_host(&self) -> Result<Option<&Namespace>, SandboxError> {
+        if self.ids == StackIds::Root {
+            return Ok(None);
+        }
+        // As many as there are.
+        let order = NamespaceOrder { ids: Some((0, u32::MAX)), ..NamespaceOrder::default() };
+        let made = self.host_users.get_or_try_init(|| self.keeper.namespaces(order, None, Vec::new())).await?;
+        Ok(made.get(NamespaceKind::User))
+    }
+
+    /// The same, if it has been made.
+    pub(super) fn known_users_of_host(&self) -> Option<&Namespace> {
+        self.host_users.get()?.get(NamespaceKind::User)
     }
 
     /// Waits until the keeper has ended, which it never does by itself.

@@ -123,7 +123,7 @@ impl Covers {
     }
 }
 
-/// A path below an open folder, on the same mount and without links on the way; none if there is no such file here.
+/// A path below an open folder, without links on the way; none if there is no such file here.
 fn find(at: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     match rustix::fs::openat2(at, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
