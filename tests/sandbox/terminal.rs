@@ -233,3 +233,24 @@ fn what_is_not_attached_is_not_shown() {
     up.signal(nix::sys::signal::Signal::SIGINT);
     wait_for("the end of up", || (!up.is_running()).then_some(()));
 }
+
+#[test]
+fn when_attach_has_come_back_the_service_has_ended_for_others_too() {
+    needs!(Need::Namespaces);
+    // Its end takes a while: what it leaves in a shared namespace has to be found and ended.
+    let stack = Stack::new(
+        "services:
+  owner: {rootfs: host, command: [sleep, infinity]}
+  worker:
+    rootfs: host
+    pid: service:owner
+    stdin_open: true
+    command: [sh, -c, 'for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; read line; exit 5']
+",
+    );
+    for _ in 0..5 {
+        stack.up();
+        stack.nscompose().args(["attach", "worker"]).stdin("go\n").run().code(5);
+        assert_eq!(stack.container("worker").exit_code, Some(5));
+    }
+}
