@@ -161,6 +161,10 @@ fn bring_up(
         }
     }
     if launch.read_only {
+        if launch.process.make_working_dir {
+            // It could not be made later. What goes wrong is said when it is entered.
+            let _ = mount_point(root.as_fd(), &launch.process.working_dir, Kind::Directory);
+        }
         // Now that every mount point is there. What is mounted on the root says for itself whether it can be written to.
         for (path, mount) in &of_root {
             let attributes = MountAttributes { set: RDONLY, ..MountAttributes::default() };
