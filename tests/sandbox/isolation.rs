@@ -171,3 +171,21 @@ fn nothing_that_comes_in_can_be_looked_into_on_its_way() {
     stack.file("ctl/enough", "");
     assert_eq!(stack.log_with("web", "done"), "looking\ndone\n");
 }
+
+#[test]
+fn command_lines_of_ours_tell_nothing_of_the_host() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services:
+  a: {rootfs: host, command: [sleep, infinity], init: true}
+  b: {rootfs: host, command: [sleep, infinity]}
+  c: {rootfs: host, command: [sleep, infinity], init: true, pid: 'service:b'}
+",
+    );
+    stack.up();
+    for service in ["a", "c"] {
+        let lines = stack.sh(service, "for pid in 1 $(pidof init); do tr '\\0' ' ' < /proc/$pid/cmdline; echo; done");
+        assert!(lines.contains("nsc"), "{lines}");
+        assert!(!lines.contains(stack.project()), "{lines}");
+    }
+}
