@@ -30,6 +30,7 @@ use super::{
 use crate::{
     model::{Atime, Submounts, TmpfsMount, is_of_interface},
     sys::{
+        memory::give_back_program,
         mount::{MountAttributes, RDONLY, set_attributes},
         process::{self, Fork},
     },
@@ -203,6 +204,8 @@ fn bring_up(
     if launch.init {
         match process::fork(CloneFlags::empty(), None).map_err(|e| BringUpStep::Fork.failed(e))? {
             Fork::Parent(child) => {
+                // The filter may forbid it. When memory is used up, who has used it is to be killed, not its init.
+                give_back_program();
                 prepared.confine(&launch.process, filter)?;
                 init::supervise(&child)
             }
