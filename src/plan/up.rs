@@ -644,7 +644,7 @@ impl<'a> Up<'a> {
         // They belong to the user namespace of the group, and go with it.
         match self.groups.leader(name) {
             leader if leader == name => fingerprint(&(lasting(name), self.links(name))),
-            leader => fingerprint(&(lasting(name), self.links(name), lasting(leader))),
+            leader => fingerprint(&(lasting(name), self.links(name), lasting(leader), self.links(leader))),
         }
     }
 }
