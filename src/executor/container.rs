@@ -129,6 +129,7 @@ pub(super) async fn start(
     let started = stack.keeper.launch(launch, fds).await.map_err(failed)?;
     let family = Arc::new(Family::new(group.clone().filter(|_| spec.namespaces.pid != Source::New)));
     let (pid, exit) = (started.pid, started.exit.clone());
+    let (tell_end, end_told) = tokio::sync::watch::channel(false);
     let running = Running {
         pid,
         pidfd: started.pidfd,
@@ -144,6 +145,7 @@ pub(super) async fn start(
         _images: images,
         forwarders: Vec::new(),
         told: None,
+        end_told,
         streams,
         family: family.clone(),
         since: Instant::now(),
@@ -214,7 +216,10 @@ pub(super) async fn start(
     }
     let memory = group.map(|group| Kills { service: spec.service.clone(), pid, group, before: killed_before });
     let told = tell_exit(spec.service.clone(), pid, exit, family, pumps, memory, changes.clone());
-    let told = tokio::spawn(told);
+    let told = tokio::spawn(async move {
+        told.await;
+        tell_end.send_replace(true);
+    });
     if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
         container.told = Some(told);
     }

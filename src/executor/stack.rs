@@ -96,6 +96,8 @@ pub(super) struct Running {
     pub(super) forwarders: Vec<Forwarder>,
     /// Takes down the last of its log and tells of its end; done a moment after it has ended.
     pub(super) told: Option<JoinHandle<()>>,
+    /// Whether its end has been told.
+    pub(super) end_told: watch::Receiver<bool>,
     /// Its standard streams.
     pub(super) streams: Streams,
     /// All that it has left when it has ended.
@@ -300,7 +302,8 @@ impl Stack {
         let objects = self.objects();
         let container = objects.containers.get(service).filter(|container| container.exit.borrow().is_none());
         let container = container.ok_or_else(|| ExecError::NotRunning(service.clone()))?;
-        Ok(Attached::new(container.streams.clone(), container.pidfd.clone(), container.exit.clone()))
+        let (exit, told) = (container.exit.clone(), container.end_told.clone());
+        Ok(Attached::new(container.streams.clone(), container.pidfd.clone(), exit, told))
     }
 
     /// Runs a program in a container, with `fds` as its standard streams and, for one with a terminal, the socket that the

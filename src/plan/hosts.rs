@@ -23,7 +23,7 @@ fn text(project: &Project, groups: &Groups, addresses: &Addresses, owner: &Servi
     let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     let service = &project.services[owner];
     if service.networks.is_empty() {
-        let _ = writeln!(text, "127.0.0.1\t{}", hostname(project, owner));
+        let _ = writeln!(text, "127.0.0.1\t{}", own_names(project, owner).join(" "));
     }
     for attachment in &service.networks {
         let network = &attachment.network;
@@ -35,7 +35,7 @@ fn text(project: &Project, groups: &Groups, addresses: &Addresses, owner: &Servi
             let aliases = other.networks.iter().filter(|a| a.network == *network).flat_map(|a| &a.aliases);
             names.extend(aliases.cloned());
             if name == owner {
-                names.insert(0, hostname(project, name));
+                names.splice(..0, own_names(project, name));
             }
             let mut seen = Vec::new();
             names.retain(|name| {
@@ -48,6 +48,18 @@ fn text(project: &Project, groups: &Groups, addresses: &Addresses, owner: &Servi
         }
     }
     text
+}
+
+/// What a service itself is called, as in Docker: its full name comes first, which is the one that `hostname --fqdn` finds, and
+/// the bare one is there too, unless it is that of another service.
+fn own_names(project: &Project, service: &ServiceName) -> Vec<String> {
+    let hostname = hostname(project, service);
+    let bare = hostname.split('.').next().unwrap_or_default().to_owned();
+    let full = project.services[service].domainname.as_ref().map(|domain| format!("{hostname}.{domain}"));
+    let foreign = project.services.keys().any(|other| other != service && other.as_str() == bare);
+    let names = full.into_iter().chain([hostname]);
+    let given = names.clone().any(|name| name == bare);
+    names.chain((!bare.is_empty() && !foreign && !given).then_some(bare)).collect()
 }
 
 /// What the container of a service is called.

@@ -117,8 +117,10 @@ impl PlanError {
             | Self::NoAddress(_)
             | Self::SingleId { .. }
             | Self::SingleIdGroup { .. }
-            | Self::MissingId { .. }
             | Self::Limits(_) => None,
+            Self::MissingId { .. } => Some(
+                "leave out `uid` and `gid`, or name an id that it has: with a single id that is 0, or else as many as /etc/subuid and /etc/subgid give the account",
+            ),
             Self::HardLimit { resource: Resource::Nofile, .. } => {
                 Some("ask for less, or raise `fs.nr_open` or the hard limit of whoever runs nscompose: limits.conf(5)")
             }
@@ -644,7 +646,7 @@ impl<'a> Up<'a> {
         // They belong to the user namespace of the group, and go with it.
         match self.groups.leader(name) {
             leader if leader == name => fingerprint(&(lasting(name), self.links(name))),
-            leader => fingerprint(&(lasting(name), self.links(name), lasting(leader))),
+            leader => fingerprint(&(lasting(name), self.links(name), lasting(leader), self.links(leader))),
         }
     }
 }

@@ -102,6 +102,10 @@ fn resolve_in(
     if !groups.contains(&gid) {
         groups.insert(0, gid);
     }
+    // Files of the container can say so. It names nobody, and to setresuid(2) and chown(2) means "leave it".
+    if uid == u32::MAX || groups.contains(&u32::MAX) {
+        return Err(BringUpStep::BecomeUser(spec.to_string()).failed(io::Error::from_raw_os_error(libc::EINVAL)));
+    }
     let mut seen = std::collections::BTreeSet::new();
     groups.retain(|gid| seen.insert(*gid));
     Ok(Credentials { uid, gid, groups, home })
@@ -197,6 +201,16 @@ mod tests {
             assert_eq!(read(path), "", "{path}");
         }
         assert!(read("/etc/passwd").starts_with("root:"));
+    }
+
+    #[test]
+    fn an_id_that_names_nobody_is_an_error() {
+        let passwd = "all:x:4294967295:0::/:/bin/sh\nones:x:5:4294967295::/:/bin/sh\n";
+        for name in ["all", "ones"] {
+            let spec: UserSpec = name.parse().expect("user");
+            let step = resolve_in(Some(&spec), &[], passwd, "").expect_err("nobody").step;
+            assert_eq!(step, BringUpStep::BecomeUser(name.into()));
+        }
     }
 
     #[test]

@@ -258,3 +258,24 @@ fn a_terminal_comes_from_the_containers_own_devpts() {
     stack.sh("web", "mount --bind /dev/pts/ptmx /dev/pts/ptmx");
     let _ = on_terminal(&stack, &["exec", "web", "true"], "[]").failure().stdout_has("terminal");
 }
+
+#[test]
+fn when_attach_has_come_back_the_service_has_ended_for_others_too() {
+    needs!(Need::Namespaces);
+    // Its end takes a while: what it leaves in a shared namespace has to be found and ended.
+    let stack = Stack::new(
+        "services:
+  owner: {rootfs: host, command: [sleep, infinity]}
+  worker:
+    rootfs: host
+    pid: service:owner
+    stdin_open: true
+    command: [sh, -c, 'for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; read line; exit 5']
+",
+    );
+    for _ in 0..5 {
+        stack.up();
+        stack.nscompose().args(["attach", "worker"]).stdin("go\n").run().code(5);
+        assert_eq!(stack.container("worker").exit_code, Some(5));
+    }
+}
