@@ -339,11 +339,10 @@ impl Group {
         usage
     }
 
-    /// The processes in it, by their numbers in the pid namespace of the caller.
-    pub fn processes(&self) -> Vec<i32> {
+    /// Holds on the processes in it that have not ended.
+    pub fn processes(&self) -> Vec<PidFd> {
         let folder = self.v2.as_ref().or_else(|| self.v1.values().next());
-        let text = folder.and_then(|folder| read(&folder.join("cgroup.procs"))).unwrap_or_default();
-        text.lines().filter_map(|pid| pid.parse().ok()).collect()
+        folder.map(|folder| held(folder)).unwrap_or_default()
     }
 
     /// How many processes the kernel has killed in it for want of memory; none if it does not count.
@@ -441,20 +440,31 @@ pub fn kill(path: &Path) {
         return;
     }
     for _ in 0..100 {
-        let text = read(&path.join("cgroup.procs")).unwrap_or_default();
-        let alive = text.lines().filter_map(|pid| PidFd::open(pid.parse().ok()?).ok()).filter(PidFd::is_alive);
-        // Held first, then seen to be in the group still: a number cannot come to mean another meanwhile.
-        let held: Vec<PidFd> = alive.collect();
-        let again = read(&path.join("cgroup.procs")).unwrap_or_default();
+        let held = held(path);
         if held.is_empty() {
             return;
         }
-        if again == text {
-            held.iter().for_each(|process| {
-                let _ = process.signal(libc::SIGKILL);
-            });
-        }
+        held.iter().for_each(|process| {
+            let _ = process.signal(libc::SIGKILL);
+        });
     }
+}
+
+fn pids(folder: &Path) -> Vec<i32> {
+    let text = read(&folder.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// The processes of a group that have not ended.
+fn held(folder: &Path) -> Vec<PidFd> {
+    let found: Vec<(i32, PidFd)> = pids(folder)
+        .into_iter()
+        .filter_map(|pid| Some((pid, PidFd::open(pid).ok()?)))
+        .filter(|(_, held)| held.is_alive())
+        .collect();
+    // Once there is a hold on it the number cannot come to mean another. Others may come and go meanwhile.
+    let still: BTreeSet<i32> = pids(folder).into_iter().collect();
+    found.into_iter().filter(|(pid, _)| still.contains(pid)).map(|(_, held)| held).collect()
 }
 
 #[cfg(test)]

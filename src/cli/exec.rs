@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     files::{Words, is_file, project_name, services_or_containers},
+    lent::Lent,
     not_yet,
     settings::Settings,
     stack::{gone, open_if_up, talk},
@@ -115,10 +116,12 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             request.terminal = Some(terminal::size());
             return on_terminal(&mut connection, request).await;
         }
-        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-        let fds = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        connection.send(&Request::Exec(request), &fds).await.map_err(|e| talk(&e))?;
-        until_exit(&mut connection).await
+        let mut lent = Lent::new().map_err(|e| Failure::host("cannot set up the streams").caused_by(&e))?;
+        connection.send(&Request::Exec(request), &lent.streams()).await.map_err(|e| talk(&e))?;
+        lent.handed_on();
+        let code = until_exit(&mut connection).await;
+        lent.finish().await;
+        code
     })
 }
 

@@ -10,6 +10,7 @@ mod down;
 mod exec;
 mod files;
 mod image;
+mod lent;
 mod limits;
 mod logs;
 mod network;

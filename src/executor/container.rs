@@ -16,9 +16,11 @@ use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc::UnboundedSender, task
 
 use super::{
     Change, ExecutorError, Stack, devices,
+    exit::{Kills, bytes, tell_exit},
     family::Family,
     logs, mounts,
     operation::create_folder,
+    root::{hold_images, root},
     run::Claims,
     stack::Running,
     stop::{remove, stop},
@@ -28,17 +30,10 @@ use super::{
 };
 use crate::{
     cgroup,
-    image::{
-        store::{InUse, Store},
-        unpack::{self, Limits, OverlayAttributes, Ownership, UnpackOptions},
-    },
-    model::{Container, ContainerState, Image, ImageMount, MountSource, MountedImage, PublishedPort, Rootfs},
+    model::{Container, ContainerState, PublishedPort, Rootfs},
     network::ports::serve,
     plan::{ContainerSpec, Source},
-    sandbox::{
-        BringUpError, HostView, Launch, LaunchFds, Process, Root, SandboxError, SharedFiles, StackIds,
-        in_initial_user_namespace,
-    },
+    sandbox::{BringUpError, Launch, LaunchFds, Process, SandboxError, SharedFiles},
     state::Stream,
     sys::NamespaceKind,
 };
@@ -64,7 +59,7 @@ pub(super) async fn start(
     let mut mounts = mounts::mounts(spec, stack, &volumes, changes)?;
     mounts.extend(devices::mounts(spec, stack)?);
     let held = volumes.values().filter_map(VolumeFolder::hold).collect();
-    let (join, namespaces) = namespaces(spec, stack)?;
+    let (join, namespaces) = namespaces(spec, stack).await?;
     let limits = |source| ExecutorError::Limits { service: spec.service.clone(), source };
     let group = stack.group().map(|group| group.create(&spec.service, &spec.limits)).transpose();
     let group = group.map_err(limits)?.map(Arc::new);
@@ -135,6 +130,7 @@ pub(super) async fn start(
     })?;
     let family = Arc::new(Family::new(group.clone().filter(|_| spec.namespaces.pid != Source::New)));
     let (pid, exit) = (started.pid, started.exit.clone());
+    let (tell_end, end_told) = tokio::sync::watch::channel(false);
     let running = Running {
         pid,
         pidfd: started.pidfd,
@@ -150,6 +146,7 @@ pub(super) async fn start(
         _images: images,
         forwarders: Vec::new(),
         told: None,
+        end_told,
         streams,
         family: family.clone(),
         since: Instant::now(),
@@ -226,7 +223,10 @@ pub(super) async fn start(
     }
     let memory = group.map(|group| Kills { service: spec.service.clone(), pid, group, before: killed_before });
     let told = tell_exit(spec.service.clone(), pid, exit, family, pumps, memory, changes.clone());
-    let told = tokio::spawn(told);
+    let told = tokio::spawn(async move {
+        told.await;
+        tell_end.send_replace(true);
+    });
     if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
         container.told = Some(told);
     }
@@ -294,82 +294,6 @@ impl Drop for Unfinished {
         }
         if let Some(group) = &self.group {
             let _ = group.remove();
-        }
-    }
-}
-
-/// Waits for the end of a container, and for the last of its log, and tells of it.
-async fn tell_exit(
-    service: crate::model::ServiceName,
-    pid: i32,
-    mut exit: tokio::sync::watch::Receiver<Option<crate::sys::ExitStatus>>,
-    family: Arc<Family>,
-    pumps: Vec<JoinHandle<()>>,
-    memory: Option<Kills>,
-    changes: UnboundedSender<Change>,
-) {
-    let Ok(status) = exit.wait_for(Option::is_some).await.map(|status| *status) else { return };
-    let code = status.map_or(255, crate::sys::ExitStatus::shell_code);
-    // With a pid namespace of its own everything in it has ended. In a shared one nobody else ends what it has left, which
-    // would hold the pipes open; something that cannot be killed must not keep the news back.
-    let _ = tokio::task::spawn_blocking(move || family.end()).await;
-    let all = async {
-        for pump in pumps {
-            let _ = pump.await;
-        }
-    };
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), all).await;
-    // Why it has ended comes before that it has.
-    if let Some(kills) = memory {
-        kills.tell_now(0, &changes);
-    }
-    let _ = changes.send(Change::State(service, pid, ContainerState::Exited(code)));
-}
-
-/// An amount of memory for people.
-fn bytes(bytes: u64) -> String {
-    match bytes {
-        _ if bytes.is_multiple_of(1 << 30) => format!("{} GiB", bytes >> 30),
-        _ if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
-        _ => format!("{bytes} bytes"),
-    }
-}
-
-/// What the kernel kills of a container for want of memory.
-struct Kills {
-    service: crate::model::ServiceName,
-    pid: i32,
-    group: Arc<cgroup::Group>,
-    /// How many there had been when it was started: the group outlives what runs in it.
-    before: u64,
-}
-
-impl Kills {
-    /// Tells of them if there are more than `known`; how many there are comes back.
-    fn tell_now(&self, known: u64, changes: &UnboundedSender<Change>) -> u64 {
-        let kills = self.group.oom_kills().unwrap_or(0).saturating_sub(self.before);
-        if kills > known {
-            let _ = changes.send(Change::OutOfMemory(self.service.clone(), self.pid, kills));
-        }
-        kills
-    }
-
-    /// Tells of them until it has ended, as they happen.
-    async fn tell(
-        self,
-        mut exit: tokio::sync::watch::Receiver<Option<crate::sys::ExitStatus>>,
-        changes: UnboundedSender<Change>,
-    ) {
-        let mut known = 0;
-        let mut watch = match self.group.watch_memory() {
-            Ok(watch) => watch,
-            Err(error) => return tracing::warn!(%error, "kills are told only when a container ends"),
-        };
-        loop {
-            tokio::select! {
-                _ = exit.wait_for(Option::is_some) => return,
-                () = watch.changed() => known = self.tell_now(known, &changes),
-            }
         }
     }
 }
@@ -451,9 +375,16 @@ fn process(spec: &ContainerSpec) -> Process {
 }
 
 /// The namespaces that the container joins, each with its descriptor.
-fn namespaces(spec: &ContainerSpec, stack: &Stack) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), ExecutorError> {
+async fn namespaces(spec: &ContainerSpec, stack: &Stack) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), ExecutorError> {
     let sources = &spec.namespaces;
     let (mut join, mut fds) = (Vec::new(), Vec::new());
+    if sources.user == Source::Host {
+        let failed = |source| ExecutorError::Namespaces { service: spec.service.clone(), source };
+        if let Some(users) = stack.users_of_host().await.map_err(failed)? {
+            join.push(NamespaceKind::User);
+            fds.push(users.as_fd().try_clone_to_owned().map_err(|e| failed(SandboxError::Talk(e)))?);
+        }
+    }
     for (source, kind) in [
         (&sources.user, NamespaceKind::User),
         (&sources.net, NamespaceKind::Net),
@@ -467,98 +398,4 @@ fn namespaces(spec: &ContainerSpec, stack: &Stack) -> Result<(Vec<NamespaceKind>
         }
     }
     Ok((join, fds))
-}
-
-/// Keeps the images of a container from being removed.
-fn hold_images(spec: &ContainerSpec, stack: &Stack) -> Result<Vec<InUse>, ExecutorError> {
-    let store = Store::new(stack.layout.layout().images());
-    let rootfs = match &spec.files.rootfs {
-        Rootfs::Layers(image) => Some(image),
-        _ => None,
-    };
-    let mounted = spec.files.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Image(ImageMount { image: MountedImage::Here(image), .. }) => Some(image),
-        _ => None,
-    });
-    let hold = |image: &Image| {
-        let failed = |source| ExecutorError::Image { service: spec.service.clone(), image: image.name.clone(), source };
-        store.hold(&image.id).map_err(failed)
-    };
-    rootfs.into_iter().chain(mounted).map(|image| hold(image)).collect()
-}
-
-async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> Result<Root, ExecutorError> {
-    let files = |what, path: &Path| {
-        let path = path.to_owned();
-        move |source| ExecutorError::Files { service: spec.service.clone(), what, path, source }
-    };
-    match &spec.files.rootfs {
-        Rootfs::Directory(path) => Ok(Root::Directory(path.clone())),
-        Rootfs::Layers(image) => {
-            // The manifest has the lowest first.
-            let layers = image.layers.iter().rev().map(|layer| layer.hex().to_owned()).collect();
-            Ok(Root::Layers { store: Store::new(stack.layout.layout().images()).layers(), layers })
-        }
-        Rootfs::Image(image) => Err(ExecutorError::Missing(format!("image `{}` in the store", image.source))),
-        Rootfs::Host => {
-            let hidden = stack.layout.layout().folders().map(Path::to_owned).into();
-            Ok(Root::Host { view: host_view(spec, stack)?, hidden })
-        }
-        Rootfs::Tar(archive) => {
-            let unpacked = folder.join("rootfs");
-            if !unpacked.is_dir() {
-                let (archive, new) = (archive.clone(), folder.join("rootfs.new"));
-                let (single, target) = (spec.ids.count == 1, unpacked.clone());
-                let task = tokio::task::spawn_blocking(move || {
-                    let _ = fs::remove_dir_all(&new);
-                    unpack(&archive, &new, single)?;
-                    fs::rename(&new, &target)
-                });
-                let done = task.await.map_err(io::Error::other).and_then(|done| done);
-                let Rootfs::Tar(archive) = &spec.files.rootfs else { return Ok(Root::Directory(unpacked)) };
-                done.map_err(files("unpack", archive))?;
-            }
-            Ok(Root::Directory(unpacked))
-        }
-    }
-}
-
-/// How containers of the stack see the host's files, found out once.
-fn host_view(spec: &ContainerSpec, stack: &Stack) -> Result<HostView, ExecutorError> {
-    let of_machine = spec.namespaces.user == Source::Host && stack.ids == StackIds::Root;
-    if let Some(view) = stack.objects().host_views.get(&of_machine) {
-        return Ok(view.clone());
-    }
-    let user = match &spec.namespaces.user {
-        Source::Of(owner) if spec.ids.outside != 0 => Some(stack.pinned(owner, NamespaceKind::User)?),
-        Source::Of(_) | Source::New | Source::Host => None,
-    };
-    let path = stack.layout.private().join("skeleton");
-    let view = match of_machine {
-        true => HostView::as_it_is(),
-        false => HostView::make(user.as_ref().map(AsFd::as_fd), &path),
-    };
-    let view = view.map_err(|source| ExecutorError::Files {
-        service: spec.service.clone(),
-        what: "make folders in",
-        path,
-        source,
-    })?;
-    stack.objects().host_views.insert(of_machine, view.clone());
-    Ok(view)
-}
-
-/// Unpacks an archive into a new folder, which no path or link in it leaves.
-fn unpack(archive: &Path, folder: &Path, single_id: bool) -> io::Result<()> {
-    create_folder(folder)?;
-    let options = UnpackOptions {
-        // With one id everything is the user's, which is root of the container.
-        ownership: if single_id { Ownership::Single } else { Ownership::Kept },
-        attributes: match in_initial_user_namespace() {
-            true => OverlayAttributes::Trusted,
-            false => OverlayAttributes::User,
-        },
-        limits: Limits::default(),
-    };
-    unpack::unpack(File::open(archive)?, folder, &options).map(drop).map_err(io::Error::other)
 }

@@ -43,7 +43,9 @@ impl Family {
         let identity = mounts.as_ref().and_then(|mounts| identity(rustix::fs::fstat(mounts)).ok());
         for _ in 0..ROUNDS {
             let mut found = identity.map(members).unwrap_or_default();
-            found.extend(self.group.iter().flat_map(|group| in_group(group)));
+            // One by one and not by cgroup.kill: of a group that has once been killed so, the kernel also kills what is later made
+            // straight into it (CLONE_INTO_CGROUP, seen in Linux 6.18), and the service may be started again.
+            found.extend(self.group.iter().flat_map(|group| group.processes()));
             if found.is_empty() {
                 return;
             }
@@ -54,21 +56,6 @@ impl Family {
         }
         tracing::warn!("processes of a container do not end");
     }
-}
-
-/// Processes of a control group. One by one and not by cgroup.kill: of a group that has once been killed so, the kernel also
-/// kills what is later made straight into it (CLONE_INTO_CGROUP, seen in Linux 6.18), and the service may be started again.
-fn in_group(group: &cgroup::Group) -> Vec<PidFd> {
-    let pids = || group.processes();
-    let found: Vec<(i32, PidFd)> = pids()
-        .into_iter()
-        .filter_map(|pid| Some((pid, PidFd::open(pid).ok()?)))
-        .filter(|(_, held)| held.is_alive())
-        .collect();
-    // Once there is a hold on it the number cannot come to mean another.
-    let still = pids();
-    let listed = |pid: i32| still.contains(&pid);
-    found.into_iter().filter(|(pid, _)| listed(*pid)).map(|(_, held)| held).collect()
 }
 
 type Identity = (u64, u64);

@@ -29,6 +29,10 @@ impl Stack {
             let whose = if own { &mut found.stack } else { &mut found.host };
             whose.insert(kind.proc_name().to_owned(), inode);
         }
+        // What is shown as the stack's are the users that its containers have.
+        if let Some(Ok(inode)) = self.known_users_of_host().map(|users| users.inode()) {
+            found.stack.insert(NamespaceKind::User.proc_name().to_owned(), inode);
+        }
         if let Ok(inode) = self.netns.inode() {
             found.stack.insert(NamespaceKind::Net.proc_name().to_owned(), inode);
         }

@@ -87,7 +87,8 @@ pub(super) fn mounts(
     let taken = |target: &str| spec.files.mounts.iter().any(|mount| mount.target == Path::new(target));
     match &spec.files.names_of {
         Some(owner) => {
-            let resolver = stack.layout.resolver(owner);
+            let resolver = stack.layout.resolver(&spec.service);
+            write_readable(&resolver, &stack.names.resolver_file(owner)).map_err(files("write", &resolver))?;
             let hosts = match spec.files.hosts_elsewhere {
                 true => stack.layout.hosts_elsewhere(owner),
                 false => stack.layout.hosts(owner),

@@ -47,6 +47,14 @@ impl Names {
         Server::start(netns, owner.clone(), self.zone.subscribe(), self.host.clone())
     }
 
+    /// What a container in the network of `owner` sees as /etc/resolv.conf. Each has a file of its own: its root may write to
+    /// it, and what it says is who is asked for addresses.
+    pub(super) fn resolver_file(&self, owner: &ServiceName) -> String {
+        let state = self.state();
+        let client = state.planned.clients.iter().find(|client| client.service == *owner);
+        client.map(|client| client.resolver_file.clone()).unwrap_or_default()
+    }
+
     /// What the latest plan says.
     pub(super) fn plan(&self, planned: plan::Names) {
         let mut state = self.state();

@@ -206,7 +206,10 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
             let group = stack.namespaces(owner)?;
             stack.keeper.namespaces(order, group.pinned.get(NamespaceKind::User), mounts).await.map_err(failed)?
         }
-        UserNamespace::Host => stack.keeper.namespaces(order, None, mounts).await.map_err(failed)?,
+        UserNamespace::Host => {
+            let users = stack.users_of_host().await.map_err(failed)?;
+            stack.keeper.namespaces(order, users, mounts).await.map_err(failed)?
+        }
         UserNamespace::Elsewhere(foreign) => {
             let user = elsewhere::open(set, foreign, NamespaceKind::User)?;
             let pinned = stack.keeper.namespaces(order, Some(&user), mounts).await.map_err(failed)?;
@@ -353,17 +356,14 @@ fn set_parameters(link: &Link, netns: &Netns) -> Result<(), ExecutorError> {
 
 /// Writes what a client sees beside its name server.
 fn write_names(client: &NameClient, stack: &Stack) -> Result<(), ExecutorError> {
-    let hosts = (stack.layout.hosts(&client.service), &client.hosts_file);
-    for (path, text) in [hosts, (stack.layout.resolver(&client.service), &client.resolver_file)] {
-        let failed = |source| ExecutorError::Files {
-            service: client.service.clone(),
-            what: "write the names of",
-            path: path.clone(),
-            source,
-        };
-        mounts::write_readable(&path, text).map_err(failed)?;
-    }
-    Ok(())
+    let path = stack.layout.hosts(&client.service);
+    let failed = |source| ExecutorError::Files {
+        service: client.service.clone(),
+        what: "write the names of",
+        path: path.clone(),
+        source,
+    };
+    mounts::write_readable(&path, &client.hosts_file).map_err(failed)
 }
 
 /// A folder for the contents of a volume, with the folders above it, open to look into whatever the umask is.

@@ -32,9 +32,9 @@ use crate::{
         ports::Forwarder,
         uplink::Uplink,
     },
-    sandbox::{ExecOrder, HostView, Keeper, Pinned, Process, SandboxError, StackIds, Started},
+    sandbox::{ExecOrder, HostView, Keeper, NamespaceOrder, Pinned, Process, SandboxError, StackIds, Started},
     state::{Entry, Journal, ProcessRecord, StackLayout},
-    sys::{ExitStatus, NamespaceKind, Netns, PidFd},
+    sys::{ExitStatus, Namespace, NamespaceKind, Netns, PidFd},
 };
 
 /// Everything there is of a running stack.
@@ -52,6 +52,7 @@ pub struct Stack {
     pub(super) ask_for_network: AskForNetwork,
     pub(super) journal: Arc<Journal>,
     objects: Mutex<Objects>,
+    host_users: tokio::sync::OnceCell<Pinned>,
 }
 
 /// What steps add and remove; locked for a moment at a time, never across an await.
@@ -115,6 +116,8 @@ pub(super) struct Running {
     pub(super) forwarders: Vec<Forwarder>,
     /// Takes down the last of its log and tells of its end; done a moment after it has ended.
     pub(super) told: Option<JoinHandle<()>>,
+    /// Whether its end has been told.
+    pub(super) end_told: watch::Receiver<bool>,
     /// Its standard streams.
     pub(super) streams: Streams,
     /// All that it has left when it has ended.
@@ -192,11 +195,32 @@ impl Stack {
             ask_for_network,
             journal: Arc::new(journal),
             objects: Mutex::new(Objects::default()),
+            host_users: tokio::sync::OnceCell::new(),
         };
         if let Some(group) = group {
             stack.set_group(group);
         }
         Ok(stack)
+    }
+
+    /// The user namespace of containers with `userns_mode: host`; none is that of the machine, for its root.
+    ///
+    /// For others it is one below the stack's own with the same ids, made when it is first wanted. In that itself are the
+    /// keeper and its helpers, whose memory belongs to it: a container in there that has rights over it and sees the host's
+    /// processes could take them over, and with them all that the account may do (ptrace(2)).
+    pub(super) async fn users_of_host(&self) -> Result<Option<&Namespace>, SandboxError> {
+        if self.ids == StackIds::Root {
+            return Ok(None);
+        }
+        // As many as there are.
+        let order = NamespaceOrder { ids: Some((0, u32::MAX)), ..NamespaceOrder::default() };
+        let made = self.host_users.get_or_try_init(|| self.keeper.namespaces(order, None, Vec::new())).await?;
+        Ok(made.get(NamespaceKind::User))
+    }
+
+    /// The same, if it has been made.
+    pub(super) fn known_users_of_host(&self) -> Option<&Namespace> {
+        self.host_users.get()?.get(NamespaceKind::User)
     }
 
     /// Waits until the keeper has ended, which it never does by itself.
@@ -327,7 +351,8 @@ impl Stack {
         let objects = self.objects();
         let container = objects.containers.get(service).filter(|container| container.exit.borrow().is_none());
         let container = container.ok_or_else(|| ExecError::NotRunning(service.clone()))?;
-        Ok(Attached::new(container.streams.clone(), container.pidfd.clone(), container.exit.clone()))
+        let (exit, told) = (container.exit.clone(), container.end_told.clone());
+        Ok(Attached::new(container.streams.clone(), container.pidfd.clone(), exit, told))
     }
 
     /// Runs a program in a container, with `fds` as its standard streams and, for one with a terminal, the socket that the

@@ -120,6 +120,8 @@ pub struct Attached {
     pub pidfd: Arc<PidFd>,
     /// How it ended, once it has.
     pub exit: watch::Receiver<Option<ExitStatus>>,
+    /// Whether that has been told, so that whoever asks next hears of it.
+    pub told: watch::Receiver<bool>,
     streams: Streams,
 }
 
@@ -129,10 +131,11 @@ impl Attached {
         streams: Streams,
         pidfd: Arc<PidFd>,
         exit: watch::Receiver<Option<ExitStatus>>,
+        told: watch::Receiver<bool>,
     ) -> (Self, Output) {
         let none = || Output { queue: None, state: Arc::default() };
         let output = streams.listeners.upgrade().map_or_else(none, |listeners| listeners.listen());
-        (Self { pidfd, exit, streams }, output)
+        (Self { pidfd, exit, told, streams }, output)
     }
 
     /// Whether its streams are a terminal.

@@ -25,7 +25,13 @@ impl FromStr for UserSpec {
     type Err = InvalidUser;
 
     fn from_str(text: &str) -> Result<Self, InvalidUser> {
-        let valid = |part: &str| !part.is_empty() && !part.bytes().any(|b| b == b':' || b.is_ascii_control());
+        // The largest number names nobody: setresuid(2) takes it for "leave it".
+        let too_large = |part: &str| {
+            part.bytes().all(|b| b.is_ascii_digit()) && part.parse().map_or(true, |id: u32| id == u32::MAX)
+        };
+        let valid = |part: &str| {
+            !part.is_empty() && !part.bytes().any(|b| b == b':' || b.is_ascii_control()) && !too_large(part)
+        };
         let (user, group) = match text.split_once(':') {
             None => (text, None),
             Some((user, group)) => (user, Some(group)),
@@ -58,6 +64,21 @@ impl fmt::Display for UserSpec {
         match &self.group {
             Some(group) => write!(f, ":{group}"),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_no_id_names_nobody() {
+        for good in ["0", "4294967294:4294967294", "a1:99999999999a"] {
+            assert_eq!(good.parse::<UserSpec>().expect("a user").to_string(), good);
+        }
+        for bad in ["4294967295", "99999999999", "0:4294967295", "0:99999999999", "", ":5", "5:"] {
+            assert_eq!(bad.parse::<UserSpec>(), Err(InvalidUser(bad.to_owned())));
         }
     }
 }

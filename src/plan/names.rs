@@ -132,13 +132,13 @@ fn client(project: &Project, addresses: &Addresses, host: &Host, owner: &Service
         }
     }
     // A program that asks for its own host name finds itself without asking anybody.
-    let hostname = hostname(project, owner);
+    let own_names = own_names(project, owner).join(" ");
     let own: Vec<_> = networks.iter().flat_map(|network| addresses.of(owner, network)).collect();
     for address in &own {
-        let _ = writeln!(hosts_file, "{address}\t{hostname}");
+        let _ = writeln!(hosts_file, "{address}\t{own_names}");
     }
     if own.is_empty() {
-        let _ = writeln!(hosts_file, "127.0.0.1\t{hostname}");
+        let _ = writeln!(hosts_file, "127.0.0.1\t{own_names}");
     }
 
     let search: Vec<&str> = match &settings.search[..] {
@@ -189,6 +189,18 @@ fn whole_name(project: &Project, network: &NetworkName) -> String {
         Some(name) => name.to_string(),
         None => format!("{}_{network}", project.name),
     }
+}
+
+/// What a service itself is called, as in Docker: its full name comes first, which is the one that `hostname --fqdn` finds, and
+/// the bare one is there too, unless it is that of another service.
+fn own_names(project: &Project, service: &ServiceName) -> Vec<String> {
+    let hostname = hostname(project, service);
+    let bare = hostname.split('.').next().unwrap_or_default().to_owned();
+    let full = project.services[service].domainname.as_ref().map(|domain| format!("{hostname}.{domain}"));
+    let foreign = project.services.keys().any(|other| other != service && other.as_str() == bare);
+    let names = full.into_iter().chain([hostname]);
+    let given = names.clone().any(|name| name == bare);
+    names.chain((!bare.is_empty() && !foreign && !given).then_some(bare)).collect()
 }
 
 /// What the container of a service is called.

@@ -75,6 +75,14 @@ pub enum PlanError {
     /// Limits that cannot be set here.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Limits(Vec<Unmet>),
+    /// A running service that was not asked for would lose its namespaces.
+    #[error("service `{service}` runs in a namespace of `{owner}`, which is made anew, and is not asked for")]
+    LeftBehind {
+        /// The service that runs.
+        service: ServiceName,
+        /// Whose namespace it is.
+        owner: ServiceName,
+    },
     /// Files are to belong to somebody who does not exist in the container.
     #[error("service `{service}` wants `{target}` to belong to {id}, an id that its container does not have")]
     MissingId {
@@ -140,11 +148,14 @@ impl PlanError {
     /// How to mend it, if it can be said in general.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::LeftBehind { .. } => Some("name both services, or none: then all are brought up".to_owned()),
             Self::UnknownService(_)
             | Self::SingleId { .. }
             | Self::SingleIdGroup { .. }
-            | Self::MissingId { .. }
             | Self::Limits(_) => None,
+            Self::MissingId { .. } => Some(
+                "leave out `uid` and `gid`, or name an id that it has: with a single id that is 0, or else as many as /etc/subuid and /etc/subgid give the account".to_owned(),
+            ),
             Self::HardLimit { resource: Resource::Nofile, .. } => Some(
                 "ask for less, or raise `fs.nr_open` or the hard limit of whoever runs nscompose: limits.conf(5)".to_owned(),
             ),
@@ -361,6 +372,7 @@ impl<'a> Up<'a> {
         if causes.is_empty() {
             return Ok(plan);
         }
+        self.nobody_is_left_behind(&causes)?;
 
         let replaced: BTreeSet<&ServiceName> = causes
             .keys()
@@ -535,6 +547,27 @@ impl<'a> Up<'a> {
             }
         }
         causes
+    }
+
+    /// Namespaces that are made anew take every container in them along, so all of these have to be brought up again.
+    fn nobody_is_left_behind(&self, causes: &BTreeMap<&'a ServiceName, String>) -> Result<(), PlanError> {
+        let alive = self.observed.containers.iter().filter(|(_, container)| container.state.is_alive());
+        for name in alive.map(|(name, _)| name).filter(|name| self.project.services.contains_key(*name)) {
+            if self.wanted.contains(&name) {
+                continue;
+            }
+            let sources = self.groups.sources(name);
+            for source in [&sources.user, &sources.net, &sources.ipc, &sources.uts, &sources.pid] {
+                let Source::Of(owner) = source else { continue };
+                if causes.contains_key(owner)
+                    && self.namespaces_differ(owner)
+                    && self.observed.namespaces.contains_key(owner)
+                {
+                    return Err(PlanError::LeftBehind { service: name.clone(), owner: owner.clone() });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether the container only has to be started again.

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     model::{Atime, Submounts, TmpfsMount, is_of_interface},
     sys::{
+        memory::give_back_program,
         mount::{MountAttributes, RDONLY, set_attributes},
         process::{self, Fork},
     },
@@ -161,6 +162,10 @@ fn bring_up(
         }
     }
     if launch.read_only {
+        if launch.process.make_working_dir {
+            // It could not be made later. What goes wrong is said when it is entered.
+            let _ = mount_point(root.as_fd(), &launch.process.working_dir, Kind::Directory);
+        }
         // Now that every mount point is there. What is mounted on the root says for itself whether it can be written to.
         for (path, mount) in &of_root {
             let attributes = MountAttributes { set: RDONLY, ..MountAttributes::default() };
@@ -199,6 +204,8 @@ fn bring_up(
     if launch.init {
         match process::fork(CloneFlags::empty(), None).map_err(|e| BringUpStep::Fork.failed(e))? {
             Fork::Parent(child) => {
+                // The filter may forbid it. When memory is used up, who has used it is to be killed, not its init.
+                give_back_program();
                 prepared.confine(&launch.process, filter)?;
                 init::supervise(&child)
             }

@@ -1,9 +1,12 @@
 //! Who a process of a container is, looked up in the container's own files.
 
-use std::{fs, io};
+use std::{
+    fs,
+    io::{self, Read},
+};
 
 use rustix::{
-    fs::{Gid, Uid},
+    fs::{Gid, Mode, OFlags, Uid},
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
@@ -31,13 +34,18 @@ pub(super) fn resolve(user: Option<&UserSpec>, more: &[String]) -> Result<Creden
 }
 
 fn read(path: &str) -> String {
-    // A container without the file has no names. Opened like any file of the container: it may be a FIFO or a device.
+    // A container without the file has no names. It is one of the container's, which may make something else of it at any
+    // time: a FIFO, a device, or a link to a file of the kernel that says nothing of its length and never ends, such as
+    // /proc/PID/pagemap.
     let read = || -> io::Result<String> {
-        let meta = fs::metadata(path)?;
-        if !meta.is_file() || meta.len() > MAX_FILE {
-            return Ok(String::new());
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+        let mut text = Vec::new();
+        if file.metadata()?.is_file() {
+            file.take(MAX_FILE + 1).read_to_end(&mut text)?;
         }
-        Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
+        let usable = text.len() as u64 <= MAX_FILE;
+        Ok(if usable { String::from_utf8_lossy(&text).into_owned() } else { String::new() })
     };
     read().unwrap_or_default()
 }
@@ -93,6 +101,10 @@ fn resolve_in(
     }
     if !groups.contains(&gid) {
         groups.insert(0, gid);
+    }
+    // Files of the container can say so. It names nobody, and to setresuid(2) and chown(2) means "leave it".
+    if uid == u32::MAX || groups.contains(&u32::MAX) {
+        return Err(BringUpStep::BecomeUser(spec.to_string()).failed(io::Error::from_raw_os_error(libc::EINVAL)));
     }
     let mut seen = std::collections::BTreeSet::new();
     groups.retain(|gid| seen.insert(*gid));
@@ -178,6 +190,27 @@ mod tests {
         assert_eq!(groups(&["staff", "7", "ssl", "007"]).expect("known"), [71, 99, 50, 7]);
         let step = groups(&["wheel"]).expect_err("unknown").step;
         assert_eq!(step, BringUpStep::UnknownGroup("wheel".into()));
+    }
+
+    #[test]
+    fn what_is_no_file_of_accounts_has_no_names() {
+        let dir = tempfile::tempdir().expect("folder");
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        for path in [fifo.to_str().expect("text"), "/dev/zero", "/proc/self/pagemap", "/nothing"] {
+            assert_eq!(read(path), "", "{path}");
+        }
+        assert!(read("/etc/passwd").starts_with("root:"));
+    }
+
+    #[test]
+    fn an_id_that_names_nobody_is_an_error() {
+        let passwd = "all:x:4294967295:0::/:/bin/sh\nones:x:5:4294967295::/:/bin/sh\n";
+        for name in ["all", "ones"] {
+            let spec: UserSpec = name.parse().expect("user");
+            let step = resolve_in(Some(&spec), &[], passwd, "").expect_err("nobody").step;
+            assert_eq!(step, BringUpStep::BecomeUser(name.into()));
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::sys::mount::{MountAttributes, set_attributes};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostView {
     pub(super) layers: Vec<HostLayer>,
+    /// Single files, which are shown as they are and cannot be written to.
+    pub(super) files: Vec<PathBuf>,
     /// Files are shown with the ids of the container.
     pub(super) mapped: bool,
 }
@@ -59,7 +61,7 @@ impl HostView {
     /// When /proc/self/mountinfo (proc_pid_mountinfo(5)) cannot be read.
     pub fn as_it_is() -> io::Result<Self> {
         let mounts = parse_mounts(&fs::read_to_string("/proc/self/mountinfo")?);
-        Ok(Self { layers: plain(&mounts), mapped: false })
+        Ok(Self { layers: plain(&mounts), files: Vec::new(), mapped: false })
     }
 
     /// Looks at what is mounted. With the user namespace of a container, the files are shown with its ids if their file
@@ -73,10 +75,10 @@ impl HostView {
         if let Some(id_map) = id_map {
             let layers = plain(&mounts);
             if layers.iter().all(|layer| can_map_ids(&layer.path, id_map)) {
-                return Ok(Self { layers, mapped: true });
+                return Ok(Self { layers, files: Vec::new(), mapped: true });
             }
         }
-        let mut skeleton = Skeleton { root: skeleton.to_owned(), mounts, layers: Vec::new() };
+        let mut skeleton = Skeleton { root: skeleton.to_owned(), mounts, layers: Vec::new(), files: Vec::new() };
         skeleton.add_folder(Path::new("/"))?;
         for (folder, depth) in TWINS {
             let folder = Path::new(folder);
@@ -88,7 +90,8 @@ impl HostView {
             }
         }
         let root = HostLayer { path: "/".into(), lower: vec![skeleton.root.clone()] };
-        Ok(Self { layers: [root].into_iter().chain(skeleton.layers).collect(), mapped: false })
+        let layers = [root].into_iter().chain(skeleton.layers).collect();
+        Ok(Self { layers, files: skeleton.files, mapped: false })
     }
 }
 
@@ -167,7 +170,11 @@ struct Skeleton {
     root: PathBuf,
     mounts: Vec<MountEntry>,
     layers: Vec<HostLayer>,
+    files: Vec<PathBuf>,
 }
+
+/// A file that is copied into the skeleton may be this large; memory is what it is made of.
+const COPIED: u64 = 64 << 10;
 
 impl Skeleton {
     fn inside(&self, host: &Path) -> PathBuf {
@@ -175,7 +182,8 @@ impl Skeleton {
     }
 
     /// Adds an empty folder, and a layer over it for each folder in it; where something is mounted further down, that
-    /// folder is added in the same way.
+    /// folder is added in the same way. No layer shows the files that are in it, such as those of /etc in a container of
+    /// Docker, which mounts /etc/hosts: small ones are copied.
     fn add_folder(&mut self, host: &Path) -> io::Result<()> {
         self.twin(host)?;
         for entry in fs::read_dir(host)?.flatten() {
@@ -183,6 +191,11 @@ impl Skeleton {
             let (Ok(kind), inside) = (entry.file_type(), self.inside(&path)) else { continue };
             if kind.is_symlink() {
                 std::os::unix::fs::symlink(fs::read_link(&path)?, inside)?;
+            } else if kind.is_file() {
+                let small = fs::metadata(&path).is_ok_and(|meta| meta.len() <= COPIED);
+                if !(small && copy(&path, &inside).is_ok()) {
+                    self.files.push(path);
+                }
             } else if kind.is_dir() {
                 let foreign = self.mounts.iter().any(|mount| mount.path == path && !is_system_type(mount));
                 let readable = rustix::fs::access(&path, Access::READ_OK | Access::EXEC_OK).is_ok();
@@ -228,6 +241,13 @@ impl Skeleton {
             _ => fs::set_permissions(inside, fs::Permissions::from_mode(mode)),
         }
     }
+}
+
+/// Copies a file with its mode, but for what only its owner could give.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let mode = fs::metadata(from)?.mode() & 0o777;
+    fs::write(to, fs::read(from)?)?;
+    fs::set_permissions(to, fs::Permissions::from_mode(mode))
 }
 
 /// Whether a copy-on-write view of `path` can show its files with other ids.

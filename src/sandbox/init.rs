@@ -2,7 +2,10 @@
 
 use std::os::fd::AsFd;
 
-use crate::sys::process::{self, Child};
+use crate::sys::{
+    memory,
+    process::{self, Child},
+};
 
 /// Waits for the end of `main`, reaps whatever else ends meanwhile, passes signals on, and ends as `main` did. When pid 1
 /// ends the kernel ends everything else in the pid namespace (pid_namespaces(7)).
@@ -39,6 +42,7 @@ pub(super) fn hold() -> ! {
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"nsc-init");
     process::block_signals();
+    memory::give_back_program();
     loop {
         while let Ok(Some(_)) = process::reap_any() {}
         process::next_signal();

@@ -135,7 +135,7 @@ fn swap(id: u32, other: u32) -> u32 {
     }
 }
 
-/// How deep folders may be in each other: each takes a descriptor while it is looked through.
+/// How deep folders may be in each other: each takes two descriptors while it is looked through.
 const MAX_DEPTH: usize = 512;
 
 /// Gives the files of a root that are those of the user's number to what that number is for the program, in the writable
@@ -161,10 +161,13 @@ fn folder(folder: OwnedFd, invoker: Invoker, depth: usize) -> io::Result<()> {
             let gid = if stat.st_gid == invoker.gid { 0 } else { stat.st_gid };
             let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(gid));
             rustix::fs::chownat(&folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+            // Changing the owner has taken these bits away (chown(2)), which mean something for files and folders only. What
+            // has come to be a link meanwhile is not followed, as chmod(2) would: the old root is still the root.
             let kind = FileType::from_raw_mode(stat.st_mode);
-            // Changing the owner has taken these bits away (chown(2)).
-            if stat.st_mode & 0o6000 != 0 && kind != FileType::Symlink {
-                rustix::fs::chmodat(&folder, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
+            if stat.st_mode & 0o6000 != 0 && matches!(kind, FileType::RegularFile | FileType::Directory) {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(&folder, name, flags, Mode::empty())?;
+                rustix::fs::fchmod(&file, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
             }
         }
         if name != c"." && FileType::from_raw_mode(stat.st_mode) == FileType::Directory {

@@ -352,6 +352,11 @@ fn prepare(
                 };
                 attach(&layer.path, Kind::Directory, Content::Mount(overlay.mount(private)?));
             }
+            for file in &view.files {
+                let failed = |e| BringUpStep::MountSource(file.clone()).failed(e);
+                let binding = Binding { read_only: true, ..Binding::default() };
+                attach(file, Kind::File, Content::Mount(bind_as(file, binding).map_err(failed)?));
+            }
             for (folder, mode) in HIDDEN {
                 let empty = TmpfsMount { mode: Some(mode), ..TmpfsMount::default() };
                 attach(Path::new(folder), Kind::Directory, Content::Tmpfs(empty));

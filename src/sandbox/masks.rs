@@ -111,16 +111,19 @@ impl Covers {
         let is = FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode);
         let (kept, make): (_, fn() -> io::Result<OwnedFd>) =
             if is == FileType::Directory { (&mut self.folder, empty_folder) } else { (&mut self.file, null) };
-        let cover = match kept {
-            Some(cover) => cover,
-            None => kept.insert(make()?),
-        };
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-        put(rustix::mount::open_tree(&*cover, "", flags)?.as_fd(), place.as_fd())
+        // The first itself and then clones of it, since before Linux 6.15 what is attached nowhere cannot be cloned.
+        match kept {
+            None => put(kept.insert(make()?).as_fd(), place.as_fd()),
+            Some(first) => {
+                let flags =
+                    OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+                put(rustix::mount::open_tree(&*first, "", flags)?.as_fd(), place.as_fd())
+            }
+        }
     }
 }
 
-/// A path below an open folder, on the same mount and without links on the way; none if there is no such file here.
+/// A path below an open folder, without links on the way; none if there is no such file here.
 fn find(at: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     match rustix::fs::openat2(at, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// What to make.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct NamespaceOrder {
     /// Names the owner, for the folder of its shared memory.
     pub owner: String,

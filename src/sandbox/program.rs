@@ -175,10 +175,12 @@ pub(super) fn close_all_but(kept: &[Option<BorrowedFd<'_>>]) -> Result<(), Bring
         .map_err(|e| BringUpStep::Internal("close what the container must not have".into()).failed(e))
 }
 
-/// Whether it is a pipe, and not a file of the host.
+/// Whether it is a pipe, and not a file of the host: one with a name (fifo(7)) is such a file, and its owner's.
 pub(super) fn is_pipe(stream: BorrowedFd<'_>) -> bool {
-    rustix::fs::fstat(stream)
-        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo)
+    /// statfs(2) of what pipe(2) makes (linux/magic.h).
+    const PIPEFS_MAGIC: u32 = 0x5049_5045;
+    // The type differs among architectures, the numbers have 32 bits.
+    rustix::fs::fstatfs(stream).is_ok_and(|fs| fs.f_type as u32 == PIPEFS_MAGIC)
 }
 
 impl Prepared {

@@ -169,7 +169,8 @@ impl StackLayout {
         self.private().join("hostname").join(service.as_str())
     }
 
-    /// What they see as /etc/resolv.conf.
+    /// What the container of a service sees as /etc/resolv.conf. Each has its own: its root may write to it, and what it says
+    /// is who is asked for addresses.
     pub fn resolver(&self, service: &ServiceName) -> PathBuf {
         self.private().join("resolver").join(service.as_str())
     }

@@ -240,6 +240,9 @@ async fn attach(
             () = tokio::time::sleep(LAST_OUTPUT), if ended.is_some() && shown.is_none() => shown = Some(()),
         }
         if let (Some(status), Some(())) = (ended, shown) {
+            // Who asks what runs after this has come back is told that the service does not.
+            let mut told = attached.told.clone();
+            let _ = tokio::time::timeout(LAST_OUTPUT, told.wait_for(|told| *told)).await;
             return Ok(match status {
                 Some(status) => Reply::Exited(status.shell_code()),
                 None => Reply::Failed(Failure::operation("how the service ended is not known")),

@@ -5,6 +5,7 @@ use std::{
     future::pending,
     path::PathBuf,
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -73,7 +74,9 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
         connections: 0,
         last_used: Instant::now() + FIRST_CLIENT,
     };
-    let mut terminate = signal(SignalKind::terminate()).ok();
+    // Each would end it anyway, and leave everything to whoever looks next.
+    let ends = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()];
+    let mut ends = ends.map(|kind| signal(kind).ok());
     let mut next_id: ConnectionId = 0;
     let (mut readers, mut writers) = (JoinSet::new(), JoinSet::new());
     loop {
@@ -111,7 +114,7 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
                 tracing::error!("the keeper has ended");
                 dispatcher.down(Down::because("the process that keeps the containers has ended"));
             }
-            () = asked_to_end(&mut terminate) => dispatcher.down(Down::because("the supervisor is asked to end")),
+            () = asked_to_end(&mut ends) => dispatcher.down(Down::because("the supervisor is asked to end")),
             () = sleep_until(dispatcher.last_used), if Instant::now() < dispatcher.last_used => {}
         }
     }
@@ -135,13 +138,12 @@ async fn job_end(job: &mut Option<Job>) -> Result<(), ExecutorError> {
     }
 }
 
-async fn asked_to_end(signal: &mut Option<tokio::signal::unix::Signal>) {
-    match signal {
-        None => pending().await,
-        Some(signal) => {
-            signal.recv().await;
-        }
-    }
+async fn asked_to_end(signals: &mut [Option<tokio::signal::unix::Signal>]) {
+    std::future::poll_fn(|cx| {
+        let came = signals.iter_mut().flatten().any(|signal| signal.poll_recv(cx).is_ready());
+        if came { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 struct Dispatcher {

@@ -238,7 +238,7 @@ fn prepare(
 
     raise_open_files();
     let surroundings = Surroundings { private, host_mounts };
-    let (keeper, keeper_pid) = fork_keeper(surroundings).map_err(io("start the keeper"))?;
+    let (keeper, keeper_pid) = fork_keeper(&surroundings).map_err(io("start the keeper"))?;
     let listener = listen(&runtime).map_err(io("open the control socket"))?;
     Ok(Prepared { keeper, keeper_pid, listener })
 }

@@ -1,5 +1,34 @@
 //! What is asked of the allocator and of the kernel's memory: mallopt(3), madvise(2).
 
+use std::ffi::{c_int, c_void};
+
+/// Gives back the memory in which parts of our own program are: what is needed of it again comes from its file. For a
+/// process that has done much and will do little. The kernel counts these parts when it looks for who uses most and is
+/// to be killed for want of memory, although killing frees none of them.
+pub fn give_back_program() {
+    /// Called with our program first; says that no other is wanted.
+    unsafe extern "C" fn of_program(info: *mut libc::dl_phdr_info, _: usize, _: *mut c_void) -> c_int {
+        // SAFETY: the call only asks for a number.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        // SAFETY: the C library hands out a valid description, and the headers that it leads to are those of a loaded program.
+        let (base, headers) = unsafe {
+            let info = &*info;
+            (info.dlpi_addr as usize, std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()))
+        };
+        for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0)
+        {
+            let start = (base + header.p_vaddr as usize) / page * page;
+            let end = (base + header.p_vaddr as usize + header.p_memsz as usize).next_multiple_of(page);
+            // SAFETY: the range is a segment of our program that nobody writes to, relocations included, so that what comes
+            // from the file again is what was there. A refusal changes nothing.
+            unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED) };
+        }
+        1
+    }
+    // SAFETY: the function keeps nothing of what it is given.
+    unsafe { libc::dl_iterate_phdr(Some(of_program), std::ptr::null_mut()) };
+}
+
 /// Prepares for making very many small things in one go, and for ending soon after: the heap grows by much at once, is
 /// given large pages, and never shrinks.
 ///

@@ -1,6 +1,6 @@
 //! `container:NAME`: namespaces of a container that the file names, of this stack or another one.
 
-use crate::support::{Need, Output, Stack, is_root, needs, wait_for};
+use crate::support::{Need, Output, Stack, image, is_root, needs, wait_for};
 
 /// A stack with a second one in the same home, which is called `<project>-far`.
 struct Two {
@@ -209,4 +209,25 @@ fn what_cannot_be_shared_is_said_before_anything_starts() {
         assert!(planned.stderr.contains(expected), "{planned}");
         wait_for("the end of a stack without containers", || two.stack.ps().is_empty().then_some(()));
     }
+}
+
+/// Root of the machine takes hosts files and shared memory out of other containers. A link may lead it to where the container
+/// itself may not go, but from there it gets nothing: what is cloned has to be in the mount namespace (open_tree(2)).
+#[test]
+fn a_container_elsewhere_cannot_make_us_show_files_of_the_host() {
+    needs!(Need::Root, Need::StaticBusybox);
+    let two = Two::new(
+        r#"services: {web: {rootfs: host, command: [sleep, infinity], network_mode: "container:the-db"}}"#,
+        "services: {db: {rootfs: ./root, command: [sleep, infinity], container_name: the-db, pid: host}}",
+    );
+    let stack = &two.stack;
+    image::busybox_root(&stack.path("root"));
+    // A folder of the image could not be moved, one of the container can.
+    std::fs::remove_dir_all(stack.path("root/etc")).expect("a folder");
+    stack.file("secret/hosts", "127.0.0.66 secret\n");
+    let _ = two.far(&["up", "-d"]).success();
+    let link = format!("/proc/{}/root{}", std::process::id(), stack.path("secret").display());
+    let swap = format!("busybox mv /etc /old && busybox ln -s {link} /etc && ! cat /etc/hosts");
+    let _ = two.far(&["exec", "db", "sh", "-c", &swap]).success();
+    let _ = stack.run(&["up", "-d"]).failure().stderr_has("cannot make the namespaces");
 }

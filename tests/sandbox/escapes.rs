@@ -1,8 +1,17 @@
 //! Ways out of a container that others have found, each of which has to be closed.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, symlink},
+};
 
-use crate::support::{Need, Run, Stack, image, is_root, needs, wait_for};
+use nscompose::model::Rootfs;
+
+use crate::support::{
+    Need, Run, Stack,
+    image::{self, ImageBuilder, KEEP, up_on},
+    is_root, needs, wait_for,
+};
 
 /// Descriptors that something of ours could have while a container is made: more than there are.
 const NUMBERS: std::ops::Range<u32> = 3..40;
@@ -317,4 +326,109 @@ fn keys_of_the_caller_stay_outside() {
         libc::SYS_keyctl
     );
     assert_eq!(stack.exec("web", &["python3", "-c", &search]), "-1");
+}
+
+/// The keeper and the supervisor of an ordinary user's stack, from a container that has the users of the host, sees the host's
+/// processes and has all capabilities: what takes them over is the user outside.
+#[test]
+fn users_of_the_host_are_not_those_that_look_after_the_stack() {
+    needs!(Need::OrdinaryUser, Need::Program("python3"), Need::Program("nsenter"));
+    let stack = Stack::new(
+        "services:
+  web: {rootfs: host, userns_mode: host, pid: host, privileged: true, command: [sleep, infinity]}
+  own: {rootfs: host, userns_mode: host, privileged: true, init: true, command: [sleep, infinity]}
+",
+    );
+    stack.up();
+    let status = fs::read_to_string(format!("/proc/{}/status", stack.pid("web"))).expect("it runs");
+    let keeper = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).expect("a parent");
+    let supervisor = stack.supervisor().expect("a supervisor").to_string();
+    for pid in [keeper, supervisor.as_str()] {
+        for path in ["root", "cwd", "exe", "ns/mnt"] {
+            stack.run(&["exec", "web", "readlink", &format!("/proc/{pid}/{path}")]).failure();
+        }
+        for path in ["environ", "mem", "fd/0", "root/etc/passwd"] {
+            stack.run(&["exec", "web", "head", "-c1", &format!("/proc/{pid}/{path}")]).failure();
+        }
+        stack.run(&["exec", "web", "nsenter", "-t", pid, "-m", "true"]).failure();
+        let trace = format!(
+            "import ctypes, sys; c = ctypes.CDLL(None, use_errno=True); sys.exit(0 if c.ptrace(0x4206, {pid}, 0, 0) == 0 else 1)"
+        );
+        stack.run(&["exec", "web", "python3", "-c", &trace]).failure();
+    }
+    stack.run(&["exec", "own", "readlink", "/proc/1/exe"]).failure();
+    // All the same both have the same users, with the same ids.
+    assert_eq!(stack.namespace("web", "user"), stack.namespace("own", "user"));
+    assert_ne!(
+        stack.namespace("web", "user"),
+        fs::read_link(format!("/proc/{}/ns/user", supervisor)).expect("ours").to_string_lossy()
+    );
+}
+
+/// `export` reads the files of a container from inside, with descriptors of the host and, as root, with root's ids.
+#[test]
+fn who_exports_a_container_cannot_be_looked_into_by_it() {
+    needs!(Need::StaticBusybox);
+    let script = "while :; do for p in /proc/[0-9]*; do read c 2>/dev/null <$$p/comm && [ \"$$c\" = nscompose ] && \
+        readlink $$p/root >/dev/null 2>&1 && echo caught $$p; done; echo round; done";
+    let stack = Stack::new(&format!(
+        "services:
+  {KEEP}
+  web: {{rootfs: ./image, pid: host, cap_add: [SYS_PTRACE], security_opt: [seccomp=unconfined], command: [sh, -c, {script:?}]}}
+"
+    ));
+    let _ = stack.run(&["up", "-d", "keep"]).success();
+    let image = ImageBuilder::new(&stack).busybox().build();
+    up_on(&stack, &Rootfs::Layers(Box::new(image)), &["web"]).unwrap_or_else(|e| panic!("{}", e.render(false)));
+    stack.log_with("web", "round");
+    // It waits for its reader, who has seen that it has begun.
+    let export = format!(
+        "{} --home {} export web | {{ head -c1 >/dev/null; : >begun; while ! test -e go; do sleep 0.05; done; cat >/dev/null; }}",
+        env!("CARGO_BIN_EXE_nscompose"),
+        stack.home().display()
+    );
+    let export = Run::new("sh").args(["-c", &export]).dir(stack.path("")).env("HOME", stack.user_home()).start();
+    wait_for("the export", || stack.path("begun").exists().then_some(()));
+    let rounds = || stack.log("web").matches("round").count();
+    let before = rounds();
+    wait_for("two more rounds", || (rounds() > before + 2).then_some(()));
+    let log = stack.log("web");
+    stack.file("go", "");
+    export.wait().success();
+    assert!(!log.contains("caught"), "it was looked into: {log}");
+}
+
+/// What names addresses for one service is nothing that another one can write to.
+#[test]
+fn no_service_says_whom_others_ask_for_names() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services:
+  web: {rootfs: host, command: [sleep, infinity]}
+  db: {rootfs: host, command: [sleep, infinity]}
+",
+    );
+    stack.up();
+    stack.sh("web", "echo nameserver 192.0.2.66 > /etc/resolv.conf || true");
+    assert!(!stack.exec("db", &["cat", "/etc/resolv.conf"]).contains("192.0.2.66"));
+    stack.sh("web", "echo 192.0.2.66 db > /etc/hosts || true");
+    assert!(!stack.exec("db", &["cat", "/etc/hosts"]).contains("192.0.2.66"));
+}
+
+/// A pipe with a name is a file of the host, and stays its owner's, whoever a program writes to it as.
+#[test]
+fn a_named_pipe_stays_that_of_its_owner() {
+    needs!(Need::Ids, Need::Program("mkfifo"));
+    let stack = Stack::new("services: {web: {rootfs: host, userns_mode: host, command: [sleep, infinity]}}");
+    stack.up();
+    let script = format!(
+        "mkfifo pipe && {{ cat pipe & }} && {} --home {} exec -u 33 web sh -c 'echo written >&1' >pipe && wait",
+        env!("CARGO_BIN_EXE_nscompose"),
+        stack.home().display()
+    );
+    let run = Run::new("sh").args(["-c", &script]).dir(stack.path("")).env("HOME", stack.user_home());
+    run.run().success().stdout_is("written\n");
+    let (pipe, ours) =
+        (fs::metadata(stack.path("pipe")).expect("a pipe"), fs::metadata(stack.path("")).expect("a folder"));
+    assert_eq!((pipe.uid(), pipe.gid()), (ours.uid(), ours.gid()));
 }

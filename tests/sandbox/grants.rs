@@ -170,3 +170,16 @@ fn copies_go_with_the_container() {
     stack.up();
     wait_for("the copy to go", || listed().is_empty().then_some(()));
 }
+
+#[test]
+fn an_owner_that_does_not_exist_is_said_with_the_way_out() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity], configs: [{source: c, uid: '4000000'}]}}
+configs: {c: {content: text}}
+",
+    );
+    let refused = stack.run(&["up", "-d"]).failure();
+    refused.stderr_has("wants `/c` to belong to 4000000").stderr_has("hint: leave out `uid` and `gid`");
+    stack.traces().assert_gone();
+}

@@ -104,3 +104,20 @@ fn output_can_be_opened_again_through_dev() {
     assert_eq!(stack.exit_code("web"), 0);
     assert_eq!(stack.log("web"), "out\nerr\n");
 }
+
+#[test]
+fn the_working_folder_is_made_in_a_root_that_cannot_be_written_to() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services:
+  web: {rootfs: host, command: [pwd], read_only: true, working_dir: /srv/made/here}
+  in-memory: {rootfs: host, command: [pwd], read_only: true, working_dir: /mnt/made/here, tmpfs: [/mnt]}
+  lost: {rootfs: host, command: [pwd], read_only: true, working_dir: /etc/passwd/here}
+",
+    );
+    let services = ["up", "-d", "web", "in-memory"];
+    stack.run(&services).success();
+    assert_eq!(stack.log_with("web", "here"), "/srv/made/here\n");
+    assert_eq!(stack.log_with("in-memory", "here"), "/mnt/made/here\n");
+    stack.run(&["up", "-d"]).failure().stderr_has("cannot enter the working directory /etc/passwd/here");
+}

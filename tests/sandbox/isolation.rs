@@ -64,6 +64,8 @@ fn host_and_domain_name_are_its_own() {
     assert_eq!(stack.exec("web", &["hostname"]), "box");
     assert_eq!(stack.exec("web", &["cat", "/proc/sys/kernel/domainname"]), "example.test");
     assert_eq!(stack.exec("web", &["cat", "/etc/hostname"]), "box");
+    assert_eq!(stack.exec("web", &["hostname", "--fqdn"]), "box.example.test");
+    assert!(stack.exec("web", &["cat", "/etc/hosts"]).contains("\tbox.example.test box web "));
     assert_eq!(stack.exec("plain", &["hostname"]), format!("{}-plain-1", stack.project()));
     assert_eq!(nix::unistd::gethostname().expect("a name"), before);
 }
@@ -170,4 +172,22 @@ fn nothing_that_comes_in_can_be_looked_into_on_its_way() {
     }
     stack.file("ctl/enough", "");
     assert_eq!(stack.log_with("web", "done"), "looking\ndone\n");
+}
+
+#[test]
+fn command_lines_of_ours_tell_nothing_of_the_host() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services:
+  a: {rootfs: host, command: [sleep, infinity], init: true}
+  b: {rootfs: host, command: [sleep, infinity]}
+  c: {rootfs: host, command: [sleep, infinity], init: true, pid: 'service:b'}
+",
+    );
+    stack.up();
+    for service in ["a", "c"] {
+        let lines = stack.sh(service, "for pid in 1 $(pidof init); do tr '\\0' ' ' < /proc/$pid/cmdline; echo; done");
+        assert!(lines.contains("nsc"), "{lines}");
+        assert!(!lines.contains(stack.project()), "{lines}");
+    }
 }

@@ -197,3 +197,25 @@ fn shared_namespaces_outlive_another_image_of_their_service() {
     assert_eq!(stack.pid("side"), side);
     assert_eq!(stack.sh("web", "cat /dev/shm/kept"), "kept");
 }
+
+#[test]
+fn namespaces_go_along_when_those_of_the_first_of_their_group_are_made_anew() {
+    needs!(Need::Namespaces);
+    // `two` has a network of its own, which belongs to the user namespace that is made for `one`.
+    let text = "services:
+  one: {rootfs: host, command: [sleep, infinity], networks: [a]}
+  two: {rootfs: host, command: [sleep, infinity], networks: [b], ipc: 'service:one', pid: 'service:one'}
+networks: {a: {}, b: {}, c: {}}
+";
+    let stack = Stack::new(text);
+    stack.up();
+    let changes = [("networks: [a]", "networks: [c]"), ("networks: [a]", "network_mode: none")];
+    for (from, to) in changes {
+        stack.file("stack.yaml", &format!("name: {}\n{}", stack.project(), text.replace(from, to)));
+        stack.up();
+        let kinds = ["user", "ipc", "pid"];
+        assert_eq!(kinds.map(|kind| stack.namespace("one", kind)), kinds.map(|kind| stack.namespace("two", kind)));
+        assert_ne!(stack.namespace("one", "net"), stack.namespace("two", "net"));
+        assert_eq!(stack.sh("two", "ls /sys/class/net | xargs"), "eth0 lo");
+    }
+}

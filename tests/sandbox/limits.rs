@@ -352,3 +352,20 @@ fn an_ordinary_user_has_limits_or_hears_why_not() {
     assert!(stats.stderr.contains("what containers use is not counted"), "{stats}");
     assert!(stats.stdout.lines().count() == 2 && stats.stdout.contains(" - "), "{stats}");
 }
+
+#[test]
+fn an_init_is_not_what_is_killed_for_want_of_memory() {
+    needs!(Need::Cgroups);
+    let stack = Stack::new(
+        "services:
+  web:
+    rootfs: host
+    init: true
+    mem_limit: 18m
+    memswap_limit: 18m
+    command: [sh, -c, 'tail /dev/zero; echo rest $$?; exec sleep infinity']
+",
+    );
+    stack.up();
+    stack.log_with("web", "rest 137");
+}

@@ -240,11 +240,22 @@ services:
 ",
     );
     stack.up();
+    // Files that are mounted in /etc, as /etc/hosts is, must not hide the others.
+    stack.sh("outer", "head -c 100000 /dev/zero > /etc/large; echo small > /etc/small; chmod 640 /etc/small");
     let inner = |arguments: &str| stack.sh("outer", &format!("cd /inner && nscompose --home /nested {arguments}"));
     inner("up -d");
     let listed = inner("ps --format json");
     assert_eq!(listed.matches(r#""running""#).count(), 2, "{listed}");
     assert_eq!(inner("exec web hostname"), "inner-web-1");
+    assert_eq!(
+        inner("exec web sh -c 'head -c 5 /etc/passwd; stat -c %a /etc/small; echo more >> /etc/small'"),
+        "root:640"
+    );
+    assert_eq!(
+        inner("exec web sh -c 'cat /etc/small; wc -c < /etc/large; ls -d /etc/init.d'"),
+        "small\nmore\n100000\n/etc/init.d"
+    );
+    assert_eq!(stack.sh("outer", "cat /etc/small"), "small", "the outer one's is another");
     assert_eq!(inner("exec web sh -c 'grep ^Seccomp: /proc/self/status'"), "Seccomp:\t2");
     assert_eq!(inner("exec next cat /proc/1/comm"), "init");
     inner("down");

@@ -233,3 +233,49 @@ fn what_is_not_attached_is_not_shown() {
     up.signal(nix::sys::signal::Signal::SIGINT);
     wait_for("the end of up", || (!up.is_running()).then_some(()));
 }
+
+#[test]
+fn the_callers_own_terminal_is_never_lent() {
+    needs!(Need::Program("python3"));
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
+    stack.up();
+    // A program that keeps it could read what is typed later.
+    let script =
+        "for fd in 0 1 2; do test -t $fd && echo LENT $fd; done; echo err >&2; read line; echo got $line; cat; exit 7";
+    let typed = r#"[["expect", "err"], ["send", "hello\n"], ["expect", "got hello"], ["send", "more\n"], ["expect", "more\r\nmore"], ["send", "\u0004"]]"#;
+    let output = on_terminal(&stack, &["exec", "-T", "web", "sh", "-c", script], typed).code(7);
+    assert!(!output.stdout.contains("LENT"), "{output}");
+}
+
+/// What root of a container has mounted on the multiplexer, such as a file whose server answers to ioctls as it likes, is not
+/// taken for it: even if, as here, it is another mount of the same.
+#[test]
+fn a_terminal_comes_from_the_containers_own_devpts() {
+    needs!(Need::Program("python3"), Need::Program("mount"));
+    let stack = Stack::new("services: {web: {rootfs: host, privileged: true, command: [sleep, infinity]}}");
+    stack.up();
+    let _ = on_terminal(&stack, &["exec", "web", "tty"], "[]").success().stdout_has("/dev/pts/0");
+    stack.sh("web", "mount --bind /dev/pts/ptmx /dev/pts/ptmx");
+    let _ = on_terminal(&stack, &["exec", "web", "true"], "[]").failure().stdout_has("terminal");
+}
+
+#[test]
+fn when_attach_has_come_back_the_service_has_ended_for_others_too() {
+    needs!(Need::Namespaces);
+    // Its end takes a while: what it leaves in a shared namespace has to be found and ended.
+    let stack = Stack::new(
+        "services:
+  owner: {rootfs: host, command: [sleep, infinity]}
+  worker:
+    rootfs: host
+    pid: service:owner
+    stdin_open: true
+    command: [sh, -c, 'for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; read line; exit 5']
+",
+    );
+    for _ in 0..5 {
+        stack.up();
+        stack.nscompose().args(["attach", "worker"]).stdin("go\n").run().code(5);
+        assert_eq!(stack.container("worker").exit_code, Some(5));
+    }
+}

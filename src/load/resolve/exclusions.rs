@@ -112,8 +112,8 @@ fn names_of_others(cx: &mut Context<'_>, service: &Service, at: Cursor<'_>) {
         NamespaceMode::Service(owner) => format!("service `{owner}`"),
         NamespaceMode::Container(owner) => format!("container `{owner}`"),
     };
-    for key in ["hostname", "domainname"] {
-        if let Some(name) = at.get(key) {
+    for (key, value) in [("hostname", &service.hostname), ("domainname", &service.domainname)] {
+        if let Some(name) = at.get(key).filter(|_| value.is_some()) {
             let wrong = Diagnostic::error(format!("`{key}` would change the name of {whose} itself"));
             let wrong = name.at_key(wrong).label(uts.key_span(), format!("its name is that of {whose}"));
             cx.push(wrong.hint("remove one of the two"));

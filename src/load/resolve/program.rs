@@ -45,6 +45,8 @@ pub(super) fn container_path(cx: &mut Context<'_>, what: &str, text: &str, at: C
     let diagnostic = at.here(Diagnostic::error(format!("{what} `{text}` is not an absolute path")));
     cx.push(match text {
         "" => diagnostic,
+        _ if matches!(text.as_bytes(), [letter, b':', b'/' | b'\\', ..] if letter.is_ascii_alphabetic()) => diagnostic
+            .hint("one letter before a colon is a drive of Windows, as for Docker Compose: give the volume a longer name, or write `type`, `source` and `target`"),
         _ => diagnostic.hint(format!("write `/{}`", text.trim_start_matches("./"))),
     });
     None

@@ -186,7 +186,7 @@ async fn receive_all(socket: &UnixStream, pending: &Mutex<Pending>) -> io::Resul
         if !fill(socket, &mut length, &mut fds).await? {
             return Ok(());
         }
-        let mut body = vec![0; (u32::from_le_bytes(length) as usize).min(wire::MAX_MESSAGE)];
+        let mut body = vec![0; wire::length(length)?];
         if !fill(socket, &mut body, &mut fds).await? {
             return Ok(());
         }

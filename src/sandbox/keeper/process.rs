@@ -46,13 +46,16 @@ pub struct Surroundings {
 ///
 /// # Errors
 /// What socketpair(2) and clone3(2) say; when this program has no [`super::keeper_main`] in its main.
-pub fn fork_keeper(surroundings: Surroundings) -> io::Result<(UnixStream, i32)> {
+pub fn fork_keeper(surroundings: &Surroundings) -> io::Result<(UnixStream, i32)> {
     let own_program = program::own_program()?;
     let (ours, theirs) = UnixStream::pair()?;
+    let host_mounts: Vec<BorrowedFd<'_>> = surroundings.host_mounts.iter().map(AsFd::as_fd).collect();
+    // It waits in the socket.
+    wire::send(ours.as_fd(), &surroundings.private, &host_mounts)?;
     match process::fork(CloneFlags::empty(), None)? {
         Fork::Parent(child) => Ok((ours, child.pid)),
         Fork::Child => {
-            let error = program::execute(&own_program, theirs.as_fd(), surroundings);
+            let error = program::execute(&own_program, theirs.as_fd());
             // To the log of the supervisor, which hears only that the socket is closed.
             let _ = rustix::io::write(rustix::stdio::stderr(), format!("cannot run the keeper: {error}\n").as_bytes());
             process::exit_now(1)

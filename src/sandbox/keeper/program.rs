@@ -16,14 +16,13 @@
 
 use std::{
     env,
-    ffi::{CStr, CString, OsString},
+    ffi::{CStr, CString},
     fs::{self, File},
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::{ffi::OsStringExt, fs::MetadataExt},
+        unix::fs::MetadataExt,
     },
-    path::PathBuf,
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -33,7 +32,10 @@ use rustix::{
     mount::OpenTreeFlags,
 };
 
-use super::process::{self, Surroundings};
+use super::{
+    process::{self, Surroundings},
+    wire,
+};
 use crate::sys::{
     self,
     mount::{MountAttributes, RDONLY, set_attributes},
@@ -53,14 +55,12 @@ pub fn keeper_main() -> Option<ExitCode> {
         ABLE.store(true, Ordering::Relaxed);
         return None;
     }
-    let mut inherited = || {
-        let number = arguments.next().and_then(|text| text.to_str()?.parse().ok());
-        number.and_then(|number| sys::fds::inherited(number).ok())
+    let number = arguments.next().and_then(|text| text.to_str()?.parse().ok());
+    let Some(socket) = number.and_then(|number| sys::fds::inherited(number).ok()) else {
+        return Some(ExitCode::from(2));
     };
-    let (socket, host_mounts) = (inherited(), inherited());
-    let private = arguments.next().map(PathBuf::from);
-    let (Some(socket), Some(private)) = (socket, private) else { return Some(ExitCode::from(2)) };
-    Some(process::keep(socket, Surroundings { private, host_mounts }))
+    let Ok(Some((private, host_mounts))) = wire::receive(socket.as_fd()) else { return Some(ExitCode::from(2)) };
+    Some(process::keep(socket, Surroundings { private, host_mounts: host_mounts.into_iter().next() }))
 }
 
 /// Our own program as a descriptor to execute, through which nobody can write to it.
@@ -109,24 +109,13 @@ fn copied() -> io::Result<OwnedFd> {
 }
 
 /// Executes `program` as the keeper that is spoken to through `socket`; comes back only if that fails.
-pub(super) fn execute(program: &OwnedFd, socket: BorrowedFd<'_>, surroundings: Surroundings) -> io::Error {
+///
+/// Inits in containers are forks of it, and everybody in there can read their command lines (proc_pid_cmdline(5)): where
+/// things are on the host comes through the socket.
+pub(super) fn execute(program: &OwnedFd, socket: BorrowedFd<'_>) -> io::Error {
     let run = || -> io::Result<std::convert::Infallible> {
         rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty())?;
-        let text = |text: OsString| CString::new(text.into_vec()).map_err(io::Error::from);
-        // What is no number is no descriptor.
-        let host_mounts = match &surroundings.host_mounts {
-            None => "-".to_owned(),
-            Some(mounts) => {
-                rustix::io::fcntl_setfd(mounts, rustix::io::FdFlags::empty())?;
-                mounts.as_raw_fd().to_string()
-            }
-        };
-        let arguments = [
-            NAME.to_owned(),
-            text(socket.as_raw_fd().to_string().into())?,
-            text(host_mounts.into())?,
-            text(surroundings.private.into_os_string())?,
-        ];
+        let arguments = [NAME.to_owned(), CString::new(socket.as_raw_fd().to_string())?];
         let environment: [CString; 0] = [];
         let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
         Ok(nix::unistd::execveat(program, c"", &arguments, &environment, flags)?)

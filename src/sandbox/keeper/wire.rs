@@ -10,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::sys;
 
 /// Longest message that is believed. An environment may be large; more than this is a broken peer.
-pub(super) const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+const MAX_MESSAGE: usize = 64 * 1024 * 1024;
 
 /// A message as bytes: four of length (little-endian), then JSON.
 pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
@@ -22,6 +22,15 @@ pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
     }
     bytes[..4].copy_from_slice(&(length as u32).to_le_bytes());
     Ok(bytes)
+}
+
+/// How long a message is that begins with these bytes.
+pub(super) fn length(bytes: [u8; 4]) -> io::Result<usize> {
+    let length = u32::from_le_bytes(bytes) as usize;
+    if length > MAX_MESSAGE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "message too long"));
+    }
+    Ok(length)
 }
 
 /// Sends a message on a blocking socket.
@@ -67,11 +76,7 @@ pub(in crate::sandbox) fn receive<T: DeserializeOwned>(
     if !fill(&mut length)? {
         return Ok(None);
     }
-    let length = u32::from_le_bytes(length) as usize;
-    if length > MAX_MESSAGE {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "message too long"));
-    }
-    let mut body = vec![0; length];
+    let mut body = vec![0; self::length(length)?];
     if !fill(&mut body)? {
         return Ok(None);
     }
