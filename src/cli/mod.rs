@@ -22,6 +22,7 @@ mod settings;
 mod stack;
 mod stats;
 mod terminal;
+mod typed;
 mod up;
 mod version;
 
