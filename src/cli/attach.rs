@@ -20,6 +20,7 @@ use super::{
     settings::Settings,
     stack::{gone, open_if_up, talk},
     terminal::{self, Raw},
+    typed::{InBackground, typed},
 };
 use crate::{
     diagnostics::Failure,
@@ -223,19 +224,10 @@ async fn show(from: OwnedFd, to: OwnedFd, leave: mpsc::Sender<()>) {
     }
 }
 
-/// Hands on what is typed, until the keys to leave come. A thread reads: our standard input is shared with whoever called us
-/// and must stay blocking for them.
+/// Hands on what is typed, until the keys to leave come.
 fn hand_in(to: OwnedFd, mut watch: Option<KeyWatch>, leave: mpsc::Sender<()>) -> io::Result<()> {
     let mut to = pipe::Sender::from_owned_fd(to)?;
-    let (typed, mut queue) = mpsc::channel::<Vec<u8>>(16);
-    std::thread::spawn(move || {
-        let mut buffer = vec![0; 4096];
-        while let Ok(n @ 1..) = rustix::io::read(io::stdin(), &mut buffer) {
-            if typed.blocking_send(buffer[..n].to_vec()).is_err() {
-                return;
-            }
-        }
-    });
+    let mut queue = typed(InBackground::Stops);
     tokio::spawn(async move {
         while let Some(bytes) = queue.recv().await {
             let passed = match &mut watch {

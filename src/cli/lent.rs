@@ -9,16 +9,17 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::signal::{SigSet, Signal};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe,
-    sync::mpsc,
     task::JoinSet,
 };
 
-use super::terminal::write_all;
+use super::{
+    terminal::write_all,
+    typed::{InBackground, typed},
+};
 
 /// What is lent, and the pipes in the place of our terminal.
 pub(super) struct Lent {
@@ -91,22 +92,9 @@ impl Lent {
     }
 }
 
-/// A thread reads, since our standard input is shared with whoever called us and must stay blocking for them; it ends with the
-/// process.
+/// Passes on what is typed.
 fn pass_on(mut to: pipe::Sender) {
-    let (typed, mut queue) = mpsc::channel::<Vec<u8>>(16);
-    std::thread::spawn(move || {
-        // In the background of a shell there is nothing to read, which is not to stop us with all that we show (EIO).
-        let mut background = SigSet::empty();
-        background.add(Signal::SIGTTIN);
-        let _ = background.thread_block();
-        let mut buffer = vec![0; 4096];
-        while let Ok(n @ 1..) = rustix::io::read(io::stdin(), &mut buffer) {
-            if typed.blocking_send(buffer[..n].to_vec()).is_err() {
-                return;
-            }
-        }
-    });
+    let mut queue = typed(InBackground::Ends);
     tokio::spawn(async move {
         while let Some(bytes) = queue.recv().await {
             if to.write_all(&bytes).await.is_err() {

@@ -24,6 +24,7 @@ mod settings;
 mod stack;
 mod stats;
 mod terminal;
+mod typed;
 mod up;
 mod version;
 

@@ -17,6 +17,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+use super::typed::{InBackground, typed};
 use crate::sys;
 
 /// Rows and columns of our terminal.
@@ -117,18 +118,9 @@ pub(super) fn write_all(stream: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<
     Ok(())
 }
 
-/// Hands on what is typed. A thread reads, since our standard input is shared with whoever called us and must stay
-/// blocking for them; it ends with the process.
+/// Hands on what is typed.
 fn spawn_input(master: Arc<AsyncFd<OwnedFd>>) -> JoinHandle<()> {
-    let (typed, mut queue) = tokio::sync::mpsc::channel::<Vec<u8>>(16);
-    std::thread::spawn(move || {
-        let mut buffer = vec![0; 4096];
-        while let Ok(n @ 1..) = rustix::io::read(io::stdin(), &mut buffer) {
-            if typed.blocking_send(buffer[..n].to_vec()).is_err() {
-                return;
-            }
-        }
-    });
+    let mut queue = typed(InBackground::Stops);
     tokio::spawn(async move {
         while let Some(bytes) = queue.recv().await {
             let mut rest = &bytes[..];

@@ -68,10 +68,10 @@ pub(super) async fn start(
     if let Some(group) = &group {
         stack.note_group(group).map_err(files("write to", &journal))?;
     }
-    // Before anything is in it.
     // Devices that it is given are known by their numbers only now.
     let devices = spec.devices.clone().map(|rules| devices::rules(rules, spec)).transpose();
     let devices = devices.map_err(|source| ExecutorError::Devices { service: spec.service.clone(), source })?;
+    // Before anything is in the group.
     let effective = group.as_ref().map(|group| group.apply(&spec.limits, devices.as_deref())).transpose();
     let effective = effective.map_err(limits)?.unwrap_or_default();
     let killed_before = group.as_ref().and_then(|group| group.oom_kills()).unwrap_or(0);

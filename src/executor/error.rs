@@ -271,6 +271,8 @@ impl ExecutorError {
                 (BringUpStep::Exec(_), libc::ENOEXEC) => {
                     failure.hint("it is not a program of this machine, or a script without a `#!` line")
                 }
+                (BringUpStep::Label, libc::ENOENT) => failure
+                    .hint("the kernel has no such profile loaded: `aa-status` lists them, `apparmor_parser -r FILE` loads one"),
                 (BringUpStep::BecomeUser(_) | BringUpStep::AddGroup(_), libc::EINVAL) => {
                     failure.hint(format!("this id does not exist in the container: {}", more_ids_hint()))
                 }

@@ -26,8 +26,6 @@ pub fn is_known(name: &str) -> bool {
 /// A row for each call: x86-64, x86, x32, AArch64, Arm (EABI).
 #[rustfmt::skip]
 static TABLE: &[(&str, [u32; 5])] = &[
-    ("SYSCALL_BASE", [NONE, NONE, NONE, NONE, 0]),
-    ("SYSCALL_MASK", [NONE, NONE, NONE, NONE, 1048575]),
     ("_llseek", [NONE, 140, NONE, NONE, 140]),
     ("_newselect", [NONE, 142, NONE, NONE, 142]),
     ("_sysctl", [156, 149, NONE, NONE, 149]),
