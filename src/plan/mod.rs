@@ -13,6 +13,7 @@
 mod address;
 mod down;
 mod elsewhere;
+mod error;
 mod graph;
 mod group;
 mod ids;
@@ -25,6 +26,7 @@ mod uplink;
 pub use address::subnets_for;
 pub use down::down;
 pub use elsewhere::NotShared;
+pub use error::PlanError;
 pub use graph::{Plan, Step, StepId};
 pub use ids::IdMap;
 pub use limits::{Unmet, leave_out_unmet};
@@ -33,5 +35,5 @@ pub use operation::{
     Bridge, BridgeRemoval, Cable, ContainerSpec, FileSystem, Foreign, Link, NamespaceSet, Operation, Shared, Source,
     Sources, Uplink, UplinkBridge, UserNamespace,
 };
-pub use up::{Intent, PlanError, SharedPlaces, shared_places, up};
+pub use up::{Intent, SharedPlaces, shared_places, up};
 pub use uplink::HOST_GATEWAY;
