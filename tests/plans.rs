@@ -49,6 +49,7 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
                 let container = Container {
                     name: spec.name.clone(),
                     state: ContainerState::Running,
+                    health: None,
                     pid: Some(1),
                     image: None,
                     config: spec.config.clone(),

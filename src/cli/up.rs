@@ -225,7 +225,11 @@ impl Progress {
             Event::Container(service, ContainerState::Exited(code)) => {
                 self.printer.progress(service.as_str(), &format!("exited with code {code}"));
             }
-            Event::Container(_, ContainerState::Starting) => {}
+            Event::Container(service, ContainerState::Restarting(code)) => {
+                self.printer.progress(service.as_str(), &format!("exited with code {code}, is started again"));
+            }
+            Event::Container(service, ContainerState::Paused) => self.printer.progress(service.as_str(), "paused"),
+            Event::Container(_, ContainerState::Created | ContainerState::Starting) => {}
             Event::OutOfMemory { service, kills, limit } => {
                 self.printer.warning(&out_of_memory(service, *kills, *limit));
             }

@@ -198,6 +198,7 @@ pub(super) async fn start(
     let observed = Container {
         name: spec.name.clone(),
         state: ContainerState::Running,
+        health: None,
         pid: Some(pid),
         config: spec.config.clone(),
         image: match &spec.files.rootfs {

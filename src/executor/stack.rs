@@ -26,7 +26,7 @@ use crate::{
     cgroup::{self, CgroupError, Group, Hierarchy, StackGroup},
     dns::Server,
     image::store::InUse,
-    model::{Capabilities, Cgroups, NetworkName, ServiceName, StopSignal, Usage, Volume, VolumeName},
+    model::{Capabilities, Cgroups, Life, NetworkName, ServiceName, StopSignal, Usage, Volume, VolumeName},
     network::{
         netlink::{LinkIndex, Netlink, NetlinkError},
         ports::Forwarder,
@@ -53,6 +53,7 @@ pub struct Stack {
     pub(super) journal: Arc<Journal>,
     objects: Mutex<Objects>,
     host_users: tokio::sync::OnceCell<Pinned>,
+    lives: watch::Sender<BTreeMap<ServiceName, Life>>,
 }
 
 /// What steps add and remove; locked for a moment at a time, never across an await.
@@ -196,6 +197,7 @@ impl Stack {
             journal: Arc::new(journal),
             objects: Mutex::new(Objects::default()),
             host_users: tokio::sync::OnceCell::new(),
+            lives: watch::Sender::default(),
         };
         if let Some(group) = group {
             stack.set_group(group);
@@ -226,6 +228,20 @@ impl Stack {
     /// Waits until the keeper has ended, which it never does by itself.
     pub async fn keeper_gone(&self) {
         self.keeper.gone().await;
+    }
+
+    /// Says where a container is in its life, or that it is gone, to all who wait for it.
+    pub fn set_life(&self, service: &ServiceName, life: Option<Life>) {
+        self.lives.send_if_modified(|lives| match life {
+            Some(life) => lives.insert(service.clone(), life) != Some(life),
+            None => lives.remove(service).is_some(),
+        });
+    }
+
+    /// Where all containers are in their lives, to be waited for. It changes after [`Change`](super::Change)s have been taken
+    /// note of.
+    pub fn lives(&self) -> watch::Receiver<BTreeMap<ServiceName, Life>> {
+        self.lives.subscribe()
     }
 
     /// What its control groups cannot do.

@@ -6,7 +6,7 @@
 //!          │           └─ StopSignal, UserSpec, Rootfs
 //!          ├─ Network
 //!          └─ Volume
-//! Observed ── Container, ContainerState, Host
+//! Observed ── Container ── Life, Host
 //! ```
 //!
 //! Nothing here does I/O. Every reference inside a [`Project`] (a service that another one depends on, a network that a
@@ -14,6 +14,7 @@
 
 mod capability;
 mod image;
+mod life;
 mod limits;
 mod mount;
 mod name;
@@ -37,6 +38,7 @@ pub use image::{
     Digest, Image, ImageConfig, ImageHealthcheck, ImageName, ImageRequest, ImageSource, InArchive, InvalidDigest,
     InvalidImageName, InvalidImageSource, InvalidPlatform, InvalidPullPolicy, NoCommand, Platform, PullPolicy,
 };
+pub use life::{ContainerState, Health, Life};
 pub use limits::{
     Bandwidth, Cgroups, CpuLimits, CpuList, DeviceAccess, DeviceKind, DeviceRule, DeviceValue, Effective,
     InvalidCpuList, InvalidDeviceRule, IoLimits, Lack, Limits, MemoryLimits, RealTime, Setting, Swap, Usage,
@@ -54,8 +56,8 @@ pub use network::{
     NetworkAttachment, is_interface_name,
 };
 pub use observed::{
-    Container, ContainerElsewhere, ContainerState, Host, Ids, Invoker, Observed, ObservedNetwork, PublishedPort,
-    SecurityModules, SharedNetwork,
+    Container, ContainerElsewhere, Host, Ids, Invoker, Observed, ObservedNetwork, PublishedPort, SecurityModules,
+    SharedNetwork,
 };
 pub use port::{InvalidPort, Port, Protocol};
 pub use privileges::{Privileges, SelinuxLabel};

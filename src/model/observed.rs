@@ -9,8 +9,8 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cgroups, Digest, Effective, HostResolver, Network, NetworkName, Port, ProjectName, Resource, ServiceName,
-    StopSignal, UplinkMeans,
+    Cgroups, ContainerState, Digest, Effective, Health, HostResolver, Life, Network, NetworkName, Port, ProjectName,
+    Resource, ServiceName, StopSignal, UplinkMeans,
 };
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
@@ -161,6 +161,9 @@ pub struct Container {
     pub name: String,
     /// Where it is in its life.
     pub state: ContainerState,
+    /// What its probes say; none if it has none.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// Its first process, in the pid namespace of the host.
     pub pid: Option<i32>,
     /// Fingerprint of the configuration it was made from.
@@ -191,6 +194,13 @@ pub struct Container {
     pub oom_kills: u64,
 }
 
+impl Container {
+    /// What others wait for.
+    pub fn life(&self) -> Life {
+        Life { state: self.state, health: self.health }
+    }
+}
+
 /// A port of a running container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedPort {
@@ -198,25 +208,4 @@ pub struct PublishedPort {
     pub port: Port,
     /// Where it listens on the host.
     pub listens_on: Vec<SocketAddr>,
-}
-
-/// Where a container is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ContainerState {
-    /// It is being brought up.
-    Starting,
-    /// Its first process runs.
-    Running,
-    /// It has been asked to stop.
-    Stopping,
-    /// Its first process has ended, with this code as a shell would show it.
-    Exited(i32),
-}
-
-impl ContainerState {
-    /// Whether it has processes.
-    pub fn is_alive(self) -> bool {
-        !matches!(self, Self::Exited(_))
-    }
 }

@@ -346,6 +346,7 @@ impl Dispatcher {
             }
             Change::Container(service, container) => {
                 let state = container.state;
+                self.stack.set_life(&service, Some(container.life()));
                 observed.containers.insert(service.clone(), *container);
                 Some(Event::Container(service, state))
             }
@@ -355,6 +356,7 @@ impl Dispatcher {
             }
             Change::State(service, _, state) => observed.containers.get_mut(&service).map(|container| {
                 container.state = state;
+                self.stack.set_life(&service, Some(container.life()));
                 if let ContainerState::Exited(_) = state {
                     container.pid = None;
                     container.ports.clear();
@@ -364,6 +366,7 @@ impl Dispatcher {
             }),
             Change::ContainerRemoved(service) => {
                 observed.containers.remove(&service);
+                self.stack.set_life(&service, None);
                 Some(Event::Removed(service))
             }
             Change::GroupGiven => {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::memory_size;
 use crate::{
     diagnostics::sanitize,
-    model::{Container, ContainerState, Effective, Observed},
+    model::{Container, Effective, Observed},
 };
 
 /// One container, as `ps` shows it.
@@ -38,17 +38,11 @@ pub struct Row {
 pub fn container_rows(observed: &Observed, now: jiff::Timestamp) -> Vec<Row> {
     let rows = observed.containers.iter().map(|(service, container)| {
         let started = jiff::Timestamp::from_millisecond(container.started_ms).unwrap_or(now);
-        let (state, exit_code) = match container.state {
-            ContainerState::Starting => ("starting", None),
-            ContainerState::Running => ("running", None),
-            ContainerState::Stopping => ("stopping", None),
-            ContainerState::Exited(code) => ("exited", Some(code)),
-        };
         Row {
             name: container.name.clone(),
             service: service.to_string(),
-            state: state.to_owned(),
-            exit_code,
+            state: container.state.name().to_owned(),
+            exit_code: container.state.exit_code(),
             pid: container.pid,
             command: container.command.join(" "),
             ports: ports(container),
