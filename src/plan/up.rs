@@ -10,7 +10,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Bridge, BridgeRemoval, Cable, ContainerSpec, FileSystem, IdMap, Link, NamespaceSet, Operation, Plan, Shared,
+    Bridge, BridgeRemoval, Cable, ContainerSpec, FileSystem, IdMap, Link, NamespaceSet, Operation, Plan, Route, Shared,
     Source, StepId, UplinkBridge, UserNamespace,
     address::{self, Addresses, NoAddress},
     down::stop_and_remove,
@@ -21,9 +21,9 @@ use super::{
     names, uplink,
 };
 use crate::model::{
-    AddressPool, ContainerState, Family, Grant, GrantSource, Invoker, Mount, MountSource, NamespaceMode, Network,
-    NetworkAttachment, NetworkName, Observed, Port, Privileges, Project, Resource, Rootfs, ServiceName, UserSpec,
-    VolumeMount, VolumeName, limit_text,
+    AddressPool, ContainerState, Family, Grant, GrantSource, HOST_GATEWAY, Invoker, Mount, MountSource, NamespaceMode,
+    Network, NetworkAttachment, NetworkName, Observed, Port, Privileges, Project, Resource, Rootfs, ServiceName,
+    UserSpec, VolumeMount, VolumeName, limit_text,
 };
 
 /// What is asked for beyond the file.
@@ -771,6 +771,7 @@ impl<'a> Up<'a> {
                 interface,
                 addresses,
                 link_local: attachment.link_local.iter().map(|address| link_local_net(*address)).collect(),
+                routes: self.routes(name, network),
                 default_gateways: self.default_gateways(name, network),
                 mac: attachment.mac,
                 mtu: self.mtu(network),
@@ -794,6 +795,17 @@ impl<'a> Up<'a> {
         let mut gateways = self.way_out(name, network);
         gateways.retain(|gateway| gateway.is_ipv4() && self.observed.host.uplink.is_there());
         gateways
+    }
+
+    /// The address of the host is one that services with an address of the same kind, on whatever network, would look for there.
+    fn routes(&self, name: &ServiceName, network: &NetworkName) -> Vec<Route> {
+        let attachments = &self.project.services[name].networks;
+        let mut link_local = attachments.iter().flat_map(|attachment| &attachment.link_local);
+        if !link_local.any(IpAddr::is_ipv4) {
+            return Vec::new();
+        }
+        let gateways = self.default_gateways(name, network).into_iter();
+        gateways.map(|via| Route { to: HOST_GATEWAY.into(), via }).collect()
     }
 
     /// The largest packet on a network: what the file says, or what suits the uplink; none leaves it to the kernel.

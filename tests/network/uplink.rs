@@ -67,6 +67,7 @@ async fn neighbour(link: &str, ours: &str, theirs: &str) -> Netns {
         name: name.into(),
         addresses: vec![address.parse().unwrap()],
         gateways: gateway.into_iter().map(|gateway| gateway.parse().unwrap()).collect(),
+        routes: Vec::new(),
     };
     host.configure(&[interface(link, ours, None)]).await.unwrap();
     let gateway = ours.split('/').next();

@@ -182,6 +182,23 @@ fn a_missing_program_is_one_warning_and_the_rest_works() {
     assert_eq!(stack.sh("web", "ip route list default"), "");
 }
 
+#[test]
+fn a_service_with_a_link_local_address_reaches_the_host_and_its_likes() {
+    needs!(Need::Uplink, Need::Program("python3"));
+    let stack = Stack::new(
+        "
+services:
+  web: {rootfs: host, command: [sleep, infinity], networks: {back: {link_local_ips: [169.254.7.7]}, front: }}
+  db: {rootfs: host, command: [sleep, infinity], networks: {back: {link_local_ips: [169.254.7.8]}}}
+networks: {front: , back: {internal: true}}
+",
+    );
+    stack.up();
+    let at = hello([127, 0, 0, 1].into());
+    assert_eq!(heard(&stack, "host.docker.internal", at.port()).success().stdout, "hello");
+    assert!(stack.sh("web", "ip route get 169.254.7.8").contains("dev eth0"));
+}
+
 /// A process that holds a network namespace.
 struct Holder(Child);
 
