@@ -47,13 +47,14 @@ impl FromStr for Wanted {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "a port is a number from 1 to 65535, with `/tcp` or `/udp` behind it if need be".to_owned();
         let (number, protocol) = match text.split_once('/') {
-            Some((number, protocol)) => (number, Some(Spoken::from_str(protocol, false)?)),
+            Some((number, protocol)) => (number, Some(Spoken::from_str(protocol, false).map_err(|_| wrong())?)),
             None => (text, None),
         };
         match number.parse() {
             Ok(number) if number > 0 => Ok(Self { number, protocol }),
-            _ => Err("a port is a number from 1 to 65535, with `/tcp` or `/udp` behind it if need be".to_owned()),
+            _ => Err(wrong()),
         }
     }
 }

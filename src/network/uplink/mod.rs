@@ -163,7 +163,10 @@ impl Uplink {
         let uplink = Self { stack, nft, outside, addresses, host_gateway, foreign, state, _pasta: pasta };
         let made = uplink.establish().await;
         if let (Err(_), Outside::Veth { link, table, .. }) = (&made, &uplink.outside) {
-            let _ = remove_table(&uplink.nft, table).await;
+            // One that hangs would do so again; who removes the stack tries it.
+            if !matches!(made, Err(UplinkError::Nft(NftError::Slow { .. }))) {
+                let _ = remove_table(&uplink.nft, table).await;
+            }
             let _ = Netlink::open_here()?.delete_link(link).await;
         }
         made.map(|()| uplink)
