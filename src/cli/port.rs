@@ -1,5 +1,7 @@
 //! `nscompose port`.
 
+use std::str::FromStr;
+
 use clap::ValueEnum;
 
 use super::{
@@ -17,22 +19,44 @@ pub(super) struct Args {
     /// Service whose port it is
     #[arg(value_name = "SERVICE")]
     service: String,
-    /// Port of the container
-    #[arg(value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    port: u16,
-    /// What is spoken there
-    #[arg(long, value_enum, default_value_t)]
-    protocol: Spoken,
+    /// Port of the container, with `/udp` for one of UDP
+    #[arg(value_name = "PORT", value_parser = Wanted::from_str)]
+    port: Wanted,
+    /// What is spoken there [default: tcp]
+    #[arg(long, value_enum)]
+    protocol: Option<Spoken>,
     /// Which container of the service; there is one
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     index: u32,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Spoken {
-    #[default]
     Tcp,
     Udp,
+}
+
+/// A port as `docker port` takes it: `80`, `80/tcp` or `80/udp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wanted {
+    number: u16,
+    protocol: Option<Spoken>,
+}
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "a port is a number from 1 to 65535, with `/tcp` or `/udp` behind it if need be".to_owned();
+        let (number, protocol) = match text.split_once('/') {
+            Some((number, protocol)) => (number, Some(Spoken::from_str(protocol, false).map_err(|_| wrong())?)),
+            None => (text, None),
+        };
+        match number.parse() {
+            Ok(number) if number > 0 => Ok(Self { number, protocol }),
+            _ => Err(wrong()),
+        }
+    }
 }
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
@@ -47,14 +71,20 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         return Err(Failure::operation(format!("service `{}` has no container {}", args.service, args.index))
             .hint("`nscompose ps` shows what there is"));
     };
-    let protocol = match args.protocol {
+    let Wanted { number, protocol } = args.port;
+    if let (Some(one), Some(other)) = (protocol, args.protocol)
+        && one != other
+    {
+        return Err(Failure::usage("two different protocols are named").hint("leave `--protocol` out"));
+    }
+    let protocol = match args.protocol.or(protocol).unwrap_or(Spoken::Tcp) {
         Spoken::Tcp => Protocol::Tcp,
         Spoken::Udp => Protocol::Udp,
     };
-    let published = container.ports.iter().find(|p| p.port.target == args.port && p.port.protocol == protocol);
+    let published = container.ports.iter().find(|p| p.port.target == number && p.port.protocol == protocol);
     // One line, as of a port that is published for both IPv4 and IPv6 only the first is shown elsewhere, too.
     let Some(address) = published.and_then(|published| published.listens_on.first()) else {
-        let what = format!("port {}/{protocol} of service `{}` is not published", args.port, args.service);
+        let what = format!("port {number}/{protocol} of service `{}` is not published", args.service);
         return Err(Failure::operation(what).hint("`nscompose ps` shows those that are"));
     };
     settings.printer.data(&format!("{address}\n"))?;

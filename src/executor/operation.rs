@@ -332,6 +332,7 @@ async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
         name: link.interface.clone(),
         addresses: link.addresses.iter().chain(&link.link_local).copied().collect(),
         gateways: link.default_gateways.clone(),
+        routes: link.routes.iter().map(|route| (route.to, route.via)).collect(),
     };
     netlink.configure(&[interface]).await.map_err(failed)?;
     // Or what a service sends first would be lost, and sent again only after a second.

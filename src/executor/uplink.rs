@@ -10,7 +10,7 @@ use crate::{
     network::{
         netlink,
         uplink::{
-            self, Outside, PastaEvent, Uplink, Wish,
+            self, Foreign, Outside, PastaEvent, Uplink, Wish,
             forwarding::{self, ForwardingError},
             rules::Bridge,
         },
@@ -61,7 +61,7 @@ pub(super) async fn connect(wish: &plan::Uplink, stack: &Stack, changes: &Unboun
     if let Err(text) = make(wish, stack, changes).await {
         warn(format!("the stack has no way out: {text}"));
         if stack.uplink().is_none()
-            && let Err(error) = uplink::refuse(nft, &stack.netns, &bridges, host_gateway).await
+            && let Err(error) = uplink::refuse(&stack.netns, &stack.netlink, &bridges).await
         {
             tracing::warn!(error = chain(&error), "what is outside of the stack is waited for in vain");
         }
@@ -94,7 +94,24 @@ async fn make_on_host(wish: Wish, stack: &Stack, changes: &UnboundedSender<Chang
         tracing::info!("{text}");
         let _ = changes.send(Change::Notice(text.to_owned()));
     }
-    match uplink.obstacle() {
+    let Foreign { forward, input, unseen } = uplink.foreign();
+    let warn = |text: String| {
+        let _ = changes.send(Change::Warning(text));
+    };
+    if let Some(obstacle) = input {
+        warn(format!(
+            "services do not reach this host as `host.docker.internal`, since {} drops it; let it through with `{}`",
+            obstacle.what, obstacle.mend
+        ));
+    }
+    if let (Some(obstacle), None) = (unseen, forward) {
+        warn(format!(
+            "this host has rules in {}, which nothing on it can show; if the stack has no way out, let it through with \
+             `{}`, then `down` and `up`",
+            obstacle.what, obstacle.mend
+        ));
+    }
+    match forward {
         None => Ok(()),
         Some(obstacle) => Err(format!(
             "{} of this host drops what it sends; let stacks through with `{}`, then `down` and `up`",

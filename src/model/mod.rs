@@ -71,5 +71,5 @@ pub use seccomp::{
 };
 pub use service::{Rootfs, Service};
 pub use signal::{InvalidSignal, StopSignal};
-pub use uplink::{UPLINK_INTERFACE, UplinkMeans, UplinkWish};
+pub use uplink::{HOST_GATEWAY, UPLINK_INTERFACE, UplinkMeans, UplinkWish};
 pub use user::{InvalidUser, UserSpec};

@@ -1,11 +1,16 @@
 //! The way out of a stack.
 
-use std::path::PathBuf;
+use std::{net::Ipv4Addr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 /// The interface of the way out in the stack's namespace.
 pub const UPLINK_INTERFACE: &str = "nsc0";
+
+/// The address at which containers reach servers on the host's loopback: the same in every stack, so that names of the host
+/// can be given out before there is an uplink. It is link-local (RFC 3927), hence of no other host that is reached by a router,
+/// and the one that Podman has for it.
+pub const HOST_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 2);
 
 /// What a file wants of the way out of its stack: `uplink` of `x-nscompose`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

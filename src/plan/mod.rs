@@ -32,8 +32,7 @@ pub use ids::IdMap;
 pub use limits::{Unmet, leave_out_unmet};
 pub use names::{NameClient, NamedNetwork, NamedService, Names};
 pub use operation::{
-    Bridge, BridgeRemoval, Cable, ContainerSpec, FileSystem, Foreign, Link, NamespaceSet, Operation, Shared, Source,
-    Sources, Uplink, UplinkBridge, UserNamespace,
+    Bridge, BridgeRemoval, Cable, ContainerSpec, FileSystem, Foreign, Link, NamespaceSet, Operation, Route, Shared,
+    Source, Sources, Uplink, UplinkBridge, UserNamespace,
 };
 pub use up::{Intent, SharedPlaces, shared_places, up};
-pub use uplink::HOST_GATEWAY;

@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, fmt::Write, net::IpAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{HOST_GATEWAY, Source, address::Addresses, group::Groups, uplink};
-use crate::model::{Family, Host, HostAddress, NamespaceMode, NetworkName, Project, Service, ServiceName};
+use super::{Source, address::Addresses, group::Groups, uplink};
+use crate::model::{
+    Family, HOST_GATEWAY, Host, HostAddress, NamespaceMode, NetworkName, Project, Service, ServiceName,
+};
 
 /// Options of resolv.conf(5) unless the file says others, as in Docker: a name is asked for as it is before domains are tried.
 const OPTIONS: &str = "ndots:0";

@@ -190,6 +190,9 @@ pub struct Link {
     pub link_local: Vec<IpNet>,
     /// Where everything else is sent: at most one of each family, and on one link of a service.
     pub default_gateways: Vec<IpAddr>,
+    /// Single addresses that are behind a gateway although those of the service have it look for them next door.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
     /// Hardware address of the end in the container; none lets the kernel choose.
     pub mac: Option<MacAddress>,
     /// Largest packet; none is the kernel's choice.
@@ -200,6 +203,15 @@ pub struct Link {
     pub sysctls: BTreeMap<String, String>,
     /// Fingerprint of the bridge that it is on.
     pub bridge_config: String,
+}
+
+/// The way to one address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The address.
+    pub to: IpAddr,
+    /// The gateway that leads there.
+    pub via: IpAddr,
 }
 
 /// The way out of a stack.
@@ -395,7 +407,8 @@ impl fmt::Display for Operation {
                     write!(f, " isolated")?;
                 }
                 link.sysctls.iter().try_for_each(|(name, value)| write!(f, " {name}={value}"))?;
-                link.default_gateways.iter().try_for_each(|gateway| write!(f, " default via {gateway}"))
+                link.default_gateways.iter().try_for_each(|gateway| write!(f, " default via {gateway}"))?;
+                link.routes.iter().try_for_each(|route| write!(f, " {} via {}", route.to, route.via))
             }
             Self::Start(spec) => {
                 write!(f, "start {}", spec.service)?;

@@ -6,12 +6,7 @@ use ipnet::{IpNet, Ipv4Net};
 use sha2::{Digest, Sha256};
 
 use super::{Uplink, UplinkBridge, address::Addresses};
-use crate::model::{Family, Host, NetworkName, Observed, Project, ServiceName, UplinkMeans, UplinkWish};
-
-/// The address at which containers reach servers on the host's loopback: the same in every stack, so that names of the host
-/// can be given out before there is an uplink. It is link-local (RFC 3927), hence of no other host that is reached by a router,
-/// and the one that Podman has for it.
-pub const HOST_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 2);
+use crate::model::{Family, HOST_GATEWAY, Host, NetworkName, Observed, Project, ServiceName, UplinkMeans, UplinkWish};
 
 /// The largest packet where pasta carries it on: it reads each with a system call of its own, and hands only its contents
 /// to a socket, so that no network outside sees how large it was.

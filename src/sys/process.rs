@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    time::{Duration, Instant},
 };
 
 use nix::sched::CloneFlags;
@@ -44,6 +45,26 @@ impl PidFd {
     pub fn is_alive(&self) -> bool {
         let mut poll = [rustix::event::PollFd::new(&self.0, rustix::event::PollFlags::IN)];
         matches!(rustix::event::poll(&mut poll, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+    }
+
+    /// Waits for the end of the process, which is left for its parent to collect; whether it came in time.
+    ///
+    /// # Errors
+    /// What poll(2) said.
+    pub fn ends_within(&self, patience: Duration) -> io::Result<bool> {
+        let end = Instant::now() + patience;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let left = rustix::event::Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            let mut poll = [rustix::event::PollFd::new(&self.0, rustix::event::PollFlags::IN)];
+            match rustix::event::poll(&mut poll, Some(&left)) {
+                Err(rustix::io::Errno::INTR) => {}
+                ended => return Ok(ended? > 0),
+            }
+        }
     }
 }
 

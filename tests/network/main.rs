@@ -86,6 +86,7 @@ impl Stack {
             name: "eth0".into(),
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             gateways: gateways.iter().map(|gateway| gateway.parse().unwrap()).collect(),
+            routes: Vec::new(),
         };
         Netlink::open(&container).unwrap().configure(&[interface]).await.unwrap();
         let bridge = self.netlink.links().await.unwrap().into_iter().find(|link| link.index == bridge).unwrap();
@@ -129,7 +130,7 @@ fn isolated_links_reach_the_bridge_and_nobody_else() {
                 Link { bridge, host_name: name.into(), peer_name: "eth0".into(), mac: None, mtu: None, isolated: true };
             stack.netlink.add_link(&link, &container).await.unwrap();
             let addresses = vec![address.parse().unwrap()];
-            let interface = Interface { name: "eth0".into(), addresses, gateways: Vec::new() };
+            let interface = Interface { name: "eth0".into(), addresses, gateways: Vec::new(), routes: Vec::new() };
             Netlink::open(&container).unwrap().configure(&[interface]).await.unwrap();
             stack.netlink.settle(&[name, "front"]).await.unwrap();
             apart.push(container);
@@ -292,6 +293,7 @@ fn errors_name_what_they_are_about() {
             name: name.into(),
             addresses: vec!["10.77.0.2/24".parse().unwrap()],
             gateways: vec![gateway.parse().unwrap()],
+            routes: Vec::new(),
         };
         let error = inside.configure(&[interface("eth1", "10.77.0.1")]).await.unwrap_err();
         assert_eq!(chain(&error), "cannot find interface `eth1`: No such device (os error 19)");

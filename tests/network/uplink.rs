@@ -67,6 +67,7 @@ async fn neighbour(link: &str, ours: &str, theirs: &str) -> Netns {
         name: name.into(),
         addresses: vec![address.parse().unwrap()],
         gateways: gateway.into_iter().map(|gateway| gateway.parse().unwrap()).collect(),
+        routes: Vec::new(),
     };
     host.configure(&[interface(link, ours, None)]).await.unwrap();
     let gateway = ours.split('/').next();
@@ -258,7 +259,7 @@ fn rules_that_drop_what_is_forwarded_are_named_with_the_way_through() {
                               priority filter; policy drop;\n  jump DOCKER-USER\n }\n}\n";
         let world = World::new(&[DOCKER]).await;
         forwarding::enable(&world.nft).unwrap();
-        let obstacle = world.uplink.obstacle().expect("found").clone();
+        let obstacle = world.uplink.foreign().forward.clone().expect("found");
         assert_eq!(obstacle.what, "chain FORWARD of table ip filter");
         assert_eq!(
             obstacle.mend,
@@ -273,7 +274,87 @@ fn rules_that_drop_what_is_forwarded_are_named_with_the_way_through() {
         drop(uplink);
         stack.netlink.delete_link("nsc0").await.unwrap();
         let uplink = World::connect(&nft, &stack, LINK).await.unwrap();
-        assert_eq!(uplink.obstacle(), None);
+        assert_eq!(uplink.foreign().forward, None);
         seen_from(&world.front, "192.0.2.2:80", &world.outside, "0.0.0.0:80").unwrap();
+    });
+}
+
+#[test]
+fn rules_that_drop_what_is_for_the_loopback_of_the_host_are_named_with_the_way_through() {
+    const NAME: &str = "uplink::rules_that_drop_what_is_for_the_loopback_of_the_host_are_named_with_the_way_through";
+    if lacks_nft(NAME) {
+        return;
+    }
+    kernel_test(NAME, async || {
+        // As ufw and administrators have them; that FORWARD accepts uplinks is another matter.
+        const RULES: &str = "table ip filter {\n chain FORWARD {\n  type filter hook forward priority filter; policy \
+                             accept;\n  iifname \"nsc*\" accept\n }\n chain INPUT {\n  type filter hook input priority \
+                             filter; policy drop;\n  iifname \"lo\" accept\n  ct state established,related accept\n }\n}\n\
+                             table inet mine {\n chain in {\n  type filter hook input priority 10;\n  iifname \"lo\" \
+                             accept\n  counter log reject\n }\n}\n";
+        let World { nft, stack, front, uplink, .. } = World::new(&[RULES]).await;
+        let _listener = TcpListener::bind("127.0.0.1:4711").unwrap();
+        let to = SocketAddr::new(GATEWAY.into(), 4711);
+        let reach = || front.run(|| TcpStream::connect_timeout(&to, Duration::from_millis(500)));
+        let foreign = uplink.foreign().clone();
+        assert_eq!(foreign.forward, None);
+        let obstacle = foreign.input.expect("found");
+        assert_eq!(obstacle.what, "chain INPUT of table ip filter");
+        assert_eq!(obstacle.mend, "iptables -I INPUT -i nsc+ -d 127.0.0.1 -j ACCEPT");
+        reach().unwrap_err();
+        let mut uplink = Some(uplink);
+        let mut again = async || {
+            drop(uplink.take());
+            stack.netlink.delete_link("nsc0").await.unwrap();
+            let made = World::connect(&nft, &stack, LINK).await.unwrap();
+            uplink.insert(made).foreign().input.clone()
+        };
+        // What the command of iptables comes to.
+        load("insert rule ip filter INPUT iifname \"nsc*\" ip daddr 127.0.0.1 accept\n");
+        let obstacle = again().await.expect("the other one");
+        assert_eq!(obstacle.what, "chain in of table inet mine");
+        reach().unwrap_err();
+        let words = obstacle.mend.split_once("nft ").expect("a command of nft").1.replace('\'', "");
+        load(&format!("{words}\n"));
+        assert_eq!(again().await, None);
+        reach().unwrap();
+        // Firewalld accepts what was translated, by whomever.
+        load("flush chain inet mine in\nadd rule inet mine in ct status dnat accept\nadd rule inet mine in reject\n");
+        assert_eq!(again().await, None);
+        reach().unwrap();
+    });
+}
+
+#[test]
+fn rules_of_legacy_iptables_are_seen() {
+    const NAME: &str = "uplink::rules_of_legacy_iptables_are_seen";
+    if lacks_nft(NAME) || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    kernel_test(NAME, async || {
+        let iptables = |words: &str| Command::new("iptables-legacy").args(words.split(' ')).status();
+        // Kernels go without it by now, and so do distributions. To ask makes the table, so it is not asked of the host.
+        if !iptables("-S INPUT").is_ok_and(|status| status.success()) {
+            return;
+        }
+        let iptables = |words: &str| assert!(iptables(words).unwrap().success(), "{words}");
+        iptables("-P FORWARD DROP");
+        iptables("-A INPUT -j DROP");
+        let World { nft, stack, front, outside, uplink, .. } = World::new(&[]).await;
+        forwarding::enable(&nft).unwrap();
+        let foreign = uplink.foreign().clone();
+        let (forward, input) = (foreign.forward.expect("found"), foreign.input.expect("found"));
+        assert_eq!(forward.what, "chain FORWARD of iptables-legacy");
+        assert_eq!(input.what, "chain INPUT of iptables-legacy");
+        assert!(!uplink.translates());
+        seen_from(&front, "192.0.2.2:80", &outside, "0.0.0.0:80").unwrap_err();
+        for command in forward.mend.split(" && ").chain([input.mend.as_str()]) {
+            iptables(command.strip_prefix("iptables-legacy ").expect("the program that has the rules"));
+        }
+        drop(uplink);
+        stack.netlink.delete_link("nsc0").await.unwrap();
+        let uplink = World::connect(&nft, &stack, LINK).await.unwrap();
+        assert_eq!(*uplink.foreign(), Default::default());
+        seen_from(&front, "192.0.2.2:80", &outside, "0.0.0.0:80").unwrap();
     });
 }

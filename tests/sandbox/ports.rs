@@ -150,6 +150,11 @@ fn a_port_left_to_the_kernel_is_shown() {
         .unwrap_or_else(|| panic!("{ports:?}"));
     assert_ne!(address.port(), 0);
     assert_eq!(wait_for("a greeting", || greeting(address)), "hello from the-web");
+    for port in ["80", "80/tcp"] {
+        assert_eq!(stack.run(&["port", "web", port]).success().stdout, format!("{address}\n"));
+    }
+    let other = stack.run(&["port", "web", "80/udp"]);
+    assert!(other.stderr.contains("port 80/udp of service `web` is not published"), "{other}");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The way out of a stack, with the real binary: as root through a veth pair, as an ordinary user through pasta.
 
 use std::{
+    fs,
     io::Write,
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    os::unix::fs::PermissionsExt,
     process::{Child, Command},
     thread,
 };
@@ -180,6 +182,66 @@ fn a_missing_program_is_one_warning_and_the_rest_works() {
     assert!(up.stderr.contains("no `nft`: install it (package nftables)"), "{up}");
     assert_eq!(stack.sh("web", "getent hosts db | wc -l"), "1");
     assert_eq!(stack.sh("web", "ip route list default"), "");
+}
+
+/// A stack of two services whose `nft` is this script, and what `up` has said.
+fn with_nft(script: &str) -> (Stack, Output) {
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity]}, db: {rootfs: host, command: [sleep, infinity]}}",
+    );
+    stack.file("bin/nft", script);
+    fs::set_permissions(stack.path("bin/nft"), fs::Permissions::from_mode(0o755)).expect("our file");
+    let path = format!("{}:{}", stack.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+    let up = stack.nscompose().env("PATH", path).args(["up", "-d"]).run().success();
+    (stack, up)
+}
+
+/// Names work, and what is outside is unreachable at once.
+fn works_inside_only(stack: &Stack) {
+    assert_eq!(stack.sh("web", "getent hosts db | wc -l"), "1");
+    let output = heard(stack, "203.0.113.1", 9);
+    assert!(output.stderr.contains("unreachable"), "{output}");
+}
+
+#[test]
+fn an_nft_that_hangs_is_one_warning_and_the_rest_works() {
+    needs!(Need::Uplink, Need::Program("python3"));
+    let (stack, up) = with_nft("#!/bin/sh\nexec sleep infinity\n");
+    assert_eq!(up.stderr.matches("warning:").count(), 1, "{up}");
+    assert!(up.stderr.contains("the stack has no way out") && up.stderr.contains("has not answered in"), "{up}");
+    works_inside_only(&stack);
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
+}
+
+#[test]
+fn an_nft_that_fails_is_one_warning_and_the_rest_works() {
+    needs!(Need::Uplink, Need::Program("python3"));
+    let (stack, up) = with_nft("#!/bin/sh\necho 'Error: no such thing' >&2\nexit 1\n");
+    assert_eq!(up.stderr.matches("warning:").count(), 1, "{up}");
+    assert!(up.stderr.contains("nft says: Error: no such thing"), "{up}");
+    works_inside_only(&stack);
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
+}
+
+#[test]
+fn a_service_with_a_link_local_address_reaches_the_host_and_its_likes() {
+    needs!(Need::Uplink, Need::Program("python3"));
+    let stack = Stack::new(
+        "
+services:
+  web: {rootfs: host, command: [sleep, infinity], networks: {back: {link_local_ips: [169.254.7.7]}, front: }}
+  db: {rootfs: host, command: [sleep, infinity], networks: {back: {link_local_ips: [169.254.7.8]}}}
+networks: {front: , back: {internal: true}}
+",
+    );
+    stack.up();
+    let at = hello([127, 0, 0, 1].into());
+    assert_eq!(heard(&stack, "host.docker.internal", at.port()).success().stdout, "hello");
+    assert!(stack.sh("web", "ip route get 169.254.7.8").contains("dev eth0"));
 }
 
 /// A process that holds a network namespace.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, Cursor};
+use super::{Context, Cursor, networks::host_name};
 use crate::{
     compose::{Networking, OneOrMany, Set, Text},
     diagnostics::Diagnostic,
@@ -85,10 +85,7 @@ fn links(cx: &mut Context<'_>, networking: &Networking, at: Cursor<'_>) -> BTree
         let (service, alias) = text.0.split_once(':').unwrap_or((&text.0, &text.0));
         // One that is not there has been reported.
         let Some(service) = cx.service(service) else { continue };
-        if alias.is_empty() || !alias.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-            cx.push(at.here(Diagnostic::error(format!("`{alias}` is not a host name"))));
-            continue;
-        }
+        let Some(alias) = host_name(cx, alias, at) else { continue };
         links.insert(alias.to_ascii_lowercase(), service);
     }
     links

@@ -12,8 +12,8 @@ use crate::{
     compose::{self, Flag, Networking},
     diagnostics::{Diagnostic, Span, suggest},
     model::{
-        Addressing, BridgeOptions, Family, MacAddress, NamespaceMode, Network, NetworkAttachment, NetworkName,
-        ServiceName, UPLINK_INTERFACE, is_interface_name,
+        Addressing, BridgeOptions, Family, HOST_GATEWAY, MacAddress, NamespaceMode, Network, NetworkAttachment,
+        NetworkName, ServiceName, UPLINK_INTERFACE, is_interface_name,
     },
 };
 
@@ -221,6 +221,13 @@ fn addressing(
         cx.push(place.here(Diagnostic::error(wrong)).hint(hint));
         return None;
     }
+    if subnet.contains(&IpAddr::V4(HOST_GATEWAY)) {
+        let wrong = format!("subnet {subnet} has {HOST_GATEWAY}, at which services reach the host");
+        cx.push(
+            place.here(Diagnostic::error(wrong)).hint("use a part of 169.254.0.0/16 without it, or another subnet"),
+        );
+        return None;
+    }
     let mut addressing = Addressing { subnet: Some(subnet), ..Addressing::default() };
     if let Some(text) = super::said(config.ip_range.as_ref()) {
         let place = at.at("ip_range");
@@ -387,7 +394,7 @@ fn bridge_options(cx: &mut Context<'_>, said: &compose::Network, network: &Netwo
             "com.docker.network.container_iface_prefix" => {
                 wrong(
                     format!("`{text}` cannot begin names of interfaces"),
-                    "at most 12 letters, digits and signs, without `/` and `:`",
+                    "at most 12 letters, digits and signs, without `/`, `:` and `%`",
                 );
             }
             _ => {
@@ -400,7 +407,7 @@ fn bridge_options(cx: &mut Context<'_>, said: &compose::Network, network: &Netwo
     options
 }
 
-const INTERFACE: &str = "it has at most 15 letters, digits and signs, without blanks, `/` and `:`";
+const INTERFACE: &str = "it has at most 15 letters, digits and signs, without blanks, `/`, `:` and `%`, and is not `lo`, `all` or `default`";
 
 /// `host` and `none`, which are there without being made (Compose Specification, "networks", "external"): a service on one of
 /// them has its network mode.
@@ -558,6 +565,10 @@ fn attachment(
     if let Some(addresses) = &said.link_local_ips {
         for (text, place) in at.at("link_local_ips").items(&addresses.0) {
             match text.0.parse::<IpAddr>() {
+                Ok(IpAddr::V4(HOST_GATEWAY)) => {
+                    let wrong = Diagnostic::error(format!("services reach the host at {HOST_GATEWAY}"));
+                    cx.push(place.here(wrong).hint("choose another address"));
+                }
                 Ok(address) if is_link_local(address) => {
                     claim(cx, &network, address, who.clone(), place);
                     lowered.link_local.push(address);
@@ -724,12 +735,17 @@ pub(super) fn drop_predefined(networks: &mut BTreeMap<NetworkName, Network>, use
 }
 
 /// What a name server could answer for (RFC 1035, 2.3.4), without control characters or dots at the ends.
-fn host_name(cx: &mut Context<'_>, alias: &str, at: Cursor<'_>) -> Option<String> {
-    let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    if !alias.is_empty() && alias.len() <= 253 && alias.bytes().all(valid) && !alias.starts_with(['.', '-']) {
+/// A name that can be asked for: RFC 1035, 2.3.4, with `_`, which many write. An address is never asked for, since it is one already.
+pub(super) fn host_name(cx: &mut Context<'_>, alias: &str, at: Cursor<'_>) -> Option<String> {
+    let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(valid);
+    let (what, hint) = if alias.parse::<IpAddr>().is_ok() {
+        ("is an address and not a host name", "use a name that has a letter")
+    } else if alias.len() <= 253 && !alias.starts_with('-') && alias.split('.').all(is_label) {
         return Some(alias.to_owned());
-    }
-    let wrong = at.here(Diagnostic::error(format!("`{alias}` is not a host name")));
-    cx.push(wrong.hint("use letters, digits, `-`, `.` and `_`"));
+    } else {
+        ("is not a host name", "use letters, digits, `-` and `_`, up to 63 between dots")
+    };
+    cx.push(at.here(Diagnostic::error(format!("`{alias}` {what}"))).hint(hint));
     None
 }

@@ -32,6 +32,7 @@ use rtnetlink::{
             LinkInfo, LinkMessage,
         },
         route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+        rule::{RuleAction, RuleAttribute, RuleMessage},
     },
 };
 
@@ -95,6 +96,9 @@ pub struct Interface {
     pub addresses: Vec<IpNet>,
     /// Where everything else goes: at most one gateway for IPv4 and one for IPv6, of all interfaces together.
     pub gateways: Vec<IpAddr>,
+    /// Single addresses with the gateway that leads to them, for those that the addresses of an interface would have it look for
+    /// next door.
+    pub routes: Vec<(IpAddr, IpAddr)>,
 }
 
 /// An interface as the kernel shows it.
@@ -280,6 +284,42 @@ impl Netlink {
         }
     }
 
+    /// Nothing that comes in by these interfaces is led anywhere else: whoever sends it hears so at once, provided that the kernel forwards
+    /// for them (ip-rule(8), `unreachable`). It is no error when that is so already.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Refuse`].
+    pub async fn refuse_from(&self, names: &[&str]) -> Result<(), NetlinkError> {
+        self.rules(names, libc::EEXIST, |rule| Request::create(RouteNetlinkMessage::NewRule(rule))).await
+    }
+
+    /// Takes [`Netlink::refuse_from`] back; it is no error when it was never said.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Refuse`].
+    pub async fn accept_from(&self, names: &[&str]) -> Result<(), NetlinkError> {
+        self.rules(names, libc::ENOENT, |rule| Request::change(RouteNetlinkMessage::DelRule(rule))).await
+    }
+
+    async fn rules(
+        &self,
+        names: &[&str],
+        already: i32,
+        request: impl Fn(RuleMessage) -> Request,
+    ) -> Result<(), NetlinkError> {
+        let requests = names.iter().map(|name| request(refusal_message(name))).collect();
+        let answers = self.blocking(move |transport| transport.exchange_all(requests)).await;
+        for (answer, name) in answers.into_iter().zip(names) {
+            match answer {
+                Err(source) if source.raw_os_error() != Some(already) => {
+                    return Err(NetlinkError::Refuse { name: (*name).to_owned(), source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the main routing table has a default route for IPv4.
     ///
     /// # Errors
@@ -360,8 +400,12 @@ fn configure(transport: &mut Transport, interfaces: &[Interface]) -> Result<(), 
             steps.push(Box::new(move |source| NetlinkError::AddAddress { address, name: name.clone(), source }));
         }
         for &gateway in &interface.gateways {
-            requests.push(Request::create(default_route_message(index, gateway)));
+            requests.push(Request::create(route_message(index, None, gateway)));
             steps.push(Box::new(move |source| NetlinkError::AddRoute { gateway, name: name.clone(), source }));
+        }
+        for &(to, gateway) in &interface.routes {
+            requests.push(Request::create(route_message(index, Some(to), gateway)));
+            steps.push(Box::new(move |source| NetlinkError::AddRouteTo { to, gateway, name: name.clone(), source }));
         }
     }
     // As Netlink::settle does, for this end.
@@ -533,7 +577,8 @@ fn address_message(index: u32, net: IpNet) -> RouteNetlinkMessage {
     RouteNetlinkMessage::NewAddress(message)
 }
 
-fn default_route_message(index: u32, gateway: IpAddr) -> RouteNetlinkMessage {
+/// The route to one address, or to all that have no other.
+fn route_message(index: u32, to: Option<IpAddr>, gateway: IpAddr) -> RouteNetlinkMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = match gateway {
         IpAddr::V4(_) => AddressFamily::Inet,
@@ -544,7 +589,20 @@ fn default_route_message(index: u32, gateway: IpAddr) -> RouteNetlinkMessage {
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
     message.attributes = vec![RouteAttribute::Gateway(RouteAddress::from(gateway)), RouteAttribute::Oif(index)];
+    if let Some(to) = to {
+        message.header.destination_prefix_length = if to.is_ipv4() { 32 } else { 128 };
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(to)));
+    }
     RouteNetlinkMessage::NewRoute(message)
+}
+
+/// Before all routes but those to the namespace itself, `ip rule add iif NAME unreachable priority 1`.
+fn refusal_message(name: &str) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.action = RuleAction::Unreachable;
+    message.attributes = vec![RuleAttribute::Iifname(name.to_owned()), RuleAttribute::Priority(1)];
+    message
 }
 
 fn link_query(name: &str) -> RouteNetlinkMessage {

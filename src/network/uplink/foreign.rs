@@ -1,11 +1,20 @@
-//! Rules of others that drop what is forwarded: those of Docker, ufw, firewalld.
+//! Rules of others that drop what goes through uplinks: those of Docker, ufw, firewalld, and an administrator's own.
 //!
 //! A packet has to be accepted in every base chain of a hook; to accept it in ours does not help where another one drops it
 //! (nft(8), "verdict statements"). And to change rules of others is not for us. So it is found out, and said.
+//!
+//! What is forwarded, between stacks and the network, comes by the hook `forward`. What a service sends to the host's loopback, as
+//! `host.docker.internal`, comes by `input`, with an address of loopback by then.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
-use super::{forwarding::objects, nft};
+use serde_json::Value;
+
+use super::{
+    forwarding::{LINK, TABLE_OF_STACK, objects},
+    legacy,
+    nft::{self, NftError},
+};
 
 /// Rules of somebody else that keep stacks from the outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,44 +25,176 @@ pub struct Obstacle {
     pub mend: String,
 }
 
-/// What drops packets that go through uplinks, if anything does. Rules that cannot be listed are taken for none.
-pub(super) async fn obstacle(program: &Path, link: &str) -> Option<Obstacle> {
-    let chains = nft::ask(program, &["list", "chains"]).await.ok()?;
-    let blocking = objects(&chains, "chain").find(|chain| blocks(chain))?;
-    let rules = nft::ask(program, &["list", "ruleset"]).await.ok()?;
-    let (family, table, name) = (text(blocking, "family"), text(blocking, "table"), text(blocking, "name"));
-    let in_table = |rule: &&serde_json::Value| text(rule, "family") == family && text(rule, "table") == table;
-    let accepts = |meta: &str| objects(&rules, "rule").filter(in_table).any(|rule| accepts_uplinks(rule, meta, link));
-    if accepts("iifname") && accepts("oifname") {
-        return None;
+/// What is known of the rules of others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Foreign {
+    /// What drops packets between stacks and the network.
+    pub forward: Option<Obstacle>,
+    /// What drops packets from services to the host's loopback.
+    pub input: Option<Obstacle>,
+    /// Rules that nothing on this host can show, which may drop them or not.
+    pub unseen: Option<Obstacle>,
+}
+
+/// A hook of the kernel's, by which packets of an uplink come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hook {
+    /// For somebody else.
+    Forward,
+    /// For the host.
+    Input,
+}
+
+impl Hook {
+    /// As nft has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Input => "input",
+        }
     }
-    let has_chain = |wanted: &str| objects(&chains, "chain").any(|chain| text(chain, "name") == wanted);
-    let mend = if family == "ip" && table == "filter" && name == "FORWARD" {
-        let chain = if has_chain("DOCKER-USER") { "DOCKER-USER" } else { "FORWARD" };
-        format!("iptables -I {chain} -i nsc+ -j ACCEPT && iptables -I {chain} -o nsc+ -j ACCEPT")
+
+    /// As iptables has it.
+    pub(super) fn chain(self) -> &'static str {
+        match self {
+            Self::Forward => "FORWARD",
+            Self::Input => "INPUT",
+        }
+    }
+
+    /// The command that lets through what uplinks need, with an `iptables` of either kind.
+    pub(super) fn mend(self, iptables: &str, has_docker: bool) -> String {
+        match self {
+            Self::Forward => {
+                let chain = if has_docker { "DOCKER-USER" } else { "FORWARD" };
+                format!("{iptables} -I {chain} -i {LINK}+ -j ACCEPT && {iptables} -I {chain} -o {LINK}+ -j ACCEPT")
+            }
+            Self::Input => format!("{iptables} -I INPUT -i {LINK}+ -d 127.0.0.1 -j ACCEPT"),
+        }
+    }
+}
+
+/// What there is of them. Rules that cannot be listed are taken for none.
+///
+/// # Errors
+/// [`NftError::Slow`]: there is no use in asking any more.
+pub(super) async fn rules(program: &Path, link: &str) -> Result<Foreign, NftError> {
+    let chains = known(nft::ask(program, &["list", "chains"]).await)?;
+    let any = objects(&chains, "chain").any(|chain| {
+        !text(chain, "table").starts_with(TABLE_OF_STACK)
+            && [Hook::Forward, Hook::Input].iter().any(|hook| is_at(chain, *hook))
+    });
+    let rules = if any { known(nft::ask(program, &["list", "ruleset"]).await)? } else { Value::Null };
+    let legacy = legacy::rules(link).await;
+    let find = |hook| obstacle(&chains, &rules, hook, link);
+    Ok(Foreign {
+        forward: find(Hook::Forward).or(legacy.forward),
+        input: find(Hook::Input).or(legacy.input),
+        unseen: legacy.unseen,
+    })
+}
+
+fn known(answer: Result<Value, NftError>) -> Result<Value, NftError> {
+    match answer {
+        Err(slow @ NftError::Slow { .. }) => Err(slow),
+        answer => Ok(answer.unwrap_or_default()),
+    }
+}
+
+/// What drops packets at this hook, if anything does.
+fn obstacle(chains: &Value, rules: &Value, hook: Hook, link: &str) -> Option<Obstacle> {
+    let candidates = objects(chains, "chain").filter(|chain| is_at(chain, hook));
+    let blocking = candidates.into_iter().find(|chain| {
+        let of_chain = reached(rules, chain);
+        let own = |rule: &&&Value| text(rule, "chain") == text(chain, "name");
+        let drops = text(chain, "policy") == "drop"
+            // Those of firewalld accept, and reject in their last rule.
+            || text(chain, "table") == "firewalld"
+            || of_chain.iter().filter(own).any(|rule| drops_all(rule));
+        let accepts = |meta: &str| of_chain.iter().any(|rule| accepts_uplinks(rule, meta, link));
+        drops
+            && match hook {
+                Hook::Forward => !(accepts("iifname") && accepts("oifname")),
+                Hook::Input => !(accepts("iifname") || of_chain.iter().any(|rule| accepts_translated(rule))),
+            }
+    })?;
+    let (family, table, name) = (text(blocking, "family"), text(blocking, "table"), text(blocking, "name"));
+    let has_docker = objects(chains, "chain").any(|chain| text(chain, "name") == "DOCKER-USER");
+    let mend = if family == "ip" && table == "filter" && name == hook.chain() {
+        hook.mend("iptables", has_docker)
     } else if table == "firewalld" {
         format!("firewall-cmd --zone=trusted --add-interface={link}")
     } else {
-        format!(
-            "nft insert rule {family} {table} {name} iifname '\"nsc*\"' accept && \
-             nft insert rule {family} {table} {name} oifname '\"nsc*\"' accept"
-        )
+        let insert = |matched: &str| format!("nft insert rule {family} {table} {name} {matched} accept");
+        match hook {
+            Hook::Forward => {
+                format!("{} && {}", insert("iifname '\"nsc*\"'"), insert("oifname '\"nsc*\"'"))
+            }
+            Hook::Input => insert("iifname '\"nsc*\"' ip daddr 127.0.0.1"),
+        }
     };
     Some(Obstacle { what: format!("chain {name} of table {family} {table}"), mend })
 }
 
-/// A base chain that drops what nobody has accepted. That of firewalld accepts, and rejects in its last rule.
-fn blocks(chain: &serde_json::Value) -> bool {
+/// A base chain of somebody else that every packet of IPv4 at this hook comes by.
+fn is_at(chain: &Value, hook: Hook) -> bool {
     let of_ipv4 = matches!(text(chain, "family"), "ip" | "inet");
-    let firewalld = text(chain, "table") == "firewalld";
-    let drops = text(chain, "policy") == "drop" || firewalld;
-    of_ipv4 && text(chain, "hook") == "forward" && text(chain, "type") == "filter" && drops
+    let foreign = !text(chain, "table").starts_with(TABLE_OF_STACK);
+    of_ipv4 && foreign && text(chain, "hook") == hook.name() && text(chain, "type") == "filter"
+}
+
+/// The rules of a base chain and of those that it leads to.
+fn reached<'a>(rules: &'a Value, base: &Value) -> Vec<&'a Value> {
+    let in_table =
+        |rule: &&Value| text(rule, "family") == text(base, "family") && text(rule, "table") == text(base, "table");
+    let table: Vec<&Value> = objects(rules, "rule").filter(in_table).collect();
+    let mut chains = BTreeSet::from([text(base, "name")]);
+    let mut found: Vec<&Value> = Vec::new();
+    loop {
+        let more: Vec<&Value> = table
+            .iter()
+            .filter(|rule| chains.contains(text(rule, "chain")))
+            .filter(|rule| !found.iter().any(|known| std::ptr::eq(*known, **rule)))
+            .copied()
+            .collect();
+        if more.is_empty() {
+            return found;
+        }
+        more.iter().for_each(|rule| targets(&rule["expr"], &mut chains));
+        found.extend(more);
+    }
+}
+
+/// Where a rule leads, verdict maps included.
+fn targets<'a>(value: &'a Value, chains: &mut BTreeSet<&'a str>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| targets(item, chains)),
+        Value::Object(members) => {
+            for (key, member) in members {
+                match member["target"].as_str() {
+                    Some(target) if matches!(key.as_str(), "jump" | "goto") => _ = chains.insert(target),
+                    _ => targets(member, chains),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A rule that drops whatever comes to it.
+fn drops_all(rule: &Value) -> bool {
+    let mut drops = false;
+    let all = parts(rule).iter().all(|part| {
+        let verdict = part.get("drop").is_some() || part.get("reject").is_some();
+        drops |= verdict;
+        verdict || part.get("counter").is_some() || part.get("log").is_some()
+    });
+    all && drops
 }
 
 /// A rule that matches the name of an interface that uplinks have, and accepts.
-fn accepts_uplinks(rule: &serde_json::Value, meta: &str, link: &str) -> bool {
-    let parts = rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let matches = parts.iter().any(|part| {
+fn accepts_uplinks(rule: &Value, meta: &str, link: &str) -> bool {
+    let matches = parts(rule).iter().any(|part| {
         let matched = &part["match"];
         let name = matched["right"].as_str().unwrap_or_default();
         matched["left"]["meta"]["key"] == meta
@@ -62,12 +203,27 @@ fn accepts_uplinks(rule: &serde_json::Value, meta: &str, link: &str) -> bool {
                 || name.strip_suffix('*').is_some_and(|start| !start.is_empty() && link.starts_with(start)))
     });
     // In firewalld the chain of a zone decides, and that of `trusted` accepts.
-    let trusts = |part: &serde_json::Value| {
-        ["goto", "jump"].iter().any(|verdict| text(&part[verdict], "target").ends_with("_trusted"))
-    };
-    matches && parts.iter().any(|part| part.get("accept").is_some() || trusts(part))
+    let trusts =
+        |part: &Value| ["goto", "jump"].iter().any(|verdict| text(&part[verdict], "target").ends_with("_trusted"));
+    matches && parts(rule).iter().any(|part| part.get("accept").is_some() || trusts(part))
 }
 
-fn text<'a>(object: &'a serde_json::Value, key: &str) -> &'a str {
+/// A rule that accepts what somebody's DNAT has sent here, as ours does what is for the host's loopback.
+fn accepts_translated(rule: &Value) -> bool {
+    let matches = parts(rule).iter().any(|part| {
+        let matched = &part["match"];
+        let named = |status: &Value| status == "dnat";
+        matched["left"]["ct"]["key"] == "status"
+            && matched["op"] != "!="
+            && (named(&matched["right"]) || matched["right"].as_array().is_some_and(|all| all.iter().any(named)))
+    });
+    matches && parts(rule).iter().any(|part| part.get("accept").is_some())
+}
+
+fn parts(rule: &Value) -> &[Value] {
+    rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn text<'a>(object: &'a Value, key: &str) -> &'a str {
     object[key].as_str().unwrap_or_default()
 }

@@ -20,6 +20,7 @@
 
 mod foreign;
 pub mod forwarding;
+mod legacy;
 mod nft;
 mod pasta;
 pub mod rules;
@@ -36,7 +37,7 @@ use std::{
 use ipnet::Ipv4Net;
 use tokio::sync::Mutex;
 
-pub use foreign::Obstacle;
+pub use foreign::{Foreign, Obstacle};
 pub use nft::{NftError, remove_table, remove_table_now};
 pub use pasta::{Event as PastaEvent, Pasta, PastaError};
 use rules::{Bridge, Publication};
@@ -103,8 +104,8 @@ pub struct Uplink {
     /// The inner address; the outer one is the other of the two.
     addresses: Ipv4Net,
     host_gateway: Ipv4Addr,
-    /// Rules of others that would drop what is forwarded.
-    obstacle: Option<Obstacle>,
+    /// Rules of others that would drop what goes through it.
+    foreign: Foreign,
     state: Mutex<State>,
     _pasta: Option<Pasta>,
 }
@@ -144,23 +145,28 @@ impl Uplink {
         events: impl Fn(PastaEvent) + Send + 'static,
     ) -> Result<Self, UplinkError> {
         let Wish { outside, nft, addresses, host_gateway, bridges } = wish;
-        let (addresses, pasta, obstacle) = match &outside {
+        // An earlier attempt may have failed.
+        netlink.accept_from(&names(&bridges)).await?;
+        let (addresses, pasta, foreign) = match &outside {
             Outside::Veth { link, alias, .. } => {
-                let obstacle = foreign::obstacle(&nft, link).await;
+                let foreign = foreign::rules(&nft, link).await?;
                 let addresses = veth::connect(link, alias, &addresses, &stack, netlink).await?;
-                (addresses, None, obstacle)
+                (addresses, None, foreign)
             }
             Outside::Pasta { program, folder } => {
                 let addresses = *addresses.first().ok_or(UplinkError::NoAddress)?;
                 let pasta = Pasta::start(program, folder, &stack, addresses, netlink.clone(), events).await?;
-                (addresses, Some(pasta), None)
+                (addresses, Some(pasta), Foreign::default())
             }
         };
         let state = Mutex::new(State { bridges, publications: BTreeMap::new() });
-        let uplink = Self { stack, nft, outside, addresses, host_gateway, obstacle, state, _pasta: pasta };
+        let uplink = Self { stack, nft, outside, addresses, host_gateway, foreign, state, _pasta: pasta };
         let made = uplink.establish().await;
         if let (Err(_), Outside::Veth { link, table, .. }) = (&made, &uplink.outside) {
-            let _ = remove_table(&uplink.nft, table).await;
+            // One that hangs would do so again; who removes the stack tries it.
+            if !matches!(made, Err(UplinkError::Nft(NftError::Slow { .. }))) {
+                let _ = remove_table(&uplink.nft, table).await;
+            }
             let _ = Netlink::open_here()?.delete_link(link).await;
         }
         made.map(|()| uplink)
@@ -185,14 +191,14 @@ impl Uplink {
     }
 
     /// Whether connections from elsewhere come to the containers with the address of the client, past the built-in forwarder: as
-    /// root, unless somebody else's rules would drop them.
+    /// root, unless somebody else's rules drop them, or may do so.
     pub fn translates(&self) -> bool {
-        matches!(self.outside, Outside::Veth { .. }) && self.obstacle.is_none()
+        matches!(self.outside, Outside::Veth { .. }) && self.foreign.forward.is_none() && self.foreign.unseen.is_none()
     }
 
-    /// Rules of others that keep the stack from the outside.
-    pub fn obstacle(&self) -> Option<&Obstacle> {
-        self.obstacle.as_ref()
+    /// Rules of others that are in the way.
+    pub fn foreign(&self) -> &Foreign {
+        &self.foreign
     }
 
     /// Leads these ports of the host to a container, instead of what `owner` had before.
@@ -261,20 +267,18 @@ impl Uplink {
 }
 
 /// Makes what lies outside of a stack unreachable at once, when there is no uplink after all: containers have a default route, and
-/// the kernel drops without a word what it is not to forward (`ip_error`, net/ipv4/route.c). With the rules in place, which keep
-/// networks apart, it forwards, and finds no way.
+/// the kernel drops without a word what it is not to forward (`ip_error`, net/ipv4/route.c). So it shall forward, and find no way
+/// for anything. That takes no nft, which may be why there is no uplink.
 ///
 /// # Errors
-/// When the rules are refused; then nothing is forwarded.
-pub async fn refuse(
-    nft: &Path,
-    stack: &Arc<Netns>,
-    bridges: &[Bridge],
-    host_gateway: Ipv4Addr,
-) -> Result<(), UplinkError> {
-    let text = rules::inside(bridges, host_gateway, host_gateway, &[]);
-    nft::load(nft, text, Some(stack.clone())).await?;
+/// When the kernel refuses it; then nothing is forwarded.
+pub async fn refuse(stack: &Netns, netlink: &Netlink, bridges: &[Bridge]) -> Result<(), UplinkError> {
+    netlink.refuse_from(&names(bridges)).await?;
     forward(stack, bridges.iter().map(|bridge| (bridge.interface.as_str(), bridge.leads_out)))
+}
+
+fn names(bridges: &[Bridge]) -> Vec<&str> {
+    bridges.iter().map(|bridge| bridge.interface.as_str()).collect()
 }
 
 fn forward<'a>(stack: &Netns, interfaces: impl Iterator<Item = (&'a str, bool)>) -> Result<(), UplinkError> {

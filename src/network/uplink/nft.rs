@@ -1,13 +1,22 @@
-//! nft(8): a text of rules as one transaction.
+//! nft(8): a text of rules as one transaction, and bounded: it waits for the kernel's lock of all rules, which others may hold.
 
 use std::{
-    io::{self, Write},
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
-use crate::sys::Netns;
+use rustix::{fs::MemfdFlags, io::Errno};
+
+use crate::sys::{Netns, PidFd};
+
+/// How long it may take: it needs some 10 ms, and more where many stacks begin at the same moment.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Rules that are not in place.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +32,15 @@ pub enum NftError {
     /// It says no.
     #[error("nft says: {0}")]
     Refused(String),
+    /// It does not end, and has been killed.
+    #[error(
+        "{} has not answered in {} s; `{} list ruleset` shows whether it does by itself",
+        program.display(), PATIENCE.as_secs(), program.display()
+    )]
+    Slow {
+        /// Where it is.
+        program: PathBuf,
+    },
 }
 
 /// Loads rules, all of them or none, in a network namespace or in the caller's.
@@ -75,20 +93,44 @@ pub fn remove_table_now(program: &Path, table: &str) -> Result<(), NftError> {
     run(program, &["-f", "-"], &format!("table inet {table}\ndelete table inet {table}\n")).map(drop)
 }
 
+/// Runs a program of the system to its end, and gives what it wrote. What it reads and writes are files in memory, so that nobody
+/// waits for whoever holds the other end of a pipe.
 pub(super) fn run(program: &Path, words: &[&str], input: &str) -> Result<String, NftError> {
     let failed = |source| NftError::Run { program: program.to_owned(), source };
+    let (rules, answer, complaint) = (memory().map_err(failed)?, memory().map_err(failed)?, memory().map_err(failed)?);
+    rules.write_all_at(input.as_bytes(), 0).map_err(failed)?;
     let mut command = Command::new(program);
-    command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // It may end before it has read all; what it says then counts.
-        let _ = stdin.write_all(input.as_bytes());
+    command.args(words).stdin(rules).stdout(answer.try_clone().map_err(failed)?);
+    let mut child = command.stderr(complaint.try_clone().map_err(failed)?).spawn().map_err(failed)?;
+    let ended = PidFd::open(child.id() as i32).and_then(|pidfd| pidfd.ends_within(PATIENCE)).map_err(failed)?;
+    if !ended {
+        let _ = child.kill();
+        // In the middle of a system call it may end later still.
+        thread::spawn(move || child.wait());
+        return Err(NftError::Slow { program: program.to_owned() });
     }
-    let output = child.wait_with_output().map_err(failed)?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    if child.wait().map_err(failed)?.success() {
+        return contents(&answer).map_err(failed);
     }
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = contents(&complaint).map_err(failed)?;
     // The first line says it; what follows shows the place in a text that nobody has written.
     Err(NftError::Refused(said.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing").trim().to_owned()))
+}
+
+/// A file that is in memory and nowhere else.
+fn memory() -> io::Result<File> {
+    const NAME: &str = "nscompose-nft";
+    // Where programs in memory are forbidden it has to be said that this is none (vm.memfd_noexec); Linux 6.3 has the word for it.
+    let made = match rustix::fs::memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(NAME, MemfdFlags::CLOEXEC),
+        made => made,
+    };
+    Ok(made?.into())
+}
+
+/// All of it, whoever has read or written how much.
+fn contents(file: &File) -> io::Result<String> {
+    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -43,10 +43,19 @@ async fn configure(link: &str, inner: Ipv4Net, host: &Netlink, inside: &Netlink)
     fs::write(&path, "1").map_err(|source| UplinkError::Setting { path, source })?;
     let address = |address| IpNet::V4(Ipv4Net::new_assert(address, inner.prefix_len()));
     let gateway = outer(inner);
-    let end = Interface { name: link.to_owned(), addresses: vec![address(gateway)], gateways: Vec::new() };
+    let end = Interface {
+        name: link.to_owned(),
+        addresses: vec![address(gateway)],
+        gateways: Vec::new(),
+        routes: Vec::new(),
+    };
     host.configure(&[end]).await?;
-    let end =
-        Interface { name: INNER.to_owned(), addresses: vec![address(inner.addr())], gateways: vec![gateway.into()] };
+    let end = Interface {
+        name: INNER.to_owned(),
+        addresses: vec![address(inner.addr())],
+        gateways: vec![gateway.into()],
+        routes: Vec::new(),
+    };
     inside.configure(&[end]).await?;
     // As for containers: what is sent before the link is noticed to be up is lost.
     host.settle(&[link]).await?;

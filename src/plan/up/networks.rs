@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use super::{Up, fingerprint};
 use crate::{
-    model::{Family, Network, NetworkName, ServiceName},
-    plan::{Bridge, BridgeRemoval, Cable, Link, Operation, Plan, StepId, UplinkBridge, address, uplink},
+    model::{Family, HOST_GATEWAY, Network, NetworkName, ServiceName},
+    plan::{Bridge, BridgeRemoval, Cable, Link, Operation, Plan, Route, StepId, UplinkBridge, address, uplink},
 };
 
 impl<'a> Up<'a> {
@@ -153,6 +153,7 @@ impl<'a> Up<'a> {
                 interface,
                 addresses,
                 link_local: attachment.link_local.iter().map(|address| link_local_net(*address)).collect(),
+                routes: self.routes(name, network),
                 default_gateways: self.default_gateways(name, network),
                 mac: attachment.mac,
                 mtu: self.mtu(network),
@@ -176,6 +177,17 @@ impl<'a> Up<'a> {
         let mut gateways = self.way_out(name, network);
         gateways.retain(|gateway| gateway.is_ipv4() && self.observed.host.uplink.is_there());
         gateways
+    }
+
+    /// The address of the host is one that services with an address of the same kind, on whatever network, would look for there.
+    fn routes(&self, name: &ServiceName, network: &NetworkName) -> Vec<Route> {
+        let attachments = &self.project.services[name].networks;
+        let mut link_local = attachments.iter().flat_map(|attachment| &attachment.link_local);
+        if !link_local.any(IpAddr::is_ipv4) {
+            return Vec::new();
+        }
+        let gateways = self.default_gateways(name, network).into_iter();
+        gateways.map(|via| Route { to: HOST_GATEWAY.into(), via }).collect()
     }
 
     /// The largest packet on a network: what the file says, or what suits the uplink; none leaves it to the kernel.
