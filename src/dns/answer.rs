@@ -16,6 +16,10 @@ const UDP_PAYLOAD: u16 = 1232;
 /// Bytes of a message header (RFC 1035, 4.1.1).
 const HEADER: usize = 12;
 
+/// Questions and records that a question may have in all. It is one question, an OPT record (RFC 6891), perhaps a signature, and
+/// the SOA record of who asks for a part of a zone (RFC 1995, 3).
+const RECORDS: usize = 8;
+
 /// Seconds that an answer may be kept: none, since a service may have another address the next moment.
 const TTL: u32 = 0;
 
@@ -45,6 +49,12 @@ pub(super) fn answer(packet: &[u8], zone: &Zone, client: &ServiceName, turn: usi
     }
     let id = u16::from_be_bytes([packet[0], packet[1]]);
     let op_code = OpCode::from_u8((packet[2] >> 3) & 0x0f);
+    // Before anything is read of it: 64 kB over TCP have room for thousands of names, each of which takes a hundred steps, and
+    // other clients, and the stack itself, wait meanwhile.
+    let counts = packet[4..HEADER].chunks_exact(2).map(|count| usize::from(u16::from_be_bytes([count[0], count[1]])));
+    if counts.sum::<usize>() > RECORDS {
+        return failure(id, op_code, ResponseCode::FormErr);
+    }
     let Ok(message) = Message::from_vec(packet) else { return failure(id, op_code, ResponseCode::FormErr) };
     if message.metadata.op_code != OpCode::Query {
         return failure(id, op_code, ResponseCode::NotImp);
@@ -259,6 +269,20 @@ mod tests {
         let bytes = question.to_vec().expect("bytes");
         let Verdict::Reply(bytes) = ask("web", &bytes, 0, Transport::Udp) else { panic!("no reply") };
         assert!(bytes.len() <= usize::from(UDP_PAYLOAD), "{} bytes could be cut on the way", bytes.len());
+    }
+
+    #[test]
+    fn what_would_take_long_to_read_is_not_read() {
+        // A whole name, as long as one can be, and then as often as there is room for a reference to it.
+        let mut question = question(&format!("{}x.", "a.".repeat(126)), RecordType::A).to_vec().expect("bytes");
+        let count: u16 = 4000;
+        question[10..12].copy_from_slice(&count.to_be_bytes());
+        question.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 192, 0, 2, 1].repeat(count.into()));
+        assert!(Message::from_vec(&question).is_ok(), "it is a good message");
+        let Verdict::Reply(reply) = ask("web", &question, 0, Transport::Tcp) else { panic!("no reply") };
+        let reply = Message::from_vec(&reply).expect("a message");
+        assert_eq!(reply.metadata.response_code, ResponseCode::FormErr);
+        assert!(reply.queries.is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener, UdpSocket},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     model::{RESOLVER, ServiceName},
-    sys::Netns,
+    sys::{Netns, fds::may_stay},
 };
 
 /// Questions of one client that wait for a resolver at a time. Whoever asks more is told at once that it fails.
@@ -68,6 +68,8 @@ struct Shared {
     host: Arc<HostServers>,
     turn: AtomicUsize,
     pending: Arc<Semaphore>,
+    /// Where the client is.
+    netns: Arc<Netns>,
 }
 
 impl Server {
@@ -80,7 +82,8 @@ impl Server {
         let udp = tokio::net::UdpSocket::from_std(UdpSocket::from(udp))?;
         let tcp = tokio::net::TcpListener::from_std(TcpListener::from(tcp))?;
         let pending = Arc::new(Semaphore::new(PENDING));
-        let shared = Arc::new(Shared { client, directory, host, turn: AtomicUsize::new(0), pending });
+        let netns = Arc::new(Netns::from_fd(netns.as_fd().try_clone_to_owned()?));
+        let shared = Arc::new(Shared { client, directory, host, turn: AtomicUsize::new(0), pending, netns });
         let tasks = [tokio::spawn(datagrams(udp, shared.clone())), tokio::spawn(connections(tcp, shared))];
         Ok(Self { tasks })
     }
@@ -108,7 +111,7 @@ impl Shared {
     }
 
     fn upstream(&self) -> Upstream {
-        Upstream::of(self.directory.borrow().upstreams(&self.client), &self.host)
+        Upstream::of(&self.directory.borrow(), &self.client, &self.host, &self.netns)
     }
 }
 
@@ -155,7 +158,9 @@ async fn connections(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
     loop {
         tokio::select! {
             accepted = listener.accept(), if open.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => drop(open.spawn(connection(stream, shared.clone()))),
+                // What is in there must not take what the stack itself needs.
+                Ok((stream, _)) if may_stay(&stream).is_ok() => drop(open.spawn(connection(stream, shared.clone()))),
+                Ok(_) => sleep(PAUSE).await,
                 Err(error) => {
                     tracing::debug!(%error, client = %shared.client, "cannot accept a connection");
                     sleep(PAUSE).await;

@@ -3,22 +3,26 @@
 use std::{
     io,
     net::{SocketAddr, SocketAddrV6},
-    os::unix::fs::MetadataExt,
-    sync::{Mutex, PoisonError},
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, UdpSocket},
+    net::{TcpSocket, UdpSocket},
     time::timeout,
 };
 
 use super::{
-    PORT, Upstreams,
+    PORT, Upstreams, Zone,
     answer::{Transport, belongs_to},
 };
-use crate::model::HostResolver;
+use crate::{
+    model::{HostResolver, ServiceName},
+    sys::{Netns, fds::may_stay},
+};
 
 /// How long one resolver may take before the next is asked. Resolvers of the C library give up after five seconds.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -76,18 +80,35 @@ impl HostServers {
 /// Asks resolvers in their order until one answers.
 #[derive(Debug, Clone)]
 pub(super) struct Upstream {
-    resolvers: Vec<SocketAddr>,
+    resolvers: Vec<Resolver>,
+}
+
+/// Whom to ask.
+#[derive(Debug, Clone)]
+struct Resolver {
+    address: SocketAddr,
+    /// From where; none is the host.
+    within: Option<Arc<Netns>>,
 }
 
 impl Upstream {
     /// The resolvers to ask; of more than three, the first three.
-    pub(super) fn of(upstreams: &Upstreams, host: &HostServers) -> Self {
-        let all = match upstreams {
+    ///
+    /// What the file names is asked from where the client is if it is there: a service of the stack is a name server. On the
+    /// host, the same address may be somebody else's, who would hear all that is asked.
+    pub(super) fn of(zone: &Zone, client: &ServiceName, host: &HostServers, netns: &Arc<Netns>) -> Self {
+        let resolvers = match zone.upstreams(client) {
             Upstreams::Nobody => Vec::new(),
-            Upstreams::Host => host.current(),
-            Upstreams::These(all) => all.clone(),
+            Upstreams::Host => {
+                host.current().into_iter().map(|address| Resolver { address, within: None }).take(RESOLVERS).collect()
+            }
+            Upstreams::These(all) => {
+                let within = |ip| zone.is_within(client, ip).then(|| netns.clone());
+                let first = all.iter().take(RESOLVERS);
+                first.map(|address| Resolver { address: *address, within: within(address.ip()) }).collect()
+            }
         };
-        Self { resolvers: all.into_iter().take(RESOLVERS).collect() }
+        Self { resolvers }
     }
 
     /// Passes `question` on and gives back the answer, its id the client's. None when nobody answers.
@@ -101,8 +122,8 @@ impl Upstream {
             asked.get_mut(..2)?.copy_from_slice(&id);
             let answer = async {
                 match transport {
-                    Transport::Udp => over_udp(*resolver, &asked).await,
-                    Transport::Tcp => over_tcp(*resolver, &asked).await,
+                    Transport::Udp => over_udp(resolver, &asked).await,
+                    Transport::Tcp => over_tcp(resolver, &asked).await,
                 }
             };
             match timeout(PATIENCE, answer).await {
@@ -110,8 +131,8 @@ impl Upstream {
                     answer[..2].copy_from_slice(&question[..2]);
                     return Some(answer);
                 }
-                Ok(Err(error)) => tracing::debug!(%resolver, %error, "a resolver cannot be asked"),
-                Err(_) => tracing::debug!(%resolver, "a resolver does not answer"),
+                Ok(Err(error)) => tracing::debug!(resolver = %resolver.address, %error, "a resolver cannot be asked"),
+                Err(_) => tracing::debug!(resolver = %resolver.address, "a resolver does not answer"),
             }
         }
         None
@@ -126,12 +147,19 @@ fn fresh_id() -> [u8; 2] {
     id
 }
 
-async fn over_udp(resolver: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
-    let any: SocketAddr =
-        if resolver.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
-    let socket = UdpSocket::bind(any).await?;
+impl Resolver {
+    /// A socket from which it can be asked. It gets a port that cannot be guessed when it is connected.
+    fn socket(&self, kind: SockType) -> io::Result<OwnedFd> {
+        let family = if self.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let make = || Ok(socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?);
+        may_stay(self.within.as_ref().map_or_else(make, |netns| netns.run(make))?)
+    }
+}
+
+async fn over_udp(resolver: &Resolver, question: &[u8]) -> io::Result<Vec<u8>> {
+    let socket = UdpSocket::from_std(resolver.socket(SockType::Datagram)?.into())?;
     // From then on the kernel takes packets of that resolver only, and tells when nobody listens there.
-    socket.connect(resolver).await?;
+    socket.connect(resolver.address).await?;
     socket.send(question).await?;
     let mut buffer = vec![0; usize::from(u16::MAX)];
     loop {
@@ -143,8 +171,9 @@ async fn over_udp(resolver: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> 
     }
 }
 
-async fn over_tcp(resolver: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(resolver).await?;
+async fn over_tcp(resolver: &Resolver, question: &[u8]) -> io::Result<Vec<u8>> {
+    let socket = TcpSocket::from_std_stream(resolver.socket(SockType::Stream)?.into());
+    let mut stream = socket.connect(resolver.address).await?;
     let length = u16::try_from(question.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     stream.write_all(&[&length.to_be_bytes(), question].concat()).await?;
     let length = stream.read_u16().await?;

@@ -194,6 +194,15 @@ impl Zone {
         if ours || client.upstreams == Upstreams::Nobody { Found::Nothing } else { Found::Elsewhere }
     }
 
+    /// Whether an address is one that only `client`'s own network namespace leads to: on one of its networks. The host may have
+    /// somebody else of the same address.
+    pub fn is_within(&self, client: &ServiceName, address: IpAddr) -> bool {
+        let networks = self.clients.get(client).into_iter().flat_map(|client| &client.networks);
+        let mut subnets =
+            networks.filter_map(|network| self.networks.get(network)).flat_map(|network| &network.subnets);
+        subnets.any(|subnet| subnet.contains(&address))
+    }
+
     /// Where `client` asks for what is not the stack's.
     pub fn upstreams(&self, client: &ServiceName) -> &Upstreams {
         self.clients.get(client).map_or(&Upstreams::Nobody, |client| &client.upstreams)

@@ -70,10 +70,62 @@ fn find(layout: &StackLayout, name: &NetworkName, ask: AskForNetwork) -> io::Res
     let networks = SharedNetworks::new(layout.layout());
     let lock = networks.lock()?;
     for other in networks.leases(name).into_keys().filter(|other| other != layout.project()) {
-        // One that is just ending does not answer, and lets go of the network.
-        if let Ok(Some(netns)) = ask(&layout.layout().stack(&other), name) {
-            return Ok((lock, Some((netns, other))));
+        match ask(&layout.layout().stack(&other), name) {
+            Ok(Some(netns)) => return Ok((lock, Some((netns, other)))),
+            // It has not joined yet, and waits for the lock.
+            Ok(None) => {}
+            // One that is just ending does not answer, and lets go of the network.
+            Err(_) if !networks.leases(name).contains_key(&other) => {}
+            // It may be on the network. A second bridge of the same name would keep the two apart without a word.
+            Err(error) => {
+                let text = format!("stack `{other}`, which is on it, does not answer ({error})");
+                return Err(io::Error::new(error.kind(), text));
+            }
         }
     }
     Ok((lock, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Layout, Lease, ProcessRecord};
+
+    /// Another stack that is alive, and has addresses on the network.
+    fn with_a_neighbour(check: impl FnOnce(&StackLayout, &NetworkName)) {
+        let dir = tempfile::tempdir().expect("folder");
+        let layout = Layout::new(&dir.path().join("run"), &dir.path().join("data"));
+        layout.create().expect("folders");
+        let name = "proxy".parse().expect("name");
+        let owner = ProcessRecord::of(std::process::id() as i32).expect("this process");
+        let lease = Lease { owner, services: Default::default() };
+        SharedNetworks::new(&layout).take(&name, &"other".parse().expect("name"), &lease).expect("taken");
+        check(&layout.stack(&"ours".parse().expect("name")), &name);
+    }
+
+    #[test]
+    fn a_stack_that_does_not_answer_is_not_taken_for_one_that_is_not_there() {
+        with_a_neighbour(|layout, name| {
+            let error = find(layout, name, |_, _| Err(io::ErrorKind::WouldBlock.into())).expect_err("no second bridge");
+            assert!(error.to_string().contains("`other`"), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_stack_that_ends_meanwhile_is_not_waited_for() {
+        with_a_neighbour(|layout, name| {
+            let ask = |other: &StackLayout, _: &NetworkName| {
+                SharedNetworks::new(other.layout()).give_back(other.project(), &Default::default());
+                Err(io::ErrorKind::ConnectionRefused.into())
+            };
+            assert!(find(layout, name, ask).expect("a network of our own").1.is_none());
+        });
+    }
+
+    #[test]
+    fn a_stack_that_has_not_joined_yet_is_none_to_join() {
+        with_a_neighbour(|layout, name| {
+            assert!(find(layout, name, |_, _| Ok(None)).expect("a network of our own").1.is_none());
+        });
+    }
 }

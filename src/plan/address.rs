@@ -35,16 +35,33 @@ fn pools() -> impl Iterator<Item = Ipv4Net> {
     docker.chain(small).chain(large)
 }
 
-/// The subnets of pools that somebody has set.
-fn subnets_of(pools: &[AddressPool], family: Family) -> impl Iterator<Item = IpNet> {
-    let pools = pools.iter().filter(move |pool| Family::of(pool.base().addr()) == family);
-    pools.flat_map(|pool| {
-        let subnets: Box<dyn Iterator<Item = IpNet>> = match pool.base() {
-            IpNet::V4(base) => Box::new(base.subnets(pool.size()).into_iter().flatten().map(IpNet::V4)),
-            IpNet::V6(base) => Box::new(base.subnets(pool.size()).into_iter().flatten().map(IpNet::V6)),
+/// The first subnet of pools that somebody has set which overlaps none of these.
+fn free_of(pools: &[AddressPool], family: Family, taken: &[IpNet]) -> Option<IpNet> {
+    pools.iter().filter(|pool| Family::of(pool.base().addr()) == family).find_map(|pool| free_of_pool(*pool, taken))
+}
+
+/// What is taken is stepped over as a whole: a pool of IPv6 may have more subnets than can be gone through.
+fn free_of_pool(pool: AddressPool, taken: &[IpNet]) -> Option<IpNet> {
+    let last = |net: &IpNet| match net {
+        IpNet::V4(net) => u128::from(net.broadcast().to_bits()),
+        IpNet::V6(net) => net.broadcast().to_bits(),
+    };
+    let mut first = match pool.base() {
+        IpNet::V4(base) => u128::from(base.network().to_bits()),
+        IpNet::V6(base) => base.network().to_bits(),
+    };
+    while first <= last(&pool.base()) {
+        let address = match pool.base() {
+            IpNet::V4(_) => Ipv4Addr::from_bits(first as u32).into(),
+            IpNet::V6(_) => Ipv6Addr::from_bits(first).into(),
         };
-        subnets
-    })
+        let subnet = IpNet::new(address, pool.size()).ok()?;
+        match taken.iter().filter(|taken| overlap(&subnet, taken)).map(last).max() {
+            None => return Some(subnet),
+            Some(end) => first = end.max(last(&subnet)).checked_add(1)?,
+        }
+    }
+    None
 }
 
 /// A subnet of unique local addresses (RFC 4193): its 40 and 16 bits are a digest and not random, so that the same network
@@ -136,7 +153,6 @@ impl Addresses {
             }
         }
         for (name, family, addressing) in missing {
-            let set = subnets_of(pools, family);
             let has_set = pools.iter().any(|pool| Family::of(pool.base().addr()) == family);
             let mut usual: Box<dyn Iterator<Item = IpNet>> = match family {
                 _ if has_set => Box::new(std::iter::empty()),
@@ -148,9 +164,10 @@ impl Addresses {
             };
             // A default route says nothing about which addresses are in use.
             let routes = observed.host.routes.iter().filter(|route| route.prefix_len() > 0);
-            let routes: Vec<IpNet> = routes.copied().map(IpNet::V4).collect();
-            let free = |pool: &IpNet| !routes.iter().chain(&used).any(|taken| overlap(pool, taken));
-            let net = set.into_iter().find(free).or_else(|| usual.find(free));
+            let routes = routes.copied().map(IpNet::V4);
+            let taken: Vec<IpNet> = routes.chain(used.iter().copied()).collect();
+            let free = |pool: &IpNet| !taken.iter().any(|taken| overlap(pool, taken));
+            let net = free_of(pools, family, &taken).or_else(|| usual.find(free));
             let net = net.ok_or_else(|| NoAddress::Subnet(name.clone()))?;
             used.push(net);
             let subnets = self.subnets.entry(name.clone()).or_default();
@@ -329,7 +346,7 @@ pub fn subnets_for(
                 let free = |pool: &IpNet| !taken.iter().any(|taken| overlap(pool, taken));
                 let has_set = pools.iter().any(|pool| Family::of(pool.base().addr()) == family);
                 match family {
-                    _ if has_set => subnets_of(pools, family).find(free)?,
+                    _ if has_set => free_of(pools, family, &taken)?,
                     // From the far end, where the first subnets of stacks are not: a service is on both.
                     Family::V4 => {
                         self::pools().map(IpNet::V4).take(30).collect::<Vec<_>>().into_iter().rev().find(free)?
@@ -374,9 +391,19 @@ mod tests {
     #[test]
     fn subnets_of_pools_that_were_set() {
         let pools = ["10.9.0.0/23:24", "fd00:9::/63:64"].map(|pool| pool.parse().expect("a pool"));
-        let text = |family| subnets_of(&pools, family).map(|net| net.to_string()).collect::<Vec<_>>();
-        assert_eq!(text(Family::V4), ["10.9.0.0/24", "10.9.1.0/24"]);
-        assert_eq!(text(Family::V6), ["fd00:9::/64", "fd00:9:0:1::/64"]);
+        let free = |family, taken: &[&str]| {
+            let taken: Vec<IpNet> = taken.iter().map(|net| net.parse().expect("a network")).collect();
+            free_of(&pools, family, &taken).map(|net| net.to_string())
+        };
+        assert_eq!(free(Family::V4, &["fd00:9::/64"]).as_deref(), Some("10.9.0.0/24"));
+        assert_eq!(free(Family::V4, &["10.9.0.7/32"]).as_deref(), Some("10.9.1.0/24"));
+        assert_eq!(free(Family::V4, &["10.9.0.0/25", "10.9.1.128/25"]), None);
+        assert_eq!(free(Family::V6, &["fd00:9::/64"]).as_deref(), Some("fd00:9:0:1::/64"));
+        assert_eq!(free(Family::V6, &["fd00::/16"]), None);
+        // Nobody could go through the half of it.
+        let large: AddressPool = "fd00::/8:64".parse().expect("a pool");
+        let half = "fd00::/9".parse().expect("a network");
+        assert_eq!(free_of_pool(large, &[half]).map(|net| net.to_string()).as_deref(), Some("fd80::/64"));
         for wrong in ["10.9.0.0/23", "10.9.0.1/24:24", "10.9.0.0/24:23", "10.9.0.0/24:31", "x:24", "fd00::/64:127"] {
             assert!(wrong.parse::<AddressPool>().is_err(), "{wrong}");
         }

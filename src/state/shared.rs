@@ -12,7 +12,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io,
+    io::{self, Write},
     net::IpAddr,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
@@ -120,7 +120,11 @@ impl SharedNetworks {
         match fs::read(self.definition_file(name)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+                let file = self.definition_file(name);
+                let text = format!("{} does not say what network it is: {e}; remove it", file.display());
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            }),
         }
     }
 
@@ -222,16 +226,45 @@ impl SharedNetworks {
     }
 }
 
-/// A file is there with all that it says, or as it was.
+/// A file is there with all that it says, or as it was, also when the machine goes down: one without a word in it would
+/// be in the way of all others.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    fs::write(&new, bytes)?;
-    fs::rename(&new, path)
+    let written = File::create(&new).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.and_then(|()| fs::rename(&new, path)).inspect_err(|_| {
+        let _ = fs::remove_file(&new);
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_says_nothing_is_named() {
+        let dir = tempfile::tempdir().expect("folder");
+        let layout = Layout::new(&dir.path().join("run"), &dir.path().join("data"));
+        let shared = SharedNetworks::new(&layout);
+        let name = "proxy".parse().expect("name");
+        let definition = Definition { network: Network::default(), labels: BTreeMap::new(), created_ms: 0 };
+        shared.define(&name, &definition).expect("defined");
+        fs::write(shared.definition_file(&name), "").expect("written");
+        let error = shared.all().expect_err("broken").to_string();
+        assert!(error.contains("data/v1/networks/proxy.json") && error.contains("remove it"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("a.json");
+        // It cannot take the place of a folder.
+        fs::create_dir(&path).expect("folder");
+        replace(&path, b"text").expect_err("a folder");
+        assert_eq!(fs::read_dir(dir.path()).expect("folder").count(), 1);
+    }
 
     #[test]
     fn leases_of_the_dead_count_for_nothing() {

@@ -119,6 +119,24 @@ services:
 }
 
 #[test]
+fn a_name_server_of_the_stack_is_asked_where_it_is() {
+    needs!(Need::Program("dig"), Need::Program("python3"));
+    // It answers every question with 192.0.2.77, over UDP.
+    let script = "import socket\\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\\ns.bind(('10.91.0.53', 53))\\nprint('ready', flush=True)\\nwhile True:\\n q, a = s.recvfrom(512)\\n e = q.index(0, 12) + 5\\n s.sendto(q[:2] + bytes([129, 128, 0, 1, 0, 1, 0, 0, 0, 0]) + q[12:e] + bytes([192, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 192, 0, 2, 77]), a)";
+    let stack = Stack::new(&format!(
+        r#"
+services:
+  ns: {{rootfs: host, command: [python3, -c, "{script}"], networks: {{n: {{ipv4_address: 10.91.0.53}}}}}}
+  web: {{rootfs: host, command: [sleep, infinity], networks: [n], dns: 10.91.0.53}}
+networks: {{n: {{internal: true, ipam: {{config: [{{subnet: 10.91.0.0/24}}]}}}}}}
+"#
+    ));
+    stack.up();
+    wait_for("the name server", || stack.run(&["logs", "ns"]).stdout.contains("ready").then_some(()));
+    assert_eq!(answers(&stack, "web", &["inner.example.com"]), ["192.0.2.77"]);
+}
+
+#[test]
 fn a_flood_of_rubbish_hurts_nobody() {
     needs!(Need::Program("dig"), Need::Program("python3"));
     let stack = Stack::new(

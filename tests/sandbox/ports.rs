@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Need, Stack, free_port, free_udp_port, needs, wait_for};
+use crate::support::{Need, Run, Stack, free_port, free_udp_port, needs, wait_for};
 
 /// What a server says to whoever connects.
 fn greeting(address: SocketAddr) -> Option<String> {
@@ -124,6 +124,53 @@ fn a_port_that_another_stack_has_names_it() {
     second.run(&["up", "-d"]).failure().stderr_has(&port.to_string()).stderr_has(&holder);
     first.down();
     second.up();
+}
+
+#[test]
+fn a_stack_that_is_flooded_with_connections_still_obeys() {
+    needs!(Need::Program("python3"), Need::Program("prlimit"));
+    let port = free_port();
+    let script = "import socket, threading\\ns = socket.create_server(('', 80), backlog=1000)\\nprint('ready', flush=True)\\nthreading.Event().wait()";
+    let stack = Stack::new(&format!(
+        "services: {{web: {{rootfs: host, command: [python3, -c, \"{script}\"], ports: ['127.0.0.1:{port}:80']}}}}"
+    ));
+    // Few descriptors, so that few clients have the same effect as ten thousand.
+    let limited = Run::new("prlimit").args(["--nofile=256", env!("CARGO_BIN_EXE_nscompose"), "--home"]);
+    let limited = limited.arg(stack.home()).dir(stack.path("")).env("HOME", stack.user_home());
+    limited.args(["up", "-d"]).run().success();
+    wait_for("the server", || stack.run(&["logs", "web"]).stdout.contains("ready").then_some(()));
+    let clients: Vec<TcpStream> = (0..300)
+        .map(|_| {
+            let mut client = TcpStream::connect(("127.0.0.1", port)).expect("a place in the queue");
+            // Whoever comes when there is just no room is reset, and the rest waits.
+            let _ = client.write_all(b"x");
+            client
+        })
+        .collect();
+    let log = stack.home().join(format!("run/v1/{}/supervisor.log", stack.project()));
+    wait_for("no room for more", || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.contains("cannot accept connections").then_some(())
+    });
+    assert_eq!(stack.container("web").state, "running");
+    stack.run(&["exec", "web", "true"]).success();
+    stack.down();
+    drop(clients);
+}
+
+#[test]
+fn ports_that_follow_one_another_are_one_in_a_table() {
+    needs!(Need::Namespaces);
+    let first = free_udp_port();
+    let last = first + 2;
+    let stack = Stack::new(&format!(
+        "services: {{web: {{rootfs: host, command: [sleep, infinity], ports: ['127.0.0.1:{first}-{last}:80-82/udp']}}}}"
+    ));
+    stack.up();
+    let shown = stack.run(&["ps"]).success().stdout;
+    assert!(shown.contains(&format!(" 127.0.0.1:{first}-{last}->80-82/udp ")), "{shown}");
+    // For programs each is by itself.
+    assert_eq!(stack.container("web").ports[1], format!("127.0.0.1:{}->81/udp", first + 1));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Networks that stacks share, and many stacks side by side.
 
-use std::{collections::BTreeSet, thread};
+use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, thread};
 
 use crate::support::{Need, Stack, needs, wait_for};
 
@@ -236,6 +236,22 @@ fn networks_are_made_as_docker_makes_them() {
     stack.run(&["network", "rm", "full", "plain", "other"]).success();
     let none = stack.run(&["network", "inspect", "full"]).failure();
     assert!(none.stderr.contains("there is no network `full`"), "{none}");
+}
+
+#[test]
+fn what_somebody_else_could_have_written_is_not_read() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {a: {rootfs: host, command: [sleep, infinity]}}");
+    stack.run(&["network", "create", "all-of-us"]).success();
+    // As where XDG_RUNTIME_DIR is not set, and another account was there first.
+    let runtime = stack.home().join("run");
+    let leases = runtime.join("v1/.networks/all-of-us");
+    std::fs::create_dir_all(&leases).expect("folders");
+    nix::unistd::mkfifo(&leases.join("trap.json"), nix::sys::stat::Mode::from_bits_truncate(0o666)).expect("a pipe");
+    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o777)).expect("our folder");
+    for verb in [&["network", "ls"][..], &["network", "inspect", "all-of-us"], &["network", "rm", "all-of-us"]] {
+        stack.run(verb).failure().stderr_has("is not a folder that only you can write to");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::Write, net::IpAddr, os::fd::AsRawFd};
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
-use super::{broken, lock, networks};
+use super::{all, broken, lock, networks};
 use crate::{
     cli::settings::Settings,
     diagnostics::{Diagnostics, Failure},
@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let mut network = described(args)?;
     let host = host()?;
     let _lock = lock(settings)?;
-    let all = networks(settings).all().map_err(|e| broken(&e))?;
+    let all = all(settings)?;
     if all.contains_key(&name) {
         return Err(Failure::operation(format!("there is a network `{name}` already"))
             .hint(format!("`nscompose network inspect {name}` shows it, `nscompose network rm {name}` removes it")));

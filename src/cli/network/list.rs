@@ -1,6 +1,6 @@
 //! `nscompose network ls`.
 
-use super::{broken, inspect::Shown, networks};
+use super::{all, inspect::Shown, networks};
 use crate::{cli::settings::Settings, diagnostics::Failure, ui::networks_table};
 
 /// List networks that stacks share
@@ -15,7 +15,7 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
-    let all = networks(settings).all().map_err(|e| broken(&e))?;
+    let all = all(settings)?;
     let shown: Vec<Shown> =
         all.iter().map(|(name, definition)| Shown::of(name, definition, &networks(settings))).collect();
     settings.printer.data(&match (args.names, &args.format) {

@@ -51,8 +51,13 @@ fn lock(settings: &Settings) -> Result<FolderLock, Failure> {
     networks(settings).lock().map_err(|e| broken(&e))
 }
 
+/// All of them. What stacks have on them is read next, from a folder that may be below /tmp.
+fn all(settings: &Settings) -> Result<BTreeMap<NetworkName, Definition>, Failure> {
+    settings.layout.check().and_then(|()| networks(settings).all()).map_err(|e| broken(&e))
+}
+
 fn find(settings: &Settings, word: &str) -> Result<(NetworkName, Definition), Failure> {
-    let all = networks(settings).all().map_err(|e| broken(&e))?;
+    let all = all(settings)?;
     if let Some((name, definition)) = all.iter().find(|(name, _)| name.as_str() == word) {
         return Ok((name.clone(), definition.clone()));
     }

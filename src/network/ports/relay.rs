@@ -3,11 +3,14 @@
 
 use std::{io, os::fd::OwnedFd};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use rustix::{
     net::{Shutdown, shutdown},
     pipe::{PipeFlags, SpliceFlags, pipe_with, splice},
 };
 use tokio::{io::Interest, net::TcpStream};
+
+use crate::sys::fds::may_stay;
 
 /// At most so much at a time: what a pipe holds unless it is told otherwise (pipe(7)).
 const TURN: usize = 64 * 1024;
@@ -33,7 +36,8 @@ pub(super) async fn relay(outside: TcpStream, inside: TcpStream) -> io::Result<(
 async fn one_way(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
     // A connection that is silent this way, as many are, needs no pipe.
     from.readable().await?;
-    match pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) {
+    let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(io::Error::from);
+    match pipe.and_then(|(read, write)| Ok((may_stay(read)?, may_stay(write)?))) {
         Ok((read, write)) => through_pipe(from, to, &read, &write).await?,
         // No descriptors are left; what there is has to do.
         Err(_) => through_buffer(from, to).await?,
@@ -56,7 +60,7 @@ async fn through_pipe(from: &TcpStream, to: &TcpStream, read: &OwnedFd, write: &
         }
         while left > 0 {
             let empty = || Ok(splice(read, None, to, None, left, flags)?);
-            left -= to.async_io(Interest::WRITABLE, empty).await?;
+            left -= deliver(from, to, empty).await?;
         }
     }
 }
@@ -70,10 +74,42 @@ async fn through_buffer(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
         }
         let mut rest = &buffer[..length];
         while !rest.is_empty() {
-            let written = to.async_io(Interest::WRITABLE, || to.try_write(rest)).await?;
+            let written = deliver(from, to, || to.try_write(rest)).await?;
             rest = &rest[written..];
         }
     }
+}
+
+/// Waits until `write` has written something to `to`, but not for longer than the connection that it came from is there:
+/// somebody who does not read would hold what the one who has gone has left for ever.
+async fn deliver(from: &TcpStream, to: &TcpStream, write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    tokio::select! {
+        biased;
+        written = to.async_io(Interest::WRITABLE, write) => written,
+        broken = from.ready(Interest::ERROR) => {
+            broken?;
+            Err(from.take_error()?.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()))
+        }
+    }
+}
+
+/// Seconds of silence before the kernel asks whether the peer is still there.
+const SILENCE: u32 = 60;
+/// Seconds between questions that stay without an answer.
+const BETWEEN: u32 = 15;
+/// How many of them there are before the connection is broken.
+const QUESTIONS: u32 = 4;
+
+/// Has the kernel find out when a peer has gone without a word (tcp(7), SO_KEEPALIVE), as a machine that is switched off or
+/// a network that is left does. Who holds a connection only to pass it on has nothing of his own to notice it by.
+///
+/// # Errors
+/// What setsockopt(2) says.
+pub(super) fn notice_the_dead(socket: &OwnedFd) -> io::Result<()> {
+    setsockopt(socket, sockopt::KeepAlive, &true)?;
+    setsockopt(socket, sockopt::TcpKeepIdle, &SILENCE)?;
+    setsockopt(socket, sockopt::TcpKeepInterval, &BETWEEN)?;
+    Ok(setsockopt(socket, sockopt::TcpKeepCount, &QUESTIONS)?)
 }
 
 /// Makes the peer see a reset when the connection is dropped, and not an orderly end.

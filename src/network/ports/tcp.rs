@@ -14,13 +14,14 @@ use super::{
     relay::{relay, reset},
     stack_sockets::StackSockets,
 };
+use crate::sys::fds::{has_room, may_stay};
 
 /// How long to leave the queue alone when descriptors or memory have run out: twice as long each time.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// Serves `listener` until `stop` changes or its sender is dropped, and then closes every connection.
 pub(super) async fn forward(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     target: SocketAddr,
     inside: Arc<StackSockets>,
     mut stop: watch::Receiver<()>,
@@ -32,12 +33,15 @@ pub(super) async fn forward(
             if let Some(pause) = pause {
                 sleep(pause).await;
             }
-            listener.accept().await
+            // Here they wait in the queue. One that finds the last room taken meanwhile is reset.
+            has_room(&*listener)?;
+            let (client, _) = listener.accept().await?;
+            may_stay(&client).map(drop).inspect_err(|_| reset(&client)).map(|()| client)
         };
         tokio::select! {
             _ = stop.changed() => break,
             accepted = accept => match accepted {
-                Ok((client, _)) => {
+                Ok(client) => {
                     (pause, failures) = (None, 0);
                     connections.spawn(carry(client, target, Arc::clone(&inside)));
                 }

@@ -10,7 +10,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -19,6 +19,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 use tokio::{
+    io::unix::AsyncFd,
     task::JoinHandle,
     time::{Instant, sleep, timeout_at},
 };
@@ -115,7 +116,7 @@ impl Pasta {
         let (program, log, stack) = (program.to_owned(), folder.join("pasta.log"), stack.clone());
         let start = Start { program, mounted, log, stack, inner, netlink };
         let running = start.start().await?;
-        events(Event::Started(running.0.id() as i32));
+        events(Event::Started(running.pid()));
         Ok(Self { watch: tokio::spawn(watch(start, running, events)) })
     }
 }
@@ -137,7 +138,7 @@ async fn watch(start: Start, running: Running, events: impl Fn(Event) + Send) {
         pause = PAUSE.1.min(pause * 2);
         match start.start().await {
             Ok(process) => {
-                events(Event::Started(process.0.id() as i32));
+                events(Event::Started(process.pid()));
                 running = Some(process);
             }
             Err(error) => events(Event::Ended(error.to_string())),
@@ -169,7 +170,7 @@ impl Start {
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log);
         die_with_parent(&mut command);
-        let mut running = Running(command.spawn().map_err(failed)?, self.log.clone());
+        let mut running = Running::of(command.spawn().map_err(failed)?, self.log.clone()).map_err(failed)?;
         let end = Instant::now() + PATIENCE;
         loop {
             if self.netlink.has_default_route().await.is_ok_and(|there| there) {
@@ -190,18 +191,40 @@ impl Start {
     }
 }
 
-/// The process, and where it writes to; killed when this is dropped.
-struct Running(Child, PathBuf);
+/// The process; killed when this is dropped.
+struct Running {
+    child: Child,
+    /// Readable when it has ended. Held from the beginning: without it there would be nothing but wait(2), which would stop the
+    /// whole supervisor, and when descriptors run out is when it could not be had.
+    end: AsyncFd<OwnedFd>,
+    /// Where it writes to.
+    log: PathBuf,
+}
 
 impl Running {
+    /// # Errors
+    /// What pidfd_open(2) says, or that the runtime cannot wait for it; the process is killed then.
+    fn of(mut child: Child, log: PathBuf) -> io::Result<Self> {
+        let pidfd = PidFd::open(child.id() as i32).and_then(|pidfd| pidfd.as_fd().try_clone_to_owned());
+        match pidfd.and_then(wait_on) {
+            Ok(end) => Ok(Self { child, end, log }),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
     /// Waits for its end; what it wrote last comes back, or how it ended.
     async fn ended(&mut self) -> String {
-        let pidfd = PidFd::open(self.0.id() as i32).and_then(|pidfd| pidfd.as_fd().try_clone_to_owned());
-        if let Ok(pidfd) = pidfd.and_then(wait_on) {
-            let _ = pidfd.readable().await;
-        }
-        let how = self.0.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
-        let said = fs::read_to_string(&self.1).unwrap_or_default();
+        let _ = self.end.readable().await;
+        let how = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+        let said = fs::read_to_string(&self.log).unwrap_or_default();
         // It speaks of the log of the system, too, which it does not reach.
         let last = said.lines().map(str::trim).rfind(|line| !line.is_empty() && !line.contains("syslog"));
         last.map_or(how, str::to_owned)
@@ -210,7 +233,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
