@@ -19,6 +19,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
+    budget::{self, Place},
     datagram::{self, Peer},
     stack_sockets::StackSockets,
 };
@@ -47,6 +48,7 @@ struct Session {
     inside: Arc<UdpSocket>,
     used: Arc<Mutex<Instant>>,
     answers: AbortHandle,
+    _place: Place,
 }
 
 /// Serves `socket` until `stop` changes or its sender is dropped, and then closes every session.
@@ -94,12 +96,17 @@ fn pass_in(
         if sessions.len() >= SESSIONS {
             evict(&mut sessions);
         }
+        let place = budget::place_now().or_else(|| {
+            evict(&mut sessions);
+            budget::place_now()
+        });
+        let place = place.ok_or(rustix::io::Errno::MFILE)?;
         let socket = inside.take()?;
         connect(socket.as_raw_fd(), &SockaddrStorage::from(target))?;
         let socket = Arc::new(UdpSocket::from_std(socket.into())?);
         let used = Arc::new(Mutex::new(Instant::now()));
         let answers = tasks.spawn(pass_out(Arc::clone(outside), peer, Arc::clone(&socket), Arc::clone(&used)));
-        sessions.insert(peer, Session { inside: socket, used, answers });
+        sessions.insert(peer, Session { inside: socket, used, answers, _place: place });
     }
     if let Some(session) = sessions.get(&peer) {
         *lock(&session.used) = Instant::now();
