@@ -3,6 +3,7 @@
 mod support;
 
 mod sandbox {
+    mod crowds;
     mod devices;
     mod dns;
     mod elsewhere;

@@ -181,8 +181,7 @@ pub(super) async fn start(
     drop(filling);
     let ports = match runs.and_then(|()| publish(spec, stack, claims)) {
         Ok(ports) => {
-            // The uplink ends in the stack's own namespace, from where shared networks are not reached.
-            if !is_shared(spec, stack) {
+            if is_led_to_by_uplink(spec, stack).await {
                 uplink::publish(&spec.service, pid, &ports, stack).await;
             }
             ports.into_iter().map(|(port, _)| port).collect()
@@ -315,11 +314,15 @@ pub(super) async fn program_runs(status: OwnedFd) -> Result<(), SandboxError> {
     Err(error.into())
 }
 
-/// Whether the ports of a container lead to it by a network that stacks share.
-fn is_shared(spec: &ContainerSpec, stack: &Stack) -> bool {
-    let objects = stack.objects();
-    let bridge = spec.address_on.as_ref().and_then(|network| objects.bridges.get(network));
-    bridge.is_some_and(|bridge| bridge.shared.is_some())
+/// Whether what comes in by the uplink gets to a container and back. The uplink ends in the stack's own namespace, from where
+/// networks that stacks share are not reached, and on an internal network there is no way back: there the forwarder, which speaks from the
+/// bridge's own address, is the only one.
+async fn is_led_to_by_uplink(spec: &ContainerSpec, stack: &Stack) -> bool {
+    let bridge = spec.address_on.as_ref().and_then(|network| stack.objects().bridges.get(network).cloned());
+    match (bridge, stack.uplink()) {
+        (Some(bridge), Some(uplink)) => bridge.shared.is_none() && uplink.is_on(&bridge.interface).await,
+        _ => false,
+    }
 }
 
 fn publish(

@@ -14,7 +14,10 @@ use std::{io, sync::Arc};
 use super::{ExecutorError, Stack, operation::netlink_bridge, stack::StackBridge};
 use crate::{
     model::{NetworkName, ProjectName},
-    network::netlink::{Netlink, NetlinkError},
+    network::{
+        self,
+        netlink::{Netlink, NetlinkError},
+    },
     plan,
     state::{FolderLock, SharedNetworks, StackLayout},
     sys::Netns,
@@ -37,7 +40,11 @@ pub(super) async fn join(bridge: &plan::Bridge, shared: &NetworkName, stack: &St
         // Under another name in the same file.
         (Some(netns), _) => (netns, Some(stack.layout.project().clone())),
         (None, Some((netns, from))) => (Arc::new(netns), Some(from)),
-        (None, None) => (Arc::new(Netns::create().map_err(|source| failed(NetlinkError::Open { source }))?), None),
+        (None, None) => {
+            let netns = Netns::create().map_err(|source| failed(NetlinkError::Open { source }))?;
+            network::keep_bridges_from_netfilter(&netns);
+            (Arc::new(netns), None)
+        }
     };
     let netlink = Netlink::open(&netns).map_err(|error| match (&error, &from) {
         // It belongs to another user namespace, of which we are not root.

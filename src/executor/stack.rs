@@ -28,6 +28,7 @@ use crate::{
     image::store::InUse,
     model::{Capabilities, Cgroups, Life, NetworkName, ServiceName, StopSignal, Usage, Volume, VolumeName},
     network::{
+        self,
         netlink::{LinkIndex, Netlink, NetlinkError},
         ports::Forwarder,
         uplink::Uplink,
@@ -179,6 +180,7 @@ impl Stack {
         // What the host forwards by IPv6 a new namespace may take over (net.core.devconf_inherit_init_net), and networks of a
         // stack are apart. There is nothing to be set where there is no IPv6.
         let _ = netns.run(|| std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0"));
+        network::keep_bridges_from_netfilter(&netns);
         let netlink = Netlink::open(&netns)?;
         let hierarchy = Hierarchy::detect();
         let group = hierarchy.stack(layout.project(), &layout.runtime(), ids == StackIds::Root);

@@ -17,3 +17,15 @@
 pub mod netlink;
 pub mod ports;
 pub mod uplink;
+
+/// What stays on a bridge of `netns` passes by iptables and nftables no more. A new namespace sends it there wherever br_netfilter is
+/// there (`brnf_sysctl_defaults`, net/bridge/br_netfilter_hooks.c), as it is beside Docker: each packet between two containers
+/// would be tracked as a connection and looked up in the rules of the stack, which accept it anyway.
+pub fn keep_bridges_from_netfilter(netns: &crate::sys::Netns) {
+    // Without br_netfilter there is nothing to be written. Where it cannot be, packets only take longer.
+    let _ = netns.run(|| {
+        ["iptables", "ip6tables", "arptables"]
+            .iter()
+            .try_for_each(|of| std::fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{of}"), "0"))
+    });
+}

@@ -249,6 +249,39 @@ fn the_host_becomes_no_router_for_others_and_forwards_no_longer_than_needed() {
 }
 
 #[test]
+fn clients_on_the_host_are_translated_whatever_others_drop() {
+    const NAME: &str = "uplink::clients_on_the_host_are_translated_whatever_others_drop";
+    if lacks_nft(NAME) {
+        return;
+    }
+    kernel_test(NAME, async || {
+        const DROPS: &str =
+            "table ip other {\n chain forward {\n  type filter hook forward priority filter; policy drop;\n }\n}\n";
+        let world = World::new(&[DROPS]).await;
+        let World { outside, front, uplink, .. } = &world;
+        forwarding::enable(&world.nft).unwrap();
+        assert!(!uplink.translates());
+        let target = "172.18.0.2:80".parse().unwrap();
+        let addresses = ["0.0.0.0:8080", "127.0.0.1:8081", "198.51.100.1:8082"];
+        let ports = addresses.map(|address| (vec![address.parse().unwrap()], target, "tcp"));
+        uplink.publish("web", ports.into()).await.unwrap();
+        let here = Netns::from_fd(fs::File::open("/proc/thread-self/ns/net").unwrap().into());
+        let seen = |from: &Netns, to: &str| seen_from(from, to, front, "0.0.0.0:80");
+        assert_eq!(seen(&here, "192.0.2.1:8080").unwrap(), address("192.0.2.1"));
+        assert_eq!(seen(&here, "198.51.100.1:8082").unwrap(), address("198.51.100.1"));
+        // Loopback means something else inside, so it comes as the outer end of the uplink.
+        assert_eq!(seen(&here, "127.0.0.1:8080").unwrap(), address("10.213.0.1"));
+        assert_eq!(seen(&here, "127.0.0.1:8081").unwrap(), address("10.213.0.1"));
+        // Other addresses are not published, and from elsewhere it is the forwarder's, which is not here.
+        seen(&here, "192.0.2.1:8081").unwrap_err();
+        seen(&here, "192.0.2.1:8082").unwrap_err();
+        seen(outside, "192.0.2.1:8080").unwrap_err();
+        uplink.publish("web", Vec::new()).await.unwrap();
+        seen(&here, "127.0.0.1:8080").unwrap_err();
+    });
+}
+
+#[test]
 fn rules_that_drop_what_is_forwarded_are_named_with_the_way_through() {
     const NAME: &str = "uplink::rules_that_drop_what_is_forwarded_are_named_with_the_way_through";
     if lacks_nft(NAME) {

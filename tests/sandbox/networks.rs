@@ -1,6 +1,8 @@
 //! Networks as the file describes them: addresses, interfaces, what is reached and what is not.
 
-use crate::support::{Need, Stack, needs, wait_for};
+use std::fs;
+
+use crate::support::{Need, Run, Stack, needs, wait_for};
 
 const SLEEP: &str = "rootfs: host, command: [sleep, infinity]";
 
@@ -154,4 +156,23 @@ networks: {{outside: {{external: true, name: host}}, nowhere: {{external: true, 
     let ours = std::fs::read_link("/proc/self/ns/net").expect("a namespace");
     assert_eq!(stack.namespace("with", "net"), ours.to_string_lossy());
     assert_eq!(stack.sh("without", "ip -o link show | grep -c eth; true"), "0");
+}
+
+#[test]
+fn what_stays_on_a_bridge_does_not_pass_by_netfilter() {
+    const SETTING: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    needs!(Need::Root, Need::Program("nsenter"));
+    let stack = Stack::new("services: {a: {rootfs: host, command: [sleep, infinity]}}");
+    stack.up();
+    let supervisor = stack.supervisor().expect("it runs");
+    let held = fs::read_dir(format!("/proc/{supervisor}/fd")).expect("it runs").flatten().map(|fd| fd.path());
+    let namespaces: Vec<_> = held
+        .filter(|fd| fs::read_link(fd).is_ok_and(|to| to.to_string_lossy().starts_with("net:")))
+        .map(|fd| format!("--net={}", fd.display()))
+        .collect();
+    let run = |words: &[&str]| Run::new("nsenter").args(words).run().success().stdout;
+    let with_bridge = namespaces.iter().find(|net| run(&[net, "ip", "-br", "link", "show", "type", "bridge"]) != "");
+    // A host without br_netfilter has no such setting, and nothing passes there.
+    let read = format!("cat {SETTING} 2>/dev/null || echo 0");
+    assert_eq!(run(&[with_bridge.expect("the namespace of the stack"), "sh", "-c", &read]), "0\n");
 }

@@ -1,19 +1,16 @@
 //! Moves bytes between the two connections of a published TCP port, by splice(2): from socket to socket through a pipe,
 //! without their coming by here.
 
-use std::{io, os::fd::OwnedFd};
+use std::io;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::{
     net::{Shutdown, shutdown},
-    pipe::{PipeFlags, SpliceFlags, pipe_with, splice},
+    pipe::{SpliceFlags, splice},
 };
 use tokio::{io::Interest, net::TcpStream};
 
-use crate::sys::fds::may_stay;
-
-/// At most so much at a time: what a pipe holds unless it is told otherwise (pipe(7)).
-const TURN: usize = 64 * 1024;
+use super::budget::{PIPE, Pipe};
 
 /// For a direction without a pipe: small, since there may be thousands.
 const BUFFER: usize = 16 * 1024;
@@ -34,13 +31,17 @@ pub(super) async fn relay(outside: TcpStream, inside: TcpStream) -> io::Result<(
 }
 
 async fn one_way(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
-    // A connection that is silent this way, as many are, needs no pipe.
-    from.readable().await?;
-    let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(io::Error::from);
-    match pipe.and_then(|(read, write)| Ok((may_stay(read)?, may_stay(write)?))) {
-        Ok((read, write)) => through_pipe(from, to, &read, &write).await?,
-        // No descriptors are left; what there is has to do.
-        Err(_) => through_buffer(from, to).await?,
+    let mut buffer = Vec::new();
+    loop {
+        // A connection that is silent this way, as many are most of the time, needs neither a pipe nor a buffer.
+        from.readable().await?;
+        let open = match Pipe::take() {
+            Some(pipe) => through_pipe(from, to, pipe).await?,
+            None => through_buffer(from, to, &mut buffer).await?,
+        };
+        if !open {
+            break;
+        }
     }
     match shutdown(to, Shutdown::Write) {
         // It has been reset meanwhile, which whoever reads from it hears.
@@ -49,34 +50,51 @@ async fn one_way(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// The pipe is empty whenever it is filled, and has something whenever it is emptied: so if the call would block, it is for the socket.
-async fn through_pipe(from: &TcpStream, to: &TcpStream, read: &OwnedFd, write: &OwnedFd) -> io::Result<()> {
+/// Passes on what has come, until there is no more for now; whether more can come. The pipe is empty whenever it is filled, and has
+/// something whenever it is emptied: so if the call would block, it is for the socket.
+async fn through_pipe(from: &TcpStream, to: &TcpStream, pipe: Pipe) -> io::Result<bool> {
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
     loop {
-        let fill = || Ok(splice(from, None, write, None, TURN, flags)?);
-        let mut left = from.async_io(Interest::READABLE, fill).await?;
+        let fill = || Ok(splice(from, None, &pipe.write, None, PIPE, flags)?);
+        let mut left = match from.try_io(Interest::READABLE, fill) {
+            Ok(left) => left,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                pipe.give_back();
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
         if left == 0 {
-            return Ok(());
+            pipe.give_back();
+            return Ok(false);
         }
         while left > 0 {
-            let empty = || Ok(splice(read, None, to, None, left, flags)?);
+            let empty = || Ok(splice(&pipe.read, None, to, None, left, flags)?);
             left -= deliver(from, to, empty).await?;
         }
+        // A connection that is never silent lets others have their turn.
+        tokio::task::consume_budget().await;
     }
 }
 
-async fn through_buffer(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
+/// The same without a pipe, for which there are no descriptors.
+async fn through_buffer(from: &TcpStream, to: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    buffer.resize(BUFFER, 0);
     loop {
-        let length = from.async_io(Interest::READABLE, || from.try_read(&mut buffer)).await?;
+        let length = match from.try_read(buffer) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Err(error) => return Err(error),
+        };
         if length == 0 {
-            return Ok(());
+            return Ok(false);
         }
         let mut rest = &buffer[..length];
         while !rest.is_empty() {
             let written = deliver(from, to, || to.try_write(rest)).await?;
             rest = &rest[written..];
         }
+        tokio::task::consume_budget().await;
     }
 }
 

@@ -11,10 +11,10 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
+    budget::{self, Place},
     relay::{relay, reset},
     stack_sockets::StackSockets,
 };
-use crate::sys::fds::{has_room, may_stay};
 
 /// How long to leave the queue alone when descriptors or memory have run out: twice as long each time.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -33,17 +33,16 @@ pub(super) async fn forward(
             if let Some(pause) = pause {
                 sleep(pause).await;
             }
-            // Here they wait in the queue. One that finds the last room taken meanwhile is reset.
-            has_room(&*listener)?;
-            let (client, _) = listener.accept().await?;
-            may_stay(&client).map(drop).inspect_err(|_| reset(&client)).map(|()| client)
+            // Before a connection is accepted: in the queue it waits, once taken from there it could only be ended.
+            let place = budget::place().await?;
+            Ok((listener.accept().await?.0, place))
         };
         tokio::select! {
             _ = stop.changed() => break,
             accepted = accept => match accepted {
-                Ok(client) => {
+                Ok((client, place)) => {
                     (pause, failures) = (None, 0);
-                    connections.spawn(carry(client, target, Arc::clone(&inside)));
+                    connections.spawn(carry(client, place, target, Arc::clone(&inside)));
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
@@ -71,7 +70,7 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn carry(client: TcpStream, target: SocketAddr, inside: Arc<StackSockets>) {
+async fn carry(client: TcpStream, _place: Place, target: SocketAddr, inside: Arc<StackSockets>) {
     match connect(target, &inside).await {
         Ok(server) => {
             // We pass on what we get when we get it; whether to wait for more is for the two ends to say.

@@ -19,6 +19,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
+    budget::{self, Place},
     datagram::{self, Peer},
     stack_sockets::StackSockets,
 };
@@ -44,6 +45,7 @@ struct Session {
     inside: Arc<UdpSocket>,
     used: Arc<Mutex<Use>>,
     answers: AbortHandle,
+    _place: Place,
 }
 
 /// What a session has been good for: the one that counts for least comes first.
@@ -98,12 +100,17 @@ fn pass_in(
         if sessions.len() >= SESSIONS {
             evict(&mut sessions);
         }
+        let place = budget::place_now().or_else(|| {
+            evict(&mut sessions);
+            budget::place_now()
+        });
+        let place = place.ok_or(rustix::io::Errno::MFILE)?;
         let socket = inside.take()?;
         connect(socket.as_raw_fd(), &SockaddrStorage::from(target))?;
         let socket = Arc::new(UdpSocket::from_std(socket.into())?);
         let used = Arc::new(Mutex::new(Use { answered: false, last: Instant::now() }));
         let answers = tasks.spawn(pass_out(Arc::clone(outside), peer, Arc::clone(&socket), Arc::clone(&used)));
-        sessions.insert(peer, Session { inside: socket, used, answers });
+        sessions.insert(peer, Session { inside: socket, used, answers, _place: place });
     }
     if let Some(session) = sessions.get(&peer) {
         lock(&session.used).last = Instant::now();

@@ -201,7 +201,13 @@ impl Uplink {
         &self.foreign
     }
 
-    /// Leads these ports of the host to a container, instead of what `owner` had before.
+    /// Whether a bridge leads out, so that answers of what is on it do.
+    pub async fn is_on(&self, bridge: &str) -> bool {
+        self.state.lock().await.bridges.iter().any(|there| there.leads_out && there.interface == bridge)
+    }
+
+    /// Leads these ports of the host to a container, instead of what `owner` had before: for clients on the host, and for those from
+    /// elsewhere if it [translates](Self::translates).
     ///
     /// # Errors
     /// When the rules are refused.
@@ -210,7 +216,7 @@ impl Uplink {
         owner: &str,
         ports: Vec<(Vec<SocketAddr>, SocketAddr, &'static str)>,
     ) -> Result<(), UplinkError> {
-        if !self.translates() {
+        if !matches!(self.outside, Outside::Veth { .. }) {
             return Ok(());
         }
         let mut state = self.state.lock().await;
@@ -219,13 +225,11 @@ impl Uplink {
         for (addresses, target, protocol) in ports {
             let SocketAddr::V4(target) = target else { continue };
             for address in addresses {
-                // Loopback is the forwarder's, and so is IPv6 as long as the container has none.
+                // IPv6 is the forwarder's, as long as the container has none.
                 let SocketAddr::V4(address) = address else { continue };
-                if !address.ip().is_loopback() {
-                    let others = state.publications.values().flatten().chain(&publications);
-                    let inner = rules::free_port(others, protocol, address.port());
-                    publications.push(Publication { address, protocol, inner, target });
-                }
+                let others = state.publications.values().flatten().chain(&publications);
+                let inner = rules::free_port(others, protocol, address.port());
+                publications.push(Publication { address, protocol, inner, target });
             }
         }
         let same = before == publications;
@@ -243,7 +247,8 @@ impl Uplink {
         self.apply_inside(state).await?;
         if let Outside::Veth { link, table, .. } = &self.outside {
             let publications: Vec<&Publication> = state.publications.values().flatten().collect();
-            let text = rules::outside(table, link, self.outer(), self.addresses.addr(), &publications);
+            let inner = self.addresses.addr();
+            let text = rules::outside(table, link, self.outer(), inner, &publications, self.translates());
             nft::load(&self.nft, text, None).await?;
         }
         Ok(())

@@ -42,8 +42,8 @@ pub(super) fn free_port<'a>(publications: impl Iterator<Item = &'a Publication>,
 
 /// The table of the stack's own namespace.
 ///
-/// Nothing passes from one network to another, and nothing out that is not on a bridge that leads out. What is on one
-/// bridge comes by here only where br_netfilter is loaded. A refusal says so at once, or clients would wait.
+/// Nothing passes from one network to another, and nothing out that is not on a bridge that leads out. What stays on one
+/// bridge comes by here only where br_netfilter leads it here all the same. A refusal says so at once, or clients would wait.
 pub fn inside(bridges: &[Bridge], host_gateway: Ipv4Addr, outer: Ipv4Addr, publications: &[&Publication]) -> String {
     let mut text = begun("nscompose");
     text.push_str(
@@ -85,9 +85,16 @@ pub fn inside(bridges: &[Bridge], host_gateway: Ipv4Addr, outer: Ipv4Addr, publi
 ///
 /// What comes from the stack for the outer address is for the host's loopback: `link` has route_localnet set for it
 /// (ip-sysctl), and since that would let the stack name any address of loopback, what already does is dropped first.
-/// Connections that begin on the host are not translated here, since they never come in through an interface: the built-in forwarder has them.
-/// Nor are those of the stack itself, which would come back to where they came from.
-pub fn outside(table: &str, link: &str, outer: Ipv4Addr, inner: Ipv4Addr, publications: &[&Publication]) -> String {
+/// Connections of the stack itself are not translated, since they would come back to where they came from: the built-in forwarder has
+/// them. It also has those from elsewhere unless `routed`, which says that nobody else drops what the host forwards.
+pub fn outside(
+    table: &str,
+    link: &str,
+    outer: Ipv4Addr,
+    inner: Ipv4Addr,
+    publications: &[&Publication],
+    routed: bool,
+) -> String {
     let mut text = begun(table);
     let _ = write!(
         text,
@@ -101,19 +108,21 @@ pub fn outside(table: &str, link: &str, outer: Ipv4Addr, inner: Ipv4Addr, public
          \t\tiifname \"{link}\" ip daddr {outer} dnat ip to 127.0.0.1\n\
          \t\tiifname {{ \"{link}\", \"lo\" }} accept\n"
     );
-    for Publication { address, protocol, inner: port, .. } in publications {
-        let to = if address.ip().is_unspecified() {
-            "fib daddr type local".to_owned()
-        } else {
-            format!("ip daddr {}", address.ip())
-        };
-        let _ = writeln!(text, "\t\t{to} {protocol} dport {} dnat ip to {inner}:{port}", address.port());
+    for publication in publications.iter().filter(|p| routed && !p.address.ip().is_loopback()) {
+        let _ = writeln!(text, "\t\t{}", translation(publication, inner));
     }
+    // What begins on the host itself does not come by prerouting, nor by anybody's forward chain. nft knows `dstnat` in prerouting only.
+    text.push_str("\t}\n\tchain output {\n\t\ttype nat hook output priority -100;\n");
+    for publication in publications {
+        let _ = writeln!(text, "\t\t{}", translation(publication, inner));
+    }
+    // From an address of loopback nothing comes back.
     let _ = write!(
         text,
         "\t}}\n\
          \tchain postrouting {{\n\
          \t\ttype nat hook postrouting priority srcnat;\n\
+         \t\toifname \"{link}\" ip saddr 127.0.0.0/8 masquerade\n\
          \t\toifname != \"{link}\" ip saddr {inner} masquerade\n\
          \t}}\n\
          \tchain forward {{\n\
@@ -125,6 +134,17 @@ pub fn outside(table: &str, link: &str, outer: Ipv4Addr, inner: Ipv4Addr, public
          }}\n"
     );
     text
+}
+
+/// The rule that leads a published port of the host to the stack, whose inner end is `inner`.
+fn translation(publication: &Publication, inner: Ipv4Addr) -> String {
+    let Publication { address, protocol, inner: port, .. } = publication;
+    let to = if address.ip().is_unspecified() {
+        "fib daddr type local".to_owned()
+    } else {
+        format!("ip daddr {}", address.ip())
+    };
+    format!("{to} {protocol} dport {} dnat ip to {inner}:{port}", address.port())
 }
 
 /// A table with nothing in it yet.
@@ -161,8 +181,19 @@ mod tests {
     #[test]
     fn an_address_of_the_host_is_the_only_one_that_is_translated() {
         let (outer, inner) = (Ipv4Addr::new(10, 213, 0, 1), Ipv4Addr::new(10, 213, 0, 2));
-        let text = outside("t", "nsc1", outer, inner, &[&publication("192.0.2.1:81", "tcp", 81)]);
-        assert!(text.contains("ip daddr 192.0.2.1 tcp dport 81 dnat ip to 10.213.0.2:81"), "{text}");
+        let text = outside("t", "nsc1", outer, inner, &[&publication("192.0.2.1:81", "tcp", 81)], true);
+        assert_eq!(text.matches("ip daddr 192.0.2.1 tcp dport 81 dnat ip to 10.213.0.2:81").count(), 2, "{text}");
         assert!(!text.contains("fib"), "{text}");
+    }
+
+    #[test]
+    fn what_others_would_drop_and_loopback_are_translated_for_the_host_only() {
+        let (outer, inner) = (Ipv4Addr::new(10, 213, 0, 1), Ipv4Addr::new(10, 213, 0, 2));
+        let all = |address, routed| outside("t", "nsc1", outer, inner, &[&publication(address, "tcp", 80)], routed);
+        assert_eq!(all("0.0.0.0:80", true).matches("tcp dport 80 dnat").count(), 2);
+        for text in [all("0.0.0.0:80", false), all("127.0.0.1:80", true)] {
+            let (before, after) = text.split_once("chain output").expect("a chain");
+            assert!(!before.contains("dport") && after.contains("tcp dport 80 dnat ip to 10.213.0.2:80"), "{text}");
+        }
     }
 }
