@@ -60,8 +60,12 @@ impl World {
 async fn neighbour(link: &str, ours: &str, theirs: &str) -> Netns {
     let netns = Netns::create().unwrap();
     let host = Netlink::open_here().unwrap();
-    let cable =
-        nscompose::network::netlink::Cable { name: link.into(), alias: "a neighbour".into(), peer_name: "eth0".into() };
+    let cable = nscompose::network::netlink::Cable {
+        name: link.into(),
+        alias: "a neighbour".into(),
+        mac: None,
+        peer_name: "eth0".into(),
+    };
     host.add_cable(&cable, &netns).await.unwrap();
     let interface = |name: &str, address: &str, gateway: Option<&str>| Interface {
         name: name.into(),
@@ -144,6 +148,9 @@ fn addresses_that_the_host_has_a_route_for_are_left_alone() {
         // The first one lies in a network that the host is on.
         let routes = Netlink::open_here().unwrap().routes().await.unwrap();
         assert!(routes.contains(&"10.213.0.0/30".parse().unwrap()), "{routes:?}");
+        // Its hardware address has been given to it with that: udev replaces those that are random, once the stack knows them.
+        let show = Command::new("ip").args(["-br", "link", "show", LINK]).output().unwrap().stdout;
+        assert!(String::from_utf8_lossy(&show).contains("02:6e:0a:d5:00:01"), "{}", String::from_utf8_lossy(&show));
         // For another stack the second one is taken, too, and nothing is left of what it began.
         let error = World::connect(&world.nft, &Stack::new(), "nsc00000002").await.err();
         assert!(matches!(error, Some(UplinkError::NoAddress)), "{error:?}");
