@@ -284,3 +284,50 @@ fn rules_that_drop_what_is_forwarded_are_named_with_the_way_through() {
         seen_from(&world.front, "192.0.2.2:80", &world.outside, "0.0.0.0:80").unwrap();
     });
 }
+
+#[test]
+fn ufw_and_firewalld_are_told_of_uplinks_in_their_own_words() {
+    const NAME: &str = "uplink::ufw_and_firewalld_are_told_of_uplinks_in_their_own_words";
+    if lacks_nft(NAME) {
+        return;
+    }
+    kernel_test(NAME, async || {
+        // What ufw 0.36 and firewalld 2.3 of Debian 13 make, as far as it matters here: before and after the command.
+        let ufw = |routes: &str| {
+            format!(
+                "table ip filter {{\n chain ufw-user-forward {{\n{routes} }}\n chain ufw-before-forward {{\n  jump \
+                 ufw-user-forward\n }}\n chain FORWARD {{\n  type filter hook forward priority filter; policy drop;\n  \
+                 counter jump ufw-before-forward\n }}\n}}\n"
+            )
+        };
+        let firewalld = |trusted: &str| {
+            format!(
+                "table inet firewalld {{\n chain filter_FWD_trusted {{\n  oifname \"nsc*\" accept\n  accept\n }}\n \
+                 chain filter_FORWARD_POLICIES {{\n{trusted}  reject with icmpx admin-prohibited\n }}\n \
+                 chain filter_FORWARD {{\n  type filter hook forward priority filter + 10; policy accept;\n  \
+                 ct state {{ established, related }} accept\n  ct status dnat accept\n  jump filter_FORWARD_POLICIES\n  \
+                 reject with icmpx admin-prohibited\n }}\n}}\n"
+            )
+        };
+        let world = World::new(&[&ufw("")]).await;
+        forwarding::enable(&world.nft).unwrap();
+        let out = || seen_from(&world.front, "192.0.2.2:80", &world.outside, "0.0.0.0:80");
+        let again = async |rules: String| {
+            world.stack.netlink.delete_link("nsc0").await.unwrap();
+            load(&rules);
+            World::connect(&world.nft, &world.stack, LINK).await.unwrap().obstacle().cloned()
+        };
+        out().unwrap_err();
+        let mend = world.uplink.obstacle().map(|obstacle| obstacle.mend.as_str());
+        assert_eq!(mend, Some("ufw route allow in on nsc+ && ufw route allow out on nsc+"));
+        let routes = "  iifname \"nsc*\" counter accept\n  oifname \"nsc*\" counter accept\n";
+        assert_eq!(again(format!("delete table ip filter\n{}", ufw(routes))).await, None);
+        out().unwrap();
+        let found = again(format!("delete table ip filter\n{}", firewalld(""))).await.expect("found");
+        assert_eq!(found.mend, "firewall-cmd --permanent --zone=trusted --add-interface=nsc+ && firewall-cmd --reload");
+        out().unwrap_err();
+        let trusted = "  iifname \"nsc*\" jump filter_FWD_trusted\n  iifname \"nsc*\" accept\n";
+        assert_eq!(again(format!("delete table inet firewalld\n{}", firewalld(trusted))).await, None);
+        out().unwrap();
+    });
+}

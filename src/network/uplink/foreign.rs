@@ -28,11 +28,23 @@ pub(super) async fn obstacle(program: &Path, link: &str) -> Option<Obstacle> {
         return None;
     }
     let has_chain = |wanted: &str| objects(&chains, "chain").any(|chain| text(chain, "name") == wanted);
+    let by_ufw = || {
+        let jumps = |rule: &serde_json::Value| {
+            let parts = rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
+            text(rule, "chain") == name && parts.iter().any(|part| text(&part["jump"], "target").starts_with("ufw-"))
+        };
+        objects(&rules, "rule").filter(in_table).any(jumps)
+    };
     let mend = if family == "ip" && table == "filter" && name == "FORWARD" {
-        let chain = if has_chain("DOCKER-USER") { "DOCKER-USER" } else { "FORWARD" };
-        format!("iptables -I {chain} -i nsc+ -j ACCEPT && iptables -I {chain} -o nsc+ -j ACCEPT")
+        if by_ufw() {
+            // It keeps its own rules over a restart, and takes away those of others when it is reloaded.
+            "ufw route allow in on nsc+ && ufw route allow out on nsc+".to_owned()
+        } else {
+            let chain = if has_chain("DOCKER-USER") { "DOCKER-USER" } else { "FORWARD" };
+            format!("iptables -I {chain} -i nsc+ -j ACCEPT && iptables -I {chain} -o nsc+ -j ACCEPT")
+        }
     } else if table == "firewalld" {
-        format!("firewall-cmd --zone=trusted --add-interface={link}")
+        "firewall-cmd --permanent --zone=trusted --add-interface=nsc+ && firewall-cmd --reload".to_owned()
     } else {
         format!(
             "nft insert rule {family} {table} {name} iifname '\"nsc*\"' accept && \
