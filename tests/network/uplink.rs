@@ -60,8 +60,12 @@ impl World {
 async fn neighbour(link: &str, ours: &str, theirs: &str) -> Netns {
     let netns = Netns::create().unwrap();
     let host = Netlink::open_here().unwrap();
-    let cable =
-        nscompose::network::netlink::Cable { name: link.into(), alias: "a neighbour".into(), peer_name: "eth0".into() };
+    let cable = nscompose::network::netlink::Cable {
+        name: link.into(),
+        alias: "a neighbour".into(),
+        mac: None,
+        peer_name: "eth0".into(),
+    };
     host.add_cable(&cable, &netns).await.unwrap();
     let interface = |name: &str, address: &str, gateway: Option<&str>| Interface {
         name: name.into(),
@@ -145,6 +149,9 @@ fn addresses_that_the_host_has_a_route_for_are_left_alone() {
         // The first one lies in a network that the host is on.
         let routes = Netlink::open_here().unwrap().routes().await.unwrap();
         assert!(routes.contains(&"10.213.0.0/30".parse().unwrap()), "{routes:?}");
+        // Its hardware address has been given to it with that: udev replaces those that are random, once the stack knows them.
+        let show = Command::new("ip").args(["-br", "link", "show", LINK]).output().unwrap().stdout;
+        assert!(String::from_utf8_lossy(&show).contains("02:6e:0a:d5:00:01"), "{}", String::from_utf8_lossy(&show));
         // For another stack the second one is taken, too, and nothing is left of what it began.
         let error = World::connect(&world.nft, &Stack::new(), "nsc00000002").await.err();
         assert!(matches!(error, Some(UplinkError::NoAddress)), "{error:?}");
@@ -389,5 +396,52 @@ fn rules_of_legacy_iptables_are_seen() {
         let uplink = World::connect(&nft, &stack, LINK).await.unwrap();
         assert_eq!(*uplink.foreign(), Default::default());
         seen_from(&front, "192.0.2.2:80", &outside, "0.0.0.0:80").unwrap();
+    });
+}
+
+#[test]
+fn ufw_and_firewalld_are_told_of_uplinks_in_their_own_words() {
+    const NAME: &str = "uplink::ufw_and_firewalld_are_told_of_uplinks_in_their_own_words";
+    if lacks_nft(NAME) {
+        return;
+    }
+    kernel_test(NAME, async || {
+        // What ufw 0.36 and firewalld 2.3 of Debian 13 make, as far as it matters here: before and after the command.
+        let ufw = |routes: &str| {
+            format!(
+                "table ip filter {{\n chain ufw-user-forward {{\n{routes} }}\n chain ufw-before-forward {{\n  jump \
+                 ufw-user-forward\n }}\n chain FORWARD {{\n  type filter hook forward priority filter; policy drop;\n  \
+                 counter jump ufw-before-forward\n }}\n}}\n"
+            )
+        };
+        let firewalld = |trusted: &str| {
+            format!(
+                "table inet firewalld {{\n chain filter_FWD_trusted {{\n  oifname \"nsc*\" accept\n  accept\n }}\n \
+                 chain filter_FORWARD_POLICIES {{\n{trusted}  reject with icmpx admin-prohibited\n }}\n \
+                 chain filter_FORWARD {{\n  type filter hook forward priority filter + 10; policy accept;\n  \
+                 ct state {{ established, related }} accept\n  ct status dnat accept\n  jump filter_FORWARD_POLICIES\n  \
+                 reject with icmpx admin-prohibited\n }}\n}}\n"
+            )
+        };
+        let world = World::new(&[&ufw("")]).await;
+        forwarding::enable(&world.nft).unwrap();
+        let out = || seen_from(&world.front, "192.0.2.2:80", &world.outside, "0.0.0.0:80");
+        let again = async |rules: String| {
+            world.stack.netlink.delete_link("nsc0").await.unwrap();
+            load(&rules);
+            World::connect(&world.nft, &world.stack, LINK).await.unwrap().foreign().forward.clone()
+        };
+        out().unwrap_err();
+        let mend = world.uplink.foreign().forward.as_ref().map(|obstacle| obstacle.mend.as_str());
+        assert_eq!(mend, Some("ufw route allow in on nsc+ && ufw route allow out on nsc+"));
+        let routes = "  iifname \"nsc*\" counter accept\n  oifname \"nsc*\" counter accept\n";
+        assert_eq!(again(format!("delete table ip filter\n{}", ufw(routes))).await, None);
+        out().unwrap();
+        let found = again(format!("delete table ip filter\n{}", firewalld(""))).await.expect("found");
+        assert_eq!(found.mend, "firewall-cmd --permanent --zone=trusted --add-interface=nsc+ && firewall-cmd --reload");
+        out().unwrap_err();
+        let trusted = "  iifname \"nsc*\" jump filter_FWD_trusted\n  iifname \"nsc*\" accept\n";
+        assert_eq!(again(format!("delete table inet firewalld\n{}", firewalld(trusted))).await, None);
+        out().unwrap();
     });
 }

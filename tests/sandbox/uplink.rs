@@ -166,6 +166,22 @@ fn pasta_is_started_anew_and_dies_with_the_supervisor() {
 }
 
 #[test]
+fn pasta_is_given_the_namespace_where_its_profile_of_apparmor_allows() {
+    needs!(Need::OrdinaryUser, Need::Uplink);
+    let stack = Stack::new(SLEEPER);
+    stack.up();
+    let supervisor = stack.supervisor().expect("runs").to_string();
+    let pasta = Run::new("pgrep").args(["-P", &supervisor, "pasta|passt"]).run().success().stdout;
+    let words = std::fs::read_to_string(format!("/proc/{}/cmdline", pasta.trim())).expect("it runs");
+    let path = words.split('\0').skip_while(|word| *word != "--netns").nth(1).expect("an option of pasta");
+    assert!(path.starts_with("/run/user/") || path.starts_with("/tmp/"), "{path}");
+    // Nothing is left of it, inside or outside of the supervisor's own mounts.
+    assert!(!std::path::Path::new(path).exists(), "{path}");
+    let mounts = std::fs::read_to_string(format!("/proc/{supervisor}/mounts")).unwrap_or_default();
+    assert!(!mounts.contains("nscompose-uplink"), "{mounts}");
+}
+
+#[test]
 fn a_missing_program_is_one_warning_and_the_rest_works() {
     needs!(Need::Root, Need::Program("nft"), Need::Program("python3"));
     let stack = Stack::new(

@@ -83,6 +83,9 @@ pub struct Cable {
     pub name: String,
     /// What it is there for (IFLA_IFALIAS): `ip link` shows it to people.
     pub alias: String,
+    /// The hardware address of the end in this namespace; none lets the kernel choose one at random, which udev then
+    /// replaces on a host that has it (systemd.link(5), `MACAddressPolicy=persistent`).
+    pub mac: Option<[u8; 6]>,
     /// The name of the end in the other namespace.
     pub peer_name: String,
 }
@@ -500,6 +503,7 @@ fn cable_message(cable: &Cable, peer_netns: i32) -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
     message.attributes = vec![LinkAttribute::IfName(cable.name.clone())];
     message.attributes.extend(one_queue);
+    message.attributes.extend(cable.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
     message.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),

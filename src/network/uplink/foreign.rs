@@ -120,10 +120,22 @@ fn obstacle(chains: &Value, rules: &Value, hook: Hook, link: &str) -> Option<Obs
     })?;
     let (family, table, name) = (text(blocking, "family"), text(blocking, "table"), text(blocking, "name"));
     let has_docker = objects(chains, "chain").any(|chain| text(chain, "name") == "DOCKER-USER");
+    let by_ufw = || {
+        let jumps = |rule: &&Value| {
+            let parts = rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
+            parts.iter().any(|part| text(&part["jump"], "target").starts_with("ufw-"))
+        };
+        reached(rules, blocking).iter().any(jumps)
+    };
     let mend = if family == "ip" && table == "filter" && name == hook.chain() {
-        hook.mend("iptables", has_docker)
+        // Ufw keeps its own rules over a restart, and takes away those of others when it is reloaded.
+        match hook {
+            Hook::Forward if by_ufw() => format!("ufw route allow in on {LINK}+ && ufw route allow out on {LINK}+"),
+            Hook::Input if by_ufw() => format!("ufw allow in on {LINK}+ to 127.0.0.1"),
+            _ => hook.mend("iptables", has_docker),
+        }
     } else if table == "firewalld" {
-        format!("firewall-cmd --zone=trusted --add-interface={link}")
+        "firewall-cmd --permanent --zone=trusted --add-interface=nsc+ && firewall-cmd --reload".to_owned()
     } else {
         let insert = |matched: &str| format!("nft insert rule {family} {table} {name} {matched} accept");
         match hook {

@@ -3,14 +3,17 @@
 //! It is a child of the supervisor and dies with it, and with the thread that starts it (PR_SET_PDEATHSIG): so it is started
 //! where the supervisor's runtime is. When it ends by itself it is started anew, after a pause that doubles.
 //!
-//! The namespace is given to it as a file on which it is mounted, in a folder of the supervisor's own mounts: of
+//! The namespace is given to it as a file on which it is mounted, in the supervisor's own mounts: of
 //! /proc/PID/ns it may open none, since it has given up its capabilities by then. It is in the supervisor's user namespace already,
-//! where it has the right to enter the stack.
+//! where it has the right to enter the stack. Where that file may be is up to a profile of AppArmor, too ([`PERMITTED`]).
 
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -41,6 +44,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// IPv6 addresses of its two ends, ULA (RFC 4193): each stack has its own network, so they are the same for all.
 const IPV6: [&str; 2] = ["fd6e:7363::2", "fd6e:7363::1"];
+
+/// Below which folders pasta may open a namespace, by the profile of AppArmor that comes with it and that Debian and its like load
+/// (contrib/apparmor of passt: abstractions/pasta and usr.bin.pasta).
+const PERMITTED: [&str; 2] = ["/run/user", "/tmp"];
 
 /// pasta(1) does not run.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +93,7 @@ impl Drop for Pasta {
 /// How it is started.
 struct Start {
     program: PathBuf,
-    mounted: PathBuf,
+    folder: PathBuf,
     log: PathBuf,
     stack: Arc<Netns>,
     inner: Ipv4Net,
@@ -106,15 +113,9 @@ impl Pasta {
         netlink: Netlink,
         events: impl Fn(Event) + Send + 'static,
     ) -> Result<Self, PastaError> {
-        let failed = |source| PastaError::Run { program: program.to_owned(), source };
-        let mounted = folder.join("uplink");
-        if !mounted.exists() {
-            File::create(&mounted).map_err(failed)?;
-            let namespace = format!("/proc/self/fd/{}", stack.as_fd().as_raw_fd());
-            rustix::mount::mount_bind(namespace, &mounted).map_err(|errno| failed(errno.into()))?;
-        }
-        let (program, log, stack) = (program.to_owned(), folder.join("pasta.log"), stack.clone());
-        let start = Start { program, mounted, log, stack, inner, netlink };
+        let (program, folder, log, stack) =
+            (program.to_owned(), folder.to_owned(), folder.join("pasta.log"), stack.clone());
+        let start = Start { program, folder, log, stack, inner, netlink };
         let running = start.start().await?;
         events(Event::Started(running.pid()));
         Ok(Self { watch: tokio::spawn(watch(start, running, events)) })
@@ -150,6 +151,7 @@ impl Start {
     async fn start(&self) -> Result<Running, PastaError> {
         let failed = |source| PastaError::Run { program: self.program.clone(), source };
         let log = File::create(&self.log).map_err(failed)?;
+        let namespace = NamespaceFile::new(&self.folder, &self.stack).map_err(failed)?;
         let gateway = outer(self.inner).to_string();
         let address = self.inner.addr().to_string();
         let mut command = Command::new(&self.program);
@@ -164,7 +166,7 @@ impl Start {
             // Nobody in the stack asks for an address.
             .args(["--no-dhcp", "--no-dhcpv6", "--no-ra", "--no-ndp"])
             .args(["--mtu", "65520", "--no-netns-quit", "--netns"])
-            .arg(&self.mounted)
+            .arg(&namespace.0)
             .env_clear()
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)
@@ -188,6 +190,34 @@ impl Start {
         let path = format!("/proc/sys/net/ipv4/conf/{INNER}/forwarding");
         self.stack.run(|| fs::write(path, "1")).map_err(failed)?;
         Ok(running)
+    }
+}
+
+/// A file on which the namespace is mounted, as long as this lives; nobody but the supervisor and its children has the mount.
+struct NamespaceFile(PathBuf);
+
+impl NamespaceFile {
+    /// In `folder`, which nobody else sees, if pasta may open files there. If not, in /tmp for the moment: what others see of it there is an
+    /// empty file of the user's.
+    fn new(folder: &Path, stack: &Netns) -> io::Result<Self> {
+        let permitted = PERMITTED.iter().any(|permitted| folder.starts_with(permitted));
+        let folder = if permitted { folder } else { Path::new("/tmp") };
+        let mut random = [0; 8];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+        let path = folder.join(format!("nscompose-uplink-{:016x}", u64::from_ne_bytes(random)));
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+        let made = Self(path);
+        // By descriptor: it is this file, whatever has become of its name.
+        let [namespace, file] = [stack.as_fd().as_raw_fd(), file.as_raw_fd()].map(|fd| format!("/proc/self/fd/{fd}"));
+        rustix::mount::mount_bind(namespace, file)?;
+        Ok(made)
+    }
+}
+
+impl Drop for NamespaceFile {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+        let _ = fs::remove_file(&self.0);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The uplink of root: a veth pair into the host's network namespace.
 
-use std::{fs, path::PathBuf};
+use std::{fs, net::Ipv4Addr, path::PathBuf};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -28,7 +28,8 @@ pub(super) async fn connect(
         !routes.iter().any(|route| route.contains(&net) || net.contains(route))
     };
     let inner = *addresses.iter().find(free).ok_or(UplinkError::NoAddress)?;
-    let cable = Cable { name: link.to_owned(), alias: alias.to_owned(), peer_name: INNER.to_owned() };
+    let mac = Some(mac_of(outer(inner)));
+    let cable = Cable { name: link.to_owned(), alias: alias.to_owned(), mac, peer_name: INNER.to_owned() };
     host.add_cable(&cable, stack).await?;
     let made = configure(link, inner, &host, inside).await;
     if made.is_err() {
@@ -61,4 +62,12 @@ async fn configure(link: &str, inner: Ipv4Net, host: &Netlink, inside: &Netlink)
     host.settle(&[link]).await?;
     inside.settle(&[INNER]).await?;
     Ok(())
+}
+
+/// The hardware address of the outer end. It is given when the link is made: one that is random would be replaced by udev, at any moment
+/// after the stack has learned it (`MACAddressPolicy=persistent` of systemd.link(5) leaves alone only what has
+/// been set, `addr_assign_type` 3). From its address, of which there is one on the host; locally administered.
+fn mac_of(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0x6e, a, b, c, d]
 }
