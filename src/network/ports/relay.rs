@@ -1,7 +1,7 @@
 //! Moves bytes between the two connections of a published TCP port, by splice(2): from socket to socket through a pipe,
 //! without their coming by here.
 
-use std::io;
+use std::{io, os::fd::OwnedFd};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::{
