@@ -171,7 +171,8 @@ fn what_stays_on_a_bridge_does_not_pass_by_netfilter() {
         .map(|fd| format!("--net={}", fd.display()))
         .collect();
     let run = |words: &[&str]| Run::new("nsenter").args(words).run().success().stdout;
-    let with_bridge = namespaces.iter().find(|net| run(&[net, "ip", "-br", "link", "show", "type", "bridge"]) != "");
+    let with_bridge =
+        namespaces.iter().find(|net| !run(&[net, "ip", "-br", "link", "show", "type", "bridge"]).is_empty());
     // A host without br_netfilter has no such setting, and nothing passes there.
     let read = format!("cat {SETTING} 2>/dev/null || echo 0");
     assert_eq!(run(&[with_bridge.expect("the namespace of the stack"), "sh", "-c", &read]), "0\n");
