@@ -183,7 +183,7 @@ pub(super) async fn start(
         Ok(ports) => {
             // The uplink ends in the stack's own namespace, from where shared networks are not reached.
             if !is_shared(spec, stack) {
-                uplink::publish(&spec.service, pid, &ports, stack).await;
+                uplink::publish(&spec.service, pid, &ports, spec.address_v6, stack).await;
             }
             ports.into_iter().map(|(port, _)| port).collect()
         }

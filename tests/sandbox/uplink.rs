@@ -12,12 +12,12 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::support::{Need, Output, Run, Stack, needs, wait_for};
+use crate::support::{Need, Output, Run, Stack, Started, is_root, needs, wait_for};
 
 const SLEEPER: &str = "services: {web: {rootfs: host, command: [sleep, infinity]}}";
 
 /// Says hello to whoever connects, at an address of the host.
-fn hello(address: IpAddr) -> SocketAddr {
+pub(super) fn hello(address: IpAddr) -> SocketAddr {
     let listener = TcpListener::bind((address, 0)).expect("a port");
     let at = listener.local_addr().expect("bound");
     thread::spawn(move || {
@@ -29,7 +29,7 @@ fn hello(address: IpAddr) -> SocketAddr {
 }
 
 /// What a service hears there.
-fn heard(stack: &Stack, host: &str, port: u16) -> Output {
+pub(super) fn heard(stack: &Stack, host: &str, port: u16) -> Output {
     let script = format!(
         "import socket\ns = socket.create_connection(('{host}', {port}), 5)\nprint(s.recv(99).decode(), end='')"
     );
@@ -182,20 +182,35 @@ fn a_missing_program_is_one_warning_and_the_rest_works() {
     assert_eq!(stack.sh("web", "ip route list default"), "");
 }
 
-/// A process that holds a network namespace.
-struct Holder(Child);
+/// A process that holds a network namespace; of an ordinary user in a user namespace, where he is root.
+pub(super) struct Holder(Child);
 
 impl Holder {
-    fn new() -> Self {
-        let holder = Self(Command::new("unshare").args(["--net", "sleep", "infinity"]).spawn().expect("unshare"));
-        let own = std::fs::read_link("/proc/self/ns/net").expect("a namespace");
-        let path = format!("/proc/{}/ns/net", holder.0.id());
-        wait_for("a namespace", || std::fs::read_link(&path).is_ok_and(|other| other != own).then_some(()));
+    pub(super) fn new() -> Self {
+        let user: &[&str] = if is_root() { &[] } else { &["--user", "--map-root-user"] };
+        let holder = Command::new("unshare").args(user).args(["--net", "sleep", "infinity"]).spawn().expect("unshare");
+        let holder = Self(holder);
+        // It executes the program once all is made.
+        let path = format!("/proc/{}/comm", holder.0.id());
+        wait_for("a namespace", || std::fs::read_to_string(&path).is_ok_and(|name| name == "sleep\n").then_some(()));
         holder
     }
 
-    fn run(&self, words: &[&str]) -> Output {
-        Run::new("nsenter").arg("-t").arg(self.0.id().to_string()).arg("-n").args(words).run()
+    pub(super) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(super) fn run(&self, words: &[&str]) -> Output {
+        self.command(words).run()
+    }
+
+    pub(super) fn start(&self, words: &[&str]) -> Started {
+        self.command(words).start()
+    }
+
+    fn command(&self, words: &[&str]) -> Run {
+        let user: &[&str] = if is_root() { &[] } else { &["-U", "--preserve-credentials"] };
+        Run::new("nsenter").arg("-t").arg(self.0.id().to_string()).args(user).arg("-n").args(words)
     }
 }
 

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use super::{forwarding::objects, nft};
+use crate::model::Family;
 
 /// Rules of somebody else that keep stacks from the outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,10 +17,10 @@ pub struct Obstacle {
     pub mend: String,
 }
 
-/// What drops packets that go through uplinks, if anything does. Rules that cannot be listed are taken for none.
-pub(super) async fn obstacle(program: &Path, link: &str) -> Option<Obstacle> {
+/// What drops packets of this family that go through uplinks, if anything does. Rules that cannot be listed are taken for none.
+pub(super) async fn obstacle(program: &Path, link: &str, of: Family) -> Option<Obstacle> {
     let chains = nft::ask(program, &["list", "chains"]).await.ok()?;
-    let blocking = objects(&chains, "chain").find(|chain| blocks(chain))?;
+    let blocking = objects(&chains, "chain").find(|chain| blocks(chain, of))?;
     let rules = nft::ask(program, &["list", "ruleset"]).await.ok()?;
     let (family, table, name) = (text(blocking, "family"), text(blocking, "table"), text(blocking, "name"));
     let in_table = |rule: &&serde_json::Value| text(rule, "family") == family && text(rule, "table") == table;
@@ -27,10 +28,13 @@ pub(super) async fn obstacle(program: &Path, link: &str) -> Option<Obstacle> {
     if accepts("iifname") && accepts("oifname") {
         return None;
     }
-    let has_chain = |wanted: &str| objects(&chains, "chain").any(|chain| text(chain, "name") == wanted);
-    let mend = if family == "ip" && table == "filter" && name == "FORWARD" {
+    let has_chain = |wanted: &str| {
+        objects(&chains, "chain").any(|chain| text(chain, "name") == wanted && text(chain, "family") == family)
+    };
+    let mend = if matches!(family, "ip" | "ip6") && table == "filter" && name == "FORWARD" {
         let chain = if has_chain("DOCKER-USER") { "DOCKER-USER" } else { "FORWARD" };
-        format!("iptables -I {chain} -i nsc+ -j ACCEPT && iptables -I {chain} -o nsc+ -j ACCEPT")
+        let program = if family == "ip" { "iptables" } else { "ip6tables" };
+        format!("{program} -I {chain} -i nsc+ -j ACCEPT && {program} -I {chain} -o nsc+ -j ACCEPT")
     } else if table == "firewalld" {
         format!("firewall-cmd --zone=trusted --add-interface={link}")
     } else {
@@ -43,11 +47,12 @@ pub(super) async fn obstacle(program: &Path, link: &str) -> Option<Obstacle> {
 }
 
 /// A base chain that drops what nobody has accepted. That of firewalld accepts, and rejects in its last rule.
-fn blocks(chain: &serde_json::Value) -> bool {
-    let of_ipv4 = matches!(text(chain, "family"), "ip" | "inet");
+fn blocks(chain: &serde_json::Value, of: Family) -> bool {
+    let own = if of == Family::V4 { "ip" } else { "ip6" };
+    let concerned = text(chain, "family") == own || text(chain, "family") == "inet";
     let firewalld = text(chain, "table") == "firewalld";
     let drops = text(chain, "policy") == "drop" || firewalld;
-    of_ipv4 && text(chain, "hook") == "forward" && text(chain, "type") == "filter" && drops
+    concerned && text(chain, "hook") == "forward" && text(chain, "type") == "filter" && drops
 }
 
 /// A rule that matches the name of an interface that uplinks have, and accepts.
