@@ -26,6 +26,7 @@ mod sandbox {
     mod stopping;
     mod terminal;
     mod uplink;
+    mod uplink_v6;
     mod users;
     mod volumes;
 }

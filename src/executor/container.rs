@@ -182,7 +182,7 @@ pub(super) async fn start(
     let ports = match runs.and_then(|()| publish(spec, stack, claims)) {
         Ok(ports) => {
             if is_led_to_by_uplink(spec, stack).await {
-                uplink::publish(&spec.service, pid, &ports, stack).await;
+                uplink::publish(&spec.service, pid, &ports, spec.address_v6, stack).await;
             }
             ports.into_iter().map(|(port, _)| port).collect()
         }

@@ -181,6 +181,11 @@ impl Stack {
         // stack are apart. There is nothing to be set where there is no IPv6.
         let _ = netns.run(|| std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0"));
         network::keep_bridges_from_netfilter(&netns);
+        // No service is a router of the stack. And addresses of bridges, which nobody else can have, are there at once, or the first client
+        // from outside would wait for a second.
+        for name in ["accept_ra", "accept_dad"] {
+            let _ = netns.run(|| std::fs::write(format!("/proc/sys/net/ipv6/conf/default/{name}"), "0"));
+        }
         let netlink = Netlink::open(&netns)?;
         let hierarchy = Hierarchy::detect();
         let group = hierarchy.stack(layout.project(), &layout.runtime(), ids == StackIds::Root);

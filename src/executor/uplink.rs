@@ -1,16 +1,23 @@
 //! The way out of the stack: made, told of networks and ports, and taken away.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt::Write,
+    net::{Ipv6Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
+use ipnet::Ipv6Net;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Change, Stack};
 use crate::{
-    model::{PublishedPort, ServiceName, UplinkMeans},
+    model::{Family, PublishedPort, ServiceName, UplinkMeans},
     network::{
         netlink,
         uplink::{
-            self, Foreign, Outside, PastaEvent, Uplink, Wish,
+            self, Foreign, Outside, PastaEvent, Published, Uplink, Wish,
             forwarding::{self, ForwardingError},
             rules::Bridge,
         },
@@ -36,6 +43,10 @@ pub(super) async fn connect(wish: &plan::Uplink, stack: &Stack, changes: &Unboun
     if let Some(there) = stack.uplink() {
         if let Err(error) = there.set_bridges(bridges).await {
             warn(format!("new networks of the stack do not lead out: {}", chain(&error)));
+        } else if let UplinkMeans::Veth { nft } = &wish.means
+            && let Err(text) = add_ipv6(&there, &wish.addresses_v6, nft, stack, changes).await
+        {
+            warn(format!("new networks of the stack do not lead out by IPv6: {text}"));
         }
         return;
     }
@@ -56,10 +67,11 @@ pub(super) async fn connect(wish: &plan::Uplink, stack: &Stack, changes: &Unboun
         }
     };
     let (outside, nft) = outside;
-    let (addresses, host_gateway) = (wish.addresses.clone(), wish.host_gateway);
-    let wish = Wish { outside, nft: nft.clone(), addresses, host_gateway, bridges: bridges.clone() };
+    let (addresses, addresses_v6, host_gateway) =
+        (wish.addresses.clone(), wish.addresses_v6.clone(), wish.host_gateway);
+    let wish = Wish { outside, nft: nft.clone(), addresses, addresses_v6, host_gateway, bridges: bridges.clone() };
     if let Err(text) = make(wish, stack, changes).await {
-        warn(format!("the stack has no way out: {text}"));
+        warn(text);
         if stack.uplink().is_none()
             && let Err(error) = uplink::refuse(&stack.netns, &stack.netlink, &bridges).await
         {
@@ -69,18 +81,25 @@ pub(super) async fn connect(wish: &plan::Uplink, stack: &Stack, changes: &Unboun
 }
 
 async fn make(wish: Wish, stack: &Stack, changes: &UnboundedSender<Change>) -> Result<(), String> {
+    let none = |why: String| format!("the stack has no way out: {why}");
     let Outside::Veth { table, link, .. } = &wish.outside else {
         let uplink = Uplink::connect(wish, stack.netns.clone(), &stack.netlink, pasta_events(stack, changes)).await;
-        stack.objects().uplink = Some(Arc::new(uplink.map_err(|e| hinted(&e))?));
+        stack.objects().uplink = Some(Arc::new(uplink.map_err(|e| none(hinted(&e)))?));
         return Ok(());
     };
     let entry = Entry::Uplink { nft: wish.nft.clone(), table: table.clone(), link: link.clone() };
-    stack.note(&entry).map_err(|e| format!("cannot write to the journal: {e}"))?;
+    stack.note(&entry).map_err(|e| none(format!("cannot write to the journal: {e}")))?;
+    let (nft, addresses_v6) = (wish.nft.clone(), wish.addresses_v6.clone());
     // Stacks take their addresses, and turn the host's forwarding on and off, one after the other.
-    let lock = take_lock().await.map_err(|e| chain(&e))?;
+    let lock = take_lock().await.map_err(|e| none(chain(&e)))?;
     let made = make_on_host(wish, stack, changes).await;
     let _ = lock.remove();
-    made
+    let uplink = match (made, stack.uplink()) {
+        (Ok(()), Some(uplink)) => uplink,
+        (made, _) => return made.map_err(none),
+    };
+    let six = add_ipv6(&uplink, &addresses_v6, &nft, stack, changes).await;
+    six.map_err(|why| format!("the stack has no way out by IPv6: {why}"))
 }
 
 async fn make_on_host(wish: Wish, stack: &Stack, changes: &UnboundedSender<Change>) -> Result<(), String> {
@@ -88,13 +107,53 @@ async fn make_on_host(wish: Wish, stack: &Stack, changes: &UnboundedSender<Chang
     let uplink = Uplink::connect(wish, stack.netns.clone(), &stack.netlink, |_| {}).await;
     let uplink = Arc::new(uplink.map_err(|e| chain(&e))?);
     stack.objects().uplink = Some(uplink.clone());
-    let enabled = tokio::task::spawn_blocking(move || forwarding::enable(&nft)).await.map_err(|e| e.to_string())?;
-    if enabled.map_err(|e| chain(&e))? {
-        let text = "net.ipv4.ip_forward of the host was off and is on until the last stack has gone";
-        tracing::info!("{text}");
-        let _ = changes.send(Change::Notice(text.to_owned()));
+    forward(Family::V4, &nft, changes).await?;
+    unobstructed(&uplink, Family::V4, changes).await
+}
+
+/// Makes the uplink of root carry IPv6, unless it does, or the host has none.
+async fn add_ipv6(
+    uplink: &Uplink,
+    addresses: &[Ipv6Net],
+    nft: &Path,
+    stack: &Stack,
+    changes: &UnboundedSender<Change>,
+) -> Result<(), String> {
+    if addresses.is_empty() {
+        return Ok(());
     }
-    let Foreign { forward, input, unseen } = uplink.foreign();
+    let lock = take_lock().await.map_err(|e| chain(&e))?;
+    let made = async {
+        if uplink.carry_ipv6(addresses, &stack.netlink).await.map_err(|e| chain(&e))? {
+            forward(Family::V6, nft, changes).await?;
+            unobstructed(uplink, Family::V6, changes).await?;
+        }
+        Ok(())
+    };
+    let made = made.await;
+    let _ = lock.remove();
+    made
+}
+
+/// Makes sure that the host forwards, and says so if it has not before.
+async fn forward(family: Family, nft: &Path, changes: &UnboundedSender<Change>) -> Result<(), String> {
+    let nft = nft.to_owned();
+    let enabled = tokio::task::spawn_blocking(move || forwarding::enable(&nft, family)).await;
+    let Some(listening) = enabled.map_err(|e| e.to_string())?.map_err(|e| chain(&e))? else { return Ok(()) };
+    let mut text =
+        format!("{} of the host was off and is on until the last stack has gone", forwarding::parameter(family));
+    if !listening.is_empty() {
+        let _ =
+            write!(text, "; so is accept_ra=2 for {}, so that the host still heeds its routers", listening.join(", "));
+    }
+    tracing::info!("{text}");
+    let _ = changes.send(Change::Notice(text));
+    Ok(())
+}
+
+/// Tells what rules of others keep from services; those that keep the stack from the outside are the error.
+async fn unobstructed(uplink: &Uplink, family: Family, changes: &UnboundedSender<Change>) -> Result<(), String> {
+    let Foreign { forward, input, unseen } = uplink.foreign(family).await;
     let warn = |text: String| {
         let _ = changes.send(Change::Warning(text));
     };
@@ -104,7 +163,7 @@ async fn make_on_host(wish: Wish, stack: &Stack, changes: &UnboundedSender<Chang
             obstacle.what, obstacle.mend
         ));
     }
-    if let (Some(obstacle), None) = (unseen, forward) {
+    if let (Some(obstacle), None) = (unseen, &forward) {
         warn(format!(
             "this host has rules in {}, which nothing on it can show; if the stack has no way out, let it through with \
              `{}`, then `down` and `up`",
@@ -148,16 +207,24 @@ fn pasta_events(stack: &Stack, changes: &UnboundedSender<Change>) -> impl Fn(Pas
     }
 }
 
-/// Leads what comes in at these ports to their container, with the address of the client kept. The built-in forwarder
-/// serves them anyway.
-pub(super) async fn publish(service: &ServiceName, pid: i32, ports: &[(PublishedPort, SocketAddr)], stack: &Stack) {
+/// Leads what comes in at these ports to their container, with the address of the client kept; what comes by IPv6 to `address_v6`. The
+/// built-in forwarder serves them anyway.
+pub(super) async fn publish(
+    service: &ServiceName,
+    pid: i32,
+    ports: &[(PublishedPort, SocketAddr)],
+    address_v6: Option<Ipv6Addr>,
+    stack: &Stack,
+) {
     let Some(uplink) = stack.uplink() else { return };
     let ports = ports.iter().map(|(published, target)| {
         let protocol = match published.port.protocol {
             crate::model::Protocol::Tcp => "tcp",
             crate::model::Protocol::Udp => "udp",
         };
-        (published.listens_on.clone(), *target, protocol)
+        let target_v6 = address_v6.map(|address| SocketAddr::new(address.into(), target.port()));
+        let targets = [*target].into_iter().chain(target_v6).collect();
+        Published { addresses: published.listens_on.clone(), targets, protocol }
     });
     if let Err(error) = uplink.publish(&owner(service, pid), ports.collect()).await {
         tracing::warn!(%service, error = chain(&error), "ports of a service are served by the built-in forwarder only");
@@ -183,8 +250,11 @@ pub fn remove_uplink(nft: &Path, table: &str, link: &str) {
         .map_err(ForwardingError::from)
         .and_then(|()| forwarding::disable_if_last(nft));
     match removed {
-        Ok(true) => tracing::info!("net.ipv4.ip_forward of the host is off again"),
-        Ok(false) => {}
+        Ok(disabled) => {
+            for family in disabled {
+                tracing::info!("{} of the host is off again", forwarding::parameter(family));
+            }
+        }
         Err(error) => tracing::warn!(table, error = chain(&error), "rules of the stack are left on the host"),
     }
     drop(lock.map(Lock::remove));

@@ -3,11 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use super::{IdMap, Names};
@@ -222,6 +222,9 @@ pub struct Uplink {
     /// Addresses of its end in the stack, with the prefix that both ends are in; the other end has the address before. The
     /// first is taken that is free on the host at that moment.
     pub addresses: Vec<Ipv4Net>,
+    /// The same for IPv6; none if no network that leads out has it.
+    #[serde(default)]
+    pub addresses_v6: Vec<Ipv6Net>,
     /// The address at which containers reach the host itself.
     pub host_gateway: Ipv4Addr,
     /// Every bridge of the stack.
@@ -347,6 +350,9 @@ pub struct ContainerSpec {
     pub address: Option<IpAddr>,
     /// The network that it is an address of.
     pub address_on: Option<NetworkName>,
+    /// Where they lead instead for clients that come by IPv6 and keep their address on the way.
+    #[serde(default)]
+    pub address_v6: Option<Ipv6Addr>,
     /// What asks it to stop.
     pub stop_signal: StopSignal,
     /// Milliseconds it may take to stop.
@@ -440,6 +446,9 @@ impl fmt::Display for Operation {
                     UplinkMeans::Missing { program, .. } => write!(f, "connect none, {program} is missing")?,
                 }
                 if let Some(address) = uplink.addresses.first() {
+                    write!(f, " {address}")?;
+                }
+                if let Some(address) = uplink.addresses_v6.first() {
                     write!(f, " {address}")?;
                 }
                 uplink.bridges.iter().filter(|bridge| bridge.leads_out).try_for_each(|b| write!(f, " {}", b.interface))

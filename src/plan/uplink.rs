@@ -1,8 +1,8 @@
 //! The way out of a stack: whether there is one, at which addresses, and for whom.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sha2::{Digest, Sha256};
 
 use super::{Uplink, UplinkBridge, address::Addresses};
@@ -25,6 +25,16 @@ const PREFIX: u8 = 30;
 
 /// How many pairs a plan names: other stacks that start at the same moment may have taken the first ones.
 const CANDIDATES: usize = 16;
+
+/// Where uplinks take their pairs of IPv6 addresses from: unique local ones (RFC 4193) that do not leave the host, where each stack is at a
+/// place of its own.
+const POOL_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfd6e, 0x7363, 0, 0, 0, 0, 0, 0), 48);
+
+/// Two addresses and those around them, of which the first belongs to all routers (RFC 4291).
+const PREFIX_V6: u8 = 126;
+
+/// How many pairs of IPv6 a plan names: there are so many that two stacks hardly want the same.
+const CANDIDATES_V6: u64 = 4;
 
 /// Whether what is on a network of the project may go out of the stack: what stacks share is not in the stack.
 pub(super) fn leads_out(project: &Project, network: &NetworkName) -> bool {
@@ -74,8 +84,21 @@ pub(super) fn wish(
         UplinkMeans::Pasta { .. } => vec![pair(POOLS[0], 0)],
         UplinkMeans::None | UplinkMeans::Missing { .. } => Vec::new(),
     };
-    let mut wish =
-        Uplink { means: means.clone(), addresses, host_gateway: HOST_GATEWAY, bridges, fingerprint: String::new() };
+    let has_ipv6 = project.networks.iter().any(|(name, network)| network.ipv6.is_some() && leads_out(project, name));
+    let addresses_v6 = match means {
+        UplinkMeans::Veth { .. } if has_ipv6 => addresses_v6(project),
+        // From the beginning: it cannot be told later. What has no IPv6 sends none.
+        UplinkMeans::Pasta { .. } => vec![pair_v6(0)],
+        _ => Vec::new(),
+    };
+    let mut wish = Uplink {
+        means: means.clone(),
+        addresses,
+        addresses_v6,
+        host_gateway: HOST_GATEWAY,
+        bridges,
+        fingerprint: String::new(),
+    };
     // Which addresses were free once makes no difference.
     wish.fingerprint = fingerprint(&Uplink { addresses: Vec::new(), ..wish.clone() });
     (observed.uplink.as_ref() != Some(&wish.fingerprint)).then_some(wish)
@@ -100,6 +123,18 @@ fn addresses(project: &Project, host: &Host) -> Vec<Ipv4Net> {
 /// The inner address of a pair of the pool.
 fn pair(pool: Ipv4Net, place: u32) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::from_bits(pool.network().to_bits() + place * 4 + 2), PREFIX)
+}
+
+/// Pairs of IPv6 at places that depend on the name of the project. Which of them are free is seen when the link is made.
+fn addresses_v6(project: &Project) -> Vec<Ipv6Net> {
+    let digest = Sha256::digest(project.name.as_str());
+    let start = digest[..8].iter().fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
+    (0..CANDIDATES_V6).map(|i| pair_v6(start.wrapping_add(i))).collect()
+}
+
+/// The inner address of a pair of IPv6.
+fn pair_v6(place: u64) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::from_bits(POOL_V6.network().to_bits() + u128::from(place) * 4 + 2), PREFIX_V6)
 }
 
 #[cfg(test)]
@@ -131,6 +166,15 @@ mod tests {
         host.routes.insert("10.0.0.0/8".parse().expect("a network"));
         host.routes.insert("0.0.0.0/0".parse().expect("a network"));
         assert!(addresses(&project("a"), &host).iter().all(|pair| POOLS[1].contains(pair)));
+    }
+
+    #[test]
+    fn pairs_of_ipv6_depend_on_the_name_and_lie_in_the_pool() {
+        let first = addresses_v6(&project("a"));
+        assert_eq!(first, addresses_v6(&project("a")));
+        assert_ne!(first, addresses_v6(&project("b")));
+        assert!(first.iter().all(|pair| POOL_V6.contains(pair) && pair.addr().to_bits() % 4 == 2), "{first:?}");
+        assert!(POOL_V6.contains(&pair_v6(u64::MAX)));
     }
 
     #[test]

@@ -15,12 +15,12 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::support::{Need, Output, Run, Stack, needs, wait_for};
+use crate::support::{Need, Output, Run, Stack, Started, is_root, needs, wait_for};
 
 const SLEEPER: &str = "services: {web: {rootfs: host, command: [sleep, infinity]}}";
 
 /// Says hello to whoever connects, at an address of the host.
-fn hello(address: IpAddr) -> SocketAddr {
+pub(super) fn hello(address: IpAddr) -> SocketAddr {
     let listener = TcpListener::bind((address, 0)).expect("a port");
     let at = listener.local_addr().expect("bound");
     thread::spawn(move || {
@@ -32,7 +32,7 @@ fn hello(address: IpAddr) -> SocketAddr {
 }
 
 /// What a service hears there.
-fn heard(stack: &Stack, host: &str, port: u16) -> Output {
+pub(super) fn heard(stack: &Stack, host: &str, port: u16) -> Output {
     let script = format!(
         "import socket\ns = socket.create_connection(('{host}', {port}), 5)\nprint(s.recv(99).decode(), end='')"
     );
@@ -201,80 +201,35 @@ fn a_missing_program_is_one_warning_and_the_rest_works() {
     assert_eq!(stack.sh("web", "ip route list default"), "");
 }
 
-/// A stack of two services whose `nft` is this script, and what `up` has said.
-fn with_nft(script: &str) -> (Stack, Output) {
-    let stack = Stack::new(
-        "services: {web: {rootfs: host, command: [sleep, infinity]}, db: {rootfs: host, command: [sleep, infinity]}}",
-    );
-    stack.file("bin/nft", script);
-    fs::set_permissions(stack.path("bin/nft"), fs::Permissions::from_mode(0o755)).expect("our file");
-    let path = format!("{}:{}", stack.path("bin").display(), std::env::var("PATH").unwrap_or_default());
-    let up = stack.nscompose().env("PATH", path).args(["up", "-d"]).run().success();
-    (stack, up)
-}
-
-/// Names work, and what is outside is unreachable at once.
-fn works_inside_only(stack: &Stack) {
-    assert_eq!(stack.sh("web", "getent hosts db | wc -l"), "1");
-    let output = heard(stack, "203.0.113.1", 9);
-    assert!(output.stderr.contains("unreachable"), "{output}");
-}
-
-#[test]
-fn an_nft_that_hangs_is_one_warning_and_the_rest_works() {
-    needs!(Need::Uplink, Need::Program("python3"));
-    let (stack, up) = with_nft("#!/bin/sh\nexec sleep infinity\n");
-    assert_eq!(up.stderr.matches("warning:").count(), 1, "{up}");
-    assert!(up.stderr.contains("the stack has no way out") && up.stderr.contains("has not answered in"), "{up}");
-    works_inside_only(&stack);
-    let traces = stack.traces();
-    stack.down();
-    traces.assert_gone();
-}
-
-#[test]
-fn an_nft_that_fails_is_one_warning_and_the_rest_works() {
-    needs!(Need::Uplink, Need::Program("python3"));
-    let (stack, up) = with_nft("#!/bin/sh\necho 'Error: no such thing' >&2\nexit 1\n");
-    assert_eq!(up.stderr.matches("warning:").count(), 1, "{up}");
-    assert!(up.stderr.contains("nft says: Error: no such thing"), "{up}");
-    works_inside_only(&stack);
-    let traces = stack.traces();
-    stack.down();
-    traces.assert_gone();
-}
-
-#[test]
-fn a_service_with_a_link_local_address_reaches_the_host_and_its_likes() {
-    needs!(Need::Uplink, Need::Program("python3"));
-    let stack = Stack::new(
-        "
-services:
-  web: {rootfs: host, command: [sleep, infinity], networks: {back: {link_local_ips: [169.254.7.7]}, front: }}
-  db: {rootfs: host, command: [sleep, infinity], networks: {back: {link_local_ips: [169.254.7.8]}}}
-networks: {front: , back: {internal: true}}
-",
-    );
-    stack.up();
-    let at = hello([127, 0, 0, 1].into());
-    assert_eq!(heard(&stack, "host.docker.internal", at.port()).success().stdout, "hello");
-    assert!(stack.sh("web", "ip route get 169.254.7.8").contains("dev eth0"));
-}
-
-/// A process that holds a network namespace.
-struct Holder(Child);
+/// A process that holds a network namespace; of an ordinary user in a user namespace, where he is root.
+pub(super) struct Holder(Child);
 
 impl Holder {
-    fn new() -> Self {
-        let holder = Self(Command::new("unshare").args(["--net", "sleep", "infinity"]).spawn().expect("unshare"));
-        let own = std::fs::read_link("/proc/self/ns/net").expect("a namespace");
-        let path = format!("/proc/{}/ns/net", holder.0.id());
-        wait_for("a namespace", || std::fs::read_link(&path).is_ok_and(|other| other != own).then_some(()));
+    pub(super) fn new() -> Self {
+        let user: &[&str] = if is_root() { &[] } else { &["--user", "--map-root-user"] };
+        let holder = Command::new("unshare").args(user).args(["--net", "sleep", "infinity"]).spawn().expect("unshare");
+        let holder = Self(holder);
+        // It executes the program once all is made.
+        let path = format!("/proc/{}/comm", holder.0.id());
+        wait_for("a namespace", || std::fs::read_to_string(&path).is_ok_and(|name| name == "sleep\n").then_some(()));
         holder
     }
 
-    fn run(&self, words: &[&str]) -> Output {
-        Run::new("nsenter").arg("-t").arg(self.0.id().to_string()).arg("-n").args(words).run()
+    pub(super) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(super) fn run(&self, words: &[&str]) -> Output {
+        self.command(words).run()
+    }
+
+    pub(super) fn start(&self, words: &[&str]) -> Started {
+        self.command(words).start()
+    }
+
+    fn command(&self, words: &[&str]) -> Run {
+        let user: &[&str] = if is_root() { &[] } else { &["-U", "--preserve-credentials"] };
+        Run::new("nsenter").arg("-t").arg(self.0.id().to_string()).args(user).arg("-n").args(words)
     }
 }
 
@@ -347,4 +302,64 @@ fn clients_from_outside_keep_their_address_and_local_ones_are_served_too() {
     nscompose(&["-p", stack.project(), "down"]).success();
     assert_eq!(forwarding(), "0\n");
     assert_eq!(host.run(&["nft", "list", "ruleset"]).stdout, "");
+}
+
+/// A stack of two services whose `nft` is this script, and what `up` has said.
+fn with_nft(script: &str) -> (Stack, Output) {
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity]}, db: {rootfs: host, command: [sleep, infinity]}}",
+    );
+    stack.file("bin/nft", script);
+    fs::set_permissions(stack.path("bin/nft"), fs::Permissions::from_mode(0o755)).expect("our file");
+    let path = format!("{}:{}", stack.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+    let up = stack.nscompose().env("PATH", path).args(["up", "-d"]).run().success();
+    (stack, up)
+}
+
+/// Names work, and what is outside is unreachable at once.
+fn works_inside_only(stack: &Stack) {
+    assert_eq!(stack.sh("web", "getent hosts db | wc -l"), "1");
+    let output = heard(stack, "203.0.113.1", 9);
+    assert!(output.stderr.contains("unreachable"), "{output}");
+}
+
+#[test]
+fn an_nft_that_hangs_is_one_warning_and_the_rest_works() {
+    needs!(Need::Uplink, Need::Program("python3"));
+    let (stack, up) = with_nft("#!/bin/sh\nexec sleep infinity\n");
+    assert_eq!(up.stderr.matches("warning:").count(), 1, "{up}");
+    assert!(up.stderr.contains("the stack has no way out") && up.stderr.contains("has not answered in"), "{up}");
+    works_inside_only(&stack);
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
+}
+
+#[test]
+fn an_nft_that_fails_is_one_warning_and_the_rest_works() {
+    needs!(Need::Uplink, Need::Program("python3"));
+    let (stack, up) = with_nft("#!/bin/sh\necho 'Error: no such thing' >&2\nexit 1\n");
+    assert_eq!(up.stderr.matches("warning:").count(), 1, "{up}");
+    assert!(up.stderr.contains("nft says: Error: no such thing"), "{up}");
+    works_inside_only(&stack);
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
+}
+
+#[test]
+fn a_service_with_a_link_local_address_reaches_the_host_and_its_likes() {
+    needs!(Need::Uplink, Need::Program("python3"));
+    let stack = Stack::new(
+        "
+services:
+  web: {rootfs: host, command: [sleep, infinity], networks: {back: {link_local_ips: [169.254.7.7]}, front: }}
+  db: {rootfs: host, command: [sleep, infinity], networks: {back: {link_local_ips: [169.254.7.8]}}}
+networks: {front: , back: {internal: true}}
+",
+    );
+    stack.up();
+    let at = hello([127, 0, 0, 1].into());
+    assert_eq!(heard(&stack, "host.docker.internal", at.port()).success().stdout, "hello");
+    assert!(stack.sh("web", "ip route get 169.254.7.8").contains("dev eth0"));
 }

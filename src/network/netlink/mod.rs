@@ -16,12 +16,12 @@ mod transport;
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     os::fd::{AsFd, AsRawFd},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::{
     packet_core::DefaultNla,
     packet_route::{
@@ -39,7 +39,7 @@ use rtnetlink::{
 pub use error::{NetlinkError, Refusal};
 use transport::{Request, Transport};
 
-use crate::sys::Netns;
+use crate::{model::Family, sys::Netns};
 
 /// The index of loopback, the first device of every network namespace.
 const LOOPBACK: u32 = 1;
@@ -323,16 +323,18 @@ impl Netlink {
         Ok(())
     }
 
-    /// Whether the main routing table has a default route for IPv4.
+    /// Whether the main routing table has a default route for this family.
     ///
     /// # Errors
     /// [`NetlinkError::List`].
-    pub async fn has_default_route(&self) -> Result<bool, NetlinkError> {
+    pub async fn has_default_route(&self, family: Family) -> Result<bool, NetlinkError> {
         let is_default = |message: &RouteNetlinkMessage| {
             matches!(message, RouteNetlinkMessage::NewRoute(route)
-                if route.header.table == RouteHeader::RT_TABLE_MAIN && route.header.destination_prefix_length == 0)
+                if route.header.table == RouteHeader::RT_TABLE_MAIN
+                    && route.header.address_family == address_family(family)
+                    && route.header.destination_prefix_length == 0)
         };
-        Ok(self.all_routes().await?.iter().any(is_default))
+        Ok(self.all_routes(family).await?.iter().any(is_default))
     }
 
     /// The IPv4 networks that the main routing table knows a way to, the default route left out: what a new subnet must
@@ -341,12 +343,27 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError::List`].
     pub async fn routes(&self) -> Result<Vec<IpNet>, NetlinkError> {
-        Ok(self.all_routes().await?.iter().filter_map(main_route).collect())
+        let routes = self.all_routes(Family::V4).await?;
+        Ok(routes.iter().filter_map(main_route).filter(|route| matches!(route, IpNet::V4(_))).collect())
     }
 
-    async fn all_routes(&self) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
+    /// The same of IPv6.
+    ///
+    /// # Errors
+    /// [`NetlinkError::List`].
+    pub async fn routes_v6(&self) -> Result<Vec<Ipv6Net>, NetlinkError> {
+        let routes = self.all_routes(Family::V6).await?;
+        let of_v6 = |route| match route {
+            IpNet::V4(_) => None,
+            IpNet::V6(route) => Some(route),
+        };
+        Ok(routes.iter().filter_map(main_route).filter_map(of_v6).collect())
+    }
+
+    /// A kernel without IPv6 answers with the routes of all families that it has.
+    async fn all_routes(&self, family: Family) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         let mut query = RouteMessage::default();
-        query.header.address_family = AddressFamily::Inet;
+        query.header.address_family = address_family(family);
         self.blocking(move |transport| transport.dump(RouteNetlinkMessage::GetRoute(query)))
             .await
             .map_err(|source| NetlinkError::List { what: "routes", source })
@@ -648,14 +665,19 @@ fn main_route(message: &RouteNetlinkMessage) -> Option<IpNet> {
         return None;
     }
     route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(address)) => net(*address, prefix),
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => IpNet::new((*address).into(), prefix).ok(),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => IpNet::new((*address).into(), prefix).ok(),
         _ => None,
     })
 }
 
-fn net(address: Ipv4Addr, prefix: u8) -> Option<IpNet> {
-    Ipv4Net::new(address, prefix).ok().map(IpNet::V4)
+fn address_family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
 }
+
 /// Removes an interface of the namespace that the calling thread is in, without a runtime; it is no error when there is none.
 ///
 /// # Errors

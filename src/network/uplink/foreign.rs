@@ -15,6 +15,7 @@ use super::{
     legacy,
     nft::{self, NftError},
 };
+use crate::model::Family;
 
 /// Rules of somebody else that keep stacks from the outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,24 +75,30 @@ impl Hook {
     }
 }
 
-/// What there is of them. Rules that cannot be listed are taken for none.
+/// What there is of them for a family. Rules that cannot be listed are taken for none.
 ///
 /// # Errors
 /// [`NftError::Slow`]: there is no use in asking any more.
-pub(super) async fn rules(program: &Path, link: &str) -> Result<Foreign, NftError> {
+pub(super) async fn rules(program: &Path, link: &str, family: Family) -> Result<Foreign, NftError> {
     let chains = known(nft::ask(program, &["list", "chains"]).await)?;
     let any = objects(&chains, "chain").any(|chain| {
         !text(chain, "table").starts_with(TABLE_OF_STACK)
-            && [Hook::Forward, Hook::Input].iter().any(|hook| is_at(chain, *hook))
+            && [Hook::Forward, Hook::Input].iter().any(|hook| is_at(chain, *hook, family))
     });
     let rules = if any { known(nft::ask(program, &["list", "ruleset"]).await)? } else { Value::Null };
-    let legacy = legacy::rules(link).await;
-    let find = |hook| obstacle(&chains, &rules, hook, link);
-    Ok(Foreign {
-        forward: find(Hook::Forward).or(legacy.forward),
-        input: find(Hook::Input).or(legacy.input),
-        unseen: legacy.unseen,
-    })
+    let find = |hook| obstacle(&chains, &rules, hook, link, family);
+    match family {
+        Family::V4 => {
+            let legacy = legacy::rules(link).await;
+            Ok(Foreign {
+                forward: find(Hook::Forward).or(legacy.forward),
+                input: find(Hook::Input).or(legacy.input),
+                unseen: legacy.unseen,
+            })
+        }
+        // The host is `host.docker.internal` by IPv4 only.
+        Family::V6 => Ok(Foreign { forward: find(Hook::Forward), ..Foreign::default() }),
+    }
 }
 
 fn known(answer: Result<Value, NftError>) -> Result<Value, NftError> {
@@ -102,8 +109,8 @@ fn known(answer: Result<Value, NftError>) -> Result<Value, NftError> {
 }
 
 /// What drops packets at this hook, if anything does.
-fn obstacle(chains: &Value, rules: &Value, hook: Hook, link: &str) -> Option<Obstacle> {
-    let candidates = objects(chains, "chain").filter(|chain| is_at(chain, hook));
+fn obstacle(chains: &Value, rules: &Value, hook: Hook, link: &str, of: Family) -> Option<Obstacle> {
+    let candidates = objects(chains, "chain").filter(|chain| is_at(chain, hook, of));
     let blocking = candidates.into_iter().find(|chain| {
         let of_chain = reached(rules, chain);
         let own = |rule: &&&Value| text(rule, "chain") == text(chain, "name");
@@ -119,7 +126,8 @@ fn obstacle(chains: &Value, rules: &Value, hook: Hook, link: &str) -> Option<Obs
             }
     })?;
     let (family, table, name) = (text(blocking, "family"), text(blocking, "table"), text(blocking, "name"));
-    let has_docker = objects(chains, "chain").any(|chain| text(chain, "name") == "DOCKER-USER");
+    let is_docker = |chain: &Value| text(chain, "name") == "DOCKER-USER" && text(chain, "family") == family;
+    let has_docker = objects(chains, "chain").any(is_docker);
     let by_ufw = || {
         let jumps = |rule: &&Value| {
             let parts = rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -127,12 +135,12 @@ fn obstacle(chains: &Value, rules: &Value, hook: Hook, link: &str) -> Option<Obs
         };
         reached(rules, blocking).iter().any(jumps)
     };
-    let mend = if family == "ip" && table == "filter" && name == hook.chain() {
+    let mend = if matches!(family, "ip" | "ip6") && table == "filter" && name == hook.chain() {
         // Ufw keeps its own rules over a restart, and takes away those of others when it is reloaded.
         match hook {
             Hook::Forward if by_ufw() => format!("ufw route allow in on {LINK}+ && ufw route allow out on {LINK}+"),
             Hook::Input if by_ufw() => format!("ufw allow in on {LINK}+ to 127.0.0.1"),
-            _ => hook.mend("iptables", has_docker),
+            _ => hook.mend(if family == "ip" { "iptables" } else { "ip6tables" }, has_docker),
         }
     } else if table == "firewalld" {
         "firewall-cmd --permanent --zone=trusted --add-interface=nsc+ && firewall-cmd --reload".to_owned()
@@ -148,11 +156,15 @@ fn obstacle(chains: &Value, rules: &Value, hook: Hook, link: &str) -> Option<Obs
     Some(Obstacle { what: format!("chain {name} of table {family} {table}"), mend })
 }
 
-/// A base chain of somebody else that every packet of IPv4 at this hook comes by.
-fn is_at(chain: &Value, hook: Hook) -> bool {
-    let of_ipv4 = matches!(text(chain, "family"), "ip" | "inet");
+/// A base chain of somebody else that every packet of this family at this hook comes by.
+fn is_at(chain: &Value, hook: Hook, family: Family) -> bool {
+    let own = match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    };
+    let of_family = text(chain, "family") == own || text(chain, "family") == "inet";
     let foreign = !text(chain, "table").starts_with(TABLE_OF_STACK);
-    of_ipv4 && foreign && text(chain, "hook") == hook.name() && text(chain, "type") == "filter"
+    of_family && foreign && text(chain, "hook") == hook.name() && text(chain, "type") == "filter"
 }
 
 /// The rules of a base chain and of those that it leads to.

@@ -12,7 +12,8 @@
 //! Inside it is the same for root and for an ordinary user: an interface [`INNER`] with the default route, forwarding for
 //! the bridges that lead out, and one table of nftables that keeps networks apart, masquerades what leaves, and leads what
 //! comes in for a published port to its container ([`rules::inside`]). Addresses of containers are translated twice as
-//! root, here and on the host: so the host needs no routes to them, and stacks may use the same subnets.
+//! root, here and on the host: so the host needs no routes to them, and stacks may use the same subnets. IPv6 is treated like IPv4
+//! where a network that leads out has it ([`Uplink::carry_ipv6`]).
 //!
 //! Outside, root has a veth pair (`veth.rs`) and one table of nftables for the stack ([`rules::outside`]); an ordinary user
 //! has pasta(1) (`pasta.rs`). [`forwarding`] turns the host's forwarding on and off. Rules are text for nft(8), one transaction a table: there is
@@ -29,12 +30,12 @@ mod veth;
 use std::{
     collections::BTreeMap,
     fs, io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use tokio::sync::Mutex;
 
 pub use foreign::{Foreign, Obstacle};
@@ -43,7 +44,7 @@ pub use pasta::{Event as PastaEvent, Pasta, PastaError};
 use rules::{Bridge, Publication};
 
 use super::netlink::{Netlink, NetlinkError};
-use crate::sys::Netns;
+use crate::{model::Family, sys::Netns};
 
 /// The name of the uplink inside the stack.
 pub const INNER: &str = crate::model::UPLINK_INTERFACE;
@@ -110,8 +111,23 @@ pub struct Uplink {
     _pasta: Option<Pasta>,
 }
 
+/// A port to publish.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// Where on the host; an unspecified address is every one of its family.
+    pub addresses: Vec<SocketAddr>,
+    /// Where it leads: at most one address of each family.
+    pub targets: Vec<SocketAddr>,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+}
+
 #[derive(Debug, Default)]
 struct State {
+    /// The inner IPv6 address, as root.
+    ipv6: Option<Ipv6Net>,
+    /// Rules of others that would drop IPv6.
+    foreign_v6: Foreign,
     bridges: Vec<Bridge>,
     publications: BTreeMap<String, Vec<Publication>>,
 }
@@ -126,6 +142,8 @@ pub struct Wish {
     /// Addresses of the inner end with their prefix, of which the first that is free on the host is taken; the outer end
     /// has the address before it.
     pub addresses: Vec<Ipv4Net>,
+    /// The same for IPv6; pasta alone takes it here, others when they are told to carry it ([`Uplink::carry_ipv6`]).
+    pub addresses_v6: Vec<Ipv6Net>,
     /// The address that containers reach the host's loopback at.
     pub host_gateway: Ipv4Addr,
     /// The bridges of the stack.
@@ -144,22 +162,23 @@ impl Uplink {
         netlink: &Netlink,
         events: impl Fn(PastaEvent) + Send + 'static,
     ) -> Result<Self, UplinkError> {
-        let Wish { outside, nft, addresses, host_gateway, bridges } = wish;
+        let Wish { outside, nft, addresses, addresses_v6, host_gateway, bridges } = wish;
         // An earlier attempt may have failed.
         netlink.accept_from(&names(&bridges)).await?;
         let (addresses, pasta, foreign) = match &outside {
             Outside::Veth { link, alias, .. } => {
-                let foreign = foreign::rules(&nft, link).await?;
+                let foreign = foreign::rules(&nft, link, Family::V4).await?;
                 let addresses = veth::connect(link, alias, &addresses, &stack, netlink).await?;
                 (addresses, None, foreign)
             }
             Outside::Pasta { program, folder } => {
                 let addresses = *addresses.first().ok_or(UplinkError::NoAddress)?;
-                let pasta = Pasta::start(program, folder, &stack, addresses, netlink.clone(), events).await?;
+                let inner = (addresses, addresses_v6.first().copied());
+                let pasta = Pasta::start(program, folder, &stack, inner, netlink.clone(), events).await?;
                 (addresses, Some(pasta), Foreign::default())
             }
         };
-        let state = Mutex::new(State { bridges, publications: BTreeMap::new() });
+        let state = Mutex::new(State { bridges, ..State::default() });
         let uplink = Self { stack, nft, outside, addresses, host_gateway, foreign, state, _pasta: pasta };
         let made = uplink.establish().await;
         if let (Err(_), Outside::Veth { link, table, .. }) = (&made, &uplink.outside) {
@@ -190,15 +209,49 @@ impl Uplink {
         self.forward(&state.bridges)
     }
 
-    /// Whether connections from elsewhere come to the containers with the address of the client, past the built-in forwarder: as
-    /// root, unless somebody else's rules drop them, or may do so.
-    pub fn translates(&self) -> bool {
-        matches!(self.outside, Outside::Veth { .. }) && self.foreign.forward.is_none() && self.foreign.unseen.is_none()
+    /// Makes it carry IPv6, too, with the first of `addresses` that is free on the host, likewise inner ones with the outer one before each;
+    /// whether something was done. It is nothing where it does so already, as pasta does from the beginning if the host has IPv6, and on a host
+    /// without IPv6. As root the caller holds the lock of the host's network, and sees to [`forwarding`].
+    ///
+    /// # Errors
+    /// What could not be made; IPv4 is not affected.
+    pub async fn carry_ipv6(&self, addresses: &[Ipv6Net], netlink: &Netlink) -> Result<bool, UplinkError> {
+        let Outside::Veth { link, .. } = &self.outside else { return Ok(false) };
+        let mut state = self.state.lock().await;
+        if state.ipv6.is_some() || addresses.is_empty() {
+            return Ok(false);
+        }
+        let Some(inner) = veth::add_ipv6(link, addresses, netlink).await? else { return Ok(false) };
+        state.foreign_v6 = foreign::rules(&self.nft, link, Family::V6).await?;
+        state.ipv6 = Some(inner);
+        let applied = self.apply(&state).await;
+        if applied.is_err() {
+            state.ipv6 = None;
+        }
+        applied.map(|()| true)
     }
 
-    /// Rules of others that are in the way.
-    pub fn foreign(&self) -> &Foreign {
-        &self.foreign
+    /// Whether connections from elsewhere come to the containers with the address of the client, past the built-in forwarder: as
+    /// root, unless somebody else's rules drop them, or may do so.
+    pub async fn translates(&self, family: Family) -> bool {
+        self.translates_in(&*self.state.lock().await, family)
+    }
+
+    fn translates_in(&self, state: &State, family: Family) -> bool {
+        let (carries, foreign) = match family {
+            Family::V4 => (true, &self.foreign),
+            Family::V6 => (state.ipv6.is_some(), &state.foreign_v6),
+        };
+        let passes = foreign.forward.is_none() && foreign.unseen.is_none();
+        matches!(self.outside, Outside::Veth { .. }) && carries && passes
+    }
+
+    /// Rules of others that are in the way of this family.
+    pub async fn foreign(&self, family: Family) -> Foreign {
+        match family {
+            Family::V4 => self.foreign.clone(),
+            Family::V6 => self.state.lock().await.foreign_v6.clone(),
+        }
     }
 
     /// Whether a bridge leads out, so that answers of what is on it do.
@@ -211,25 +264,23 @@ impl Uplink {
     ///
     /// # Errors
     /// When the rules are refused.
-    pub async fn publish(
-        &self,
-        owner: &str,
-        ports: Vec<(Vec<SocketAddr>, SocketAddr, &'static str)>,
-    ) -> Result<(), UplinkError> {
+    pub async fn publish(&self, owner: &str, ports: Vec<Published>) -> Result<(), UplinkError> {
         if !matches!(self.outside, Outside::Veth { .. }) {
             return Ok(());
         }
         let mut state = self.state.lock().await;
         let before = state.publications.remove(owner).unwrap_or_default();
         let mut publications: Vec<Publication> = Vec::new();
-        for (addresses, target, protocol) in ports {
-            let SocketAddr::V4(target) = target else { continue };
+        for Published { addresses, targets, protocol } in ports {
             for address in addresses {
-                // IPv6 is the forwarder's, as long as the container has none.
-                let SocketAddr::V4(address) = address else { continue };
-                let others = state.publications.values().flatten().chain(&publications);
-                let inner = rules::free_port(others, protocol, address.port());
-                publications.push(Publication { address, protocol, inner, target });
+                // What comes by one family to a container that has only the other is the forwarder's.
+                let target = targets.iter().copied().find(|target| target.is_ipv4() == address.is_ipv4());
+                let Some(target) = target.filter(|_| address.is_ipv4() || state.ipv6.is_some()) else { continue };
+                if !is_of_one_link(address) {
+                    let others = state.publications.values().flatten().chain(&publications);
+                    let inner = rules::free_port(others, protocol, address);
+                    publications.push(Publication { address, protocol, inner, target });
+                }
             }
         }
         let same = before == publications;
@@ -247,8 +298,10 @@ impl Uplink {
         self.apply_inside(state).await?;
         if let Outside::Veth { link, table, .. } = &self.outside {
             let publications: Vec<&Publication> = state.publications.values().flatten().collect();
-            let inner = self.addresses.addr();
-            let text = rules::outside(table, link, self.outer(), inner, &publications, self.translates());
+            let routed: Vec<Family> =
+                [Family::V4, Family::V6].into_iter().filter(|family| self.translates_in(state, *family)).collect();
+            let (inner, inner_v6) = (self.addresses.addr(), state.ipv6.map(|net| net.addr()));
+            let text = rules::outside(table, link, self.outer(), (inner, inner_v6), &publications, &routed);
             nft::load(&self.nft, text, None).await?;
         }
         Ok(())
@@ -291,6 +344,12 @@ fn forward<'a>(stack: &Netns, interfaces: impl Iterator<Item = (&'a str, bool)>)
     let settings: Vec<(String, bool)> = interfaces.map(setting).collect();
     let mut at = PathBuf::new();
     let written = stack.run(|| {
+        // Of IPv6 the kernel asks this one only (ip6_forward), so that the rules alone keep networks apart.
+        at = "/proc/sys/net/ipv6/conf/all/forwarding".into();
+        match fs::write(&at, "1") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         settings.iter().try_for_each(|(path, on)| {
             at = path.into();
             fs::write(path, if *on { "1" } else { "0" })
@@ -302,6 +361,19 @@ fn forward<'a>(stack: &Netns, interfaces: impl Iterator<Item = (&'a str, bool)>)
 /// The address before.
 fn outer(inner: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from_bits(inner.addr().to_bits().wrapping_sub(1))
+}
+
+fn outer_v6(inner: Ipv6Net) -> Ipv6Addr {
+    Ipv6Addr::from_bits(inner.addr().to_bits().wrapping_sub(1))
+}
+
+/// An address that nobody leads away from its host or link: that of loopback, or a link-local one of IPv6.
+fn is_of_one_link(address: SocketAddr) -> bool {
+    match address {
+        // The link has route_localnet.
+        SocketAddr::V4(_) => false,
+        SocketAddr::V6(address) => address.ip().is_loopback() || address.ip().is_unicast_link_local(),
+    }
 }
 
 /// Where a program of the system is; an ordinary user's PATH may lack sbin.

@@ -20,15 +20,16 @@ use std::{
     time::Duration,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use tokio::{
     io::unix::AsyncFd,
     task::JoinHandle,
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{INNER, outer};
+use super::{INNER, outer, outer_v6};
 use crate::{
+    model::Family,
     network::netlink::Netlink,
     sys::{Netns, PidFd, process::die_with_parent, wait_on},
 };
@@ -41,9 +42,6 @@ const STEADY: Duration = Duration::from_secs(10);
 
 /// How long it may take until there is a way out. It needs some 20 ms.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// IPv6 addresses of its two ends, ULA (RFC 4193): each stack has its own network, so they are the same for all.
-const IPV6: [&str; 2] = ["fd6e:7363::2", "fd6e:7363::1"];
 
 /// Below which folders pasta may open a namespace, by the profile of AppArmor that comes with it and that Debian and its like load
 /// (contrib/apparmor of passt: abstractions/pasta and usr.bin.pasta).
@@ -97,6 +95,7 @@ struct Start {
     log: PathBuf,
     stack: Arc<Netns>,
     inner: Ipv4Net,
+    inner_v6: Option<Ipv6Net>,
     netlink: Netlink,
 }
 
@@ -109,13 +108,13 @@ impl Pasta {
         program: &Path,
         folder: &Path,
         stack: &Arc<Netns>,
-        inner: Ipv4Net,
+        (inner, inner_v6): (Ipv4Net, Option<Ipv6Net>),
         netlink: Netlink,
         events: impl Fn(Event) + Send + 'static,
     ) -> Result<Self, PastaError> {
         let (program, folder, log, stack) =
             (program.to_owned(), folder.to_owned(), folder.join("pasta.log"), stack.clone());
-        let start = Start { program, folder, log, stack, inner, netlink };
+        let start = Start { program, folder, log, stack, inner, inner_v6, netlink };
         let running = start.start().await?;
         events(Event::Started(running.pid()));
         Ok(Self { watch: tokio::spawn(watch(start, running, events)) })
@@ -160,11 +159,13 @@ impl Start {
             // Addresses of our own, and not the host's, which containers may want to speak to. The gateway is nobody but pasta, which
             // leads what is sent there to the host's loopback.
             .args(["--address", &address, "--netmask", &self.inner.prefix_len().to_string(), "--gateway", &gateway])
-            .args(["--address", IPV6[0], "--gateway", IPV6[1]])
+            .args(self.inner_v6.iter().flat_map(|inner| {
+                ["--address".to_owned(), inner.addr().to_string(), "--gateway".to_owned(), outer_v6(*inner).to_string()]
+            }))
             // Ports are published by us.
             .args(["--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none"])
-            // Nobody in the stack asks for an address.
-            .args(["--no-dhcp", "--no-dhcpv6", "--no-ra", "--no-ndp"])
+            // Nobody in the stack asks for an address, but for the neighbour that is the gateway of IPv6.
+            .args(["--no-dhcp", "--no-dhcpv6", "--no-ra"])
             .args(["--mtu", "65520", "--no-netns-quit", "--netns"])
             .arg(&namespace.0)
             .env_clear()
@@ -175,7 +176,10 @@ impl Start {
         let mut running = Running::of(command.spawn().map_err(failed)?, self.log.clone()).map_err(failed)?;
         let end = Instant::now() + PATIENCE;
         loop {
-            if self.netlink.has_default_route().await.is_ok_and(|there| there) {
+            // It carries those families that the host has a default route for: both, IPv4 first, or one of them.
+            let routes =
+                [self.netlink.has_default_route(Family::V4).await, self.netlink.has_default_route(Family::V6).await];
+            if routes.into_iter().any(|there| there.is_ok_and(|there| there)) {
                 break;
             }
             if Instant::now() > end {

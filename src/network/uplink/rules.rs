@@ -5,10 +5,11 @@
 
 use std::{
     fmt::Write,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use super::INNER;
+use crate::model::Family;
 
 /// A bridge of the stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,20 +23,25 @@ pub struct Bridge {
 /// A port of the host that leads to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
-    /// Where on the host; an unspecified address is every one of it.
-    pub address: SocketAddrV4,
+    /// Where on the host; an unspecified address is every one of its family.
+    pub address: SocketAddr,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
     /// The port of the uplink's inner end that it goes through: that of the host, unless another address of the host has the
     /// same one published.
     pub inner: u16,
-    /// Where it leads.
-    pub target: SocketAddrV4,
+    /// Where it leads: an address of the same family.
+    pub target: SocketAddr,
 }
 
-/// A port of the inner end that no publication goes through yet: the wanted one, or the highest.
-pub(super) fn free_port<'a>(publications: impl Iterator<Item = &'a Publication>, protocol: &str, wanted: u16) -> u16 {
-    let taken: Vec<u16> = publications.filter(|p| p.protocol == protocol).map(|p| p.inner).collect();
+/// A port of the inner end that no publication of the family goes through yet: the wanted one, or the highest.
+pub(super) fn free_port<'a>(
+    publications: impl Iterator<Item = &'a Publication>,
+    protocol: &str,
+    wanted: SocketAddr,
+) -> u16 {
+    let same = |p: &&Publication| p.protocol == protocol && p.address.is_ipv4() == wanted.is_ipv4();
+    let (taken, wanted): (Vec<u16>, u16) = (publications.filter(same).map(|p| p.inner).collect(), wanted.port());
     let all = std::iter::once(wanted).chain((1..=u16::MAX).rev());
     all.into_iter().find(|port| !taken.contains(port)).unwrap_or(wanted)
 }
@@ -74,7 +80,12 @@ pub fn inside(bridges: &[Bridge], host_gateway: Ipv4Addr, outer: Ipv4Addr, publi
     text.push_str("\tchain prerouting {\n\t\ttype nat hook prerouting priority dstnat;\n");
     let _ = writeln!(text, "\t\tiifname != \"{INNER}\" ip daddr {host_gateway} dnat ip to {outer}");
     for Publication { protocol, inner, target, .. } in publications {
-        let _ = writeln!(text, "\t\tiifname \"{INNER}\" {protocol} dport {inner} dnat ip to {target}");
+        let family = keyword(*target);
+        let _ = writeln!(
+            text,
+            "\t\tiifname \"{INNER}\" meta nfproto {} {protocol} dport {inner} dnat {family} to {target}",
+            nfproto(*target)
+        );
     }
     text.push_str("\t}\n\tchain postrouting {\n\t\ttype nat hook postrouting priority srcnat;\n");
     let _ = writeln!(text, "\t\toifname \"{INNER}\" masquerade\n\t}}\n}}");
@@ -86,15 +97,24 @@ pub fn inside(bridges: &[Bridge], host_gateway: Ipv4Addr, outer: Ipv4Addr, publi
 /// What comes from the stack for the outer address is for the host's loopback: `link` has route_localnet set for it
 /// (ip-sysctl), and since that would let the stack name any address of loopback, what already does is dropped first.
 /// Connections of the stack itself are not translated, since they would come back to where they came from: the built-in forwarder has
-/// them. It also has those from elsewhere unless `routed`, which says that nobody else drops what the host forwards.
+/// them. It also has those from elsewhere by families that are not in `routed`, which says that nobody else drops what the host forwards. Nor are
+/// those to and from link-local addresses of IPv6, which nobody forwards (RFC 4291, 2.5.6), and those to its loopback.
+///
+/// `inner` are the addresses of the inner end; it may have none of IPv6. The two ends have link-local ones, too, by which they find each other; with
+/// none of ours the link carries no IPv6.
 pub fn outside(
     table: &str,
     link: &str,
     outer: Ipv4Addr,
-    inner: Ipv4Addr,
+    (inner, inner_v6): (Ipv4Addr, Option<Ipv6Addr>),
     publications: &[&Publication],
-    routed: bool,
+    routed: &[Family],
 ) -> String {
+    let own_v6 = match inner_v6 {
+        Some(inner) => format!("ip6 saddr != {{ {inner}, fe80::/10, :: }}"),
+        None => "meta nfproto ipv6".to_owned(),
+    };
+    let translations = |publication: &&Publication| translation(publication, inner, inner_v6);
     let mut text = begun(table);
     let _ = write!(
         text,
@@ -102,20 +122,31 @@ pub fn outside(
          \t\ttype filter hook prerouting priority raw;\n\
          \t\tiifname \"{link}\" ip daddr 127.0.0.0/8 drop\n\
          \t\tiifname \"{link}\" ip saddr != {inner} drop\n\
+         \t\tiifname \"{link}\" {own_v6} drop\n\
          \t}}\n\
          \tchain prerouting {{\n\
          \t\ttype nat hook prerouting priority dstnat;\n\
          \t\tiifname \"{link}\" ip daddr {outer} dnat ip to 127.0.0.1\n\
-         \t\tiifname {{ \"{link}\", \"lo\" }} accept\n"
+         \t\tiifname {{ \"{link}\", \"lo\" }} accept\n\
+         \t\tip6 saddr fe80::/10 accept\n"
     );
-    for publication in publications.iter().filter(|p| routed && !p.address.ip().is_loopback()) {
-        let _ = writeln!(text, "\t\t{}", translation(publication, inner));
+    let from_elsewhere = |publication: &&&Publication| {
+        let address = publication.address.ip();
+        routed.contains(&Family::of(address)) && !address.is_loopback()
+    };
+    for rule in publications.iter().filter(from_elsewhere).filter_map(translations) {
+        let _ = writeln!(text, "\t\t{rule}");
     }
     // What begins on the host itself does not come by prerouting, nor by anybody's forward chain. nft knows `dstnat` in prerouting only.
     text.push_str("\t}\n\tchain output {\n\t\ttype nat hook output priority -100;\n");
-    for publication in publications {
-        let _ = writeln!(text, "\t\t{}", translation(publication, inner));
+    text.push_str("\t\tip6 daddr { ::1, fe80::/10 } accept\n");
+    for rule in publications.iter().filter_map(translations) {
+        let _ = writeln!(text, "\t\t{rule}");
     }
+    let masquerade_v6 = match inner_v6 {
+        Some(inner) => format!("\t\toifname != \"{link}\" ip6 saddr {inner} masquerade\n"),
+        None => String::new(),
+    };
     // From an address of loopback nothing comes back.
     let _ = write!(
         text,
@@ -124,6 +155,7 @@ pub fn outside(
          \t\ttype nat hook postrouting priority srcnat;\n\
          \t\toifname \"{link}\" ip saddr 127.0.0.0/8 masquerade\n\
          \t\toifname != \"{link}\" ip saddr {inner} masquerade\n\
+         {masquerade_v6}\
          \t}}\n\
          \tchain forward {{\n\
          \t\ttype filter hook forward priority filter;\n\
@@ -136,15 +168,30 @@ pub fn outside(
     text
 }
 
-/// The rule that leads a published port of the host to the stack, whose inner end is `inner`.
-fn translation(publication: &Publication, inner: Ipv4Addr) -> String {
+/// The rule that leads a published port of the host to the stack, whose inner ends are these; none where it has none of that family.
+fn translation(publication: &Publication, inner: Ipv4Addr, inner_v6: Option<Ipv6Addr>) -> Option<String> {
     let Publication { address, protocol, inner: port, .. } = publication;
-    let to = if address.ip().is_unspecified() {
-        "fib daddr type local".to_owned()
-    } else {
-        format!("ip daddr {}", address.ip())
+    let inner = match address {
+        SocketAddr::V4(_) => SocketAddr::new(inner.into(), *port),
+        SocketAddr::V6(_) => SocketAddr::new(inner_v6?.into(), *port),
     };
-    format!("{to} {protocol} dport {} dnat ip to {inner}:{port}", address.port())
+    let family = keyword(inner);
+    let to = if address.ip().is_unspecified() {
+        format!("meta nfproto {} fib daddr type local", nfproto(inner))
+    } else {
+        format!("{family} daddr {}", address.ip())
+    };
+    Some(format!("{to} {protocol} dport {} dnat {family} to {inner}", address.port()))
+}
+
+/// What nft(8) calls the family of an address.
+fn keyword(address: SocketAddr) -> &'static str {
+    if address.is_ipv4() { "ip" } else { "ip6" }
+}
+
+/// The same in `meta nfproto`.
+fn nfproto(address: SocketAddr) -> &'static str {
+    if address.is_ipv4() { "ipv4" } else { "ipv6" }
 }
 
 /// A table with nothing in it yet.
@@ -157,8 +204,9 @@ mod tests {
     use super::*;
 
     fn publication(address: &str, protocol: &'static str, inner: u16) -> Publication {
-        let target = "172.18.0.2:80".parse().expect("an address");
-        Publication { address: address.parse().expect("an address"), protocol, inner, target }
+        let address: SocketAddr = address.parse().expect("an address");
+        let target = if address.is_ipv4() { "172.18.0.2:80" } else { "[fd00:9::2]:80" };
+        Publication { address, protocol, inner, target: target.parse().expect("an address") }
     }
 
     #[test]
@@ -174,24 +222,33 @@ mod tests {
     #[test]
     fn the_same_port_of_two_addresses_goes_through_two_ports() {
         let first = publication("192.0.2.1:80", "tcp", 80);
-        assert_eq!(free_port([&first].into_iter(), "tcp", 80), 65535);
-        assert_eq!(free_port([&first].into_iter(), "udp", 80), 80);
+        let wanted = |text: &str| text.parse().expect("an address");
+        assert_eq!(free_port([&first].into_iter(), "tcp", wanted("192.0.2.2:80")), 65535);
+        assert_eq!(free_port([&first].into_iter(), "udp", wanted("192.0.2.2:80")), 80);
+        assert_eq!(free_port([&first].into_iter(), "tcp", wanted("[::]:80")), 80);
     }
 
     #[test]
     fn an_address_of_the_host_is_the_only_one_that_is_translated() {
         let (outer, inner) = (Ipv4Addr::new(10, 213, 0, 1), Ipv4Addr::new(10, 213, 0, 2));
-        let text = outside("t", "nsc1", outer, inner, &[&publication("192.0.2.1:81", "tcp", 81)], true);
-        assert_eq!(text.matches("ip daddr 192.0.2.1 tcp dport 81 dnat ip to 10.213.0.2:81").count(), 2, "{text}");
+        let (four, six) = (publication("192.0.2.1:81", "tcp", 81), publication("[2001:db8::1]:82", "udp", 82));
+        let both = [Family::V4, Family::V6];
+        let text = outside("t", "nsc1", outer, (inner, Some(Ipv6Addr::LOCALHOST)), &[&four, &six], &both);
+        assert_eq!(text.matches("ip daddr 192.0.2.1 tcp dport 81 dnat ip to 10.213.0.2:81\n").count(), 2, "{text}");
+        assert_eq!(text.matches("ip6 daddr 2001:db8::1 udp dport 82 dnat ip6 to [::1]:82\n").count(), 2, "{text}");
         assert!(!text.contains("fib"), "{text}");
+        let text = outside("t", "nsc1", outer, (inner, None), &[&four, &six], &both);
+        assert!(!text.contains("dnat ip6") && text.contains("meta nfproto ipv6 drop"), "{text}");
     }
 
     #[test]
     fn what_others_would_drop_and_loopback_are_translated_for_the_host_only() {
         let (outer, inner) = (Ipv4Addr::new(10, 213, 0, 1), Ipv4Addr::new(10, 213, 0, 2));
-        let all = |address, routed| outside("t", "nsc1", outer, inner, &[&publication(address, "tcp", 80)], routed);
-        assert_eq!(all("0.0.0.0:80", true).matches("tcp dport 80 dnat").count(), 2);
-        for text in [all("0.0.0.0:80", false), all("127.0.0.1:80", true)] {
+        let all = |address, routed: &[Family]| {
+            outside("t", "nsc1", outer, (inner, None), &[&publication(address, "tcp", 80)], routed)
+        };
+        assert_eq!(all("0.0.0.0:80", &[Family::V4]).matches("tcp dport 80 dnat").count(), 2);
+        for text in [all("0.0.0.0:80", &[]), all("127.0.0.1:80", &[Family::V4])] {
             let (before, after) = text.split_once("chain output").expect("a chain");
             assert!(!before.contains("dport") && after.contains("tcp dport 80 dnat ip to 10.213.0.2:80"), "{text}");
         }

@@ -1,10 +1,10 @@
 //! The uplink of root: a veth pair into the host's network namespace.
 
-use std::{fs, net::Ipv4Addr, path::PathBuf};
+use std::{fs, io, net::Ipv4Addr, path::PathBuf};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{INNER, UplinkError, outer};
+use super::{INNER, UplinkError, outer, outer_v6};
 use crate::{
     network::netlink::{Cable, Interface, Netlink},
     sys::Netns,
@@ -42,6 +42,11 @@ async fn configure(link: &str, inner: Ipv4Net, host: &Netlink, inside: &Netlink)
     // Containers reach servers on the host's loopback at the outer address (rules.rs). Only on this one interface, whose other end is ours.
     let path = PathBuf::from(format!("/proc/sys/net/ipv4/conf/{link}/route_localnet"));
     fs::write(&path, "1").map_err(|source| UplinkError::Setting { path, source })?;
+    // Nobody but the two ends is there: who would be a router of the host, or have its address? As nobody is asked, what is sent first by
+    // IPv6 does not wait for that. Without IPv6 there are no such files.
+    for name in ["accept_ra", "accept_dad"] {
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{link}/{name}"), "0");
+    }
     let address = |address| IpNet::V4(Ipv4Net::new_assert(address, inner.prefix_len()));
     let gateway = outer(inner);
     let end = Interface {
@@ -70,4 +75,43 @@ async fn configure(link: &str, inner: Ipv4Net, host: &Netlink, inside: &Netlink)
 fn mac_of(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x02, 0x6e, a, b, c, d]
+}
+
+/// Gives both ends an IPv6 address, the first of `addresses` that is free on the host, and the stack a default route. The inner address comes
+/// back; none on a host that has no IPv6 or has it turned off.
+pub(super) async fn add_ipv6(
+    link: &str,
+    addresses: &[Ipv6Net],
+    inside: &Netlink,
+) -> Result<Option<Ipv6Net>, UplinkError> {
+    let path = PathBuf::from(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"));
+    match fs::read_to_string(&path) {
+        Ok(text) if text.trim() == "0" => {}
+        Ok(_) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(UplinkError::Setting { path, source }),
+    }
+    let host = Netlink::open_here()?;
+    let routes = host.routes_v6().await?;
+    // A route to more than our whole prefix, such as fd00::/8 of a private network, is no sign of anybody using these.
+    let taken = |net: &Ipv6Net, route: &Ipv6Net| net.contains(route) || route.contains(net) && route.prefix_len() >= 48;
+    let free = |net: &&Ipv6Net| !routes.iter().any(|route| taken(&net.trunc(), route));
+    let inner = *addresses.iter().find(free).ok_or(UplinkError::NoAddress)?;
+    let address = |address| IpNet::V6(Ipv6Net::new_assert(address, inner.prefix_len()));
+    let gateway = outer_v6(inner);
+    let end = Interface {
+        name: link.to_owned(),
+        addresses: vec![address(gateway)],
+        gateways: Vec::new(),
+        routes: Vec::new(),
+    };
+    host.configure(&[end]).await?;
+    let end = Interface {
+        name: INNER.to_owned(),
+        addresses: vec![address(inner.addr())],
+        gateways: vec![gateway.into()],
+        routes: Vec::new(),
+    };
+    inside.configure(&[end]).await?;
+    Ok(Some(inner))
 }

@@ -20,6 +20,14 @@ impl<'a> Up<'a> {
             Source::New | Source::Host => None,
         };
         let (address, address_on) = target.unzip();
+        let address_v6 = match &sources.net {
+            Source::Of(owner) => self.target_of(owner, Family::V6),
+            Source::New | Source::Host => None,
+        };
+        let address_v6 = address_v6.and_then(|(address, _)| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(address),
+        });
         ContainerSpec {
             service: name.clone(),
             name: names::container_name(self.project, name),
@@ -64,6 +72,7 @@ impl<'a> Up<'a> {
             ports: self.ports(name),
             address,
             address_on,
+            address_v6,
             stop_signal: service.stop_signal.unwrap_or_default(),
             stop_grace_ms: u64::try_from(service.stop_grace_period.as_millis()).unwrap_or(u64::MAX),
             dependencies: service.dependencies().cloned().collect(),
@@ -88,15 +97,22 @@ impl<'a> Up<'a> {
     }
 
     /// Where published ports of whoever is in the network namespace of this service lead to: an address on the network that is
-    /// its way out, since answers go there, or on the first of the stack's own, since the stack itself is on those.
+    /// its way out, since answers go there, or on the first of the stack's own, since the stack itself is on those. That of IPv4, if there is
+    /// one.
     pub(super) fn target(&self, owner: &ServiceName) -> Option<(IpAddr, NetworkName)> {
-        let own = |attachment: &&NetworkAttachment| self.project.networks[&attachment.network].external.is_none();
-        let networks = &self.project.services[owner].networks;
-        let network = match uplink::way_out(self.project, &self.addresses, owner, Family::V4) {
-            Some((network, _)) => network,
-            None => &networks.iter().find(own).or_else(|| networks.first())?.network,
-        };
-        let address = self.addresses.of(owner, network).first()?;
+        let target = self.target_of(owner, Family::V4).or_else(|| self.target_of(owner, Family::V6));
+        target.or_else(|| {
+            let own = |attachment: &&NetworkAttachment| self.project.networks[&attachment.network].external.is_none();
+            let networks = &self.project.services[owner].networks;
+            let network = &networks.iter().find(own).or_else(|| networks.first())?.network;
+            Some((*self.addresses.of(owner, network).first()?, network.clone()))
+        })
+    }
+
+    /// The address of a service on the network that is its way out for this family.
+    fn target_of(&self, owner: &ServiceName, family: Family) -> Option<(IpAddr, NetworkName)> {
+        let (network, _) = uplink::way_out(self.project, &self.addresses, owner, family)?;
+        let address = self.addresses.of(owner, network).iter().find(|address| Family::of(**address) == family)?;
         Some((*address, network.clone()))
     }
 

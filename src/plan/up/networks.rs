@@ -172,11 +172,10 @@ impl<'a> Up<'a> {
     }
 
     /// Where a service sends what is not for its networks. Without a way out there is none: what lies outside is unreachable
-    /// at once then, and not waited for. So it is with IPv6, which no uplink carries.
+    /// at once then, and not waited for. IPv6 that the host does not have is refused by the stack's own namespace, so that it need not be known
+    /// here whether the host has it just now.
     pub(super) fn default_gateways(&self, name: &ServiceName, network: &NetworkName) -> Vec<IpAddr> {
-        let mut gateways = self.way_out(name, network);
-        gateways.retain(|gateway| gateway.is_ipv4() && self.observed.host.uplink.is_there());
-        gateways
+        if self.observed.host.uplink.is_there() { self.way_out(name, network) } else { Vec::new() }
     }
 
     /// The address of the host is one that services with an address of the same kind, on whatever network, would look for there.
@@ -187,7 +186,7 @@ impl<'a> Up<'a> {
             return Vec::new();
         }
         let gateways = self.default_gateways(name, network).into_iter();
-        gateways.map(|via| Route { to: HOST_GATEWAY.into(), via }).collect()
+        gateways.filter(IpAddr::is_ipv4).map(|via| Route { to: HOST_GATEWAY.into(), via }).collect()
     }
 
     /// The largest packet on a network: what the file says, or what suits the uplink; none leaves it to the kernel.
