@@ -374,6 +374,7 @@ mod tests {
 
     /// `NSCOMPOSE_FUZZ_CASES` says how many; docs/benchmarks.md has what many have shown.
     #[test]
+    #[expect(clippy::print_stdout, reason = "for whoever asks for many")]
     fn messages_that_are_nearly_right() {
         let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
         let cases = number("NSCOMPOSE_FUZZ_CASES").unwrap_or(20_000);
