@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener, UdpSocket},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    HostServers, PORT, Zone,
+    HostServers, Zone,
     answer::{Transport, Verdict, answer, unanswered},
     upstream::Upstream,
 };
@@ -73,35 +73,52 @@ struct Shared {
 }
 
 impl Server {
-    /// Listens in `netns` for whoever is in there, which the zone knows as `client`.
+    /// Answers at `sockets` whoever reaches them, which the zone knows as `client` and whose network namespace is `netns`.
     ///
     /// # Errors
-    /// What socket(2), bind(2) and listen(2) say in there: EADDRINUSE when somebody serves the port already.
-    pub fn start(netns: &Netns, client: ServiceName, directory: Directory, host: Arc<HostServers>) -> io::Result<Self> {
-        let (udp, tcp) = netns.run(sockets)?;
-        let udp = tokio::net::UdpSocket::from_std(UdpSocket::from(udp))?;
-        let tcp = tokio::net::TcpListener::from_std(TcpListener::from(tcp))?;
+    /// What epoll_ctl(2) says.
+    pub fn start(
+        sockets: Sockets,
+        client: ServiceName,
+        directory: Directory,
+        host: Arc<HostServers>,
+        netns: Arc<Netns>,
+    ) -> io::Result<Self> {
+        let udp = tokio::net::UdpSocket::from_std(UdpSocket::from(sockets.udp))?;
+        let tcp = tokio::net::TcpListener::from_std(TcpListener::from(sockets.tcp))?;
         let pending = Arc::new(Semaphore::new(PENDING));
-        let netns = Arc::new(Netns::from_fd(netns.as_fd().try_clone_to_owned()?));
         let shared = Arc::new(Shared { client, directory, host, turn: AtomicUsize::new(0), pending, netns });
         let tasks = [tokio::spawn(datagrams(udp, shared.clone())), tokio::spawn(connections(tcp, shared))];
         Ok(Self { tasks })
     }
 }
 
-fn sockets() -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let address = SockaddrStorage::from(SocketAddr::from((RESOLVER, PORT)));
-    let open = |kind| -> io::Result<OwnedFd> {
-        let socket = socket(AddressFamily::Inet, kind, flags, None)?;
-        // A server in the container that listens on port 53 of all addresses, and says the same, can have it.
-        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-        bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &address)?;
-        Ok(socket)
-    };
-    let (udp, tcp) = (open(SockType::Datagram)?, open(SockType::Stream)?);
-    listen(&tcp, Backlog::MAXCONN)?;
-    Ok((udp, tcp))
+/// Where a server is asked: they belong to the network namespace of the thread that made them.
+#[derive(Debug)]
+pub struct Sockets {
+    udp: OwnedFd,
+    tcp: OwnedFd,
+}
+
+impl Sockets {
+    /// Listens at [`RESOLVER`].
+    ///
+    /// # Errors
+    /// What socket(2), bind(2) and listen(2) say: EADDRINUSE when somebody serves the port already.
+    pub fn listen(port: u16) -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let address = SockaddrStorage::from(SocketAddr::from((RESOLVER, port)));
+        let open = |kind| -> io::Result<OwnedFd> {
+            let socket = socket(AddressFamily::Inet, kind, flags, None)?;
+            // Somebody in the container who uses the port of all addresses over UDP, and says the same, can have it.
+            setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+            bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &address)?;
+            Ok(socket)
+        };
+        let (udp, tcp) = (open(SockType::Datagram)?, open(SockType::Stream)?);
+        listen(&tcp, Backlog::MAXCONN)?;
+        Ok(Self { udp, tcp })
+    }
 }
 
 impl Shared {

@@ -161,12 +161,12 @@ async fn over_udp(resolver: &Resolver, question: &[u8]) -> io::Result<Vec<u8>> {
     // From then on the kernel takes packets of that resolver only, and tells when nobody listens there.
     socket.connect(resolver.address).await?;
     socket.send(question).await?;
-    let mut buffer = vec![0; usize::from(u16::MAX)];
+    let mut answer = Vec::with_capacity(usize::from(u16::MAX));
     loop {
-        let length = socket.recv(&mut buffer).await?;
-        if belongs_to(&buffer[..length], question) {
-            buffer.truncate(length);
-            return Ok(buffer);
+        answer.clear();
+        socket.recv_buf(&mut answer).await?;
+        if belongs_to(&answer, question) {
+            return Ok(answer);
         }
     }
 }

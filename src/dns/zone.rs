@@ -54,49 +54,29 @@ impl NetworkNames {
         own.map_or(&[], Vec::as_slice)
     }
 
-    fn find_neighbours(&self, name: &str) -> Vec<IpAddr> {
-        let bare = self.without_domain(name);
-        let is = |known: &String| {
-            known.eq_ignore_ascii_case(name) || bare.is_some_and(|bare| known.eq_ignore_ascii_case(bare))
-        };
-        let found = self.neighbours().into_iter().filter(|neighbour| neighbour.names.iter().any(is));
-        found.flat_map(|neighbour| neighbour.addresses).collect()
-    }
-
     fn without_domain<'a>(&self, name: &'a str) -> Option<&'a str> {
         name.strip_suffix(&self.domain)?.strip_suffix('.')
     }
 
     fn name_of(&self, address: &IpAddr) -> Option<String> {
-        self.reverse.get(address).cloned().or_else(|| {
-            let neighbour = self.neighbours().into_iter().find(|neighbour| neighbour.addresses.contains(address))?;
-            neighbour.names.first().map(|name| name.to_ascii_lowercase())
-        })
-    }
-
-    fn neighbours(&self) -> Vec<Neighbour> {
-        self.neighbours.as_ref().map(|Neighbours(look)| look()).unwrap_or_default()
+        let neighbours = || self.neighbours.as_ref()?.look().reverse.get(address).cloned();
+        self.reverse.get(address).cloned().or_else(neighbours)
     }
 }
 
-/// A service of another stack.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Neighbour {
-    /// What it is found under; its addresses lead back to the first.
-    pub names: Vec<String>,
-    /// Where it is.
-    pub addresses: Vec<IpAddr>,
-}
-
-/// Who of other stacks is on a network that stacks share. Nobody tells when one comes or goes, so it is looked anew for
+/// Who of other stacks is on a network that stacks share. Nobody tells when one comes or goes, so it is looked for
 /// each question that the stack's own names have no answer to.
 #[derive(Clone)]
-pub struct Neighbours(Arc<dyn Fn() -> Vec<Neighbour> + Send + Sync>);
+pub struct Neighbours(Arc<dyn Fn() -> Arc<NetworkNames> + Send + Sync>);
 
 impl Neighbours {
     /// `look` says who is there at that moment.
-    pub fn new(look: impl Fn() -> Vec<Neighbour> + Send + Sync + 'static) -> Self {
+    pub fn new(look: impl Fn() -> Arc<NetworkNames> + Send + Sync + 'static) -> Self {
         Self(Arc::new(look))
+    }
+
+    fn look(&self) -> Arc<NetworkNames> {
+        self.0()
     }
 }
 
@@ -173,7 +153,9 @@ impl Zone {
         }
         // What the stack itself has under a name nobody else takes away.
         if found.is_empty() {
-            found.extend(networks().flat_map(|network| network.find_neighbours(&name)));
+            for neighbours in networks().filter_map(|network| network.neighbours.as_ref()) {
+                found.extend(neighbours.look().find(&name));
+            }
         }
         match (found.is_empty(), name.contains('.')) {
             (false, _) => Found::Addresses(found),
@@ -278,9 +260,11 @@ mod tests {
     #[test]
     fn neighbours_are_found_where_the_stack_has_no_such_name() {
         let mut zone = zone();
-        let neighbour = |name: &str, address| Neighbour { names: vec![name.to_owned()], addresses: vec![ip(address)] };
-        let all =
-            vec![neighbour("Shared-DB", "10.1.0.20"), neighbour("app", "10.1.0.21"), neighbour("db", "10.1.0.22")];
+        let mut all = NetworkNames::new("shop_front".into(), Vec::new());
+        for (name, address) in [("Shared-DB", "10.1.0.20"), ("app", "10.1.0.21"), ("db", "10.1.0.22")] {
+            all.insert(name, ip(address));
+        }
+        let all = Arc::new(all);
         zone.networks.get_mut(&network("front")).expect("front").neighbours =
             Some(Neighbours::new(move || all.clone()));
         let name = |client: &str, name: &str| zone.name(&service(client), name);

@@ -88,7 +88,8 @@ pub(super) fn mounts(
     match &spec.files.names_of {
         Some(owner) => {
             let resolver = stack.layout.resolver(&spec.service);
-            write_readable(&resolver, &stack.names.resolver_file(owner)).map_err(files("write", &resolver))?;
+            let written = stack.names.write_resolver_file(&spec.service, owner, resolver.clone());
+            written.map_err(files("write", &resolver))?;
             let hosts = match spec.files.hosts_elsewhere {
                 true => stack.layout.hosts_elsewhere(owner),
                 false => stack.layout.hosts(owner),

@@ -41,7 +41,9 @@ pub(super) async fn carry_out(
         Operation::CreateVolume(name, volume) => volume::create(name, volume, stack)?,
         Operation::SetNames(names) => {
             names.clients.iter().try_for_each(|client| write_names(client, stack))?;
-            stack.names.plan(names.clone());
+            let what = "write the names of";
+            let failed = |(service, path, source)| ExecutorError::Files { service, what, path, source };
+            stack.names.plan(names.clone()).map_err(failed)?;
         }
         Operation::AskForGroup => {
             stack.ask_for_group().await.map_err(ExecutorError::NoGroup)?;

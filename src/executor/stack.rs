@@ -18,13 +18,12 @@ use super::{
     AskForNetwork, ExecutorError,
     container::program_runs,
     family::Family,
-    names::Names,
+    names::{NameServer, Names},
     streams::{Attached, Output, Streams},
     volume::VolumeFolder,
 };
 use crate::{
     cgroup::{self, CgroupError, Group, Hierarchy, StackGroup},
-    dns::Server,
     image::store::InUse,
     model::{Capabilities, Cgroups, Life, NetworkName, ServiceName, StopSignal, Usage, Volume, VolumeName},
     network::{
@@ -93,7 +92,7 @@ pub(super) struct OwnedNamespaces {
     /// Its network, to be configured.
     pub(super) net: Option<(Netns, Netlink)>,
     /// Answers in there for as long as this is there.
-    pub(super) _resolver: Option<Server>,
+    pub(super) _resolver: Option<NameServer>,
 }
 
 /// A container.

@@ -27,6 +27,13 @@ pub struct Names {
     pub clients: Vec<NameClient>,
 }
 
+impl Names {
+    /// What containers in the network of `owner` see as /etc/resolv.conf; none when there is no such owner.
+    pub fn resolver_file(&self, owner: &ServiceName) -> Option<&str> {
+        self.clients.iter().find(|client| client.service == *owner).map(|client| client.resolver_file.as_str())
+    }
+}
+
 /// A network that names are on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedNetwork {

@@ -3,6 +3,7 @@
 //! ```text
 //! DATA/v1/networks/NAME.json             what `network create` said: it outlives every stack
 //! RUNTIME/v1/.networks/NAME/STACK.json   addresses and names that a stack has on it, and its supervisor
+//! RUNTIME/v1/.networks/NAME/STACK.running   which of its services run, by its supervisor
 //! ```
 //!
 //! Whoever looks and then writes holds the lock of the runtime folder meanwhile, so that no two stacks choose the same address.
@@ -22,7 +23,10 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::{Layout, ProcessRecord};
-use crate::model::{Network, NetworkName, ProjectName, ServiceName, SharedNetwork};
+use crate::{
+    model::{Network, NetworkName, ProjectName, ServiceName, SharedNetwork},
+    sys::PidFd,
+};
 
 /// What `network create` said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +56,14 @@ pub struct Place {
     pub addresses: BTreeSet<IpAddr>,
     /// Its own name, that of its container, and its aliases there.
     pub names: Vec<String>,
+}
+
+/// Which services of a stack run.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Running {
+    /// The supervisor that says so.
+    owner: Option<ProcessRecord>,
+    services: BTreeSet<ServiceName>,
 }
 
 /// The lock of a folder, held until dropped: nothing is left of it, and a process that ends lets go.
@@ -163,19 +175,58 @@ impl SharedNetworks {
         Ok(())
     }
 
-    fn lease_folder(&self, name: &NetworkName) -> PathBuf {
+    pub(super) fn lease_folder(&self, name: &NetworkName) -> PathBuf {
         self.runtime.join(".networks").join(name.as_str())
     }
 
     /// What stacks that are alive have on a network.
     pub fn leases(&self, name: &NetworkName) -> BTreeMap<ProjectName, Lease> {
+        self.leases_and_owners(name).map(|(stack, lease, _)| (stack, lease)).collect()
+    }
+
+    pub(super) fn leases_and_owners(&self, name: &NetworkName) -> impl Iterator<Item = (ProjectName, Lease, PidFd)> {
         let entries = fs::read_dir(self.lease_folder(name)).into_iter().flatten().flatten();
-        let leases = entries.filter_map(|entry| {
+        entries.filter_map(|entry| {
             let stack = entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok()?;
             let lease: Lease = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
-            lease.owner.find().map(|_| (stack, lease))
-        });
-        leases.collect()
+            let owner = lease.owner.find()?;
+            Some((stack, lease, owner))
+        })
+    }
+
+    fn running_file(&self, name: &NetworkName, stack: &ProjectName) -> PathBuf {
+        self.lease_folder(name).join(format!("{stack}.running"))
+    }
+
+    /// Says which services of a stack run, in the name of this process. It is for whoever is on the network with it: where
+    /// the stack has nothing on it, nothing is said.
+    ///
+    /// # Errors
+    /// What write(2) and rename(2) say.
+    pub fn say_running(
+        &self,
+        name: &NetworkName,
+        stack: &ProjectName,
+        services: &BTreeSet<ServiceName>,
+    ) -> io::Result<()> {
+        let owner = i32::try_from(std::process::id()).ok().and_then(ProcessRecord::of);
+        let bytes = serde_json::to_vec(&Running { owner, services: services.clone() })?;
+        match replace(&self.running_file(name, stack), &bytes) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Which services of a stack run, if that supervisor says so.
+    pub(super) fn running(
+        &self,
+        name: &NetworkName,
+        stack: &ProjectName,
+        owner: ProcessRecord,
+    ) -> BTreeSet<ServiceName> {
+        let said = fs::read(self.running_file(name, stack)).ok();
+        let said = said.and_then(|bytes| serde_json::from_slice::<Running>(&bytes).ok());
+        said.filter(|said| said.owner == Some(owner)).map(|said| said.services).unwrap_or_default()
     }
 
     /// A network as a stack sees it: what it is like, and what others have on it.
@@ -218,7 +269,9 @@ impl SharedNetworks {
             let kept =
                 entry.file_name().to_str().and_then(|name| name.parse().ok()).is_some_and(|name| but.contains(&name));
             if !kept {
-                let _ = fs::remove_file(entry.path().join(format!("{stack}.json")));
+                for file in ["json", "running"] {
+                    let _ = fs::remove_file(entry.path().join(format!("{stack}.{file}")));
+                }
                 let _ = fs::remove_dir(entry.path());
             }
         }
@@ -229,7 +282,9 @@ impl SharedNetworks {
 /// A file is there with all that it says, or as it was, also when the machine goes down: one without a word in it would
 /// be in the way of all others.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
     let written = File::create(&new).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
@@ -241,7 +296,76 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::state::Neighbours;
+
+    #[test]
+    fn neighbours_are_those_that_run() {
+        let dir = tempfile::tempdir().expect("folder");
+        let layout = Layout::new(&dir.path().join("run"), &dir.path().join("data"));
+        layout.create().expect("folders");
+        let shared = SharedNetworks::new(&layout);
+        let name: NetworkName = "proxy".parse().expect("name");
+        let [ours, other] = ["ours", "other"].map(|name| name.parse::<ProjectName>().expect("name"));
+        let neighbours = Neighbours::new(shared.clone(), name.clone(), ours.clone(), |places| {
+            places.into_iter().flat_map(|place| place.names).collect::<BTreeSet<_>>()
+        });
+        let found = || neighbours.look().iter().cloned().collect::<Vec<_>>();
+        assert!(found().is_empty());
+        let me = ProcessRecord::of(std::process::id() as i32).expect("this process");
+        let service = |name: &str| name.parse::<ServiceName>().expect("name");
+        let place = |name: &str| (service(name), Place { names: vec![name.to_owned()], ..Place::default() });
+        let lease = |owner| Lease { owner, services: [place("a"), place("b")].into() };
+        shared.take(&name, &ours, &lease(me)).expect("taken");
+        shared.take(&name, &other, &lease(me)).expect("taken");
+        shared.say_running(&name, &ours, &[service("a")].into()).expect("said");
+        assert!(found().is_empty(), "none of the other stack runs");
+        // Each is seen at once, however fast they follow each other.
+        for _ in 0..50 {
+            for running in [&["a"][..], &["a", "b"], &["b"], &[]] {
+                let services = running.iter().map(|name| service(name)).collect();
+                shared.say_running(&name, &other, &services).expect("said");
+                assert_eq!(found(), running);
+            }
+        }
+        shared.say_running(&name, &other, &[service("a")].into()).expect("said");
+        let folder = shared.lease_folder(&name);
+        let old = SystemTime::now() - std::time::Duration::from_secs(10);
+        File::open(&folder).expect("folder").set_modified(old).expect("time set");
+        assert_eq!(found(), ["a"]);
+        // Nothing is read again: what is written without a trace in the folder is not seen.
+        fs::write(shared.running_file(&name, &other), "{}").expect("written");
+        assert_eq!(found(), ["a"]);
+        let ghost = ProcessRecord { start_time: me.start_time + 1, ..me };
+        shared.take(&name, &other, &lease(ghost)).expect("taken");
+        assert!(found().is_empty(), "its supervisor is dead");
+    }
+
+    #[test]
+    fn neighbours_end_with_their_supervisor() {
+        let dir = tempfile::tempdir().expect("folder");
+        let layout = Layout::new(&dir.path().join("run"), &dir.path().join("data"));
+        layout.create().expect("folders");
+        let shared = SharedNetworks::new(&layout);
+        let (name, other): (NetworkName, ProjectName) =
+            ("proxy".parse().expect("name"), "other".parse().expect("name"));
+        let mut supervisor = std::process::Command::new("sleep").arg("1000").spawn().expect("a process");
+        let owner = ProcessRecord::of(supervisor.id() as i32).expect("it runs");
+        let service: ServiceName = "a".parse().expect("name");
+        let lease = Lease { owner, services: [(service.clone(), Place::default())].into() };
+        shared.take(&name, &other, &lease).expect("taken");
+        let said = Running { owner: Some(owner), services: [service].into() };
+        replace(&shared.running_file(&name, &other), &serde_json::to_vec(&said).expect("JSON")).expect("written");
+        let old = SystemTime::now() - std::time::Duration::from_secs(10);
+        File::open(shared.lease_folder(&name)).expect("folder").set_modified(old).expect("time set");
+        let neighbours = Neighbours::new(shared, name, "ours".parse().expect("name"), |places| places.len());
+        assert_eq!(*neighbours.look(), 1);
+        supervisor.kill().expect("killed");
+        supervisor.wait().expect("ended");
+        assert_eq!(*neighbours.look(), 0);
+    }
 
     #[test]
     fn a_file_that_says_nothing_is_named() {

@@ -176,11 +176,92 @@ print("done")
     assert!(stack.supervisor().is_some());
 }
 
+/// The port is free, over both protocols and without a word of SO_REUSEADDR.
 #[test]
-fn a_service_may_have_a_name_server_of_its_own_over_udp() {
-    needs!(Need::Program("python3"));
-    let stack = Stack::new("services:\n  dns: {rootfs: host, command: [sleep, infinity]}\n");
+fn a_service_may_be_a_name_server_itself() {
+    needs!(Need::Program("dig"), Need::Program("dnsmasq"), Need::Program("ss"));
+    let stack = Stack::new(
+        r#"
+services:
+  names:
+    rootfs: host
+    command: [dnsmasq, --no-daemon, --conf-file=/dev/null, --pid-file, --no-hosts, --no-resolv, --server=127.0.0.11, "--host-record=www.inside.test,192.0.2.33"]
+  web: {rootfs: host, command: [sleep, infinity]}
+"#,
+    );
     stack.up();
-    let script = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\ns.bind(('0.0.0.0', 53))\nprint('bound')";
-    assert_eq!(stack.exec("dns", &["python3", "-c", script]), "bound");
+    let web = answers(&stack, "names", &["web"]);
+    assert_eq!(web.len(), 1, "{web:?}");
+    wait_for("dnsmasq", || {
+        (dig(&stack, "names", &["+tcp", "@127.0.0.1", "www.inside.test"]).0 == "NOERROR").then_some(())
+    });
+    let listens = stack.sh("names", "ss -Hltn 'sport = :53'");
+    assert!(listens.contains("0.0.0.0:53"), "{listens}");
+    let names = answers(&stack, "web", &["names"]).remove(0);
+    for extra in [&[][..], &["+tcp"]] {
+        let ask = |service: &str, words: &[&str]| answers(&stack, service, &[extra, words].concat());
+        let there = format!("@{names}");
+        assert_eq!(ask("web", &[&there, "www.inside.test"]), ["192.0.2.33"]);
+        assert_eq!(ask("names", &["@127.0.0.1", "www.inside.test"]), ["192.0.2.33"]);
+        // The stack's own name server is where it is, and asked by that of the service, too.
+        assert_eq!(ask("names", &["@127.0.0.11", "web"]), web);
+        assert_eq!(ask("web", &[&there, "web"]), web);
+    }
+}
+
+/// Rules that a container makes for itself see the port that its programs see, and cannot take the way to names away.
+#[test]
+fn rules_of_a_service_leave_its_names_alone() {
+    needs!(Need::Program("dig"), Need::Program("nft"));
+    let stack = Stack::new(
+        "services:\n  vpn: {rootfs: host, command: [sleep, infinity], cap_add: [NET_ADMIN]}\n  \
+         db: {rootfs: host, command: [sleep, infinity]}\n",
+    );
+    stack.up();
+    let db = answers(&stack, "vpn", &["db"]);
+    let chain = |name: &str| {
+        format!(
+            "chain {name} {{ type filter hook {name} priority filter; policy drop; \
+             ip daddr 127.0.0.11 meta l4proto {{ tcp, udp }} th dport 53 accept; \
+             ip saddr 127.0.0.11 meta l4proto {{ tcp, udp }} th sport 53 accept; }};"
+        )
+    };
+    let rules = format!("flush ruleset; table ip own {{ {} {} }};", chain("input"), chain("output"));
+    // Up to Linux 6.8 the table is like any other.
+    let release = nix::sys::utsname::uname().expect("uname");
+    let mut version = release.release().to_str().expect("text").split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let rules = if (version.next(), version.next()) < (Some(6), Some(9)) {
+        rules.trim_start_matches("flush ruleset;").to_owned()
+    } else {
+        rules
+    };
+    stack.exec("vpn", &["nft", &rules]);
+    assert_eq!(answers(&stack, "vpn", &["db"]), db);
+    assert_eq!(answers(&stack, "vpn", &["+tcp", "db"]), db);
+    assert!(stack.sh("vpn", "nft list ruleset").contains("policy drop"));
+}
+
+/// Sharers of a network are not started again when only names of its owner change, and see the change.
+#[test]
+fn sharers_see_what_becomes_of_the_resolver_file_of_their_owner() {
+    let file = |domain: &str, server: &str| {
+        format!(
+            "services:\n  owner: {{rootfs: host, command: [sleep, infinity], dns: {server}, dns_search: [{domain}]}}\n  \
+             side: {{rootfs: host, command: [sleep, infinity], network_mode: service:owner}}\n  \
+             own: {{rootfs: host, command: [sleep, infinity], network_mode: service:owner}}\n"
+        )
+    };
+    let stack = Stack::new(&file("one.test", "127.53.8.1"));
+    stack.up();
+    let shown = |service: &str| stack.exec(service, &["cat", "/etc/resolv.conf"]);
+    assert!(shown("side").contains("search one.test"), "{}", shown("side"));
+    stack.sh("own", "echo 'nameserver 127.53.8.3' >/etc/resolv.conf");
+    let pid = stack.container("side").pid;
+    stack.file("stack.yaml", &format!("name: {}\n{}", stack.project(), file("two.test", "127.53.8.2")));
+    stack.up();
+    assert_eq!(stack.container("side").pid, pid, "it runs on");
+    for service in ["owner", "side"] {
+        assert!(shown(service).contains("search two.test"), "{service}: {}", shown(service));
+    }
+    assert_eq!(shown("own"), "nameserver 127.53.8.3", "what it has written itself stays");
 }

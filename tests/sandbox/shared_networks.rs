@@ -119,6 +119,39 @@ fn services_of_two_stacks_meet_on_a_network_that_they_share() {
     assert!(!one.home().join("run").exists(), "nothing is left");
 }
 
+/// As in a stack of one's own: who does not run is nowhere.
+#[test]
+fn names_of_other_stacks_are_those_of_what_runs() {
+    needs!(Need::Program("dig"));
+    let service =
+        "rootfs: host, command: [sh, -c, 'until test -e /tmp/stop; do sleep 0.1; done'], networks: [all-of-us]";
+    let one = format!(
+        "services: {{server: {{{service}}}, other: {{{service}}}}}\nnetworks: {{all-of-us: {{external: true}}}}"
+    );
+    let pair = Pair::new(&one, CLIENT);
+    pair.one.run(&["network", "create", "--subnet=10.71.0.0/24", "all-of-us"]).success();
+    pair.two(&["up", "-d"]).success();
+    let status = |name: &str| {
+        let shown = pair.two(&["exec", "client", "dig", "+tries=1", "+noall", "+comments", name]).success().stdout;
+        shown.split("status: ").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or("none").to_owned()
+    };
+    assert_eq!(status("server"), "NXDOMAIN", "it is not there yet");
+    pair.one.up();
+    assert_eq!((status("server"), status("other")), ("NOERROR".to_owned(), "NOERROR".to_owned()));
+    pair.one.exec("server", &["touch", "/tmp/stop"]);
+    wait_for("its end", || (status("server") == "NXDOMAIN").then_some(()));
+    assert_eq!(status("other"), "NOERROR", "it runs on");
+    pair.one.up();
+    wait_for("what is started again", || (status("server") == "NOERROR").then_some(()));
+    let supervisor = pair.one.supervisor().expect("a supervisor");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor), nix::sys::signal::Signal::SIGKILL).expect("ours");
+    wait_for("the end of the supervisor", || (status("other") == "NXDOMAIN").then_some(()));
+    pair.one.up();
+    assert_eq!(status("other"), "NOERROR");
+    pair.one.down();
+    assert_eq!(status("other"), "NXDOMAIN");
+}
+
 #[test]
 fn an_address_of_another_stack_is_refused_before_anything_starts() {
     needs!(Need::Program("ip"));
