@@ -77,17 +77,33 @@ impl FolderLock {
     /// What open(2) and flock(2) say.
     pub fn take(folder: &Path) -> io::Result<Self> {
         loop {
-            let file = File::open(folder)?;
-            match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
-                Err(rustix::io::Errno::INTR) => continue,
-                other => other?,
-            }
-            // The last stack may have removed the folder, and the next one made it anew, while we waited.
-            let (ours, there) = (file.metadata()?, fs::metadata(folder)?);
-            if (ours.dev(), ours.ino()) == (there.dev(), there.ino()) {
-                return Ok(Self(file));
+            if let Some(lock) = Self::attempt(folder, FlockOperation::LockExclusive)? {
+                return Ok(lock);
             }
         }
+    }
+
+    /// Takes it if nobody has it.
+    ///
+    /// # Errors
+    /// What open(2) and flock(2) say; EWOULDBLOCK when somebody has it.
+    pub(super) fn take_now(folder: &Path) -> io::Result<Self> {
+        loop {
+            if let Some(lock) = Self::attempt(folder, FlockOperation::NonBlockingLockExclusive)? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    fn attempt(folder: &Path, operation: FlockOperation) -> io::Result<Option<Self>> {
+        let file = File::open(folder)?;
+        match rustix::fs::flock(&file, operation) {
+            Err(rustix::io::Errno::INTR) => return Ok(None),
+            other => other?,
+        }
+        // The last stack may have removed the folder, and the next one made it anew, while we waited.
+        let (ours, there) = (file.metadata()?, fs::metadata(folder)?);
+        Ok(((ours.dev(), ours.ino()) == (there.dev(), there.ino())).then_some(Self(file)))
     }
 }
 

@@ -47,8 +47,7 @@ fn broken(error: &std::io::Error) -> Failure {
 
 /// Keeps others from changing networks, in folders of which it is made sure that they are the account's own.
 fn lock(settings: &Settings) -> Result<FolderLock, Failure> {
-    settings.layout.create().map_err(|e| Failure::host("cannot make nscompose's folders").caused_by(&e))?;
-    networks(settings).lock().map_err(|e| broken(&e))
+    settings.layout.lock().map_err(|e| Failure::host("cannot make nscompose's folders").caused_by(&e))
 }
 
 /// All of them. What stacks have on them is read next, from a folder that may be below /tmp.

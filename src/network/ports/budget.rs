@@ -3,7 +3,7 @@
 
 use std::sync::{
     LazyLock, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 use std::{io, os::fd::OwnedFd};
 
@@ -12,6 +12,7 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::warn;
 
 /// So many descriptors are for everything else, if there are twice as many.
 const RESERVE: usize = 1024;
@@ -33,6 +34,8 @@ fn shares(descriptors: usize) -> (usize, usize) {
 static SHARES: LazyLock<(usize, usize)> =
     LazyLock::new(|| shares(getrlimit(Resource::Nofile).current.map_or(MOST, |n| n.try_into().unwrap_or(MOST))));
 static CONNECTIONS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(SHARES.0));
+/// It has been said that no place is left.
+static FULL: AtomicBool = AtomicBool::new(false);
 static PIPES: AtomicUsize = AtomicUsize::new(0);
 static SPARES: Mutex<Vec<Pipe>> = Mutex::new(Vec::new());
 
@@ -41,6 +44,13 @@ pub(super) type Place = SemaphorePermit<'static>;
 
 /// Waits for a place for a connection; who waits does not accept, and clients wait in the queue of the kernel.
 pub(super) async fn place() -> io::Result<Place> {
+    if let Some(place) = place_now() {
+        FULL.store(false, Ordering::Relaxed);
+        return Ok(place);
+    }
+    if !FULL.swap(true, Ordering::Relaxed) {
+        warn!(connections = SHARES.0, "published ports have no place for more connections, which wait");
+    }
     CONNECTIONS.acquire().await.map_err(io::Error::other)
 }
 
