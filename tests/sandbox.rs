@@ -14,6 +14,7 @@ mod sandbox {
     mod isolation;
     mod lasting;
     mod limits;
+    mod logs;
     mod names;
     mod networks;
     mod owners;

@@ -879,6 +879,7 @@ impl<'a> Up<'a> {
                 ..service.privileges.clone()
             },
             limits: service.limits.clone(),
+            logging: service.logging.settings(service, &names::container_name(self.project, name)),
             devices: limits::devices(&self.observed.host, service),
             ports: self.ports(name),
             address,
