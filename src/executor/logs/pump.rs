@@ -248,6 +248,7 @@ mod tests {
         fs::File,
         io::Write,
         process::{Command, Stdio},
+        sync::atomic::AtomicUsize,
     };
 
     use super::*;
@@ -315,43 +316,55 @@ mod tests {
         let dir = tempfile::tempdir().expect("folder");
         let log = dir.path().join("log");
         fs::create_dir(&log).expect("folder");
-        let (reader, pipe) = rustix::pipe::pipe().expect("pipe");
+        // Those that are started must not hold its other end.
+        let (reader, pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("pipe");
         let program = std::env::current_exe().expect("this one");
         let start = || {
             let name = "executor::logs::pump::tests::takes_down_what_comes_in";
             let mut command = Command::new(&program);
-            command.args(["--exact", name]).env(FOLDER, dir.path()).stdout(Stdio::null());
-            command.stdin(reader.try_clone().expect("a pipe")).spawn().expect("a process")
+            command.args(["--exact", name]).env(FOLDER, dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
+            Killed(command.stdin(reader.try_clone().expect("a pipe")).spawn().expect("a process"))
         };
         let text = |i: usize| format!("{i} {}", "y".repeat(if i.is_multiple_of(100) { 40_000 } else { i * 7919 % 60 }));
+        // It is never far ahead of what has been read, or the first one would take all of it.
+        let allowed = Arc::new(AtomicUsize::new(0));
+        let shared = allowed.clone();
         let writing = thread::spawn(move || {
             let mut pipe = File::from(pipe);
-            let mut i = 0;
-            // Until nobody reads any more.
-            while i < LINES && pipe.write_all(format!("{}\n", text(i)).as_bytes()).is_ok() {
-                i += 1;
+            for i in 0..LINES {
+                while i >= shared.load(Ordering::SeqCst) {
+                    thread::yield_now();
+                }
+                // Nobody says that a line comes at once.
+                let line = format!("{}\n", text(i));
+                let (first, rest) = line.split_at(line.len() / 2);
+                pipe.write_all(first.as_bytes()).and_then(|()| pipe.write_all(rest.as_bytes())).expect("written");
             }
-            i
         });
         let mut seen = 0;
         let mut reader_of_log = LogReader::new(LogFolder::new(log.clone()));
+        let began = Instant::now();
         for _ in 0..25 {
-            let mut child = start();
-            // Somewhere in the middle of it: once some more lines have come, and then some.
+            let child = start();
             let upto = seen + 400;
-            while seen < upto && !writing.is_finished() {
-                while let Some(line) = reader_of_log.next_line().expect("read") {
-                    assert_eq!(line.text, text(seen).as_bytes());
-                    seen += 1;
+            allowed.store(upto + 2000, Ordering::SeqCst);
+            // In the middle of it: there is more to come.
+            while seen < upto {
+                match reader_of_log.next_line().expect("read") {
+                    Some(line) => {
+                        assert_eq!(line.text, text(seen).as_bytes());
+                        seen += 1;
+                    }
+                    None => thread::yield_now(),
                 }
+                assert!(began.elapsed() < Duration::from_secs(60), "line {seen} does not come");
             }
-            child.kill().expect("killed");
-            child.wait().expect("ended");
+            drop(child);
         }
+        allowed.store(LINES, Ordering::SeqCst);
         let mut child = start();
-        let written = writing.join().expect("a thread");
-        assert_eq!(written, LINES);
-        assert!(child.wait().expect("ended").success());
+        writing.join().expect("a thread");
+        assert!(child.0.wait().expect("ended").success());
         while let Some(line) = reader_of_log.next_line().expect("read") {
             assert_eq!(line.text, text(seen).as_bytes());
             seen += 1;
@@ -361,4 +374,14 @@ mod tests {
     }
 
     const LINES: usize = 20_000;
+
+    /// A process that is killed when it is dropped.
+    struct Killed(std::process::Child);
+
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
 }
