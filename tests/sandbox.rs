@@ -15,6 +15,7 @@ mod sandbox {
     mod isolation;
     mod lasting;
     mod limits;
+    mod logs;
     mod names;
     mod networks;
     mod owners;

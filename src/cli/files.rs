@@ -151,6 +151,9 @@ pub(super) fn services<'a>(
     words.iter().map(find).collect()
 }
 
+/// The same, where it is about what is there of the stack.
+pub(super) use services as known_services;
+
 /// The services that the words name, by their own names or by those of their containers.
 pub(super) fn services_or_containers(
     words: &[String],

@@ -1,13 +1,21 @@
 //! `nscompose logs`.
 
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
 use super::{
-    files::{project_name, services_or_containers, tell_apart},
+    files::{Words, known_services, project_name, services_or_containers, tell_apart},
     settings::Settings,
-    stack::open_if_up,
+    stack::connect_if_up,
+    when,
 };
 use crate::{
     diagnostics::Failure,
-    ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogStyle},
+    model::ServiceName,
+    state::StackLayout,
+    supervisor::Connection,
+    ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogRange, LogStyle},
 };
 
 /// Show what the services have written, merged by time
@@ -19,9 +27,15 @@ pub(super) struct Args {
     /// Go on with what is written from now on, until the stack is down
     #[arg(short, long)]
     follow: bool,
-    /// Show only so many of the lines that are there, the last ones
-    #[arg(short = 'n', long, value_name = "LINES")]
-    tail: Option<usize>,
+    /// Show only so many of the lines that are there of each service, the last ones, or `all`
+    #[arg(short = 'n', long, value_name = "LINES", value_parser = tail)]
+    tail: Option<Tail>,
+    /// Show no lines before this time: RFC 3339, seconds since 1970, or a time ago such as `10m`
+    #[arg(long, value_name = "TIME", value_parser = when::flag)]
+    since: Option<Timestamp>,
+    /// Show no lines after this time
+    #[arg(long, value_name = "TIME", value_parser = when::flag)]
+    until: Option<Timestamp>,
     /// Show the time in front of each line
     #[arg(short, long)]
     timestamps: bool,
@@ -31,56 +45,158 @@ pub(super) struct Args {
     /// Show lines without colours
     #[arg(long)]
     no_color: bool,
+    /// Which container of the services; there is one of each
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    index: u32,
+}
+
+/// How many lines; none are all.
+#[derive(Debug, Clone, Copy)]
+struct Tail(Option<u64>);
+
+/// As in Docker, which takes what is less than none for all.
+fn tail(text: &str) -> Result<Tail, String> {
+    match text.parse::<i64>() {
+        _ if text == "all" => Ok(Tail(None)),
+        Ok(lines) => Ok(Tail(u64::try_from(lines).ok())),
+        Err(_) => Err("write a number, or `all`".to_owned()),
+    }
 }
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let name = project_name(&words, settings)?;
     let layout = settings.layout.stack(&name);
-    let Some(opened) = open_if_up(&layout)? else {
+    if let Some(opened) = connect_if_up(&layout)? {
+        return opened.on_runtime(async |connection, snapshot| {
+            let observed = snapshot.observed;
+            let wanted = services_or_containers(&words.services, &observed.containers)?;
+            let known = observed.containers.keys().map(ToString::to_string).collect();
+            show(args, settings, &layout, (wanted, known), Some(connection)).await
+        });
+    }
+    // A supervisor that was killed has left them, and whoever looks at them changes nothing.
+    let known = LogFollower::services_in(&layout.logs());
+    if known.is_empty() {
         return Err(Failure::operation(format!("stack `{name}` is not up, and its logs went with it")));
+    }
+    let wanted = without_supervisor(&words, &known)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
+    runtime.block_on(show(args, settings, &layout, (wanted, known), None))
+}
+
+fn without_supervisor(words: &Words, known: &BTreeSet<String>) -> Result<Vec<ServiceName>, Failure> {
+    let known: Vec<ServiceName> = known.iter().filter_map(|name| name.parse().ok()).collect();
+    known_services(&words.services, known.iter())
+}
+
+/// Shows them, and with a supervisor follows them until it ends.
+async fn show(
+    args: &Args,
+    settings: &Settings,
+    layout: &StackLayout,
+    (wanted, known): (Vec<ServiceName>, BTreeSet<String>),
+    mut connection: Option<Connection>,
+) -> Result<u8, Failure> {
+    if args.index != 1 {
+        let service = wanted.first().map(ToString::to_string).or_else(|| known.first().cloned()).unwrap_or_default();
+        return Err(Failure::operation(format!("service `{service}` has no container {}", args.index))
+            .hint("there is one container of each service"));
+    }
+    let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+    let style = LogStyle {
+        prefix: !args.no_log_prefix,
+        color: !args.no_color && settings.printer.data_color(),
+        timestamps: args.timestamps,
     };
-    opened.on_runtime(async |mut connection, snapshot| {
-        let observed = snapshot.observed;
-        let wanted = services_or_containers(&words.services, &observed.containers)?;
-        let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-        let style = LogStyle {
-            prefix: !args.no_log_prefix,
-            color: !args.no_color && settings.printer.data_color(),
-            timestamps: args.timestamps,
-        };
-        let shown = if wanted.is_empty() {
-            observed.containers.keys().map(ToString::to_string).collect()
-        } else {
-            wanted.clone()
-        };
-        let mut printer = LogPrinter::new(style, shown);
-        let mut follower = LogFollower::new(&layout.logs(), wanted);
-        let read = |e: std::io::Error| Failure::host("cannot read the logs").caused_by(&e);
-        let mut lines = follower.read().map_err(read)?;
-        if let Some(tail) = args.tail {
-            lines.drain(..lines.len().saturating_sub(tail));
+    let printer = LogPrinter::new(style, if wanted.is_empty() { known.into_iter().collect() } else { wanted.clone() });
+    let range = LogRange { since: args.since, until: args.until, tail: args.tail.and_then(|Tail(lines)| lines) };
+    let follower = LogFollower::new(&layout.logs(), wanted.iter().cloned(), range);
+    let mut shown = Shown { follower, printer, settings };
+    let read_on = shown.show()?;
+    for service in shown.follower.without_log().filter(|name| wanted.iter().any(|wanted| wanted == name)) {
+        settings.printer.warning(&format!("service `{service}` keeps no log: its `logging.driver` is `none`"));
+    }
+    if !read_on {
+        return Ok(0);
+    }
+    let until = args.until.unwrap_or(Timestamp::MAX);
+    let Some(connection) = connection.as_mut().filter(|_| args.follow && until > Timestamp::now()) else {
+        shown.show_unended()?;
+        return Ok(0);
+    };
+    loop {
+        let left = until.duration_since(Timestamp::now()).unsigned_abs();
+        let mut ended = false;
+        tokio::select! {
+            () = shown.follower.changed() => {}
+            reply = connection.next() => ended = !matches!(reply, Ok(Some(_))),
+            // There is nothing beyond it that would be shown.
+            () = tokio::time::sleep(left), if args.until.is_some() => ended = true,
         }
-        let write = |e: std::io::Error| Failure::host("cannot write to standard output").caused_by(&e);
-        let printed = printer.print(&lines);
-        let read_on = args.follow && printed.is_ok();
-        printed.filter_broken_pipe().map_err(write)?;
-        if !read_on {
+        if ended {
+            shown.follower.look_again();
+        }
+        if !shown.show()? {
             return Ok(0);
         }
-        loop {
-            let mut ended = false;
-            tokio::select! {
-                () = follower.changed() => {}
-                reply = connection.next() => ended = !matches!(reply, Ok(Some(_))),
-            }
-            let lines = follower.read().map_err(read)?;
-            let printed = printer.print(&lines);
-            let read_on = !ended && printed.is_ok();
-            printed.filter_broken_pipe().map_err(write)?;
-            if !read_on {
-                return Ok(0);
-            }
+        if ended {
+            shown.show_unended()?;
+            return was_killed(layout, until);
         }
-    })
+    }
+}
+
+/// A supervisor that ends has taken its folder along.
+fn was_killed(layout: &StackLayout, until: Timestamp) -> Result<u8, Failure> {
+    if until > Timestamp::now() && layout.runtime().exists() && connect_if_up(layout)?.is_none() {
+        return Err(Failure::operation("the supervisor of the stack has been killed")
+            .hint("`nscompose up` or `nscompose down` finds out what is left of the stack"));
+    }
+    Ok(0)
+}
+
+struct Shown<'a> {
+    follower: LogFollower,
+    printer: LogPrinter,
+    settings: &'a Settings,
+}
+
+impl Shown<'_> {
+    /// Shows what there is; false if nobody wants to see it any more.
+    fn show(&mut self) -> Result<bool, Failure> {
+        let read = |e: std::io::Error| Failure::host("cannot read the logs").caused_by(&e);
+        let printer = &mut self.printer;
+        let mut printed = Ok(());
+        while printed.is_ok()
+            && let Some((service, line)) = self.follower.next_line().map_err(read)?
+        {
+            if line.after_gap {
+                // They come to where the gap is.
+                let _ = printer.flush();
+                self.settings.printer.warning(&gap(service));
+            }
+            printed = printer.print(service, &line);
+        }
+        let printed = printed.and_then(|()| printer.flush());
+        let read_on = printed.is_ok();
+        printed.filter_broken_pipe().map_err(write)?;
+        Ok(read_on)
+    }
+
+    fn show_unended(&mut self) -> Result<(), Failure> {
+        let lines = self.follower.unended();
+        let printed = lines.iter().try_for_each(|(service, line)| self.printer.print(service, line));
+        printed.and_then(|()| self.printer.flush()).filter_broken_pipe().map_err(write)
+    }
+}
+
+fn write(error: std::io::Error) -> Failure {
+    Failure::host("cannot write to standard output").caused_by(&error)
+}
+
+/// What is said where lines are missing.
+pub(super) fn gap(service: &str) -> String {
+    format!("lines of `{service}` are missing here: they were removed, as `max-file` says, before they could be read")
 }

@@ -27,6 +27,7 @@ mod terminal;
 mod typed;
 mod up;
 mod version;
+mod when;
 
 use std::{path::PathBuf, process::ExitCode};
 

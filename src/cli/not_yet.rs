@@ -43,8 +43,6 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("", &["--progress"], "`--quiet` shows no progress"),
     ("", &["--parallel", "--compatibility", "--all-resources"], "leave it out"),
     ("down", &["--rmi"], "`rmi IMAGE` or `image prune` after it"),
-    ("logs", &["--since", "--until"], "`--tail LINES` shows the last ones, `--timestamps` when they were written"),
-    ("logs", &["--index"], "leave it out: there is one container of each service"),
     ("ps", &["-q"], "`ps --services` lists what runs by name"),
     ("ps", &["--filter", "--status"], "`ps --format json` is for choosing among"),
     ("ps", &["--no-trunc", "--orphans"], "leave it out: all is shown"),

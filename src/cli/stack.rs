@@ -1,6 +1,7 @@
 //! Talking to the supervisor of a stack, for the verbs.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::net::UnixStream,
     time::Duration,
@@ -54,6 +55,23 @@ pub(super) fn open(layout: &StackLayout) -> Result<Opened, Failure> {
 pub(super) fn open_if_up(layout: &StackLayout) -> Result<Option<Opened>, Failure> {
     for _ in 0..ATTEMPTS {
         let Some(stream) = connect(layout)? else { return Ok(None) };
+        if let Some(opened) = look(stream)? {
+            return Ok(Some(opened));
+        }
+    }
+    Err(gone())
+}
+
+/// The same, but a supervisor that was killed has nothing started in its place.
+pub(super) fn connect_if_up(layout: &StackLayout) -> Result<Option<Opened>, Failure> {
+    for _ in 0..ATTEMPTS {
+        let stream = match layout.connect() {
+            Ok(stream) => stream,
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return Ok(None);
+            }
+            Err(e) => return Err(talk(&e)),
+        };
         if let Some(opened) = look(stream)? {
             return Ok(Some(opened));
         }

@@ -12,6 +12,7 @@ use super::{
     files::{check_roots, containers_of_others, load_project, same_stack, services, tell_apart},
     image::{Provided, provide},
     limits::{leave_out, no_plan_of},
+    logs::gap,
     network::Shared,
     settings::Settings,
     stack::{carry_out, connection, gone, look_again, name_owners, open, talk, until_done, wait_for_end},
@@ -25,7 +26,7 @@ use crate::{
     plan::{self, Intent},
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
-    ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogStyle, Printer, memory_size},
+    ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogRange, LogStyle, Printer, memory_size},
 };
 
 /// Bring the stack up, or the named services with all they need
@@ -143,7 +144,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             layout: &layout,
             project: &project,
             progress,
-            follower: LogFollower::new(&layout.logs(), []),
+            follower: LogFollower::new(&layout.logs(), [], LogRange::default()),
             logs: LogPrinter::new(style, attached.iter().cloned()),
             attached,
             log_lost: false,
@@ -350,6 +351,13 @@ impl Foreground<'_> {
             }
         };
         self.print_logs();
+        // As with all lines, nobody reading them is no reason for anything.
+        for (service, line) in self.follower.unended() {
+            if self.attached.contains(&service) {
+                let _ = self.logs.print(&service, &line);
+            }
+        }
+        let _ = self.logs.flush();
         result
     }
 
@@ -359,17 +367,26 @@ impl Foreground<'_> {
         carry_out(&mut connection, &Request::Kill, |_| {}).await
     }
 
-    fn declares(&self, service: &str) -> bool {
-        self.project.services.keys().any(|name| name.as_str() == service)
+    fn print_lines(&mut self) -> io::Result<()> {
+        let Self { project, follower, logs, attached, progress, .. } = self;
+        // What the file does not have any more is shown as before.
+        let declares = |service: &str| project.services.keys().any(|name| name.as_str() == service);
+        while let Some((service, line)) = follower.next_line()? {
+            if attached.contains(service) || !declares(service) {
+                if line.after_gap {
+                    logs.flush()?;
+                    progress.printer.warning(&gap(service));
+                }
+                logs.print(service, &line)?;
+            }
+        }
+        logs.flush()
     }
 
     fn print_logs(&mut self) {
+        self.follower.look_again();
         // Nobody reading any more is no reason to leave the stack alone; a full disk is one to say so.
-        let printed = self.follower.read().and_then(|mut lines| {
-            // What the file does not have any more is shown as before.
-            lines.retain(|(service, _)| self.attached.contains(service) || !self.declares(service));
-            self.logs.print(&lines)
-        });
+        let printed = self.print_lines();
         if let Err(error) = printed.filter_broken_pipe()
             && !self.log_lost
         {

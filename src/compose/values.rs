@@ -39,6 +39,8 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
     },
     TMPFS_OPTIONS,
     SECURITY_OPTIONS,
+    LOG_DRIVERS,
+    LOG_MODES,
     RefusedValue {
         path: "networks.*.driver",
         values: &["overlay", "macvlan", "ipvlan", "host", "none", "null"],
@@ -60,6 +62,32 @@ pub(crate) const SECURITY_OPTIONS: RefusedValue = RefusedValue {
     hint: "",
 };
 
+/// Drivers that hand logs on to somebody else.
+pub(crate) const LOG_DRIVERS: RefusedValue = RefusedValue {
+    path: "services.*.logging.driver",
+    values: &[
+        "syslog",
+        "journald",
+        "gelf",
+        "fluentd",
+        "awslogs",
+        "splunk",
+        "etwlogs",
+        "gcplogs",
+        "logentries",
+        "k8s-file",
+        "passthrough",
+    ],
+    hint: "use `json-file` or `local`, and have the files of the log collected",
+};
+
+/// What would lose lines where a disk is slow.
+pub(crate) const LOG_MODES: RefusedValue = RefusedValue {
+    path: "services.*.logging.options.mode",
+    values: &["non-blocking"],
+    hint: "leave it out: a service waits for its own log alone, and no line of it is lost",
+};
+
 /// Values of refused keys that say what is so anyway.
 pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
     ("services.*.deploy.mode", &["replicated"]),
@@ -67,7 +95,6 @@ pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
     ("services.*.deploy.restart_policy.condition", NONE),
     ("services.*.healthcheck.disable", &["true", "false"]),
     ("services.*.healthcheck.test", NONE),
-    ("services.*.logging.driver", &["json-file"]),
     ("services.*.restart", &["no"]),
     ("services.*.scale", &["1"]),
     ("services.*.use_api_socket", NO),
@@ -79,7 +106,7 @@ const NO: &[Word] = &["false"];
 const NONE: &[Word] = &["none"];
 
 /// Refused keys that ask for nothing when each of their parts does.
-static OF_PARTS: &[&str] = &["services.*.deploy.restart_policy", "services.*.healthcheck", "services.*.logging"];
+static OF_PARTS: &[&str] = &["services.*.deploy.restart_policy", "services.*.healthcheck"];
 
 /// Values of a part that make nothing of all others.
 static SWITCHES: &[(&str, &[Word])] = &[

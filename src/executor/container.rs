@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc::UnboundedSender, task::JoinHandle};
+use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc::UnboundedSender};
 
 use super::{
     Change, ExecutorError, Stack, devices,
@@ -108,8 +108,9 @@ pub(super) async fn start(
     };
 
     let log = stack.layout.log(&spec.service);
-    let Streamed { stdin, stdout, stderr, socket, mut handed_out, mut pumps, streams, listeners, file } =
-        streamed(spec, &log).map_err(files("keep the log", &log))?;
+    let writer = log_writer(spec, stack).await.map_err(files("keep the log", log.path()))?;
+    let Streamed { stdin, stdout, stderr, socket, mut handed_out, mut pump, streams, listeners } =
+        streamed(spec, stack, writer.clone()).map_err(files("keep the log", log.path()))?;
     let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| files("start", Path::new(spec.name.as_str()))(e.into()))?;
     let fds =
@@ -164,7 +165,9 @@ pub(super) async fn start(
             if spec.process.terminal {
                 let side = handed_out.next().await.and_then(|side| side.map(waited_for).transpose());
                 if let Some(side) = side.map_err(lost).unwrap_or(None) {
-                    pumps.push(logs::pump_from(side.clone(), file, Stream::Stdout, listeners.clone()));
+                    let spool = stack.layout.spool(&spec.service, Stream::Stdout);
+                    let sources = vec![(Stream::Stdout, logs::Source::Terminal(side.clone()), spool)];
+                    pump = logs::pump(sources, writer, listeners.clone(), false).map_err(lost).ok();
                     if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
                         container.streams.input = spec.process.stdin_open.then(|| side.clone());
                         container.streams.terminal = Some(side);
@@ -175,7 +178,7 @@ pub(super) async fn start(
         }
         Err(error) => Err(error),
     };
-    // From here on the pumps alone hold it.
+    // From here on the pump alone holds it.
     drop(listeners);
     volumes.values().for_each(VolumeFolder::settle);
     drop(filling);
@@ -222,7 +225,7 @@ pub(super) async fn start(
         tokio::spawn(kills.tell(exit.clone(), changes.clone()));
     }
     let memory = group.map(|group| Kills { service: spec.service.clone(), pid, group, before: killed_before });
-    let told = tell_exit(spec.service.clone(), pid, exit, family, pumps, memory, changes.clone());
+    let told = tell_exit(spec.service.clone(), pid, exit, family, pump, memory, changes.clone());
     let told = tokio::spawn(async move {
         told.await;
         tell_end.send_replace(true);
@@ -244,22 +247,29 @@ struct Streamed {
     /// The socket for what it hands out, and our end of it.
     socket: OwnedFd,
     handed_out: HandedOut,
-    pumps: Vec<JoinHandle<()>>,
+    /// None while there is a terminal to be made.
+    pump: Option<logs::Pump>,
     streams: Streams,
     listeners: Arc<Listeners>,
-    file: Arc<File>,
 }
 
-fn streamed(spec: &ContainerSpec, log: &Path) -> io::Result<Streamed> {
+/// Who writes the log, if one is kept.
+async fn log_writer(spec: &ContainerSpec, stack: &Stack) -> io::Result<Option<Arc<logs::Writer>>> {
+    let (logs, layout) = (stack.logs.clone(), stack.layout.clone());
+    let (service, settings) = (spec.service.clone(), spec.logging.clone());
+    let writer = tokio::task::spawn_blocking(move || logs.writer(&layout, &service, &settings));
+    writer.await.map_err(io::Error::other)?
+}
+
+fn streamed(spec: &ContainerSpec, stack: &Stack, writer: Option<Arc<logs::Writer>>) -> io::Result<Streamed> {
     let null = || File::open("/dev/null").map(OwnedFd::from);
-    let file = logs::open(log)?;
     let listeners = Arc::new(Listeners::default());
     let mut streams = Streams { listeners: Arc::downgrade(&listeners), ..Streams::default() };
     let (handed_out, socket) = UnixStream::pair()?;
     let (handed_out, socket) = (HandedOut::through(handed_out)?, socket.into());
     if spec.process.terminal {
         let (stdin, stdout, stderr) = (null()?, null()?, null()?);
-        return Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pumps: Vec::new(), streams, listeners, file });
+        return Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pump: None, streams, listeners });
     }
     let stdin = if spec.process.stdin_open {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -269,10 +279,15 @@ fn streamed(spec: &ContainerSpec, log: &Path) -> io::Result<Streamed> {
     } else {
         null()?
     };
-    let (stdout, out_pump) = logs::pump(file.clone(), Stream::Stdout, listeners.clone())?;
-    let (stderr, err_pump) = logs::pump(file.clone(), Stream::Stderr, listeners.clone())?;
-    let pumps = vec![out_pump, err_pump];
-    Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pumps, streams, listeners, file })
+    let mut sources = Vec::new();
+    let mut piped = |stream| -> io::Result<OwnedFd> {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        sources.push((stream, logs::Source::Pipe(reader), stack.layout.spool(&spec.service, stream)));
+        Ok(writer)
+    };
+    let (stdout, stderr) = (piped(Stream::Stdout)?, piped(Stream::Stderr)?);
+    let pump = Some(logs::pump(sources, writer, listeners.clone(), false)?);
+    Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pump, streams, listeners })
 }
 
 /// What a container that does not come about leaves; removed when this is dropped, unless the container is there.

@@ -1,13 +1,10 @@
 //! The end of a container: told with its reason, once everything of it is down.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::{
-    sync::{mpsc::UnboundedSender, watch},
-    task::JoinHandle,
-};
+use tokio::sync::{mpsc::UnboundedSender, watch};
 
-use super::{Change, family::Family};
+use super::{Change, family::Family, logs::Pump};
 use crate::{
     cgroup,
     model::{ContainerState, ServiceName},
@@ -20,7 +17,7 @@ pub(super) async fn tell_exit(
     pid: i32,
     mut exit: watch::Receiver<Option<ExitStatus>>,
     family: Arc<Family>,
-    pumps: Vec<JoinHandle<()>>,
+    pump: Option<Pump>,
     memory: Option<Kills>,
     changes: UnboundedSender<Change>,
 ) {
@@ -29,12 +26,9 @@ pub(super) async fn tell_exit(
     // With a pid namespace of its own everything in it has ended. In a shared one nobody else ends what it has left, which
     // would hold the pipes open; something that cannot be killed must not keep the news back.
     let _ = tokio::task::spawn_blocking(move || family.end()).await;
-    let all = async {
-        for pump in pumps {
-            let _ = pump.await;
-        }
-    };
-    let _ = tokio::time::timeout(Duration::from_secs(2), all).await;
+    if let Some(pump) = pump {
+        pump.drained().await;
+    }
     // Why it has ended comes before that it has.
     if let Some(kills) = memory {
         kills.tell_now(0, &changes);

@@ -18,6 +18,7 @@ use super::{
     AskForNetwork, ExecutorError,
     container::program_runs,
     family::Family,
+    logs::Logs,
     names::{NameServer, Names},
     streams::{Attached, Output, Streams},
     volume::VolumeFolder,
@@ -51,6 +52,7 @@ pub struct Stack {
     cgroups: Cgroups,
     pub(super) ask_for_network: AskForNetwork,
     pub(super) journal: Arc<Journal>,
+    pub(super) logs: Arc<Logs>,
     objects: Mutex<Objects>,
     host_users: tokio::sync::OnceCell<Pinned>,
     lives: watch::Sender<BTreeMap<ServiceName, Life>>,
@@ -201,6 +203,7 @@ impl Stack {
             cgroups,
             ask_for_network,
             journal: Arc::new(journal),
+            logs: Arc::default(),
             objects: Mutex::new(Objects::default()),
             host_users: tokio::sync::OnceCell::new(),
             lives: watch::Sender::default(),
@@ -440,6 +443,11 @@ impl Stack {
     pub(super) fn note_group(&self, group: &Group) -> io::Result<()> {
         group.parents().try_for_each(|path| self.journal.add(&Entry::SharedCgroup(path.to_owned())))?;
         group.paths().try_for_each(|path| self.journal.add(&Entry::Cgroup(path.to_owned())))
+    }
+
+    /// Makes no more files of logs; what is in them stays.
+    pub fn close_logs(&self) {
+        self.logs.close();
     }
 
     /// Removes the control group of the stack, once its containers have gone.

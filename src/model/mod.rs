@@ -16,6 +16,7 @@ mod capability;
 mod image;
 mod life;
 mod limits;
+mod logging;
 mod mount;
 mod name;
 mod namespace_mode;
@@ -43,6 +44,7 @@ pub use limits::{
     Bandwidth, Cgroups, CpuLimits, CpuList, DeviceAccess, DeviceKind, DeviceRule, DeviceValue, Effective,
     InvalidCpuList, InvalidDeviceRule, IoLimits, Lack, Limits, MemoryLimits, RealTime, Setting, Swap, Usage,
 };
+pub use logging::{InvalidLogTag, LogSettings, LogTag, Logging};
 pub use mount::{
     Atime, BindMount, Contents, Device, Files, Grant, GrantSource, ImageMount, Mount, MountSource, MountedImage,
     Propagation, Submounts, TmpfsMount, VolumeMount, VolumesFrom,

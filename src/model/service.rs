@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerName, Files, Image, ImageRequest, Limits, Mount, NameSettings, NamespaceMode, NetworkAttachment, Port,
-    Privileges, ProcessOptions, ServiceName, StopSignal, UserSpec,
+    ContainerName, Files, Image, ImageRequest, Limits, Logging, Mount, NameSettings, NamespaceMode, NetworkAttachment,
+    Port, Privileges, ProcessOptions, ServiceName, StopSignal, UserSpec,
 };
 
 /// Where the root file system of a service comes from.
@@ -83,6 +83,9 @@ pub struct Service {
     pub privileges: Privileges,
     /// What it may use.
     pub limits: Limits,
+    /// What becomes of what it writes.
+    #[serde(default, skip_serializing_if = "super::mount::is_default")]
+    pub logging: Logging,
     /// What asks it to stop; none is SIGTERM, or what its image says.
     pub stop_signal: Option<StopSignal>,
     /// How long it may take to stop before it is killed.

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{IdMap, Names};
 use crate::model::{
-    Device, DeviceRule, Invoker, Limits, MacAddress, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName,
-    Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
+    Device, DeviceRule, Invoker, Limits, LogSettings, MacAddress, Mount, NetworkName, Port, Privileges, ProcessOptions,
+    ProjectName, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
 };
 
 /// One effect.
@@ -342,6 +342,8 @@ pub struct ContainerSpec {
     pub privileges: Privileges,
     /// What they may use.
     pub limits: Limits,
+    /// What becomes of what they write.
+    pub logging: LogSettings,
     /// The devices that they may use, as rules that allow; none leaves all to the permissions of their nodes.
     pub devices: Option<Vec<DeviceRule>>,
     /// Ports to publish, and the address in the stack that they lead to.

@@ -14,7 +14,7 @@ use std::{
 use nix::sys::socket::{getsockopt, sockopt};
 use sha2::Digest;
 
-use super::FolderLock;
+use super::{FolderLock, LogFolder, Stream};
 use crate::model::{ProjectName, ServiceName, Volume, VolumeName, VolumeSource};
 
 /// The two folders that everything is below, each with the format version.
@@ -241,8 +241,13 @@ impl StackLayout {
     }
 
     /// The log of a service.
-    pub fn log(&self, service: &ServiceName) -> PathBuf {
-        self.logs().join(format!("{service}.jsonl"))
+    pub fn log(&self, service: &ServiceName) -> LogFolder {
+        LogFolder::new(self.logs().join(service.as_str()))
+    }
+
+    /// What a service has written and is not in its log yet, in memory that outlives the supervisor.
+    pub fn spool(&self, service: &ServiceName, stream: Stream) -> PathBuf {
+        self.private().join("spool").join(service.as_str()).join(stream.name())
     }
 
     /// Writable layers and the like of a container.

@@ -9,7 +9,7 @@
 //! RUNTIME/v1/.networks/            who has which address, and runs, on networks that stacks share (shared.rs)
 //! DATA/v1/networks/NAME.json       what such a network is like, until somebody removes it
 //! DATA/v1/volumes/PROJECT_VOLUME/  kept until somebody removes it
-//! DATA/v1/stacks/PROJECT/logs/SERVICE.jsonl
+//! DATA/v1/stacks/PROJECT/logs/SERVICE/           lines that a service has written (log/)
 //!                       /containers/SERVICE/   writable layers
 //! ```
 //!
@@ -27,7 +27,7 @@ mod shared;
 
 pub use layout::{Layout, StackLayout};
 pub use lock::{HOST_NETWORK_LOCK, Lock, LockError};
-pub use log::{LogLine, Stream};
+pub use log::{LogFile, LogFolder, LogLine, LogReader, LogRecord, Stream, Times, write_record};
 pub use neighbours::Neighbours;
 pub use record::{Entry, Journal, ProcessRecord};
 pub use remove_tree::remove_tree;

@@ -119,6 +119,7 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
         }
     }
     stack.remove_group();
+    stack.close_logs();
     // The last replies have to be out; the sockets stay open until this process ends, which tells clients that it has.
     readers.shutdown().await;
     drop(dispatcher);

@@ -11,7 +11,7 @@ mod stats;
 mod table;
 
 pub use images::{ImageRow, UsageRow, images_json, images_table, json_lines, networks_table, size, usage_table};
-pub use logs::{LogFollower, LogPrinter, LogStyle};
+pub use logs::{LogFollower, LogPrinter, LogRange, LogStyle};
 pub use namespaces::NamespaceMatrix;
 pub use printer::{FilterBrokenPipe, Messages, Printer};
 pub use pulls::PullProgress;

@@ -208,7 +208,6 @@ fn flags_of_docker_compose_that_are_not_here_yet_say_what_serves_meanwhile() {
         (&["up", "--scale=one=2", "one"], "up --scale"),
         (&["up", "-dV"], "up -V"),
         (&["-p", "up", "down", "--rmi", "all"], "down --rmi"),
-        (&["logs", "--since", "1h"], "logs --since"),
         (&["--dry-run", "up"], "--dry-run"),
         (&["up", "--dry-run"], "--dry-run"),
     ] {

@@ -43,7 +43,7 @@ mapping! {
         /// What happens when source files change.
         no_effect("`up` does not watch files") develop: Box<Develop>,
         /// Where its output goes.
-        refused logging: Box<Logging>,
+        works logging: Box<Logging>,
     }
 }
 
@@ -186,10 +186,12 @@ mapping! {
 mapping! {
     /// Where its output goes.
     pub struct Logging {
-        /// Who takes it.
-        refused driver: Text,
-        /// More for the driver.
-        refused options: Map<TextOrNothing>,
+        /// Who takes it: `json-file`, with files for each service, `local`, which is the same with bounds that are set
+        /// already, or `none`.
+        works driver: Text,
+        /// More for the driver: `max-size`, `max-file` and `compress`, and for `json-file` `labels`, `labels-regex`, `env`,
+        /// `env-regex` and `tag`.
+        works options: Map<TextOrNothing>,
     }
     rules {
         /// Options of one driver mean nothing to another.

@@ -16,6 +16,7 @@ mod grants;
 mod hostname;
 mod image;
 mod limits;
+mod logging;
 mod mounts;
 mod namespaces;
 mod naming;

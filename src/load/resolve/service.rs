@@ -1,8 +1,8 @@
 //! One service.
 
 use super::{
-    Context, Cursor, devices, exclusions, hostname, limits, mounts, namespaces, naming, networks, ports, privileges,
-    process_options, program, rootfs,
+    Context, Cursor, devices, exclusions, hostname, limits, logging, mounts, namespaces, naming, networks, ports,
+    privileges, process_options, program, rootfs,
 };
 use crate::{
     compose,
@@ -60,6 +60,7 @@ pub(super) fn lower(
         process,
         privileges: privileges::lower(cx, service, at),
         limits: limits::lower(cx, service, at),
+        logging: logging::lower(cx, name, service, at),
         stop_signal: stop_signal(cx, lifecycle, at),
         stop_grace_period: lifecycle.stop_grace_period.map_or(Service::DEFAULT_STOP_GRACE_PERIOD, |span| span.0),
     };

@@ -155,6 +155,7 @@ mod tests {
             process: crate::model::ProcessOptions::default(),
             privileges: crate::model::Privileges::default(),
             limits: crate::model::Limits::default(),
+            logging: crate::model::Logging::default(),
             stop_signal: None,
             stop_grace_period: Service::DEFAULT_STOP_GRACE_PERIOD,
         }

@@ -75,6 +75,7 @@ impl<'a> Up<'a> {
             address_v6,
             stop_signal: service.stop_signal.unwrap_or_default(),
             stop_grace_ms: u64::try_from(service.stop_grace_period.as_millis()).unwrap_or(u64::MAX),
+            logging: service.logging.settings(service, &names::container_name(self.project, name)),
             dependencies: service.dependencies().cloned().collect(),
             config: self.config(name),
         }
