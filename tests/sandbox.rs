@@ -8,6 +8,7 @@ mod sandbox {
     mod dns;
     mod elsewhere;
     mod escapes;
+    mod events;
     mod files;
     mod grants;
     mod identity;
@@ -18,6 +19,7 @@ mod sandbox {
     mod names;
     mod networks;
     mod owners;
+    mod pause;
     mod ports;
     mod privileges;
     mod process;
@@ -28,5 +30,6 @@ mod sandbox {
     mod uplink;
     mod uplink_v6;
     mod users;
+    mod verbs;
     mod volumes;
 }
