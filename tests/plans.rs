@@ -73,8 +73,15 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
             Operation::RemoveNetwork(removal) => {
                 observed.networks.remove(&removal.network);
             }
-            Operation::Stop(_) | Operation::CreateVolume(..) | Operation::SetNames(_) | Operation::RemoveVolume(..) => {
-            }
+            Operation::Stop(_)
+            | Operation::StartAgain(_)
+            | Operation::SetGrace(..)
+            | Operation::Kill(..)
+            | Operation::Pause(_)
+            | Operation::Unpause(_)
+            | Operation::CreateVolume(..)
+            | Operation::SetNames(_)
+            | Operation::RemoveVolume(..) => {}
             Operation::Remove(service) => {
                 observed.containers.remove(service);
             }

@@ -8,6 +8,7 @@ mod sandbox {
     mod dns;
     mod elsewhere;
     mod escapes;
+    mod events;
     mod files;
     mod grants;
     mod identity;
@@ -19,6 +20,7 @@ mod sandbox {
     mod names;
     mod networks;
     mod owners;
+    mod pause;
     mod ports;
     mod privileges;
     mod process;
@@ -29,5 +31,6 @@ mod sandbox {
     mod uplink;
     mod uplink_v6;
     mod users;
+    mod verbs;
     mod volumes;
 }

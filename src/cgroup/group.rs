@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{
     ALL_STACKS, CgroupError, controllers, cpu, cpuset, devices,
     file::{At, read, write},
-    io as block,
+    freezer, io as block,
     memory::{self, MemoryWatch},
     pids,
 };
@@ -89,7 +89,7 @@ impl StackGroup {
         } else {
             // Without one nobody would know what belongs to the container, and what devices it may use could not be ruled. The
             // others count; where there is version 2 that does, as far as it costs no move.
-            elsewhere.extend(["devices", "cpuacct", "io", "memory", "pids"]);
+            elsewhere.extend(["devices", "cpuacct", "freezer", "io", "memory", "pids"]);
         }
         for controller in elsewhere {
             let one = controllers::version_one(controller);
@@ -345,6 +345,43 @@ impl Group {
         folder.map(|folder| held(folder)).unwrap_or_default()
     }
 
+    /// The same with their numbers.
+    pub fn members(&self) -> Vec<(i32, PidFd)> {
+        let folder = self.v2.as_ref().or_else(|| self.v1.values().next());
+        folder.map(|folder| held_by_number(folder)).unwrap_or_default()
+    }
+
+    /// The folder that it is frozen with.
+    fn freezer(&self) -> Option<&Path> {
+        let folders = self.v2.iter().chain(self.v1.get("freezer"));
+        folders.map(PathBuf::as_path).find(|folder| freezer::can_freeze(folder))
+    }
+
+    /// Whether its processes can be frozen.
+    pub fn can_freeze(&self) -> bool {
+        self.freezer().is_some()
+    }
+
+    /// Asks the kernel to freeze its processes, which takes a moment ([`Group::is_frozen`]).
+    ///
+    /// # Errors
+    /// What write(2) says.
+    pub fn freeze(&self) -> Result<(), CgroupError> {
+        freezer::freeze(self.freezer().ok_or(CgroupError::Missing { what: "freezer" })?)
+    }
+
+    /// Whether all of its processes are frozen.
+    pub fn is_frozen(&self) -> bool {
+        self.freezer().is_some_and(freezer::is_frozen)
+    }
+
+    /// Lets its processes go on, and whatever comes into it later.
+    pub fn thaw(&self) {
+        if let Some(folder) = self.freezer() {
+            freezer::thaw(folder);
+        }
+    }
+
     /// How many processes the kernel has killed in it for want of memory; none if it does not count.
     pub fn oom_kills(&self) -> Option<u64> {
         memory::oom_kills(&self.at("memory")?)
@@ -436,6 +473,10 @@ pub fn remove_if_last(path: &Path) {
 /// Kills every process of a group by its folder, as written down earlier: at once with cgroup.kill (Linux 5.14), or one by
 /// one until there are no more, as far as they let themselves be caught.
 pub fn kill(path: &Path) {
+    // With version 1 SIGKILL does not reach what is frozen.
+    if path.join("freezer.state").exists() && path.file_name() != Some(OsStr::new(ALL_STACKS)) {
+        freezer::thaw(path);
+    }
     if path.file_name() != Some(OsStr::new(ALL_STACKS)) && write(&path.join("cgroup.kill"), "1").is_ok() {
         return;
     }
@@ -457,6 +498,10 @@ fn pids(folder: &Path) -> Vec<i32> {
 
 /// The processes of a group that have not ended.
 fn held(folder: &Path) -> Vec<PidFd> {
+    held_by_number(folder).into_iter().map(|(_, held)| held).collect()
+}
+
+fn held_by_number(folder: &Path) -> Vec<(i32, PidFd)> {
     let found: Vec<(i32, PidFd)> = pids(folder)
         .into_iter()
         .filter_map(|pid| Some((pid, PidFd::open(pid).ok()?)))
@@ -464,7 +509,7 @@ fn held(folder: &Path) -> Vec<PidFd> {
         .collect();
     // Once there is a hold on it the number cannot come to mean another. Others may come and go meanwhile.
     let still: BTreeSet<i32> = pids(folder).into_iter().collect();
-    found.into_iter().filter(|(pid, _)| still.contains(pid)).map(|(_, held)| held).collect()
+    found.into_iter().filter(|(pid, _)| still.contains(pid)).collect()
 }
 
 #[cfg(test)]

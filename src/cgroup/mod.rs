@@ -22,6 +22,7 @@ mod cpuset;
 mod devices;
 mod error;
 mod file;
+mod freezer;
 mod group;
 mod hierarchy;
 mod io;

@@ -5,28 +5,38 @@
 //! ```
 
 mod attach;
+mod change;
 mod config;
 mod down;
+mod events;
 mod exec;
 mod files;
 mod image;
+mod kill;
 mod lent;
 mod limits;
 mod logs;
+mod ls;
 mod network;
 mod not_yet;
 mod ns;
+mod pause;
 mod plan;
 mod port;
 mod ps;
+mod restart;
 mod schema;
 mod settings;
 mod stack;
+mod start;
 mod stats;
+mod stop;
 mod terminal;
+mod top;
 mod typed;
 mod up;
 mod version;
+mod wait;
 mod when;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -114,7 +124,17 @@ struct Leniency {
 enum Verb {
     Up(up::Args),
     Down(down::Args),
+    Start(start::Args),
+    Stop(stop::Args),
+    Restart(restart::Args),
+    Kill(kill::Args),
+    Pause(pause::PauseArgs),
+    Unpause(pause::UnpauseArgs),
+    Wait(wait::Args),
     Ps(ps::Args),
+    Ls(ls::Args),
+    Top(top::Args),
+    Events(events::Args),
     Ns(ns::Args),
     Stats(stats::Args),
     Port(port::Args),
@@ -140,6 +160,15 @@ impl Verb {
         match self {
             Self::Up(args) => &args.more.files,
             Self::Down(args) => &args.more.files,
+            Self::Start(args) => &args.more.files,
+            Self::Stop(args) => &args.more.files,
+            Self::Restart(args) => &args.more.files,
+            Self::Kill(args) => &args.more.files,
+            Self::Pause(args) => &args.more.files,
+            Self::Unpause(args) => &args.more.files,
+            Self::Wait(args) => &args.more.files,
+            Self::Top(args) => &args.more.files,
+            Self::Events(args) => &args.more.files,
             Self::Ps(args) => &args.more.files,
             Self::Ns(args) => &args.more.files,
             Self::Stats(args) => &args.more.files,
@@ -150,6 +179,7 @@ impl Verb {
             Self::Logs(_)
             | Self::Exec(_)
             | Self::Attach(_)
+            | Self::Ls(_)
             | Self::Schema(_)
             | Self::Network(_)
             | Self::Version(_)
@@ -200,6 +230,16 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
     match cli.verb {
         Verb::Up(args) => up::run(&args, &settings),
         Verb::Down(args) => down::run(&args, &settings),
+        Verb::Start(args) => start::run(&args, &settings),
+        Verb::Stop(args) => stop::run(&args, &settings),
+        Verb::Restart(args) => restart::run(&args, &settings),
+        Verb::Kill(args) => kill::run(&args, &settings),
+        Verb::Pause(args) => pause::pause(&args, &settings),
+        Verb::Unpause(args) => pause::unpause(&args, &settings),
+        Verb::Wait(args) => wait::run(&args, &settings),
+        Verb::Ls(args) => ls::run(&args, &settings),
+        Verb::Top(args) => top::run(&args, &settings),
+        Verb::Events(args) => events::run(&args, &settings),
         Verb::Ps(args) => ps::run(&args, &settings),
         Verb::Ns(args) => ns::run(&args, &settings),
         Verb::Stats(args) => stats::run(&args, &settings),

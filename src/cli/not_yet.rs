@@ -10,30 +10,21 @@ use clap::{
 use super::{Cli, MessageFormat};
 use crate::diagnostics::{Failure, suggest};
 
-const VERBS: [(&str, &str); 17] = [
+const VERBS: [(&str, &str); 7] = [
     ("build", BUILD),
     ("cp", "use a bind mount, or `exec SERVICE cat FILE`"),
     ("create", "`up -d` makes and starts"),
-    ("events", "`ps` shows what is"),
-    ("kill", "`down -t 0` ends the stack at once"),
-    ("ls", "`ps` shows one stack"),
-    ("pause", NOTHING),
-    ("restart", "`down` and `up -d`"),
     ("rm", "`down` removes"),
     ("run", "`exec SERVICE COMMAND` runs in a service that is up"),
     ("scale", COPIES),
-    ("start", "`up -d` starts what has ended"),
-    ("stop", "`down` stops and removes"),
-    ("top", "`exec SERVICE ps ax`"),
-    ("unpause", NOTHING),
-    ("wait", "`logs -f` ends with the stack"),
     ("watch", NOTHING),
 ];
 
 /// Verbs that are, for a did-you-mean.
-const KNOWN: [&str; 25] = [
-    "up", "down", "ps", "port", "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema", "version",
-    "images", "pull", "push", "tag", "rmi", "load", "save", "commit", "export", "image", "system", "network",
+const KNOWN: [&str; 35] = [
+    "start", "stop", "restart", "kill", "pause", "unpause", "wait", "ls", "top", "events", "up", "down", "ps", "port",
+    "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema", "version", "images", "pull", "push", "tag",
+    "rmi", "load", "save", "commit", "export", "image", "system", "network",
 ];
 
 /// Flags of a verb, or, without one, of all; those of a line are spellings of one.
@@ -43,9 +34,8 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("", &["--progress"], "`--quiet` shows no progress"),
     ("", &["--parallel", "--compatibility", "--all-resources"], "leave it out"),
     ("down", &["--rmi"], "`rmi IMAGE` or `image prune` after it"),
-    ("ps", &["-q"], "`ps --services` lists what runs by name"),
-    ("ps", &["--filter", "--status"], "`ps --format json` is for choosing among"),
-    ("ps", &["--no-trunc", "--orphans"], "leave it out: all is shown"),
+    ("ps", &["--orphans"], "leave it out: all is shown"),
+    ("start", &["--wait", "--wait-timeout"], "`start` comes back once the programs of all services run"),
     ("up", &["--abort-on-container-exit", "--abort-on-container-failure", "--exit-code-from"], "run `down` yourself"),
     ("up", &["--always-recreate-deps", "--force-recreate"], "`down` and `up` make everything anew"),
     ("up", &["--attach", "--attach-dependencies", "--no-attach"], "`up -d`, and then `logs -f SERVICE`"),

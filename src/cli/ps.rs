@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     diagnostics::Failure,
+    model::ContainerState,
     ui::{container_rows, containers_json, containers_table},
 };
 
@@ -17,9 +18,18 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) more: super::MoreFiles,
-    /// Those that have ended are listed anyway; for those who are used to it
-    #[arg(short = 'a', long = "all", hide = true)]
-    _all: bool,
+    /// List those too that have ended, or have not been started yet
+    #[arg(short, long)]
+    all: bool,
+    /// List only those for which this is so: status=STATUS
+    #[arg(long, value_name = "NAME=VALUE", value_parser = filter)]
+    filter: Vec<Status>,
+    /// List only those that are in this state, one of several if it is said several times
+    #[arg(long, value_name = "STATUS", value_enum)]
+    status: Vec<Status>,
+    /// Do not cut commands off
+    #[arg(long)]
+    no_trunc: bool,
     /// Compose file, or services to list
     #[arg(value_name = "FILE|SERVICE")]
     words: Vec<String>,
@@ -43,6 +53,52 @@ enum Format {
     Json,
 }
 
+/// In Docker's words; of `dead` and `removing` there are none here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Status {
+    Created,
+    Dead,
+    Exited,
+    Paused,
+    Removing,
+    Restarting,
+    Running,
+}
+
+impl Status {
+    fn of(state: ContainerState) -> Self {
+        match state {
+            ContainerState::Created => Self::Created,
+            ContainerState::Starting | ContainerState::Running | ContainerState::Stopping => Self::Running,
+            ContainerState::Paused => Self::Paused,
+            ContainerState::Restarting(_) => Self::Restarting,
+            ContainerState::Exited(_) => Self::Exited,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Dead => "dead",
+            Self::Exited => "exited",
+            Self::Paused => "paused",
+            Self::Removing => "removing",
+            Self::Restarting => "restarting",
+            Self::Running => "running",
+        }
+    }
+}
+
+fn filter(text: &str) -> Result<Status, String> {
+    match text.split_once('=') {
+        Some(("status", status)) => Status::from_str(status, false).map_err(|_| {
+            let all: Vec<&str> = Status::value_variants().iter().map(|status| status.name()).collect();
+            format!("a status is one of {}", all.join(", "))
+        }),
+        _ => Err("the only filter is `status=STATUS`".to_owned()),
+    }
+}
+
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let layout = settings.layout.stack(&project_name(&words, settings)?);
@@ -51,6 +107,12 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let wanted = services_or_containers(&words.services, &observed.containers)?;
         observed.containers.retain(|name, _| wanted.contains(name));
     }
+    let wanted: Vec<Status> = args.status.iter().chain(&args.filter).copied().collect();
+    observed.containers.retain(|_, container| match Status::of(container.state) {
+        status if !wanted.is_empty() => wanted.contains(&status),
+        Status::Created | Status::Exited => args.all,
+        _ => true,
+    });
     if args.services {
         let names: String = observed.containers.keys().map(|name| format!("{name}\n")).collect();
         settings.printer.data(&names)?;
@@ -63,7 +125,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     }
     let rows = container_rows(&observed, jiff::Timestamp::now());
     settings.printer.data(&match args.format {
-        Format::Table => containers_table(&rows),
+        Format::Table => containers_table(&rows, args.no_trunc),
         Format::Json => containers_json(&rows),
     })?;
     Ok(0)

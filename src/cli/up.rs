@@ -234,9 +234,11 @@ impl Progress {
             Event::OutOfMemory { service, kills, limit } => {
                 self.printer.warning(&out_of_memory(service, *kills, *limit));
             }
+            Event::Unpaused(service) => self.printer.progress(service.as_str(), "goes on"),
             Event::Removed(service) => self.printer.progress(service.as_str(), "removed"),
             Event::Notice(text) => self.printer.progress("host", text),
             Event::Warning(text) => self.printer.warning(text),
+            Event::PlanBegan | Event::PlanEnded => {}
             Event::Began(step) | Event::Done(step) | Event::Undoing(step) => tracing::debug!(step),
             // Said with the failure that follows.
             Event::PortTaken(_) => {}
@@ -271,6 +273,8 @@ impl Foreground<'_> {
         self.print_logs();
         let mut up = false;
         let mut interrupted = false;
+        // Who stops a service may be about to start it again.
+        let mut busy = false;
         let mut taken = Vec::new();
         loop {
             tokio::select! {
@@ -286,6 +290,8 @@ impl Foreground<'_> {
                                 self.running.remove(service);
                             }
                             Event::PortTaken(port) => taken.push(port.clone()),
+                            Event::PlanBegan => busy = true,
+                            Event::PlanEnded => busy = false,
                             _ => {}
                         }
                         self.progress.show(&event);
@@ -313,7 +319,7 @@ impl Foreground<'_> {
                 _ = interrupt.recv() => interrupted = true,
                 _ = terminate.recv() => interrupted = true,
             }
-            if interrupted || up && self.running.is_empty() {
+            if interrupted || up && !busy && self.running.is_empty() {
                 break;
             }
         }

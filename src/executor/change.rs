@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    model::{Container, ContainerState, NetworkName, ObservedNetwork, ServiceName},
+    model::{Container, ContainerState, NetworkName, ObservedNetwork, ServiceName, StopSignal},
     plan::StepId,
 };
 
@@ -32,6 +32,10 @@ pub enum Change {
     Container(ServiceName, Box<Container>),
     /// The one with this first process is somewhere else in its life.
     State(ServiceName, i32, ContainerState),
+    /// The one with this first process has been sent a signal.
+    Signalled(ServiceName, i32, StopSignal),
+    /// A container has been stopped because that was asked for.
+    Stopped(ServiceName),
     /// It is gone.
     ContainerRemoved(ServiceName),
     /// Limits can be set from now on.

@@ -18,6 +18,7 @@ use super::{
     Change, ExecutorError, Stack, devices,
     exit::{Kills, bytes, tell_exit},
     family::Family,
+    freeze::Freezer,
     logs, mounts,
     operation::create_folder,
     root::{hold_images, root},
@@ -64,6 +65,10 @@ pub(super) async fn start(
     let group = stack.group().map(|group| group.create(&spec.service, &spec.limits)).transpose();
     let group = group.map_err(limits)?.map(Arc::new);
     unfinished.group.clone_from(&group);
+    if let Some(group) = &group {
+        // It may be one that was frozen when what was in it ended.
+        group.thaw();
+    }
     let journal = stack.layout.journal();
     if let Some(group) = &group {
         stack.note_group(group).map_err(files("write to", &journal))?;
@@ -132,9 +137,12 @@ pub(super) async fn start(
     let family = Arc::new(Family::new(group.clone().filter(|_| spec.namespaces.pid != Source::New)));
     let (pid, exit) = (started.pid, started.exit.clone());
     let (tell_end, end_told) = tokio::sync::watch::channel(false);
+    let pidfd = started.pidfd;
+    let new_pid = spec.namespaces.pid == Source::New;
+    let freezer = Freezer::new(pid, pidfd.clone(), group.clone(), new_pid, family.clone());
     let running = Running {
         pid,
-        pidfd: started.pidfd,
+        pidfd,
         exit: started.exit,
         is_init: spec.namespaces.pid == Source::New,
         stop_signal: spec.stop_signal,
@@ -151,8 +159,14 @@ pub(super) async fn start(
         streams,
         family: family.clone(),
         since: Instant::now(),
+        freezer: Arc::new(freezer),
+        changes: changes.clone(),
     };
-    stack.objects().containers.insert(spec.service.clone(), running);
+    let known_before = {
+        let mut objects = stack.objects();
+        objects.specs.insert(spec.service.clone(), Arc::new(spec.clone()));
+        objects.containers.insert(spec.service.clone(), running).is_some()
+    };
     unfinished.keep();
 
     let noted = stack.note_process(pid).map_err(files("write to", &journal));
@@ -191,8 +205,13 @@ pub(super) async fn start(
         }
         Err(error) => {
             stop(&spec.service, stack).await?;
+            if known_before {
+                // One that is started again stays as it was, with its files.
+                family.end();
+                stack.ended(&spec.service);
+                return Err(error);
+            }
             remove(&spec.service, stack).await?;
-            // One that is started again was known before.
             let _ = changes.send(Change::ContainerRemoved(spec.service.clone()));
             return Err(error);
         }

@@ -164,6 +164,14 @@ pub enum ExecutorError {
         /// Why.
         source: CgroupError,
     },
+    /// A container whose processes go on.
+    #[error("service `{service}` is not paused")]
+    NotPaused {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A process that even SIGKILL does not end.
     #[error("service `{service}` does not stop: its process {pid} is stuck in the kernel")]
     Stuck {

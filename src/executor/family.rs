@@ -36,13 +36,25 @@ impl Family {
         *self.mounts.lock().unwrap_or_else(PoisonError::into_inner) = mounts;
     }
 
+    /// All of them that are there now, the first one too while it lives, with their numbers.
+    ///
+    /// # Errors
+    /// What fstat(2) says.
+    pub(super) fn members(&self) -> io::Result<Vec<(i32, PidFd)>> {
+        let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        mounts.as_ref().map_or_else(|| Ok(Vec::new()), |mounts| members_of("mnt", mounts))
+    }
+
     /// Kills all of them and lets go of the namespace, so that nothing keeps the container's files busy. Waits until they
     /// have ended, so it is for a thread that may.
     pub(super) fn end(&self) {
         let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner).take();
         let identity = mounts.as_ref().and_then(|mounts| identity(rustix::fs::fstat(mounts)).ok());
+        // With version 1 SIGKILL does not reach what is frozen.
+        self.group.iter().for_each(|group| group.thaw());
         for _ in 0..ROUNDS {
-            let mut found = identity.map(members).unwrap_or_default();
+            let found = identity.map(|identity| members("mnt", identity)).unwrap_or_default();
+            let mut found: Vec<PidFd> = found.into_iter().map(|(_, member)| member).collect();
             // One by one and not by cgroup.kill: of a group that has once been killed so, the kernel also kills what is later made
             // straight into it (CLONE_INTO_CGROUP, seen in Linux 6.18), and the service may be started again.
             found.extend(self.group.iter().flat_map(|group| group.processes()));
@@ -65,9 +77,14 @@ fn identity(stat: rustix::io::Result<rustix::fs::Stat>) -> io::Result<Identity> 
     Ok((stat.st_dev, stat.st_ino))
 }
 
-/// Processes whose mount namespace it is, and their descendants, none of them ended.
-fn members(mounts: Identity) -> Vec<PidFd> {
-    let is_member = |pid: i32| identity(rustix::fs::stat(format!("/proc/{pid}/ns/mnt"))).is_ok_and(|own| own == mounts);
+/// Processes that are in a namespace of this kind (`mnt`, `pid`), and their descendants, none of them ended.
+pub(super) fn members_of(kind: &str, namespace: &impl std::os::fd::AsFd) -> io::Result<Vec<(i32, PidFd)>> {
+    Ok(members(kind, identity(rustix::fs::fstat(namespace))?))
+}
+
+fn members(kind: &str, namespace: Identity) -> Vec<(i32, PidFd)> {
+    let is_member =
+        |pid: i32| identity(rustix::fs::stat(format!("/proc/{pid}/ns/{kind}"))).is_ok_and(|own| own == namespace);
     let all: Vec<i32> = fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -91,7 +108,7 @@ fn members(mounts: Identity) -> Vec<PidFd> {
     let held = members.into_iter().filter_map(|pid| {
         let held = PidFd::open(pid).ok()?;
         let same = is_member(pid) || parent(pid) == parents.get(&pid).copied();
-        (same && held.is_alive()).then_some(held)
+        (same && held.is_alive()).then_some((pid, held))
     });
     held.collect()
 }

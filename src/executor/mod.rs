@@ -16,6 +16,7 @@ mod elsewhere;
 mod error;
 mod exit;
 mod family;
+mod freeze;
 mod inspect;
 mod logs;
 mod mounts;

@@ -6,11 +6,13 @@ use ipnet::IpNet;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Change, ExecutorError, Stack, container, elsewhere, mounts,
+    Change, ExecutorError, Stack, container, elsewhere,
+    freeze::Means,
+    mounts,
     run::Claims,
     shared_network,
     stack::{OwnedNamespaces, StackBridge},
-    stop::{remove, stop},
+    stop::{remove, send, stop},
     uplink, volume,
 };
 use crate::{
@@ -59,12 +61,23 @@ pub(super) async fn carry_out(
             tell(Change::Addresses(link.service.clone(), link.network.clone(), addresses));
         }
         Operation::Start(spec) => container::start(spec, stack, claims, changes).await?,
+        Operation::StartAgain(service) => {
+            let spec = stack.spec(service)?;
+            container::start(&spec, stack, claims, changes).await?;
+        }
         Operation::Stop(service) => {
             if let Some(pid) = stack.objects().containers.get(service).map(|container| container.pid) {
                 tell(Change::State(service.clone(), pid, ContainerState::Stopping));
             }
             stop(service, stack).await?;
+            // Whoever starts it next, or asks what there is, finds it stopped.
+            stack.settled(service).await;
+            tell(Change::Stopped(service.clone()));
         }
+        Operation::SetGrace(service, grace_ms) => stack.set_grace_of(service, *grace_ms),
+        Operation::Kill(service, signal) => send(service, *signal, stack).await?,
+        Operation::Pause(service) => pause(service, stack, changes).await?,
+        Operation::Unpause(service) => unpause(service, stack, changes),
         Operation::Remove(service) => {
             remove(service, stack).await?;
             tell(Change::ContainerRemoved(service.clone()));
@@ -117,6 +130,12 @@ pub(super) async fn undo(
             remove(&spec.service, stack).await?;
             tell(Change::ContainerRemoved(spec.service.clone()));
         }
+        // It stays, as it was before.
+        Operation::StartAgain(service) => {
+            stop(service, stack).await?;
+            stack.settled(service).await;
+        }
+        Operation::Pause(service) => unpause(service, stack, changes),
         // Where the whole stack goes the cables go with it, and nobody waits for the kernel to take them away.
         Operation::Attach(link) if !stack.objects().containers.is_empty() => {
             let cable = Cable {
@@ -134,6 +153,9 @@ pub(super) async fn undo(
         | Operation::CreateVolume(..)
         | Operation::SetNames(_)
         | Operation::Stop(_)
+        | Operation::SetGrace(..)
+        | Operation::Kill(..)
+        | Operation::Unpause(_)
         | Operation::Remove(_)
         | Operation::Detach(_)
         // It goes with the stack; where the stack stays, so does what it can reach.
@@ -143,6 +165,31 @@ pub(super) async fn undo(
         | Operation::RemoveVolume(..) => {}
     }
     Ok(())
+}
+
+async fn pause(service: &ServiceName, stack: &Stack, changes: &UnboundedSender<Change>) -> Result<(), ExecutorError> {
+    let found = stack.objects().containers.get(service).map(|container| (container.pid, container.freezer.clone()));
+    let Some((pid, freezer)) = found else {
+        return Err(ExecutorError::Missing(format!("the container of `{service}`")));
+    };
+    let means = freezer.freeze().await;
+    let means = means.map_err(|error| ExecutorError::NotPaused { service: service.clone(), source: error.into() })?;
+    let _ = changes.send(Change::State(service.clone(), pid, ContainerState::Paused));
+    if means == Means::Signals {
+        let _ = changes.send(Change::Warning(format!(
+            "service `{service}` has no control group that could be frozen: its processes are stopped with SIGSTOP, which \
+             those among them that watch over others notice, and which another process of this account can undo"
+        )));
+    }
+    Ok(())
+}
+
+fn unpause(service: &ServiceName, stack: &Stack, changes: &UnboundedSender<Change>) {
+    let objects = stack.objects();
+    if let Some(container) = objects.containers.get(service).filter(|container| container.freezer.is_frozen()) {
+        container.freezer.thaw();
+        let _ = changes.send(Change::State(service.clone(), container.pid, ContainerState::Running));
+    }
 }
 
 async fn create_network(bridge: &plan::Bridge, stack: &Stack) -> Result<(), ExecutorError> {

@@ -1,6 +1,9 @@
 //! Walking a plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::{mpsc::UnboundedSender, watch};
@@ -10,7 +13,7 @@ use crate::{
     cgroup,
     model::ServiceName,
     network::ports::{Claimed, Forwarder, claim},
-    plan::{Operation, Plan, StepId},
+    plan::{ContainerSpec, Operation, Plan, StepId},
 };
 
 /// Ports that have been claimed for services that are about to start.
@@ -29,7 +32,7 @@ pub async fn run(
     changes: &UnboundedSender<Change>,
     mut interrupted: watch::Receiver<bool>,
 ) -> Result<(), ExecutorError> {
-    find_devices(plan)?;
+    find_devices(plan, stack)?;
     let claims = claim_ports(plan, stack)?;
     let mut waits_for: BTreeMap<StepId, usize> = plan.steps().map(|(id, _)| (id, plan.before(id).count())).collect();
     let mut ready: BTreeSet<StepId> = waits_for.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();
@@ -86,10 +89,19 @@ pub async fn run(
     Err(failure)
 }
 
+/// What the containers are made from that the plan starts.
+fn specs(plan: &Plan, stack: &Stack) -> Result<Vec<Arc<ContainerSpec>>, ExecutorError> {
+    let specs = plan.steps().filter_map(|(_, step)| match &step.operation {
+        Operation::Start(spec) => Some(Ok(Arc::new(ContainerSpec::clone(spec)))),
+        Operation::StartAgain(service) => Some(stack.spec(service)),
+        _ => None,
+    });
+    specs.collect()
+}
+
 /// Sees that every block device that a limit names is there, before anything has been touched.
-fn find_devices(plan: &Plan) -> Result<(), ExecutorError> {
-    for (_, step) in plan.steps() {
-        let Operation::Start(spec) = &step.operation else { continue };
+fn find_devices(plan: &Plan, stack: &Stack) -> Result<(), ExecutorError> {
+    for spec in specs(plan, stack)? {
         for (_, device) in spec.limits.io.devices() {
             let found = cgroup::block_device(&device.path);
             found.map_err(|source| ExecutorError::Limits { service: spec.service.clone(), source })?;
@@ -102,8 +114,7 @@ fn find_devices(plan: &Plan) -> Result<(), ExecutorError> {
 fn claim_ports(plan: &Plan, stack: &Stack) -> Result<Claims, ExecutorError> {
     let mut claims = BTreeMap::new();
     let mut conflicts = Vec::new();
-    for (_, step) in plan.steps() {
-        let Operation::Start(spec) = &step.operation else { continue };
+    for spec in specs(plan, stack)? {
         if spec.ports.is_empty() {
             continue;
         }

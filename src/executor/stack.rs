@@ -10,14 +10,15 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedMutexGuard, watch},
+    sync::{OwnedMutexGuard, mpsc::UnboundedSender, watch},
     task::JoinHandle,
 };
 
 use super::{
-    AskForNetwork, ExecutorError,
+    AskForNetwork, Change, ExecutorError,
     container::program_runs,
     family::Family,
+    freeze::Freezer,
     logs::Logs,
     names::{NameServer, Names},
     streams::{Attached, Output, Streams},
@@ -26,13 +27,17 @@ use super::{
 use crate::{
     cgroup::{self, CgroupError, Group, Hierarchy, StackGroup},
     image::store::InUse,
-    model::{Capabilities, Cgroups, Life, NetworkName, ServiceName, StopSignal, Usage, Volume, VolumeName},
+    model::{
+        Capabilities, Cgroups, ContainerState, Life, NetworkName, Rootfs, ServiceName, StopSignal, Usage, Volume,
+        VolumeName,
+    },
     network::{
         self,
         netlink::{LinkIndex, Netlink, NetlinkError},
         ports::Forwarder,
         uplink::Uplink,
     },
+    plan::ContainerSpec,
     sandbox::{ExecOrder, HostView, Keeper, NamespaceOrder, Pinned, Process, SandboxError, StackIds, Started},
     state::{Entry, Journal, ProcessRecord, StackLayout},
     sys::{ExitStatus, Namespace, NamespaceKind, Netns, PidFd},
@@ -65,6 +70,8 @@ pub(super) struct Objects {
     pub(super) bridges: BTreeMap<NetworkName, Arc<StackBridge>>,
     pub(super) namespaces: BTreeMap<ServiceName, Arc<OwnedNamespaces>>,
     pub(super) containers: BTreeMap<ServiceName, Running>,
+    /// What each was made from, so that it can be started again.
+    pub(super) specs: BTreeMap<ServiceName, Arc<ContainerSpec>>,
     /// Each is locked by who fills it for the first time.
     pub(super) filling: BTreeMap<VolumeName, Arc<tokio::sync::Mutex<()>>>,
     /// How containers see the host's files; the same for all with ids of their own, and for all with those of the machine.
@@ -127,6 +134,10 @@ pub(super) struct Running {
     pub(super) family: Arc<Family>,
     /// When it was made.
     pub(super) since: Instant,
+    /// Freezes its processes.
+    pub(super) freezer: Arc<Freezer>,
+    /// Where it is told what happens to it.
+    pub(super) changes: UnboundedSender<Change>,
 }
 
 /// A program to run in a container.
@@ -333,7 +344,77 @@ impl Stack {
     pub fn signal_all(&self, signal: StopSignal) {
         for container in self.objects().containers.values() {
             let _ = container.pidfd.signal(signal.number());
+            container.freezer.thaw();
         }
+    }
+
+    /// Sends a signal to the first process of a container, as far as it has one, and tells of it.
+    pub(super) fn signal(&self, service: &ServiceName, signal: StopSignal) {
+        let objects = self.objects();
+        let Some(container) = objects.containers.get(service).filter(|c| c.exit.borrow().is_none()) else { return };
+        if signal == StopSignal::KILL {
+            let stopping = Change::State(service.clone(), container.pid, ContainerState::Stopping);
+            let _ = container.changes.send(stopping);
+        }
+        let _ = container.changes.send(Change::Signalled(service.clone(), container.pid, signal));
+        // ESRCH: it ended just now.
+        let _ = container.pidfd.signal(signal.number());
+        // As in Docker: what is to end it is not for later. Any other waits with it.
+        if signal == StopSignal::KILL || signal == container.stop_signal {
+            let was_frozen = container.freezer.is_frozen();
+            container.freezer.thaw();
+            if was_frozen && signal != StopSignal::KILL {
+                let goes_on = Change::State(service.clone(), container.pid, ContainerState::Running);
+                let _ = container.changes.send(goes_on);
+            }
+        }
+    }
+
+    /// Waits until whoever keeps the picture of the stack has taken note that a container has no processes any more.
+    pub(super) async fn settled(&self, service: &ServiceName) {
+        let mut lives = self.lives();
+        let ended = lives.wait_for(|lives| lives.get(service).is_none_or(|life| !life.state.is_alive()));
+        // The last of its log may be kept back by something that cannot be killed.
+        let _ = tokio::time::timeout(SETTLING, ended).await;
+    }
+
+    /// What a container was made from.
+    pub(super) fn spec(&self, service: &ServiceName) -> Result<Arc<ContainerSpec>, ExecutorError> {
+        let found = self.objects().specs.get(service).cloned();
+        found.ok_or_else(|| ExecutorError::Missing(format!("what the container of `{service}` was made from")))
+    }
+
+    /// The image that a container was made from, as its file calls it.
+    pub fn image_of(&self, service: &ServiceName) -> Option<String> {
+        match &self.objects().specs.get(service)?.files.rootfs {
+            Rootfs::Layers(image) => Some(image.name.clone()),
+            Rootfs::Image(image) => Some(image.source.to_string()),
+            Rootfs::Host | Rootfs::Directory(_) | Rootfs::Tar(_) => None,
+        }
+    }
+
+    /// Forgets what a container was made from that is gone.
+    pub fn forget(&self, service: &ServiceName) {
+        let mut objects = self.objects();
+        if !objects.containers.contains_key(service) {
+            objects.specs.remove(service);
+        }
+    }
+
+    /// The processes of each container that runs.
+    pub fn processes(&self) -> BTreeMap<ServiceName, Vec<ProcessRecord>> {
+        let freezers: Vec<(ServiceName, Arc<Freezer>)> = {
+            let objects = self.objects();
+            let running = objects.containers.iter().filter(|(_, container)| container.exit.borrow().is_none());
+            running.map(|(name, container)| (name.clone(), container.freezer.clone())).collect()
+        };
+        let listed = freezers.into_iter().map(|(name, freezer)| {
+            let members = freezer.members().unwrap_or_default();
+            // Held while it is looked at, so that its number means nobody else.
+            let records = members.iter().filter_map(|(pid, held)| ProcessRecord::of(*pid).filter(|_| held.is_alive()));
+            (name, records.collect())
+        });
+        listed.collect()
     }
 
     /// Nobody reaches or finds a container that has ended.
@@ -341,6 +422,7 @@ impl Stack {
         let mut objects = self.objects();
         let Some(container) = objects.containers.get_mut(service).filter(|c| c.exit.borrow().is_some()) else { return };
         container.forwarders.clear();
+        container.freezer.thaw();
         self.names.disappears(service);
         let owner = super::uplink::owner(service, container.pid);
         if let Some(uplink) = objects.uplink.clone() {
@@ -357,6 +439,13 @@ impl Stack {
     /// Gives every container this many milliseconds to stop, instead of what the file says.
     pub fn set_grace(&self, grace_ms: u64) {
         for container in self.objects().containers.values_mut() {
+            container.stop_grace_ms = grace_ms;
+        }
+    }
+
+    /// The same for one of them.
+    pub(super) fn set_grace_of(&self, service: &ServiceName, grace_ms: u64) {
+        if let Some(container) = self.objects().containers.get_mut(service) {
             container.stop_grace_ms = grace_ms;
         }
     }
@@ -391,7 +480,7 @@ impl Stack {
         if fds.len() != wanted {
             return Err(ExecError::Descriptors { wanted, came: fds.len() });
         }
-        let (order, group, target) = {
+        let (order, group, target, freezer) = {
             let objects = self.objects();
             let container = objects.containers.get(&exec.service).filter(|container| container.exit.borrow().is_none());
             let container = container.ok_or_else(|| ExecError::NotRunning(exec.service.clone()))?;
@@ -417,8 +506,10 @@ impl Stack {
                 older_cgroups: group.v1.len(),
             };
             let target = container.pidfd.as_fd().try_clone_to_owned();
-            (order, group, target.map_err(SandboxError::Talk)?)
+            (order, group, target.map_err(SandboxError::Talk)?, container.freezer.clone())
         };
+        // A helper goes into the container's control group, and the keeper waits for it.
+        let _inside = freezer.enter().ok_or_else(|| ExecError::Paused(exec.service.clone()))?;
         let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|errno| SandboxError::Talk(errno.into()))?;
         fds.insert(3, status);
@@ -482,6 +573,9 @@ impl Stack {
     }
 }
 
+/// How long the news of the end of a container may take after it.
+const SETTLING: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Bytes that the interfaces of a process's network have received and sent, but for the loopback one (proc_pid_net(5)).
 fn traffic(pid: i32) -> Option<(u64, u64)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?;
@@ -499,6 +593,9 @@ pub enum ExecError {
     /// There is nothing to run it in.
     #[error("service `{0}` does not run")]
     NotRunning(ServiceName),
+    /// Nothing runs in it for now.
+    #[error("service `{0}` is paused")]
+    Paused(ServiceName),
     /// The client sent too few or too many descriptors.
     #[error("{came} descriptors came with the request, which needs {wanted}")]
     Descriptors {

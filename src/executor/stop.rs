@@ -9,9 +9,9 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 
-use super::{ExecutorError, Stack};
+use super::{Change, ExecutorError, Stack};
 use crate::{
-    model::ServiceName,
+    model::{ServiceName, StopSignal},
     sys::{ExitStatus, PidFd},
 };
 
@@ -24,25 +24,54 @@ const KILL_PATIENCE: Duration = Duration::from_secs(20);
 /// A first process that neither handles nor blocks its stop signal would not even get it (pid_namespaces(7)), so there is
 /// nothing to wait for and it is killed at once; unless it has only just begun and may be on its way to handle it.
 pub(super) async fn stop(service: &ServiceName, stack: &Stack) -> Result<(), ExecutorError> {
-    let Some((pid, pidfd, mut exit, is_init, signal, grace, since)) = ({
+    let Some((pid, pidfd, mut exit, is_init, stop_signal, grace, since, changes)) = ({
         let objects = stack.objects();
-        objects.containers.get(service).map(|container| {
+        objects.containers.get(service).filter(|container| container.exit.borrow().is_none()).map(|container| {
             let grace = Duration::from_millis(container.stop_grace_ms);
-            let signal = container.stop_signal.number();
-            let (pidfd, exit) = (container.pidfd.clone(), container.exit.clone());
-            (container.pid, pidfd, exit, container.is_init, signal, grace, container.since)
+            let (pidfd, exit, changes) = (container.pidfd.clone(), container.exit.clone(), container.changes.clone());
+            // What is frozen does not hear.
+            container.freezer.thaw();
+            (container.pid, pidfd, exit, container.is_init, container.stop_signal, grace, container.since, changes)
         })
     }) else {
         return Ok(());
     };
-    if exit.borrow().is_some() {
-        return Ok(());
-    }
+    let signal = stop_signal.number();
     let reaches = !is_init || will_take_signal(pid, signal, since, &exit, grace).await;
-    if reaches && pidfd.signal(signal).is_ok() && ended(&pidfd, &mut exit, grace).await {
+    if reaches {
+        let _ = changes.send(Change::Signalled(service.clone(), pid, stop_signal));
+        if pidfd.signal(signal).is_ok() && ended(&pidfd, &mut exit, grace).await {
+            return Ok(());
+        }
+    }
+    if exit.borrow().is_none() {
+        let _ = changes.send(Change::Signalled(service.clone(), pid, StopSignal::KILL));
+    }
+    // Somebody may have frozen it meanwhile.
+    thaw(service, stack);
+    kill(service, pid, &pidfd, &mut exit).await
+}
+
+fn thaw(service: &ServiceName, stack: &Stack) {
+    if let Some(container) = stack.objects().containers.get(service) {
+        container.freezer.thaw();
+    }
+}
+
+/// Sends a signal; after SIGKILL, waits for the end.
+pub(super) async fn send(service: &ServiceName, signal: StopSignal, stack: &Stack) -> Result<(), ExecutorError> {
+    stack.signal(service, signal);
+    if signal != StopSignal::KILL {
         return Ok(());
     }
-    kill(service, pid, &pidfd, &mut exit).await
+    let running = stack.objects().containers.get(service).map(|c| (c.pid, c.pidfd.clone(), c.exit.clone()));
+    if let Some((pid, pidfd, mut exit)) = running {
+        if !ended(&pidfd, &mut exit, KILL_PATIENCE).await {
+            return Err(ExecutorError::Stuck { service: service.clone(), pid });
+        }
+        stack.settled(service).await;
+    }
+    Ok(())
 }
 
 async fn kill(
@@ -162,6 +191,7 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), E
     let running = stack.objects().containers.get(service).map(|c| (c.pid, c.pidfd.clone(), c.exit.clone()));
     if let Some((pid, pidfd, mut exit)) = running.filter(|(_, _, exit)| exit.borrow().is_none()) {
         // The picture that the plan was made from was late.
+        thaw(service, stack);
         kill(service, pid, &pidfd, &mut exit).await?;
     }
     let Some(mut container) = stack.objects().containers.remove(service) else { return Ok(()) };

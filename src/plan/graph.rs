@@ -54,6 +54,11 @@ impl Plan {
         self.graph.node_count() == 0
     }
 
+    /// Whether it consists of signals, which wait for nothing that is under way.
+    pub fn only_signals(&self) -> bool {
+        !self.is_empty() && self.steps().all(|(_, step)| matches!(step.operation, Operation::Kill(..)))
+    }
+
     /// The steps in an order in which they can be carried out.
     pub fn steps(&self) -> impl DoubleEndedIterator<Item = (StepId, &Step)> {
         self.graph.node_indices().map(|node| (node.index(), &self.graph[node]))

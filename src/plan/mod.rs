@@ -4,7 +4,7 @@
 //! Project ─┐
 //! Observed ─┼─▶ up ───▶ Plan: a graph of Steps, each an Operation with its cause
 //! Intent  ─┘
-//! Observed ───▶ down ─▶ Plan
+//! Observed ───▶ down, stop, start, restart, kill, pause, unpause ─▶ Plan
 //! ```
 //!
 //! Planning is synchronous, deterministic and touches no descriptor. Every choice is made here (addresses, interface
@@ -17,9 +17,15 @@ mod error;
 mod graph;
 mod group;
 mod ids;
+mod kill;
 mod limits;
 mod names;
 mod operation;
+mod pause;
+mod restart;
+mod select;
+mod start;
+mod stop;
 mod up;
 mod uplink;
 
@@ -29,10 +35,15 @@ pub use elsewhere::NotShared;
 pub use error::PlanError;
 pub use graph::{Plan, Step, StepId};
 pub use ids::IdMap;
+pub use kill::kill;
 pub use limits::{Unmet, leave_out_unmet};
 pub use names::{NameClient, NamedNetwork, NamedService, Names};
 pub use operation::{
     Bridge, BridgeRemoval, Cable, ContainerSpec, FileSystem, Foreign, Link, NamespaceSet, Operation, Route, Shared,
     Source, Sources, Uplink, UplinkBridge, UserNamespace,
 };
+pub use pause::{pause, unpause};
+pub use restart::restart;
+pub use start::start;
+pub use stop::stop;
 pub use up::{Intent, SharedPlaces, shared_places, up};

@@ -36,8 +36,18 @@ pub enum Operation {
     Attach(Link),
     /// Make the container and start its first process.
     Start(Box<ContainerSpec>),
+    /// Start a container that is there and does not run, from what it was made from.
+    StartAgain(ServiceName),
     /// Ask a container to stop and wait until it has.
     Stop(ServiceName),
+    /// Give a container so many milliseconds to stop, instead of what its file says, until it is started again.
+    SetGrace(ServiceName, u64),
+    /// Send a signal to the first process of a container; with SIGKILL, wait until it has ended.
+    Kill(ServiceName, StopSignal),
+    /// Freeze the processes of a container.
+    Pause(ServiceName),
+    /// Let the processes of a container go on.
+    Unpause(ServiceName),
     /// Remove what a stopped container leaves: its writable layer, its log, its control group, its ports.
     Remove(ServiceName),
     /// Take a cable away from its bridge, so that its names are free.
@@ -435,7 +445,12 @@ impl fmt::Display for Operation {
                 }
                 spec.ports.iter().try_for_each(|port| write!(f, " {port}"))
             }
+            Self::StartAgain(service) => write!(f, "start {service} again"),
             Self::Stop(service) => write!(f, "stop {service}"),
+            Self::SetGrace(service, ms) => write!(f, "give {service} {ms} ms to stop"),
+            Self::Kill(service, signal) => write!(f, "send {signal} to {service}"),
+            Self::Pause(service) => write!(f, "pause {service}"),
+            Self::Unpause(service) => write!(f, "unpause {service}"),
             Self::Remove(service) => write!(f, "remove {service}"),
             Self::Detach(cable) => write!(f, "detach {} from {}", cable.service, cable.network),
             Self::RemoveVolume(volume, _) => write!(f, "remove volume {volume}"),

@@ -177,6 +177,16 @@ impl StackLayout {
         self.runtime().join("journal")
     }
 
+    /// What happened to its containers.
+    pub fn events(&self) -> PathBuf {
+        self.runtime().join("events.jsonl")
+    }
+
+    /// What happened to them before that.
+    pub fn older_events(&self) -> PathBuf {
+        self.runtime().join("events.1.jsonl")
+    }
+
     /// What the supervisor has to say when nobody listens.
     pub fn supervisor_log(&self) -> PathBuf {
         self.runtime().join("supervisor.log")

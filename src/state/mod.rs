@@ -4,6 +4,7 @@
 //! RUNTIME/v1/PROJECT.lock          held (flock) by the supervisor for as long as it lives
 //! RUNTIME/v1/PROJECT/control.sock  where it answers
 //!                   /journal       processes and control groups, to clean up after a supervisor that was killed
+//!                   /events.jsonl    what happened to its containers, and events.1.jsonl what happened before
 //!                   /supervisor.log
 //!                   /private/      a tmpfs that only the supervisor and its keeper see: hosts/SERVICE and the like
 //! RUNTIME/v1/.networks/            who has which address, and runs, on networks that stacks share (shared.rs)
@@ -17,6 +18,7 @@
 //! /var/lib/nscompose. The format version is part of the path. The journal is only added to. The
 //! hosts files are written in place: a bind mount shows the file that was there when it was made.
 
+mod events;
 mod layout;
 mod lock;
 mod log;
@@ -25,6 +27,7 @@ mod record;
 mod remove_tree;
 mod shared;
 
+pub use events::{EventLog, Happening};
 pub use layout::{Layout, StackLayout};
 pub use lock::{HOST_NETWORK_LOCK, Lock, LockError};
 pub use log::{LogFile, LogFolder, LogLine, LogReader, LogRecord, Stream, Times, write_record};

@@ -107,6 +107,12 @@ async fn answer(
             Request::Stats => {
                 let _ = replies.send(Reply::Stats(stack.usage()));
             }
+            Request::Processes => {
+                let _ = replies.send(Reply::Processes(stack.processes()));
+            }
+            Request::Events { since } => {
+                let _ = asks.send(Ask::Events { id, since, replies: replies.clone() });
+            }
             Request::Exec(request) => {
                 let reply = exec(request, fds, requests, stack).await?;
                 let _ = replies.send(reply);
@@ -282,6 +288,7 @@ fn failure(error: &ExecError) -> Failure {
     let failure = Failure::from_error(FailureKind::Operation, error);
     match error {
         ExecError::NotRunning(_) => failure.hint("`nscompose ps` shows what runs"),
+        ExecError::Paused(service) => failure.hint(format!("`nscompose unpause {service}` lets it go on")),
         ExecError::Sandbox(SandboxError::BringUp(error)) => match &error.step {
             // As a shell has it.
             BringUpStep::Exec(program) if error.errno == libc::ENOENT => {

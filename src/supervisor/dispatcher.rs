@@ -10,6 +10,7 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
@@ -24,8 +25,9 @@ use tokio::{
 use super::{Event, Reply, Snapshot, connection, host};
 use crate::{
     executor::{self, Change, ExecutorError, Stack},
-    model::{ContainerState, Observed, StopSignal, Volume, VolumeName},
+    model::{ContainerState, Observed, ServiceName, StopSignal, Volume, VolumeName},
     plan::{self, Plan, StepId},
+    state::{EventLog, Happening},
 };
 
 /// What a connection asks of the dispatcher.
@@ -34,6 +36,7 @@ pub(super) enum Ask {
     Apply(Apply),
     Down { timeout_ms: Option<u64>, volumes: BTreeMap<VolumeName, Volume>, replies: UnboundedSender<Reply> },
     Kill,
+    Events { id: ConnectionId, since: Option<Timestamp>, replies: UnboundedSender<Reply> },
     Closed(ConnectionId),
 }
 
@@ -71,6 +74,8 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
         owner: None,
         job: None,
         waiting: VecDeque::new(),
+        events: EventLog::open(stack.layout()),
+        listeners: Vec::new(),
         connections: 0,
         last_used: Instant::now() + FIRST_CLIENT,
     };
@@ -158,6 +163,9 @@ struct Dispatcher {
     owner: Option<(ConnectionId, UnboundedSender<Reply>)>,
     job: Option<Job>,
     waiting: VecDeque<Waiting>,
+    events: EventLog,
+    /// Connections that hear of everything that happens to containers.
+    listeners: Vec<(ConnectionId, UnboundedSender<Reply>)>,
     connections: usize,
     /// Until then nothing being left is no reason to end.
     last_used: Instant,
@@ -207,13 +215,25 @@ impl Dispatcher {
                 let (observed, files, generation) = (self.observed.clone(), self.files.clone(), self.generation);
                 let _ = answer.send(Snapshot { observed, files, generation, supervisor });
             }
+            Ask::Apply(apply) if apply.plan.only_signals() => self.send_signals(apply),
             Ask::Apply(apply) => self.begin_or_wait(Waiting::Apply(apply)),
+            Ask::Events { id, since, replies } => {
+                // What is written down and what is still to come meet here, and nothing falls between.
+                let known = since.map(|since| {
+                    EventLog::read(self.stack.layout()).into_iter().filter(move |happening| happening.time >= since)
+                });
+                known.into_iter().flatten().for_each(|happening| {
+                    let _ = replies.send(Reply::Happened(happening));
+                });
+                self.listeners.push((id, replies));
+            }
             Ask::Down { timeout_ms, volumes, replies } => {
                 self.down(Down { cause: "down was asked for", timeout_ms, volumes, replies: Some(replies) });
             }
             Ask::Kill => self.stack.signal_all(StopSignal::KILL),
             Ask::Closed(id) => {
                 self.connections -= 1;
+                self.listeners.retain(|(listener, _)| *listener != id);
                 // Nobody wants any more what it still waits for.
                 self.waiting.retain(|next| !matches!(next, Waiting::Apply(apply) if apply.owner == Some(id)));
                 if self.owner.as_ref().is_some_and(|(owner, _)| *owner == id) {
@@ -234,17 +254,40 @@ impl Dispatcher {
             Some(job) if !job.is_down => {
                 job.interrupt.send_replace(true);
             }
-            // Less patience than the one that is under way has.
-            Some(_) if down.timeout_ms.is_some() => {
-                let (stack, patience) = (self.stack.clone(), Duration::from_millis(down.timeout_ms.unwrap_or(0)));
-                tokio::spawn(async move {
-                    tokio::time::sleep(patience).await;
-                    stack.signal_all(StopSignal::KILL);
-                });
-            }
             _ => {}
         }
+        if let (Some(job), Some(timeout_ms)) = (&self.job, down.timeout_ms) {
+            // Less patience than the one that is under way has, which may be stopping something, too.
+            let (stack, patience) = (self.stack.clone(), Duration::from_millis(timeout_ms));
+            let under_way = job.task.abort_handle();
+            tokio::spawn(async move {
+                tokio::time::sleep(patience).await;
+                if !under_way.is_finished() {
+                    stack.signal_all(StopSignal::KILL);
+                }
+            });
+        }
         self.begin_or_wait(Waiting::Down(down));
+    }
+
+    /// A signal waits for nobody: what is under way may be waiting for just that.
+    fn send_signals(&mut self, Apply { plan, generation, replies, .. }: Apply) {
+        if generation != self.generation {
+            let _ = replies.send(Reply::Stale);
+            return;
+        }
+        let _ = replies.send(Reply::Accepted);
+        let stack = self.stack.clone();
+        tokio::spawn(async move {
+            // Its steps are not those of the job.
+            let (steps, _) = mpsc::unbounded_channel();
+            let (_never, interrupted) = watch::channel(false);
+            let sent = executor::run(&plan, &stack, &steps, interrupted).await;
+            let _ = replies.send(match sent {
+                Ok(()) => Reply::Done,
+                Err(error) => Reply::Failed(error.into_failure()),
+            });
+        });
     }
 
     fn begin_or_wait(&mut self, next: Waiting) {
@@ -280,6 +323,9 @@ impl Dispatcher {
                 (plan::down(&self.observed, &volumes, cause), replies)
             }
         };
+        if let Some(owner) = self.owner_besides(replies.as_ref()) {
+            let _ = owner.send(Reply::Event(Event::PlanBegan));
+        }
         let (interrupt, interrupted) = watch::channel(false);
         let steps = plan.steps().map(|(_, step)| step.operation.to_string()).collect();
         let (stack, changes) = (self.stack.clone(), self.changes.clone());
@@ -293,6 +339,9 @@ impl Dispatcher {
         let Some(job) = self.job.take() else { return };
         if let Err(error) = &result {
             tracing::warn!(%error, "a plan was not carried out");
+        }
+        if let Some(owner) = self.owner_besides(job.replies.as_ref()) {
+            let _ = owner.send(Reply::Event(Event::PlanEnded));
         }
         if let Some(replies) = job.replies {
             for port in result.as_ref().err().map(ExecutorError::taken_by_strangers).unwrap_or_default() {
@@ -308,10 +357,39 @@ impl Dispatcher {
         self.begin_next();
     }
 
+    /// Who the stack belongs to, if that is not who has asked for the job.
+    fn owner_besides(&self, job: Option<&UnboundedSender<Reply>>) -> Option<&UnboundedSender<Reply>> {
+        let owner = self.owner.as_ref().map(|(_, replies)| replies);
+        owner.filter(|owner| job.is_none_or(|job| !job.same_channel(owner)))
+    }
+
+    /// Writes down what a change means for a container, and tells those who listen. To be called before it is taken note of.
+    fn tell_what_happens(&mut self, change: &Change) {
+        for happening in happenings(&self.observed, change) {
+            let service = happening.service.parse().ok();
+            let image = service.and_then(|service| self.stack.image_of(&service));
+            let happening = match image {
+                Some(image) => happening.with("image", image),
+                None => happening,
+            };
+            if let Err(error) = self.events.add(&happening) {
+                tracing::warn!(%error, "an event is not written down");
+            }
+            self.listeners.retain(|(_, replies)| replies.send(Reply::Happened(happening.clone())).is_ok());
+        }
+    }
+
     fn change(&mut self, change: Change) {
+        self.tell_what_happens(&change);
         if !matches!(
             change,
-            Change::Began(_) | Change::Done(_) | Change::Undoing(_) | Change::Notice(_) | Change::Warning(_)
+            Change::Began(_)
+                | Change::Done(_)
+                | Change::Undoing(_)
+                | Change::Signalled(..)
+                | Change::Stopped(_)
+                | Change::Notice(_)
+                | Change::Warning(_)
         ) {
             self.generation += 1;
         }
@@ -356,6 +434,7 @@ impl Dispatcher {
                 None
             }
             Change::State(service, _, state) => observed.containers.get_mut(&service).map(|container| {
+                let goes_on = container.state == ContainerState::Paused && state == ContainerState::Running;
                 container.state = state;
                 self.stack.set_life(&service, Some(container.life()));
                 if let ContainerState::Exited(_) = state {
@@ -363,13 +442,15 @@ impl Dispatcher {
                     container.ports.clear();
                     self.stack.ended(&service);
                 }
-                Event::Container(service, state)
+                if goes_on { Event::Unpaused(service) } else { Event::Container(service, state) }
             }),
             Change::ContainerRemoved(service) => {
                 observed.containers.remove(&service);
                 self.stack.set_life(&service, None);
+                self.stack.forget(&service);
                 Some(Event::Removed(service))
             }
+            Change::Signalled(..) | Change::Stopped(_) => None,
             Change::GroupGiven => {
                 observed.host.cgroups.ask = false;
                 None
@@ -390,9 +471,7 @@ impl Dispatcher {
         };
         let Some(event) = event else { return };
         let job = self.job.as_ref().and_then(|job| job.replies.as_ref());
-        let owner = self.owner.as_ref().map(|(_, replies)| replies);
-        for replies in [job, owner.filter(|owner| job.is_none_or(|job| !job.same_channel(owner)))].into_iter().flatten()
-        {
+        for replies in [job, self.owner_besides(job)].into_iter().flatten() {
             let _ = replies.send(Reply::Event(event.clone()));
         }
     }
@@ -406,5 +485,49 @@ impl Dispatcher {
 
     fn step(&self, id: StepId) -> Option<String> {
         self.job.as_ref()?.steps.get(id).cloned()
+    }
+}
+
+/// What a change of the stack means for its containers, in Docker's words (moby, `daemon/events.go`).
+fn happenings(observed: &Observed, change: &Change) -> Vec<Happening> {
+    let known = |service: &ServiceName| observed.containers.get(service);
+    let of = |action: &str, service: &ServiceName, name: &str| Happening::now(action, service.as_str(), name);
+    match change {
+        Change::Container(service, container) => {
+            let before = known(service);
+            let starts = container.state.is_alive() && before.is_none_or(|before| !before.state.is_alive());
+            let (made, starts) = (before.is_none().then_some("create"), starts.then_some("start"));
+            made.into_iter().chain(starts).map(|action| of(action, service, &container.name)).collect()
+        }
+        Change::State(service, pid, state) => {
+            let Some(container) = known(service).filter(|container| container.pid == Some(*pid)) else {
+                return Vec::new();
+            };
+            let happening = match (container.state, state) {
+                (before, ContainerState::Exited(code) | ContainerState::Restarting(code)) => {
+                    let died = before.exit_code().is_none();
+                    died.then(|| of("die", service, &container.name).with("exitCode", code))
+                }
+                (ContainerState::Paused, ContainerState::Running) => Some(of("unpause", service, &container.name)),
+                (ContainerState::Paused, _) => None,
+                (_, ContainerState::Paused) => Some(of("pause", service, &container.name)),
+                _ => None,
+            };
+            happening.into_iter().collect()
+        }
+        Change::Signalled(service, pid, signal) => {
+            let container = known(service).filter(|container| container.pid == Some(*pid));
+            let sent = container.map(|container| of("kill", service, &container.name).with("signal", signal.number()));
+            sent.into_iter().collect()
+        }
+        Change::Stopped(service) => known(service).map(|it| of("stop", service, &it.name)).into_iter().collect(),
+        Change::OutOfMemory(service, pid, kills) => {
+            let container = known(service).filter(|it| it.pid == Some(*pid) && it.oom_kills < *kills);
+            container.map(|container| of("oom", service, &container.name)).into_iter().collect()
+        }
+        Change::ContainerRemoved(service) => {
+            known(service).map(|container| of("destroy", service, &container.name)).into_iter().collect()
+        }
+        _ => Vec::new(),
     }
 }

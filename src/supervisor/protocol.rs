@@ -1,6 +1,7 @@
 //! What is said over the control socket: a line of JSON each.
 //!
-//! A connection carries one request after another. `Observe`, `Namespaces`, `Stats` and `Exec` get one reply; `Attach` gets
+//! A connection carries one request after another. `Observe`, `Namespaces`, `Stats`, `Processes` and `Exec` get one reply; `Events` gets
+//! a `Happened` for each, for as long as there are any; `Attach` gets
 //! `Attached`, and `Exited` when the service has ended; `Apply` gets `Stale`,
 //! or `Accepted`; that and `Down` get events, then `Done` or `Failed`. The descriptors of an `Exec` come with its first byte. When nothing is left of a stack, connections
 //! are closed by the end of the supervisor: whoever waits for that knows that everything has been removed.
@@ -15,6 +16,7 @@ use crate::{
         ContainerState, Namespaces, NetworkName, Observed, Port, ServiceName, Usage, UserSpec, Volume, VolumeName,
     },
     plan::Plan,
+    state::{Happening, ProcessRecord},
 };
 
 /// What a client asks for.
@@ -48,6 +50,13 @@ pub enum Request {
     Kill,
     /// Say what the containers use.
     Stats,
+    /// Say which processes the containers have.
+    Processes,
+    /// Say what happens to containers from now on, and before that what has happened since this moment, if there is one.
+    Events {
+        /// The moment.
+        since: Option<jiff::Timestamp>,
+    },
     /// Run a program in a container. Three descriptors come along, and a fourth for the terminal if it has one.
     Exec(ExecRequest),
     /// Hand over the network namespace of a network that stacks share, through a socket that comes along; it is closed without
@@ -107,6 +116,10 @@ pub enum Reply {
     Namespaces(Box<Namespaces>),
     /// To `Stats`: what each container that runs uses.
     Stats(BTreeMap<ServiceName, Usage>),
+    /// To `Processes`: those of each container that runs, the first one first.
+    Processes(BTreeMap<ServiceName, Vec<ProcessRecord>>),
+    /// Something has happened to a container.
+    Happened(Happening),
     /// An `Apply` begins.
     Accepted,
     /// The stack has changed since the plan of an `Apply` was made, which has to be made anew.
@@ -145,6 +158,10 @@ pub struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
+    /// A plan of somebody else begins.
+    PlanBegan,
+    /// A plan of somebody else has been carried out, or not.
+    PlanEnded,
     /// A step of a plan has begun.
     Began(String),
     /// A step of a plan is done.
@@ -153,6 +170,8 @@ pub enum Event {
     Undoing(String),
     /// A container is somewhere else in its life.
     Container(ServiceName, ContainerState),
+    /// A container that was paused goes on.
+    Unpaused(ServiceName),
     /// The kernel has killed processes of a container, so many in all, because its memory was used up.
     OutOfMemory {
         /// Whose container it is.

@@ -6,7 +6,9 @@ mod images;
 mod logs;
 mod namespaces;
 mod printer;
+mod processes;
 mod pulls;
+mod stacks;
 mod stats;
 mod table;
 
@@ -14,6 +16,8 @@ pub use images::{ImageRow, UsageRow, images_json, images_table, json_lines, netw
 pub use logs::{LogFollower, LogPrinter, LogRange, LogStyle};
 pub use namespaces::NamespaceMatrix;
 pub use printer::{FilterBrokenPipe, Messages, Printer};
+pub use processes::{ProcessRow, processes_table};
 pub use pulls::PullProgress;
+pub use stacks::{StackRow, stacks_json, stacks_table};
 pub use stats::{StatsRow, memory_size, stats_json, stats_table};
 pub use table::{Row, container_rows, containers_json, containers_table};

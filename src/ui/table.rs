@@ -135,8 +135,8 @@ pub(super) fn age(seconds: i64) -> String {
     }
 }
 
-/// A table for people, without lines.
-pub fn containers_table(rows: &[Row]) -> String {
+/// A table for people, without lines. Commands are cut off, unless the `whole` of them is wanted.
+pub fn containers_table(rows: &[Row], whole: bool) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     // A column that nobody has anything in is none.
@@ -153,7 +153,7 @@ pub fn containers_table(rows: &[Row]) -> String {
             None => row.state.clone(),
         };
         let mut command: String = sanitize(&row.command).into_owned();
-        if command.chars().count() > 40 {
+        if !whole && command.chars().count() > 40 {
             command = command.chars().take(39).chain(['…']).collect();
         }
         let pid = row.pid.map(|pid| pid.to_string()).unwrap_or_default();

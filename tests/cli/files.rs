@@ -177,7 +177,7 @@ fn stacks_of_one_name_from_two_folders_are_told_apart() {
 fn a_verb_that_is_not_supported_yet_is_named() {
     needs!(Need::Namespaces);
     let stack = Stack::new(SLEEP);
-    for args in [&["restart"][..], &["stop", "one"], &["run", "--rm", "one", "ls"], &["build"]] {
+    for args in [&["run", "--rm", "one", "ls"][..], &["build"], &["cp", "one:/x", "."]] {
         let output = stack.run(args).code(2).stderr_has(&format!("`{}` is not supported yet", args[0]));
         output.stderr_has("hint");
     }

@@ -25,7 +25,8 @@ fn an_ended_service_is_listed_with_its_code() {
     let container = stack.container("web");
     assert_eq!(container.name, format!("{}-web-1", stack.project()));
     assert_eq!(container.command, "sleep infinity");
-    let table = stack.run(&["ps"]).success().stdout;
+    assert!(!stack.run(&["ps"]).success().stdout.contains("bad"), "that is for -a");
+    let table = stack.run(&["ps", "-a"]).success().stdout;
     assert!(table.lines().any(|line| line.contains("bad") && line.contains('9')), "{table}");
 }
 

@@ -145,7 +145,7 @@ fn a_kill_for_want_of_memory_is_said_with_the_limit() {
     stack.up();
     stack.exit_code("web");
     assert!(stack.container("web").oom_kills > 0);
-    let table = stack.run(&["ps", "stack.yaml"]).success().stdout;
+    let table = stack.run(&["ps", "-a", "stack.yaml"]).success().stdout;
     assert!(table.contains("out of memory"), "{table}");
 }
 

@@ -154,7 +154,7 @@ impl Stack {
     /// Its containers.
     #[track_caller]
     pub(crate) fn ps(&self) -> Vec<Container> {
-        let output = self.run(&["-p", &self.project, "ps", "--format", "json"]).success();
+        let output = self.run(&["-p", &self.project, "ps", "-a", "--format", "json"]).success();
         serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}\n{output}"))
     }
 

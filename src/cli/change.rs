@@ -1,0 +1,148 @@
+//! What the verbs have in common that change containers of a stack that is up: whom they are for, and handing plans over.
+
+use std::collections::BTreeSet;
+
+use super::{
+    files::{Words, file_list, options, project_name, same_stack, services_or_containers, tell_apart},
+    settings::Settings,
+    stack::{Opened, gone, look_again, open_if_up, talk, until_done},
+};
+use crate::{
+    diagnostics::{Failure, suggest},
+    load::{self, LoadOptions},
+    model::{Container, ContainerState, Observed, ProjectName, ServiceName},
+    plan::Plan,
+    supervisor::{Connection, Event, Reply, Request, Snapshot},
+    ui::Printer,
+};
+
+/// A stack that is up, and those of its services that are meant.
+pub(super) struct Target {
+    pub(super) opened: Opened,
+    pub(super) project: ProjectName,
+    /// The services with a container that the words name, or all that have one.
+    pub(super) services: BTreeSet<ServiceName>,
+    /// They have been named.
+    pub(super) named: bool,
+    /// Services of the file that have been named and have no container.
+    pub(super) without: Vec<ServiceName>,
+    /// Services of the file; none when there is no file that could be read.
+    pub(super) declared: Option<Vec<String>>,
+}
+
+impl Target {
+    /// Finds what the words mean; a stack that is not up has its name come back instead.
+    pub(super) fn find(words: &[String], settings: &Settings) -> Result<Result<Self, ProjectName>, Failure> {
+        let words = tell_apart(words, &settings.directory);
+        let project = project_name(&words, settings)?;
+        let declared = declared(&words, settings);
+        let Some(opened) = open_if_up(&settings.layout.stack(&project))? else {
+            for word in &words.services {
+                if let Some(declared) = declared.as_ref().filter(|declared| !declared.contains(word)) {
+                    return Err(unknown(word, declared.iter().map(String::as_str)));
+                }
+            }
+            return Ok(Err(project));
+        };
+        if settings.project_name.is_none() {
+            same_stack(&project, &file_list(&words, settings)?, &opened.snapshot)?;
+        }
+        let containers = &opened.snapshot.observed.containers;
+        let (mut services, mut without) = (BTreeSet::new(), Vec::new());
+        for word in &words.services {
+            let is_there =
+                |(name, container): (&ServiceName, &Container)| name.as_str() == word || container.name == *word;
+            if containers.iter().any(is_there) {
+                services.extend(services_or_containers(std::slice::from_ref(word), containers)?);
+            } else if let Some(name) = word.parse().ok().filter(|_| declared.iter().flatten().any(|name| name == word))
+            {
+                without.push(name);
+            } else {
+                let known = containers.keys().map(ServiceName::as_str);
+                return Err(unknown(word, known.chain(declared.iter().flatten().map(String::as_str))));
+            }
+        }
+        let named = !words.services.is_empty();
+        if !named {
+            services.extend(containers.keys().cloned());
+        }
+        Ok(Ok(Self { opened, project, services, named, without, declared }))
+    }
+
+    /// The containers that are meant.
+    pub(super) fn containers(&self) -> impl Iterator<Item = (&ServiceName, &Container)> {
+        let containers = &self.opened.snapshot.observed.containers;
+        containers.iter().filter(|(name, _)| self.services.contains(*name))
+    }
+}
+
+fn unknown<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Failure {
+    let failure = Failure::usage(format!("there is no service `{word}` in this stack"));
+    match suggest(word, known) {
+        Some(name) => failure.hint(format!("did you mean `{name}`?")),
+        None => failure,
+    }
+}
+
+/// The services that the files have, whatever else may be wrong with them; none when they cannot be read.
+fn declared(words: &Words, settings: &Settings) -> Option<Vec<String>> {
+    let all = Words { files: words.files.clone(), services: Vec::new() };
+    let all = LoadOptions { profiles: vec!["*".to_owned()], ..options(&all, settings).ok()? };
+    load::contents(&all).ok().map(|contents| contents.all_services)
+}
+
+/// What is said when there is nothing to be done since the stack is not up.
+pub(super) fn not_up(project: &ProjectName, settings: &Settings) -> Result<u8, Failure> {
+    settings.printer.progress(project.as_str(), "is not up, nothing to do");
+    Ok(0)
+}
+
+/// Plans, and has the plan carried out; whoever changes the stack meanwhile has it made anew. Whether there was anything to
+/// do comes back.
+pub(super) async fn carry_out_plan(
+    connection: &mut Connection,
+    mut snapshot: Snapshot,
+    printer: Printer,
+    plan: impl Fn(&Observed) -> Plan,
+) -> Result<bool, Failure> {
+    loop {
+        let plan = plan(&snapshot.observed);
+        if plan.is_empty() {
+            return Ok(false);
+        }
+        let (generation, files) = (snapshot.generation, snapshot.files.clone());
+        let request = Request::Apply { plan, generation, files, foreground: false };
+        connection.send(&request, &[]).await.map_err(|e| talk(&e))?;
+        match connection.next().await.map_err(|e| talk(&e))? {
+            Some(Reply::Accepted) => break,
+            Some(Reply::Stale) => snapshot = look_again(connection).await?.ok_or_else(gone)?,
+            Some(Reply::Failed(failure)) => return Err(failure),
+            Some(_) => return Err(Failure::internal("the supervisor answers something else than what was asked")),
+            None => return Err(gone()),
+        }
+    }
+    until_done(connection, |event| show(printer, &event)).await?;
+    Ok(true)
+}
+
+fn show(printer: Printer, event: &Event) {
+    match event {
+        Event::Container(service, state) => match state {
+            ContainerState::Running => printer.progress(service.as_str(), "started"),
+            ContainerState::Stopping => printer.progress(service.as_str(), "stopping"),
+            ContainerState::Paused => printer.progress(service.as_str(), "paused"),
+            ContainerState::Exited(code) => printer.progress(service.as_str(), &format!("stopped with code {code}")),
+            ContainerState::Created | ContainerState::Starting | ContainerState::Restarting(_) => {}
+        },
+        Event::Unpaused(service) => printer.progress(service.as_str(), "unpaused"),
+        Event::Removed(service) => printer.progress(service.as_str(), "removed"),
+        Event::Notice(text) => printer.progress("host", text),
+        Event::Warning(text) => printer.warning(text),
+        _ => {}
+    }
+}
+
+/// Seconds on the command line as milliseconds.
+pub(super) fn milliseconds(seconds: Option<u32>) -> Option<u64> {
+    seconds.map(|seconds| u64::from(seconds) * 1000)
+}

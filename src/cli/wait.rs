@@ -1,0 +1,92 @@
+//! `nscompose wait`.
+
+use std::collections::BTreeMap;
+
+use super::{
+    change::Target,
+    settings::Settings,
+    stack::{carry_out, gone, talk, wait_for_end},
+};
+use crate::{
+    diagnostics::Failure,
+    supervisor::{Reply, Request},
+};
+
+/// Wait until all of these services have ended
+///
+/// The exit code is that of the one that has ended last.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) more: super::MoreFiles,
+    /// Compose file, and services to wait for
+    #[arg(value_name = "FILE|SERVICE", required = true)]
+    words: Vec<String>,
+    /// Take the stack down then
+    #[arg(long)]
+    down_project: bool,
+}
+
+pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
+    let target = match Target::find(&args.words, settings)? {
+        Ok(target) => target,
+        Err(project) => {
+            return Err(Failure::operation(format!("stack `{project}` is not up: there is nothing to wait for")));
+        }
+    };
+    if !target.named {
+        return Err(Failure::usage("`wait` needs a service").hint("nscompose wait SERVICE..."));
+    }
+    if let Some(service) = target.without.first() {
+        return Err(Failure::operation(format!("service `{service}` has no container to wait for")));
+    }
+    let services = target.services;
+    target.opened.on_runtime(async |mut connection, _| {
+        // Whoever ends between the two is in both.
+        connection.send(&Request::Events { since: None }, &[]).await.map_err(|e| talk(&e))?;
+        connection.send(&Request::Observe, &[]).await.map_err(|e| talk(&e))?;
+        let mut ended: BTreeMap<String, i32> = BTreeMap::new();
+        let mut last = 0;
+        while ended.len() < services.len() {
+            let mut more = Vec::new();
+            match connection.next().await.map_err(|e| talk(&e))? {
+                Some(Reply::Snapshot(snapshot)) => {
+                    for service in &services {
+                        let Some(container) = snapshot.observed.containers.get(service) else {
+                            return Err(removed(service.as_str()));
+                        };
+                        more.extend(
+                            container.state.exit_code().map(|code| (service.to_string(), container.name.clone(), code)),
+                        );
+                    }
+                }
+                Some(Reply::Happened(happening)) if services.iter().any(|name| name.as_str() == happening.service) => {
+                    if let Some(code) = happening.exit_code() {
+                        more.push((happening.service, happening.id, code));
+                    } else if happening.action == "destroy" && !ended.contains_key(&happening.service) {
+                        return Err(removed(&happening.service));
+                    }
+                }
+                Some(Reply::Failed(failure)) => return Err(failure),
+                Some(_) => {}
+                None => return Err(gone()),
+            }
+            for (service, container, code) in more {
+                if ended.insert(service, code).is_none() {
+                    settings.printer.data(&format!("container \"{container}\" exited with status code {code}\n"))?;
+                    last = code;
+                }
+            }
+        }
+        if args.down_project {
+            let request = Request::Down { timeout_ms: None, volumes: BTreeMap::new() };
+            carry_out(&mut connection, &request, |_| {}).await?;
+            wait_for_end(&mut connection).await;
+        }
+        Ok(u8::try_from(last).unwrap_or(u8::MAX))
+    })
+}
+
+fn removed(service: &str) -> Failure {
+    Failure::operation(format!("the container of service `{service}` was removed: how it ended is not known"))
+}
