@@ -27,8 +27,8 @@ pub struct Layout {
 /// The format of everything below; a change that old code cannot read makes a new one.
 const VERSION: &str = "v1";
 
-/// How long to wait for whoever has the folders locked before they are left as they are.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait for whoever has the folders locked before they are left to him. Who removes them, too, has them for a moment only.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 impl Layout {
     /// With these folders; they need not be there yet.
@@ -92,7 +92,7 @@ impl Layout {
     }
 
     /// Removes the folders as far as nothing is in them: no stack, no volume and no image. Where somebody is about to put something
-    /// there they stay, and are removed by whoever takes that away.
+    /// there ([`Layout::lock`]) they stay: he calls this when it has come to nothing, or whoever takes away what he has put there.
     pub fn remove_empty(&self) {
         let began = Instant::now();
         let _lock = loop {

@@ -96,6 +96,11 @@ fn unreachable(layout: &StackLayout, error: &io::Error) -> Failure {
 
 /// Forks the supervisor and waits until it answers.
 fn start(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure> {
+    // While others could not start it could not remove what it does not need.
+    fork_and_wait(layout, lock).inspect_err(|_| layout.layout().remove_empty())
+}
+
+fn fork_and_wait(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure> {
     let internal = |what: &str, e: &dyn std::error::Error| Failure::host(format!("cannot {what}")).caused_by(e);
     let ids = StackIds::of_caller();
     let (mut ours, theirs) = UnixStream::pair().map_err(|e| internal("make a socket", &e))?;
