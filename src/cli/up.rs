@@ -102,6 +102,12 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 .printer
                 .warning(&format!("service `{orphan}` runs and is not in the file any more; `down` removes it"));
         }
+        for (name, container) in &snapshot.observed.containers {
+            let wanted = intent.services.is_empty() || intent.services.contains(name);
+            if wanted && container.state == ContainerState::Paused {
+                settings.printer.warning(&format!("service `{name}` is paused; `unpause` lets it go on"));
+            }
+        }
         if !args.detach && io::stdout().is_terminal() {
             // Before there are terminals, so that programs begin with the right size.
             let (rows, columns) = terminal::size();

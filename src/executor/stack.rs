@@ -402,19 +402,23 @@ impl Stack {
     }
 
     /// The processes of each container that runs.
-    pub fn processes(&self) -> BTreeMap<ServiceName, Vec<ProcessRecord>> {
+    pub async fn processes(&self) -> BTreeMap<ServiceName, Vec<ProcessRecord>> {
         let freezers: Vec<(ServiceName, Arc<Freezer>)> = {
             let objects = self.objects();
             let running = objects.containers.iter().filter(|(_, container)| container.exit.borrow().is_none());
             running.map(|(name, container)| (name.clone(), container.freezer.clone())).collect()
         };
-        let listed = freezers.into_iter().map(|(name, freezer)| {
-            let members = freezer.members().unwrap_or_default();
-            // Held while it is looked at, so that its number means nobody else.
-            let records = members.iter().filter_map(|(pid, held)| ProcessRecord::of(*pid).filter(|_| held.is_alive()));
-            (name, records.collect())
-        });
-        listed.collect()
+        let list = move || {
+            let listed = freezers.into_iter().map(|(name, freezer)| {
+                let members = freezer.members().unwrap_or_default();
+                // Held while it is looked at, so that its number means nobody else.
+                let record = |(pid, held): &(i32, PidFd)| ProcessRecord::of(*pid).filter(|_| held.is_alive());
+                (name, members.iter().filter_map(record).collect())
+            });
+            listed.collect()
+        };
+        // Of a large stack on a large machine it takes a moment.
+        tokio::task::spawn_blocking(list).await.unwrap_or_default()
     }
 
     /// Nobody reaches or finds a container that has ended.

@@ -108,7 +108,7 @@ async fn answer(
                 let _ = replies.send(Reply::Stats(stack.usage()));
             }
             Request::Processes => {
-                let _ = replies.send(Reply::Processes(stack.processes()));
+                let _ = replies.send(Reply::Processes(stack.processes().await));
             }
             Request::Events { since } => {
                 let _ = asks.send(Ask::Events { id, since, replies: replies.clone() });

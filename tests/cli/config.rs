@@ -496,7 +496,7 @@ fn messages_are_json_for_programs() {
     // So are those of every verb that is told so, and those of no file.
     let output = stack.run(&["--message-format", "json", "plan"]).code(3);
     assert_eq!(json(output.stderr.lines().next().expect("a line")), lines[0]);
-    let output = stack.run(&["--message-format", "json", "events"]).code(2);
+    let output = stack.run(&["--message-format", "json", "build"]).code(2);
     assert_eq!(json(&output.stderr)["severity"], "error");
     stack.run(&["--message-format", "human", "config", "--format", "json"]).code(3).stderr_has("--> compose.yaml:4:5");
 }

@@ -55,7 +55,8 @@ fn a_paused_service_does_nothing_until_it_goes_on() {
     stack.run(&["pause", "one"]).code(1).stderr_has("paused already");
     stack.run(&["unpause", "two"]).code(1).stderr_has("is not paused");
     stack.run(&["start"]).success();
-    assert_eq!(stack.container("one").state, "paused", "start is no unpause");
+    stack.up().stderr_has("service `one` is paused");
+    assert_eq!(stack.container("one").state, "paused", "nor are start and up");
     counts_on(&stack, "two");
     assert_eq!(count(&stack, "one"), frozen);
     stack.run(&["unpause", "one"]).success().stderr_has("one unpaused");
