@@ -4,12 +4,14 @@ mod support;
 
 mod sandbox {
     mod crowds;
+    mod depends_on;
     mod devices;
     mod dns;
     mod elsewhere;
     mod escapes;
     mod files;
     mod grants;
+    mod hooks;
     mod identity;
     mod images;
     mod isolation;

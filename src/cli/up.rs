@@ -21,11 +21,11 @@ use crate::{
     diagnostics::Failure,
     image::store::StoreLock,
     load::Loaded,
-    model::{ContainerElsewhere, ContainerState, InvalidPullPolicy, Project, PullPolicy, ServiceName},
+    model::{Condition, ContainerElsewhere, ContainerState, InvalidPullPolicy, Project, PullPolicy, ServiceName},
     plan::{self, Intent},
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
-    ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogStyle, Printer, memory_size},
+    ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogStyle, Printer, WaitProgress, memory_size},
 };
 
 /// Bring the stack up, or the named services with all they need
@@ -55,6 +55,36 @@ pub(super) struct Args {
     /// Leave the stack running and come back when it is up
     #[arg(short, long)]
     detach: bool,
+    /// Come back when all services are up: healthy, or running where nothing probes them, or ended with code 0. The exit code
+    /// is 1 if one does not get there
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "abort_on_container_exit", "abort_on_container_failure", "exit_code_from", "attach", "attach_dependencies"
+        ]
+    )]
+    wait: bool,
+    /// Seconds after which nothing is waited for any more; 0 is no limit
+    #[arg(long, value_name = "SECONDS")]
+    wait_timeout: Option<u32>,
+    /// Take the stack down when a service has ended, and exit with its code
+    #[arg(long, conflicts_with_all = ["detach", "abort_on_container_failure"])]
+    abort_on_container_exit: bool,
+    /// Take the stack down when a service has ended with another code than 0, and exit with its code
+    #[arg(long, conflicts_with = "detach")]
+    abort_on_container_failure: bool,
+    /// Exit with the code of this service; implies --abort-on-container-exit
+    #[arg(long, value_name = "SERVICE", conflicts_with_all = ["detach", "abort_on_container_failure"])]
+    exit_code_from: Option<String>,
+    /// Show the output of these services only
+    #[arg(long, value_name = "SERVICE", conflicts_with_all = ["detach", "attach_dependencies"])]
+    attach: Vec<String>,
+    /// Do not show the output of these services
+    #[arg(long, value_name = "SERVICE")]
+    no_attach: Vec<String>,
+    /// Show the output of the services that are brought up because the named ones need them, too
+    #[arg(long, conflicts_with = "detach")]
+    attach_dependencies: bool,
     /// When images are looked for in their registries, instead of what `pull_policy` says: always, missing or never
     #[arg(long, value_name = "POLICY", value_parser = pull_policy)]
     pull: Option<PullPolicy>,
@@ -83,7 +113,12 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let intent = Intent {
         services: services(&words.services, loaded.project.services.keys())?.into_iter().collect(),
         pools: settings.address_pools()?,
+        wait: args.wait,
+        wait_timeout_ms: args.wait_timeout.filter(|seconds| *seconds > 0).map(|seconds| u64::from(seconds) * 1000),
     };
+    let detach = args.detach || args.wait;
+    let attached = attached(args, &loaded.project, &intent.services)?;
+    let ends = Ends::new(args, &loaded.project)?;
     check_roots(&loaded, &intent.services)?;
     // Before there is a runtime, and before anything is started.
     let elsewhere = containers_of_others(&loaded.project, settings)?;
@@ -101,39 +136,46 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 .printer
                 .warning(&format!("service `{orphan}` runs and is not in the file any more; `down` removes it"));
         }
-        if !args.detach && io::stdout().is_terminal() {
+        if !detach && io::stdout().is_terminal() {
             // Before there are terminals, so that programs begin with the right size.
             let (rows, columns) = terminal::size();
             connection.send(&Request::Resize(rows, columns), &[]).await.map_err(|e| talk(&e))?;
         }
-        let progress = Progress { printer: settings.printer, started: Instant::now() };
+        let waits = WaitProgress::new(settings.printer);
+        let mut progress = Progress { printer: settings.printer, started: Instant::now(), waits };
+        let was_there = !snapshot.observed.containers.is_empty();
         let others = Others { elsewhere: &elsewhere, shared: &shared };
         let (snapshot, unchanged) =
-            submit(&mut connection, snapshot, &project, &intent, others, !args.detach, &loaded).await?;
-        if args.detach {
+            submit(&mut connection, snapshot, &project, &intent, others, !detach, &loaded).await?;
+        if detach {
             let mut taken = Vec::new();
             let result = until_done(&mut connection, |event| match event {
                 Event::PortTaken(port) => taken.push(port),
                 event => progress.show(&event),
             })
             .await;
+            let mut kept = false;
             if result.is_err() {
-                // What was begun has been undone. If that was all there was, let the last of it go before saying so.
+                // What was begun has been undone, unless it is to be looked at. If that was all there was, let the last of it
+                // go before saying so.
                 let left = look_again(&mut connection).await?;
                 if left.is_none_or(|snapshot| snapshot.observed.containers.is_empty()) {
                     wait_for_end(&mut connection).await;
+                } else {
+                    kept = !was_there;
                 }
             }
             // Its containers hold their images themselves by now.
             drop(held);
-            result.map_err(|failure| name_owners(failure, &taken))?;
+            result.map_err(|failure| {
+                let failure = name_owners(failure, &taken);
+                if kept { failure.hint(KEPT) } else { failure }
+            })?;
             if unchanged {
                 settings.printer.progress(project.name.as_str(), "is up already, nothing to do");
             }
             return Ok(0);
         }
-        let attached = project.services.iter().filter(|(_, service)| !service.process.unattached);
-        let attached: BTreeSet<String> = attached.map(|(name, _)| name.to_string()).collect();
         let style = LogStyle {
             prefix: !args.no_log_prefix,
             color: !args.no_color && settings.printer.data_color(),
@@ -146,6 +188,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             follower: LogFollower::new(&layout.logs(), []),
             logs: LogPrinter::new(style, attached.iter().cloned()),
             attached,
+            ends,
             log_lost: false,
             images: held,
             running: snapshot
@@ -158,6 +201,79 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         };
         foreground.run(connection).await
     })
+}
+
+/// What is there after a service did not get as far as others need it.
+const KEPT: &str =
+    "what has been started stays, to be looked at: `ps` and `logs` show it, `up` goes on, `down` removes it";
+
+/// The services whose output is shown, as Docker Compose chooses them.
+fn attached(args: &Args, project: &Project, asked: &BTreeSet<ServiceName>) -> Result<BTreeSet<String>, Failure> {
+    let mut shown: BTreeSet<ServiceName> = if !args.attach.is_empty() {
+        services(&args.attach, project.services.keys())?.into_iter().collect()
+    } else {
+        let mut all: Vec<&ServiceName> =
+            project.services.keys().filter(|name| asked.is_empty() || asked.contains(*name)).collect();
+        let mut known: BTreeSet<&ServiceName> = BTreeSet::new();
+        while let Some(name) = all.pop() {
+            if known.insert(name) && args.attach_dependencies {
+                all.extend(project.services[name].dependencies());
+            }
+        }
+        known.into_iter().filter(|name| !project.services[*name].process.unattached).cloned().collect()
+    };
+    for name in services(&args.no_attach, project.services.keys())? {
+        shown.remove(&name);
+    }
+    Ok(shown.into_iter().map(|name| name.to_string()).collect())
+}
+
+/// When the end of a service is the end of the stack, and what the exit code is then.
+#[derive(Debug, Default)]
+struct Ends {
+    /// Any end is; otherwise none, or only one with an error.
+    with_any: bool,
+    with_failure: bool,
+    /// Whose code it is.
+    code_from: Option<ServiceName>,
+    /// Services that others wait for to end: with code 0 they have done what they are there for.
+    jobs: BTreeSet<ServiceName>,
+    /// The one that ended everything.
+    first: Option<(ServiceName, i32)>,
+    /// The code of the one whose code it is.
+    code: Option<i32>,
+}
+
+impl Ends {
+    fn new(args: &Args, project: &Project) -> Result<Self, Failure> {
+        let code_from = services(args.exit_code_from.as_slice(), project.services.keys())?.into_iter().next();
+        let dependencies = project.services.values().flat_map(|service| &service.depends_on);
+        let jobs = dependencies.filter(|dependency| dependency.condition == Condition::Completed);
+        Ok(Self {
+            with_any: args.abort_on_container_exit || code_from.is_some(),
+            with_failure: args.abort_on_container_failure,
+            code_from,
+            jobs: jobs.map(|dependency| dependency.service.clone()).collect(),
+            ..Self::default()
+        })
+    }
+
+    /// A service has ended for good.
+    fn ended(&mut self, service: &ServiceName, code: i32) {
+        let is_asked = self.code_from.as_ref() == Some(service);
+        if is_asked {
+            self.code.get_or_insert(code);
+        }
+        let is_done = code == 0 && self.jobs.contains(service) && !is_asked;
+        if self.first.is_none() && !is_done && (self.with_any || self.with_failure && code != 0) {
+            self.first = Some((service.clone(), code));
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        let code = self.code.or(self.first.as_ref().map(|(_, code)| *code)).unwrap_or(0);
+        u8::try_from(code).unwrap_or(1)
+    }
 }
 
 /// What a plan depends on that other stacks have.
@@ -212,10 +328,20 @@ fn out_of_memory(service: &ServiceName, kills: u64, limit: Option<u64>) -> Strin
 struct Progress {
     printer: Printer,
     started: Instant,
+    waits: WaitProgress,
 }
 
 impl Progress {
-    fn show(&self, event: &Event) {
+    fn show(&mut self, event: &Event) {
+        match event {
+            Event::Waiting(waiting) => return self.waits.show(waiting),
+            Event::Waited(service, until) => return self.waits.ended(service, *until),
+            _ => {}
+        }
+        self.waits.suspended(|| self.print(event));
+    }
+
+    fn print(&self, event: &Event) {
         match event {
             Event::Container(service, ContainerState::Running) => {
                 let ms = self.started.elapsed().as_millis();
@@ -237,8 +363,8 @@ impl Progress {
             Event::Notice(text) => self.printer.progress("host", text),
             Event::Warning(text) => self.printer.warning(text),
             Event::Began(step) | Event::Done(step) | Event::Undoing(step) => tracing::debug!(step),
-            // Said with the failure that follows.
-            Event::PortTaken(_) => {}
+            // Said with the failure that follows, or shown already.
+            Event::PortTaken(_) | Event::Waiting(_) | Event::Waited(..) => {}
         }
     }
 }
@@ -252,6 +378,7 @@ struct Foreground<'a> {
     logs: LogPrinter,
     /// Services whose output is shown.
     attached: BTreeSet<String>,
+    ends: Ends,
     log_lost: bool,
     /// Keeps what the stack runs on from being removed until it is up: then its containers do that themselves.
     images: Option<StoreLock>,
@@ -283,6 +410,9 @@ impl Foreground<'_> {
                                 // What it wrote comes before the news of its end.
                                 self.print_logs();
                                 self.running.remove(service);
+                                if let Event::Container(service, ContainerState::Exited(code)) = &event {
+                                    self.ends.ended(service, *code);
+                                }
                             }
                             Event::PortTaken(port) => taken.push(port.clone()),
                             _ => {}
@@ -312,16 +442,19 @@ impl Foreground<'_> {
                 _ = interrupt.recv() => interrupted = true,
                 _ = terminate.recv() => interrupted = true,
             }
-            if interrupted || up && self.running.is_empty() {
+            if interrupted || self.ends.first.is_some() || up && self.running.is_empty() {
                 break;
             }
         }
         if interrupted {
             self.progress.printer.progress(self.project.name.as_str(), "is going down; again to kill it");
+        } else if let Some((service, code)) = &self.ends.first {
+            let why = format!("is going down, since {service} has exited with code {code}");
+            self.progress.printer.progress(self.project.name.as_str(), &why);
         }
         self.down(&mut owner, &mut interrupt, &mut terminate).await?;
         drop_and_wait(owner).await;
-        Ok(if interrupted { INTERRUPTED } else { 0 })
+        Ok(if interrupted { INTERRUPTED } else { self.ends.exit_code() })
     }
 
     /// Takes the stack down and shows the last of its logs.
@@ -339,7 +472,12 @@ impl Foreground<'_> {
                 reply = ending.next() => match reply.map_err(|e| talk(&e))? {
                     Some(Reply::Done) | None => break Ok(()),
                     Some(Reply::Failed(failure)) => break Err(failure),
-                    Some(Reply::Event(event)) => self.progress.show(&event),
+                    Some(Reply::Event(event)) => {
+                        if let Event::Container(service, ContainerState::Exited(code)) = &event {
+                            self.ends.ended(service, *code);
+                        }
+                        self.progress.show(&event);
+                    }
                     Some(_) => {}
                 },
                 // Its events come to `ending` too; here they are only taken.
@@ -368,7 +506,7 @@ impl Foreground<'_> {
         let printed = self.follower.read().and_then(|mut lines| {
             // What the file does not have any more is shown as before.
             lines.retain(|(service, _)| self.attached.contains(service) || !self.declares(service));
-            self.logs.print(&lines)
+            self.progress.waits.suspended(|| self.logs.print(&lines))
         });
         if let Err(error) = printed.filter_broken_pipe()
             && !self.log_lost

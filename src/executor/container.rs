@@ -150,6 +150,7 @@ pub(super) async fn start(
         streams,
         family: family.clone(),
         since: Instant::now(),
+        pre_stop: Vec::new(),
     };
     stack.objects().containers.insert(spec.service.clone(), running);
     unfinished.keep();

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, fs, io, os::fd::AsFd, path::Path, sync::Arc};
 
 use ipnet::IpNet;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use super::{
-    Change, ExecutorError, Stack, container, elsewhere, mounts,
+    Change, ExecutorError, Stack, container, elsewhere, hooks, mounts,
     run::Claims,
     shared_network,
     stack::{OwnedNamespaces, StackBridge},
@@ -26,6 +26,7 @@ pub(super) async fn carry_out(
     stack: &Stack,
     claims: &Claims,
     changes: &UnboundedSender<Change>,
+    is_over: &watch::Receiver<bool>,
 ) -> Result<(), ExecutorError> {
     let tell = |change| {
         let _ = changes.send(change);
@@ -56,11 +57,22 @@ pub(super) async fn carry_out(
             let addresses = link.addresses.iter().map(IpNet::addr).collect();
             tell(Change::Addresses(link.service.clone(), link.network.clone(), addresses));
         }
-        Operation::Start(spec) => container::start(spec, stack, claims, changes).await?,
+        Operation::Start(spec) => {
+            container::start(spec, stack, claims, changes).await?;
+            if let Err(error) = hooks::after_start(spec, stack, is_over.clone()).await {
+                stop(&spec.service, stack).await?;
+                remove(&spec.service, stack).await?;
+                tell(Change::ContainerRemoved(spec.service.clone()));
+                return Err(error);
+            }
+        }
+        // The walk through the plan does it, which knows when nobody waits any more.
+        Operation::WaitFor(_) => {}
         Operation::Stop(service) => {
             if let Some(pid) = stack.objects().containers.get(service).map(|container| container.pid) {
                 tell(Change::State(service.clone(), pid, ContainerState::Stopping));
             }
+            hooks::before_stop(service, stack, changes).await;
             stop(service, stack).await?;
         }
         Operation::Remove(service) => {
@@ -111,6 +123,7 @@ pub(super) async fn undo(
             tell(Change::NamespacesRemoved(set.service.clone()));
         }
         Operation::Start(spec) => {
+            hooks::before_stop(&spec.service, stack, changes).await;
             stop(&spec.service, stack).await?;
             remove(&spec.service, stack).await?;
             tell(Change::ContainerRemoved(spec.service.clone()));
@@ -131,6 +144,7 @@ pub(super) async fn undo(
         | Operation::AskForGroup
         | Operation::CreateVolume(..)
         | Operation::SetNames(_)
+        | Operation::WaitFor(_)
         | Operation::Stop(_)
         | Operation::Remove(_)
         | Operation::Detach(_)

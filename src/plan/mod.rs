@@ -22,6 +22,7 @@ mod names;
 mod operation;
 mod up;
 mod uplink;
+mod wait;
 
 pub use address::subnets_for;
 pub use down::down;
@@ -36,3 +37,4 @@ pub use operation::{
     Source, Sources, Uplink, UplinkBridge, UserNamespace,
 };
 pub use up::{Intent, SharedPlaces, shared_places, up};
+pub use wait::{Never, Until, Verdict, Wait};

@@ -10,10 +10,10 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
-use super::{IdMap, Names};
+use super::{IdMap, Names, Wait};
 use crate::model::{
-    Device, DeviceRule, Invoker, Limits, MacAddress, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName,
-    Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
+    Device, DeviceRule, Hooks, Invoker, Limits, MacAddress, Mount, NetworkName, Port, Privileges, ProcessOptions,
+    ProjectName, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
 };
 
 /// One effect.
@@ -36,6 +36,8 @@ pub enum Operation {
     Attach(Link),
     /// Make the container and start its first process.
     Start(Box<ContainerSpec>),
+    /// Wait until a container is as far as others need it.
+    WaitFor(Wait),
     /// Ask a container to stop and wait until it has.
     Stop(ServiceName),
     /// Remove what a stopped container leaves: its writable layer, its log, its control group, its ports.
@@ -353,6 +355,9 @@ pub struct ContainerSpec {
     pub stop_grace_ms: u64,
     /// Services it is started after.
     pub dependencies: BTreeSet<ServiceName>,
+    /// Commands that are run in it.
+    #[serde(default)]
+    pub hooks: Hooks,
     /// Fingerprint of the configuration, compared by the next plan.
     pub config: String,
 }
@@ -426,6 +431,13 @@ impl fmt::Display for Operation {
                     }
                 }
                 spec.ports.iter().try_for_each(|port| write!(f, " {port}"))
+            }
+            Self::WaitFor(wait) => {
+                write!(f, "wait for {} {}", wait.service, wait.until)?;
+                if let Some(within) = wait.within_ms {
+                    write!(f, " within {} s", within.div_ceil(1000))?;
+                }
+                if wait.required { Ok(()) } else { f.write_str(" or not") }
             }
             Self::Stop(service) => write!(f, "stop {service}"),
             Self::Remove(service) => write!(f, "remove {service}"),

@@ -310,7 +310,14 @@ impl Dispatcher {
     fn change(&mut self, change: Change) {
         if !matches!(
             change,
-            Change::Began(_) | Change::Done(_) | Change::Undoing(_) | Change::Notice(_) | Change::Warning(_)
+            Change::Began(_)
+                | Change::Done(_)
+                | Change::Undoing(_)
+                | Change::Waiting(_)
+                | Change::Waited(..)
+                | Change::Sync(_)
+                | Change::Notice(_)
+                | Change::Warning(_)
         ) {
             self.generation += 1;
         }
@@ -382,6 +389,12 @@ impl Dispatcher {
             }
             Change::Uplink(fingerprint) => {
                 observed.uplink = Some(fingerprint);
+                None
+            }
+            Change::Waiting(waiting) => Some(Event::Waiting(waiting)),
+            Change::Waited(service, until) => Some(Event::Waited(service, until)),
+            Change::Sync(seen) => {
+                seen.notify_one();
                 None
             }
             Change::Notice(text) => Some(Event::Notice(text)),

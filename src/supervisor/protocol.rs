@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostics::Failure,
+    executor::Waiting,
     model::{
         ContainerState, Namespaces, NetworkName, Observed, Port, ServiceName, Usage, UserSpec, Volume, VolumeName,
     },
-    plan::Plan,
+    plan::{Plan, Until},
 };
 
 /// What a client asks for.
@@ -164,6 +165,10 @@ pub enum Event {
     },
     /// A container is gone.
     Removed(ServiceName),
+    /// A service is waited for; said anew every second.
+    Waiting(Waiting),
+    /// It is not waited for any more.
+    Waited(ServiceName, Until),
     /// A port is taken, by whom the supervisor may not see: inside a user namespace nobody reads the descriptors of
     /// processes outside it. The client can look.
     PortTaken(Port),

@@ -9,6 +9,7 @@ mod printer;
 mod pulls;
 mod stats;
 mod table;
+mod waits;
 
 pub use images::{ImageRow, UsageRow, images_json, images_table, json_lines, networks_table, size, usage_table};
 pub use logs::{LogFollower, LogPrinter, LogStyle};
@@ -17,3 +18,4 @@ pub use printer::{FilterBrokenPipe, Messages, Printer};
 pub use pulls::PullProgress;
 pub use stats::{StatsRow, memory_size, stats_json, stats_table};
 pub use table::{Row, container_rows, containers_json, containers_table};
+pub use waits::WaitProgress;

@@ -31,11 +31,13 @@ mapping! {
         /// How it is known that it is healthy.
         refused healthcheck: Box<Healthcheck>,
         /// Commands run before it starts.
-        refused pre_start: List<Hook>,
-        /// Commands run once it has started.
-        refused post_start: List<Hook>,
-        /// Commands run before it is stopped.
-        refused pre_stop: List<Hook>,
+        refused("use a service of its own, with `depends_on: {…: {condition: service_completed_successfully}}`") pre_start: List<Hook>,
+        /// Commands run in it once it has started, one after the other; it counts as started when the last has ended. One that
+        /// fails stops it, and the start has failed.
+        works post_start: List<Hook>,
+        /// Commands run in it before it is asked to stop, one after the other, for at most `stop_grace_period` in all; one that
+        /// fails is a warning.
+        works pre_stop: List<Hook>,
         /// How many containers there are.
         refused scale: Kept<Int<0>>,
         /// How it is run as a whole.

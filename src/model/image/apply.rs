@@ -157,6 +157,7 @@ mod tests {
             limits: crate::model::Limits::default(),
             stop_signal: None,
             stop_grace_period: Service::DEFAULT_STOP_GRACE_PERIOD,
+            hooks: crate::model::Hooks::default(),
         }
     }
 
