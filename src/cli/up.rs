@@ -144,9 +144,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let waits = WaitProgress::new(settings.printer);
         let mut progress = Progress { printer: settings.printer, started: Instant::now(), waits };
         let was_there = !snapshot.observed.containers.is_empty();
-        let others = Others { elsewhere: &elsewhere, shared: &shared };
+        let others = Others { elsewhere: &elsewhere, shared: &shared, loaded: &loaded };
         let (snapshot, unchanged) =
-            submit(&mut connection, snapshot, &project, &intent, others, !detach, &loaded).await?;
+            submit(&mut connection, snapshot, &project, &intent, others, !detach, &mut progress).await?;
         if detach {
             let mut taken = Vec::new();
             let result = until_done(&mut connection, |event| match event {
@@ -276,11 +276,12 @@ impl Ends {
     }
 }
 
-/// What a plan depends on that other stacks have.
+/// What a plan depends on besides the project: what other stacks have, and the files, for the places of what is wrong.
 #[derive(Clone, Copy)]
 struct Others<'a> {
     elsewhere: &'a BTreeMap<String, ContainerElsewhere>,
     shared: &'a Shared,
+    loaded: &'a Loaded,
 }
 
 /// Plans, and hands the plan over until one is taken: whoever changes the stack meanwhile makes it stale. What the plan was
@@ -292,22 +293,30 @@ async fn submit(
     intent: &Intent,
     others: Others<'_>,
     foreground: bool,
-    loaded: &Loaded,
+    progress: &mut Progress,
 ) -> Result<(Snapshot, bool), Failure> {
     loop {
         snapshot.observed.host.containers.clone_from(others.elsewhere);
         // No other stack chooses addresses between our look and our word.
         let lock = others.shared.lock()?;
         others.shared.look(&mut snapshot.observed)?;
-        let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, loaded))?;
-        let places = plan::shared_places(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, loaded))?;
+        let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, others.loaded))?;
+        let places =
+            plan::shared_places(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, others.loaded))?;
         others.shared.take(snapshot.supervisor, places)?;
         drop(lock);
         let unchanged = plan.is_empty();
         let generation = snapshot.generation;
         let request = Request::Apply { plan, generation, files: project.files.clone(), foreground };
         connection.send(&request, &[]).await.map_err(|e| talk(&e))?;
-        match connection.next().await.map_err(|e| talk(&e))? {
+        let answer = loop {
+            match connection.next().await.map_err(|e| talk(&e))? {
+                // Another command is carried out first.
+                Some(Reply::Event(event)) => progress.show(&event),
+                answer => break answer,
+            }
+        };
+        match answer {
             Some(Reply::Accepted) => return Ok((snapshot, unchanged)),
             Some(Reply::Stale) => snapshot = look_again(connection).await?.ok_or_else(gone)?,
             Some(Reply::Failed(failure)) => return Err(failure),
@@ -360,6 +369,9 @@ impl Progress {
                 self.printer.warning(&out_of_memory(service, *kills, *limit));
             }
             Event::Removed(service) => self.printer.progress(service.as_str(), "removed"),
+            Event::Queued => {
+                self.printer.progress("the stack", "is being changed by another command, which is waited for");
+            }
             Event::Notice(text) => self.printer.progress("host", text),
             Event::Warning(text) => self.printer.warning(text),
             Event::Began(step) | Event::Done(step) | Event::Undoing(step) => tracing::debug!(step),
@@ -426,7 +438,9 @@ impl Foreground<'_> {
                     }
                     Some(Reply::Failed(failure)) => {
                         self.print_logs();
-                        drop_and_wait(owner).await;
+                        // What was begun has been undone, unless it is to be looked at, which is over with this command.
+                        self.down(&mut owner, &mut interrupt, &mut terminate).await?;
+                        self.let_go(owner).await;
                         return Err(name_owners(failure, &taken));
                     }
                     Some(_) => {}
@@ -453,7 +467,7 @@ impl Foreground<'_> {
             self.progress.printer.progress(self.project.name.as_str(), &why);
         }
         self.down(&mut owner, &mut interrupt, &mut terminate).await?;
-        drop_and_wait(owner).await;
+        self.let_go(owner).await;
         Ok(if interrupted { INTERRUPTED } else { self.ends.exit_code() })
     }
 
@@ -467,6 +481,7 @@ impl Foreground<'_> {
         let Ok(stream) = self.layout.connect() else { return Ok(()) };
         let mut ending = connection(stream)?;
         ending.send(&Request::Down { timeout_ms: None, volumes: BTreeMap::new() }, &[]).await.map_err(|e| talk(&e))?;
+        let mut owner_gone = false;
         let result = loop {
             tokio::select! {
                 reply = ending.next() => match reply.map_err(|e| talk(&e))? {
@@ -480,8 +495,11 @@ impl Foreground<'_> {
                     }
                     Some(_) => {}
                 },
-                // Its events come to `ending` too; here they are only taken.
-                _ = owner.next() => {}
+                // Its events come to `ending` too, but for the ends of what is undone.
+                reply = owner.next(), if !owner_gone => match reply {
+                    Ok(Some(reply)) => self.notice_end(&reply),
+                    Ok(None) | Err(_) => owner_gone = true,
+                },
                 () = self.follower.changed() => self.print_logs(),
                 _ = interrupt.recv() => self.kill().await?,
                 _ = terminate.recv() => self.kill().await?,
@@ -489,6 +507,21 @@ impl Foreground<'_> {
         };
         self.print_logs();
         result
+    }
+
+    /// Takes note of the end of a service.
+    fn notice_end(&mut self, reply: &Reply) {
+        if let Reply::Event(Event::Container(service, ContainerState::Exited(code))) = reply {
+            self.ends.ended(service, *code);
+        }
+    }
+
+    /// Lets the supervisor go, and waits until it has.
+    async fn let_go(&mut self, mut owner: Connection) {
+        owner.hang_up().await;
+        while let Ok(Some(reply)) = owner.next().await {
+            self.notice_end(&reply);
+        }
     }
 
     async fn kill(&self) -> Result<(), Failure> {
@@ -520,10 +553,4 @@ impl Foreground<'_> {
 fn signals() -> Result<(Signal, Signal), Failure> {
     let catch = |kind| signal(kind).map_err(|e| Failure::host("cannot catch signals").caused_by(&e));
     Ok((catch(SignalKind::interrupt())?, catch(SignalKind::terminate())?))
-}
-
-/// Lets the supervisor go, and waits until it has.
-async fn drop_and_wait(mut owner: Connection) {
-    owner.hang_up().await;
-    wait_for_end(&mut owner).await;
 }

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc::UnboundedSender, watch};
+use tokio::{
+    sync::{mpsc::UnboundedSender, watch},
+    time::timeout,
+};
 
 use super::{Change, Exec, ExecError, ExecutorError, Stack, logs};
 use crate::{
@@ -125,8 +128,10 @@ async fn run(
     let result = tokio::select! {
         biased;
         result = result => match result {
-            // Whoever was in its namespaces has gone with it, unless it shares them.
-            Err(HookError::Exited(_)) if has_ended(service, stack) => Err(HookError::Ended),
+            // With the first process of a pid namespace the kernel kills all others, and these are heard of first.
+            Err(HookError::Exited(KILLED)) if timeout(LAST_OUTPUT, ended(service, stack)).await.is_ok() => {
+                Err(HookError::Ended)
+            }
             other => other,
         },
         () = ended(service, stack) => {
@@ -142,12 +147,15 @@ async fn run(
     let all = async {
         let _ = (out.await, err.await);
     };
-    let _ = tokio::time::timeout(LAST_OUTPUT, all).await;
+    let _ = timeout(LAST_OUTPUT, all).await;
     result
 }
 
 /// How long the last output of a command that has ended may take.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
+
+/// The code of what was ended by SIGKILL, as a shell shows it.
+const KILLED: i32 = 128 + libc::SIGKILL;
 
 fn kill(pidfd: &PidFd) {
     // ESRCH: it has ended just now.
@@ -156,10 +164,6 @@ fn kill(pidfd: &PidFd) {
 
 fn exit_of(service: &ServiceName, stack: &Stack) -> Option<watch::Receiver<Option<ExitStatus>>> {
     stack.objects().containers.get(service).map(|container| container.exit.clone())
-}
-
-fn has_ended(service: &ServiceName, stack: &Stack) -> bool {
-    exit_of(service, stack).is_none_or(|exit| exit.borrow().is_some())
 }
 
 /// Waits until the container itself has ended.

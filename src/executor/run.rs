@@ -27,6 +27,7 @@ pub(super) type Claims = std::sync::Mutex<BTreeMap<ServiceName, Vec<Claimed>>>;
 /// All ports are claimed before anything is changed. When a step fails, or `interrupted` becomes true, no further step
 /// begins, those under way are waited for, and then everything that was done is undone in reverse. Where what failed is
 /// a service that others wait for, nothing is undone: everything was made as the plan says, and what runs can be looked at.
+/// When `abandoned` becomes true nothing is waited for any more: what has not got there by then is a failure of that kind.
 ///
 /// # Errors
 /// The first failure. What could not be undone is told as a warning.
@@ -35,6 +36,7 @@ pub async fn run(
     stack: &Stack,
     changes: &UnboundedSender<Change>,
     mut interrupted: watch::Receiver<bool>,
+    abandoned: watch::Receiver<bool>,
 ) -> Result<(), ExecutorError> {
     find_devices(plan)?;
     let claims = claim_ports(plan, stack)?;
@@ -50,11 +52,11 @@ pub async fn run(
         if failure.is_none() {
             while let Some(id) = ready.pop_first() {
                 let _ = changes.send(Change::Began(id));
-                let (claims, mut is_over) = (&claims, is_over.clone());
+                let (claims, mut is_over, abandoned) = (&claims, is_over.clone(), abandoned.clone());
                 under_way.push(async move {
                     let result = match &plan.step(id).operation {
                         Operation::WaitFor(wait) => tokio::select! {
-                            result = wait::wait(wait, stack, began, changes) => result,
+                            result = wait::wait(wait, stack, began, changes, abandoned) => result,
                             _ = is_over.wait_for(|over| *over) => Err(ExecutorError::Interrupted),
                         },
                         operation => operation::carry_out(operation, stack, claims, changes, &is_over).await,
@@ -95,7 +97,14 @@ pub async fn run(
         }
     }
     drop(under_way);
-    let Some(failure) = failure else { return Ok(()) };
+    let failure = match failure {
+        Some(failure) => failure,
+        // One that was up when its turn came may have ended while others were waited for.
+        None => tokio::select! {
+            result = still_up(plan, stack, began, changes, &abandoned) => return result,
+            _ = interrupted.wait_for(|stop| *stop) => ExecutorError::Interrupted,
+        },
+    };
     if let ExecutorError::Condition(mut unmet) = failure {
         unmet.chain = chain(plan, &unmet);
         return Err(ExecutorError::Condition(unmet));
@@ -107,6 +116,24 @@ pub async fn run(
         }
     }
     Err(failure)
+}
+
+/// Sees that all is up that whoever brought the stack up waits for.
+async fn still_up(
+    plan: &Plan,
+    stack: &Stack,
+    began: Instant,
+    changes: &UnboundedSender<Change>,
+    abandoned: &watch::Receiver<bool>,
+) -> Result<(), ExecutorError> {
+    for (_, step) in plan.steps() {
+        if let Operation::WaitFor(up) = &step.operation
+            && up.dependents.is_empty()
+        {
+            wait::wait(up, stack, began, changes, abandoned.clone()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Who waits in vain, each with who it waits for: what needs the service, what needs that, and so on.

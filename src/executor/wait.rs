@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Notify, mpsc::UnboundedSender};
+use tokio::sync::{Notify, mpsc::UnboundedSender, watch};
 
 use super::{Change, ExecutorError, Stack, Waiting};
 use crate::{
@@ -51,6 +51,8 @@ pub struct Unmet {
 pub enum Why {
     /// It cannot come any more.
     Never(Never),
+    /// Whoever wanted to know has gone.
+    NobodyWaits,
     /// It has had its time.
     TooLong {
         /// How long it was waited for.
@@ -60,7 +62,7 @@ pub enum Why {
     },
 }
 
-/// Waits. `began` is when the plan was begun.
+/// Waits. `began` is when the plan was begun; nobody waits any more when `abandoned` becomes true.
 ///
 /// # Errors
 /// When the service does not get that far, and has to.
@@ -69,13 +71,14 @@ pub(super) async fn wait(
     stack: &Stack,
     began: Instant,
     changes: &UnboundedSender<Change>,
+    abandoned: watch::Receiver<bool>,
 ) -> Result<(), ExecutorError> {
     // Its start may not be in the picture yet, and an earlier end of it may still be.
     let seen = Arc::new(Notify::new());
     if changes.send(Change::Sync(seen.clone())).is_ok() {
         seen.notified().await;
     }
-    let result = until(wait, stack, began, changes).await;
+    let result = until(wait, stack, began, changes, abandoned).await;
     let _ = changes.send(Change::Waited(wait.service.clone(), wait.until));
     let Err(why) = result else { return Ok(()) };
     let log = last_log(stack, &wait.service);
@@ -88,7 +91,13 @@ pub(super) async fn wait(
     Ok(())
 }
 
-async fn until(wait: &Wait, stack: &Stack, began: Instant, changes: &UnboundedSender<Change>) -> Result<(), Why> {
+async fn until(
+    wait: &Wait,
+    stack: &Stack,
+    began: Instant,
+    changes: &UnboundedSender<Change>,
+    mut abandoned: watch::Receiver<bool>,
+) -> Result<(), Why> {
     let mut lives = stack.lives();
     let since = Instant::now();
     let bound = wait.within_ms.map(|ms| began + Duration::from_millis(ms));
@@ -118,6 +127,7 @@ async fn until(wait: &Wait, stack: &Stack, began: Instant, changes: &UnboundedSe
                     return Err(Why::Never(Never::Gone));
                 }
             }
+            _ = abandoned.wait_for(|gone| *gone) => return Err(Why::NobodyWaits),
             () = over => return Err(Why::TooLong { waited: since.elapsed(), exited }),
             _ = tick.tick() => {
                 let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -172,6 +182,7 @@ impl std::fmt::Display for Unmet {
             Why::Never(Never::Unhealthy) => f.write_str("is unhealthy"),
             Why::Never(Never::NotProbed) => f.write_str("has no health check"),
             Why::Never(Never::Gone) => f.write_str("has been removed"),
+            Why::NobodyWaits => f.write_str("is not there yet, and the command that waited for it has gone"),
             Why::TooLong { waited, exited: Some(code) } => {
                 write!(f, "ends again and again, last with code {code}, after {} s", waited.as_secs())
             }

@@ -1,7 +1,5 @@
 //! What a service needs of another one before it is started.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::ServiceName;
@@ -37,14 +35,4 @@ pub enum Condition {
     Healthy,
     /// It has ended with code 0.
     Completed,
-}
-
-impl fmt::Display for Condition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Started => "service_started",
-            Self::Healthy => "service_healthy",
-            Self::Completed => "service_completed_successfully",
-        })
-    }
 }

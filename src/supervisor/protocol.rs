@@ -1,8 +1,8 @@
 //! What is said over the control socket: a line of JSON each.
 //!
 //! A connection carries one request after another. `Observe`, `Namespaces`, `Stats` and `Exec` get one reply; `Attach` gets
-//! `Attached`, and `Exited` when the service has ended; `Apply` gets `Stale`,
-//! or `Accepted`; that and `Down` get events, then `Done` or `Failed`. The descriptors of an `Exec` come with its first byte. When nothing is left of a stack, connections
+//! `Attached`, and `Exited` when the service has ended; `Apply` gets events as long as it
+//! waits for another, and then `Stale`, or `Accepted`; that and `Down` get events, then `Done` or `Failed`. The descriptors of an `Exec` come with its first byte. When nothing is left of a stack, connections
 //! are closed by the end of the supervisor: whoever waits for that knows that everything has been removed.
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -165,6 +165,8 @@ pub enum Event {
     },
     /// A container is gone.
     Removed(ServiceName),
+    /// A plan waits until another one has been carried out.
+    Queued,
     /// A service is waited for; said anew every second.
     Waiting(Waiting),
     /// It is not waited for any more.

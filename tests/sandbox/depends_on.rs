@@ -91,6 +91,60 @@ services:
 }
 
 #[test]
+fn how_a_job_ended_before_says_nothing_of_how_it_ends_now() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        r#"
+services:
+  job: {rootfs: host, command: [sh, -c, "exit $$(cat /share/code)"], volumes: ['./share:/share']}
+  web: {rootfs: host, command: [sleep, infinity], depends_on: {job: {condition: service_completed_successfully}}}
+"#,
+    );
+    for (written, code) in [("8", 1), ("9", 1), ("0", 0)] {
+        stack.file("share/code", written);
+        let output = stack.run(&["up", "-d"]).code(code);
+        if code != 0 {
+            output.stderr_has(&format!("which has exited with code {written}"));
+        }
+    }
+    assert_eq!(stack.container("web").state, "running");
+}
+
+#[test]
+fn a_wait_ends_with_whoever_wanted_it_and_the_next_one_is_told_what_it_waits_for() {
+    needs!(Need::Namespaces);
+    let job = until_go("exit 0");
+    let stack = Stack::new(&format!(
+        r#"
+services:
+  job: {{rootfs: host, command: [sh, -c, {job:?}], volumes: ['./share:/share']}}
+  web: {{rootfs: host, command: [sleep, infinity], depends_on: {{job: {{condition: service_completed_successfully}}}}}}
+  alone: {{rootfs: host, command: [sleep, infinity]}}
+"#
+    ));
+    stack.file("share/x", "");
+    let mut first = stack.nscompose().args(["up", "-d"]).start();
+    first.expect_stderr("web waits for job to complete");
+    let job = stack.pid("job");
+    first.signal(Signal::SIGINT);
+    first.wait().failure();
+    // Its plan keeps nobody waiting any more, and what it has started is there.
+    stack.run(&["up", "-d", "--wait-timeout", "1"]).code(1).stderr_has("is not there yet");
+    assert_eq!(stack.pid("job"), job);
+
+    let mut first = stack.nscompose().args(["up", "-d"]).start();
+    first.expect_stderr("web waits for job to complete");
+    let mut second = stack.nscompose().args(["up", "-d"]).start();
+    second.expect_stderr("the stack is being changed by another command, which is waited for");
+    second.expect_stderr("web waits for job to complete");
+    stack.file("share/go", "");
+    first.wait().success();
+    second.wait().success();
+    assert_eq!(stack.container("web").state, "running");
+    assert_eq!(stack.container("job").exit_code, Some(0));
+}
+
+#[test]
 fn a_dependency_that_is_not_required_is_a_warning() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
@@ -202,7 +256,8 @@ services:
         .stderr_has("`web` waits for `job` to complete, which has exited with code 7")
         .stderr_has("  | broken\n")
         .stderr_lacks("what has been started stays");
-    assert_eq!(stack.ps().len(), 0);
+    let left = stack.ps();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
@@ -252,6 +307,26 @@ services:
         .run(&["up", "--wait"])
         .code(1)
         .stderr_has("`after` waits for `job` to complete, which has exited with code 5");
+    stack.down();
+    // What was up when its turn came, and is not any more.
+    std::fs::remove_file(stack.path("share/go")).expect("our file");
+    let text = std::fs::read_to_string(stack.path("stack.yaml")).expect("our file");
+    let web = "[sh, -c, 'while [ ! -e /share/end ]; do sleep 0.02; done; exit 4'], volumes: ['./share:/share']}\n  end";
+    stack.file(
+        "stack.yaml",
+        &text.replace(
+            "web: {rootfs: host, command: [sleep, infinity]}",
+            &format!("web: {{rootfs: host, command: {web}: {{rootfs: host, command: [sleep, infinity]}}"),
+        ),
+    );
+    let mut up = stack.nscompose().args(["up", "--wait"]).start();
+    up.expect_stderr("after waits for job to complete");
+    wait_for("`web`", || stack.ps().iter().any(|c| c.service == "web" && c.state == "running").then_some(()));
+    stack.file("share/end", "");
+    assert_eq!(stack.exit_code("web"), 4);
+    stack.file("share/go.new", "0");
+    std::fs::rename(stack.path("share/go.new"), stack.path("share/go")).expect("renamed");
+    up.wait().code(1).stderr_has("service `web` is not up: it has exited with code 4");
     stack.down();
     // Nobody waits for it but who asked.
     std::fs::remove_file(stack.path("share/go")).expect("our file");

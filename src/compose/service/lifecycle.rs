@@ -57,11 +57,12 @@ pub struct DependsOn(pub Named<Dependency>);
 mapping! {
     /// How far a service has to be.
     pub struct Dependency {
-        /// How far it has to be.
+        /// How far it has to be. A dependency that does not get there ends `up` with an error.
         works condition: Condition,
-        /// This one is started again when that one is.
+        /// This one is started again when `up` makes that one anew or starts it again.
         works restart: Flag,
-        /// It is a mistake if that one is not there; so it is unless this says otherwise.
+        /// Without that one this one is not started; so it is unless this says otherwise: then it is a warning when that one
+        /// does not get so far, and one that no profile includes is left out.
         works required: Kept<StrictFlag>,
     }
     rules {
