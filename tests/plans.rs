@@ -11,8 +11,8 @@ use std::{
 
 use nscompose::{
     load::{LoadOptions, load},
-    model::{Container, ContainerState, Effective, Host, Observed, ObservedNetwork, Project},
-    plan::{self, Intent, Operation, Plan},
+    model::{Container, ContainerState, Effective, Health, Host, Observed, ObservedNetwork, Project},
+    plan::{self, Intent, Operation, Plan, Until},
 };
 
 fn project(file: &Path) -> Project {
@@ -64,6 +64,14 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
                     oom_kills: 0,
                 };
                 observed.containers.insert(spec.service.clone(), container);
+            }
+            Operation::WaitFor(wait) => {
+                let container = observed.containers.get_mut(&wait.service).expect("it has been started");
+                match wait.until {
+                    Until::Completed => container.state = ContainerState::Exited(0),
+                    Until::Healthy => container.health = Some(Health::Healthy),
+                    Until::Up => {}
+                }
             }
             Operation::AskForGroup => observed.host.cgroups.ask = false,
             Operation::Connect(uplink) => observed.uplink = Some(uplink.fingerprint.clone()),
@@ -143,12 +151,13 @@ fn run(case: &Path) -> String {
         .map(|name| name.parse().expect("a service name"))
         .collect();
     let project = project(&file);
-    match plan::up(&project, &observed, &Intent { services: services.clone(), ..Intent::default() }) {
+    let (wait, wait_timeout_ms) = (case.join("wait").exists(), case.join("wait").exists().then_some(30_000));
+    let intent = Intent { services, wait, wait_timeout_ms, ..Intent::default() };
+    match plan::up(&project, &observed, &intent) {
         Err(error) => format!("error: {error}\n"),
         Ok(plan) => {
             let after = carried_out(&plan, observed);
-            let again = plan::up(&project, &after, &Intent { services, ..Intent::default() })
-                .expect("a plan for what has just been brought up");
+            let again = plan::up(&project, &after, &intent).expect("a plan for what has just been brought up");
             assert!(again.is_empty(), "{}: carried out, and still there is something to do:\n{again}", case.display());
             text(&plan)
         }

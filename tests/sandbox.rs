@@ -4,6 +4,7 @@ mod support;
 
 mod sandbox {
     mod crowds;
+    mod depends_on;
     mod devices;
     mod dns;
     mod elsewhere;
@@ -11,6 +12,7 @@ mod sandbox {
     mod events;
     mod files;
     mod grants;
+    mod hooks;
     mod identity;
     mod images;
     mod isolation;

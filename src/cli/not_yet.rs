@@ -36,9 +36,7 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("down", &["--rmi"], "`rmi IMAGE` or `image prune` after it"),
     ("ps", &["--orphans"], "leave it out: all is shown"),
     ("start", &["--wait", "--wait-timeout"], "`start` comes back once the programs of all services run"),
-    ("up", &["--abort-on-container-exit", "--abort-on-container-failure", "--exit-code-from"], "run `down` yourself"),
     ("up", &["--always-recreate-deps", "--force-recreate"], "`down` and `up` make everything anew"),
-    ("up", &["--attach", "--attach-dependencies", "--no-attach"], "`up -d`, and then `logs -f SERVICE`"),
     ("up", &["--build"], BUILD),
     ("up", &["--no-deps"], "name services that depend on nothing, or change `depends_on`"),
     ("up", &["--no-recreate"], "`plan` shows what would be made anew"),
@@ -47,7 +45,6 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("up", &["--renew-anon-volumes", "-V"], "`down` and `up` make them anew"),
     ("up", &["--scale"], COPIES),
     ("up", &["--timeout", "-t"], "set `stop_grace_period` in the file"),
-    ("up", &["--wait", "--wait-timeout"], "`up -d` comes back once the programs of all services run"),
     ("up", &["--watch", "-w", "--menu"], NOTHING),
 ];
 

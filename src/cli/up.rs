@@ -22,11 +22,11 @@ use crate::{
     diagnostics::Failure,
     image::store::StoreLock,
     load::Loaded,
-    model::{ContainerElsewhere, ContainerState, InvalidPullPolicy, Project, PullPolicy, ServiceName},
+    model::{Condition, ContainerElsewhere, ContainerState, InvalidPullPolicy, Project, PullPolicy, ServiceName},
     plan::{self, Intent},
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
-    ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogRange, LogStyle, Printer, memory_size},
+    ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogRange, LogStyle, Printer, WaitProgress, memory_size},
 };
 
 /// Bring the stack up, or the named services with all they need
@@ -56,6 +56,36 @@ pub(super) struct Args {
     /// Leave the stack running and come back when it is up
     #[arg(short, long)]
     detach: bool,
+    /// Come back when all services are up: healthy, or running where nothing probes them, or ended with code 0. The exit code
+    /// is 1 if one does not get there
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "abort_on_container_exit", "abort_on_container_failure", "exit_code_from", "attach", "attach_dependencies"
+        ]
+    )]
+    wait: bool,
+    /// Seconds after which nothing is waited for any more; 0 is no limit
+    #[arg(long, value_name = "SECONDS")]
+    wait_timeout: Option<u32>,
+    /// Take the stack down when a service has ended, and exit with its code
+    #[arg(long, conflicts_with_all = ["detach", "abort_on_container_failure"])]
+    abort_on_container_exit: bool,
+    /// Take the stack down when a service has ended with another code than 0, and exit with its code
+    #[arg(long, conflicts_with = "detach")]
+    abort_on_container_failure: bool,
+    /// Exit with the code of this service; implies --abort-on-container-exit
+    #[arg(long, value_name = "SERVICE", conflicts_with_all = ["detach", "abort_on_container_failure"])]
+    exit_code_from: Option<String>,
+    /// Show the output of these services only
+    #[arg(long, value_name = "SERVICE", conflicts_with_all = ["detach", "attach_dependencies"])]
+    attach: Vec<String>,
+    /// Do not show the output of these services
+    #[arg(long, value_name = "SERVICE")]
+    no_attach: Vec<String>,
+    /// Show the output of the services that are brought up because the named ones need them, too
+    #[arg(long, conflicts_with = "detach")]
+    attach_dependencies: bool,
     /// When images are looked for in their registries, instead of what `pull_policy` says: always, missing or never
     #[arg(long, value_name = "POLICY", value_parser = pull_policy)]
     pull: Option<PullPolicy>,
@@ -84,7 +114,12 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let intent = Intent {
         services: services(&words.services, loaded.project.services.keys())?.into_iter().collect(),
         pools: settings.address_pools()?,
+        wait: args.wait,
+        wait_timeout_ms: args.wait_timeout.filter(|seconds| *seconds > 0).map(|seconds| u64::from(seconds) * 1000),
     };
+    let detach = args.detach || args.wait;
+    let attached = attached(args, &loaded.project, &intent.services)?;
+    let ends = Ends::new(args, &loaded.project)?;
     check_roots(&loaded, &intent.services)?;
     // Before there is a runtime, and before anything is started.
     let elsewhere = containers_of_others(&loaded.project, settings)?;
@@ -108,39 +143,46 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 settings.printer.warning(&format!("service `{name}` is paused; `unpause` lets it go on"));
             }
         }
-        if !args.detach && io::stdout().is_terminal() {
+        if !detach && io::stdout().is_terminal() {
             // Before there are terminals, so that programs begin with the right size.
             let (rows, columns) = terminal::size();
             connection.send(&Request::Resize(rows, columns), &[]).await.map_err(|e| talk(&e))?;
         }
-        let progress = Progress { printer: settings.printer, started: Instant::now() };
-        let others = Others { elsewhere: &elsewhere, shared: &shared };
+        let waits = WaitProgress::new(settings.printer);
+        let mut progress = Progress { printer: settings.printer, started: Instant::now(), waits };
+        let was_there = !snapshot.observed.containers.is_empty();
+        let others = Others { elsewhere: &elsewhere, shared: &shared, loaded: &loaded };
         let (snapshot, unchanged) =
-            submit(&mut connection, snapshot, &project, &intent, others, !args.detach, &loaded).await?;
-        if args.detach {
+            submit(&mut connection, snapshot, &project, &intent, others, !detach, &mut progress).await?;
+        if detach {
             let mut taken = Vec::new();
             let result = until_done(&mut connection, |event| match event {
                 Event::PortTaken(port) => taken.push(port),
                 event => progress.show(&event),
             })
             .await;
+            let mut kept = false;
             if result.is_err() {
-                // What was begun has been undone. If that was all there was, let the last of it go before saying so.
+                // What was begun has been undone, unless it is to be looked at. If that was all there was, let the last of it
+                // go before saying so.
                 let left = look_again(&mut connection).await?;
                 if left.is_none_or(|snapshot| snapshot.observed.containers.is_empty()) {
                     wait_for_end(&mut connection).await;
+                } else {
+                    kept = !was_there;
                 }
             }
             // Its containers hold their images themselves by now.
             drop(held);
-            result.map_err(|failure| name_owners(failure, &taken))?;
+            result.map_err(|failure| {
+                let failure = name_owners(failure, &taken);
+                if kept { failure.hint(KEPT) } else { failure }
+            })?;
             if unchanged {
                 settings.printer.progress(project.name.as_str(), "is up already, nothing to do");
             }
             return Ok(0);
         }
-        let attached = project.services.iter().filter(|(_, service)| !service.process.unattached);
-        let attached: BTreeSet<String> = attached.map(|(name, _)| name.to_string()).collect();
         let style = LogStyle {
             prefix: !args.no_log_prefix,
             color: !args.no_color && settings.printer.data_color(),
@@ -153,6 +195,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             follower: LogFollower::new(&layout.logs(), [], LogRange::default()),
             logs: LogPrinter::new(style, attached.iter().cloned()),
             attached,
+            ends,
             log_lost: false,
             images: held,
             running: snapshot
@@ -167,11 +210,85 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     })
 }
 
-/// What a plan depends on that other stacks have.
+/// What is there after a service did not get as far as others need it.
+const KEPT: &str =
+    "what has been started stays, to be looked at: `ps` and `logs` show it, `up` goes on, `down` removes it";
+
+/// The services whose output is shown, as Docker Compose chooses them.
+fn attached(args: &Args, project: &Project, asked: &BTreeSet<ServiceName>) -> Result<BTreeSet<String>, Failure> {
+    let mut shown: BTreeSet<ServiceName> = if !args.attach.is_empty() {
+        services(&args.attach, project.services.keys())?.into_iter().collect()
+    } else {
+        let mut all: Vec<&ServiceName> =
+            project.services.keys().filter(|name| asked.is_empty() || asked.contains(*name)).collect();
+        let mut known: BTreeSet<&ServiceName> = BTreeSet::new();
+        while let Some(name) = all.pop() {
+            if known.insert(name) && args.attach_dependencies {
+                all.extend(project.services[name].dependencies());
+            }
+        }
+        known.into_iter().filter(|name| !project.services[*name].process.unattached).cloned().collect()
+    };
+    for name in services(&args.no_attach, project.services.keys())? {
+        shown.remove(&name);
+    }
+    Ok(shown.into_iter().map(|name| name.to_string()).collect())
+}
+
+/// When the end of a service is the end of the stack, and what the exit code is then.
+#[derive(Debug, Default)]
+struct Ends {
+    /// Any end is; otherwise none, or only one with an error.
+    with_any: bool,
+    with_failure: bool,
+    /// Whose code it is.
+    code_from: Option<ServiceName>,
+    /// Services that others wait for to end: with code 0 they have done what they are there for.
+    jobs: BTreeSet<ServiceName>,
+    /// The one that ended everything.
+    first: Option<(ServiceName, i32)>,
+    /// The code of the one whose code it is.
+    code: Option<i32>,
+}
+
+impl Ends {
+    fn new(args: &Args, project: &Project) -> Result<Self, Failure> {
+        let code_from = services(args.exit_code_from.as_slice(), project.services.keys())?.into_iter().next();
+        let dependencies = project.services.values().flat_map(|service| &service.depends_on);
+        let jobs = dependencies.filter(|dependency| dependency.condition == Condition::Completed);
+        Ok(Self {
+            with_any: args.abort_on_container_exit || code_from.is_some(),
+            with_failure: args.abort_on_container_failure,
+            code_from,
+            jobs: jobs.map(|dependency| dependency.service.clone()).collect(),
+            ..Self::default()
+        })
+    }
+
+    /// A service has ended for good.
+    fn ended(&mut self, service: &ServiceName, code: i32) {
+        let is_asked = self.code_from.as_ref() == Some(service);
+        if is_asked {
+            self.code.get_or_insert(code);
+        }
+        let is_done = code == 0 && self.jobs.contains(service) && !is_asked;
+        if self.first.is_none() && !is_done && (self.with_any || self.with_failure && code != 0) {
+            self.first = Some((service.clone(), code));
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        let code = self.code.or(self.first.as_ref().map(|(_, code)| *code)).unwrap_or(0);
+        u8::try_from(code).unwrap_or(1)
+    }
+}
+
+/// What a plan depends on besides the project: what other stacks have, and the files, for the places of what is wrong.
 #[derive(Clone, Copy)]
 struct Others<'a> {
     elsewhere: &'a BTreeMap<String, ContainerElsewhere>,
     shared: &'a Shared,
+    loaded: &'a Loaded,
 }
 
 /// Plans, and hands the plan over until one is taken: whoever changes the stack meanwhile makes it stale. What the plan was
@@ -183,22 +300,30 @@ async fn submit(
     intent: &Intent,
     others: Others<'_>,
     foreground: bool,
-    loaded: &Loaded,
+    progress: &mut Progress,
 ) -> Result<(Snapshot, bool), Failure> {
     loop {
         snapshot.observed.host.containers.clone_from(others.elsewhere);
         // No other stack chooses addresses between our look and our word.
         let lock = others.shared.lock()?;
         others.shared.look(&mut snapshot.observed)?;
-        let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, loaded))?;
-        let places = plan::shared_places(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, loaded))?;
+        let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, others.loaded))?;
+        let places =
+            plan::shared_places(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, others.loaded))?;
         others.shared.take(snapshot.supervisor, places)?;
         drop(lock);
         let unchanged = plan.is_empty();
         let generation = snapshot.generation;
         let request = Request::Apply { plan, generation, files: project.files.clone(), foreground };
         connection.send(&request, &[]).await.map_err(|e| talk(&e))?;
-        match connection.next().await.map_err(|e| talk(&e))? {
+        let answer = loop {
+            match connection.next().await.map_err(|e| talk(&e))? {
+                // Another command is carried out first.
+                Some(Reply::Event(event)) => progress.show(&event),
+                answer => break answer,
+            }
+        };
+        match answer {
             Some(Reply::Accepted) => return Ok((snapshot, unchanged)),
             Some(Reply::Stale) => snapshot = look_again(connection).await?.ok_or_else(gone)?,
             Some(Reply::Failed(failure)) => return Err(failure),
@@ -219,10 +344,20 @@ fn out_of_memory(service: &ServiceName, kills: u64, limit: Option<u64>) -> Strin
 struct Progress {
     printer: Printer,
     started: Instant,
+    waits: WaitProgress,
 }
 
 impl Progress {
-    fn show(&self, event: &Event) {
+    fn show(&mut self, event: &Event) {
+        match event {
+            Event::Waiting(waiting) => return self.waits.show(waiting),
+            Event::Waited(service, until) => return self.waits.ended(service, *until),
+            _ => {}
+        }
+        self.waits.suspended(|| self.print(event));
+    }
+
+    fn print(&self, event: &Event) {
         match event {
             Event::Container(service, ContainerState::Running) => {
                 let ms = self.started.elapsed().as_millis();
@@ -242,12 +377,15 @@ impl Progress {
             }
             Event::Unpaused(service) => self.printer.progress(service.as_str(), "goes on"),
             Event::Removed(service) => self.printer.progress(service.as_str(), "removed"),
+            Event::Queued => {
+                self.printer.progress("the stack", "is being changed by another command, which is waited for");
+            }
             Event::Notice(text) => self.printer.progress("host", text),
             Event::Warning(text) => self.printer.warning(text),
             Event::PlanBegan | Event::PlanEnded => {}
             Event::Began(step) | Event::Done(step) | Event::Undoing(step) => tracing::debug!(step),
-            // Said with the failure that follows.
-            Event::PortTaken(_) => {}
+            // Said with the failure that follows, or shown already.
+            Event::PortTaken(_) | Event::Waiting(_) | Event::Waited(..) => {}
         }
     }
 }
@@ -261,6 +399,7 @@ struct Foreground<'a> {
     logs: LogPrinter,
     /// Services whose output is shown.
     attached: BTreeSet<String>,
+    ends: Ends,
     log_lost: bool,
     /// Keeps what the stack runs on from being removed until it is up: then its containers do that themselves.
     images: Option<StoreLock>,
@@ -294,6 +433,9 @@ impl Foreground<'_> {
                                 // What it wrote comes before the news of its end.
                                 self.print_logs();
                                 self.running.remove(service);
+                                if let Event::Container(service, ContainerState::Exited(code)) = &event {
+                                    self.ends.ended(service, *code);
+                                }
                             }
                             Event::PortTaken(port) => taken.push(port.clone()),
                             Event::PlanBegan => busy = true,
@@ -309,7 +451,9 @@ impl Foreground<'_> {
                     }
                     Some(Reply::Failed(failure)) => {
                         self.print_logs();
-                        drop_and_wait(owner).await;
+                        // What was begun has been undone, unless it is to be looked at, which is over with this command.
+                        self.down(&mut owner, &mut interrupt, &mut terminate).await?;
+                        self.let_go(owner).await;
                         return Err(name_owners(failure, &taken));
                     }
                     Some(_) => {}
@@ -325,16 +469,19 @@ impl Foreground<'_> {
                 _ = interrupt.recv() => interrupted = true,
                 _ = terminate.recv() => interrupted = true,
             }
-            if interrupted || up && !busy && self.running.is_empty() {
+            if interrupted || self.ends.first.is_some() || up && !busy && self.running.is_empty() {
                 break;
             }
         }
         if interrupted {
             self.progress.printer.progress(self.project.name.as_str(), "is going down; again to kill it");
+        } else if let Some((service, code)) = &self.ends.first {
+            let why = format!("is going down, since {service} has exited with code {code}");
+            self.progress.printer.progress(self.project.name.as_str(), &why);
         }
         self.down(&mut owner, &mut interrupt, &mut terminate).await?;
-        drop_and_wait(owner).await;
-        Ok(if interrupted { INTERRUPTED } else { 0 })
+        self.let_go(owner).await;
+        Ok(if interrupted { INTERRUPTED } else { self.ends.exit_code() })
     }
 
     /// Takes the stack down and shows the last of its logs.
@@ -347,16 +494,25 @@ impl Foreground<'_> {
         let Ok(stream) = self.layout.connect() else { return Ok(()) };
         let mut ending = connection(stream)?;
         ending.send(&Request::Down { timeout_ms: None, volumes: BTreeMap::new() }, &[]).await.map_err(|e| talk(&e))?;
+        let mut owner_gone = false;
         let result = loop {
             tokio::select! {
                 reply = ending.next() => match reply.map_err(|e| talk(&e))? {
                     Some(Reply::Done) | None => break Ok(()),
                     Some(Reply::Failed(failure)) => break Err(failure),
-                    Some(Reply::Event(event)) => self.progress.show(&event),
+                    Some(Reply::Event(event)) => {
+                        if let Event::Container(service, ContainerState::Exited(code)) = &event {
+                            self.ends.ended(service, *code);
+                        }
+                        self.progress.show(&event);
+                    }
                     Some(_) => {}
                 },
-                // Its events come to `ending` too; here they are only taken.
-                _ = owner.next() => {}
+                // Its events come to `ending` too, but for the ends of what is undone.
+                reply = owner.next(), if !owner_gone => match reply {
+                    Ok(Some(reply)) => self.notice_end(&reply),
+                    Ok(None) | Err(_) => owner_gone = true,
+                },
                 () = self.follower.changed() => self.print_logs(),
                 _ = interrupt.recv() => self.kill().await?,
                 _ = terminate.recv() => self.kill().await?,
@@ -373,32 +529,46 @@ impl Foreground<'_> {
         result
     }
 
+    /// Takes note of the end of a service.
+    fn notice_end(&mut self, reply: &Reply) {
+        if let Reply::Event(Event::Container(service, ContainerState::Exited(code))) = reply {
+            self.ends.ended(service, *code);
+        }
+    }
+
+    /// Lets the supervisor go, and waits until it has.
+    async fn let_go(&mut self, mut owner: Connection) {
+        owner.hang_up().await;
+        while let Ok(Some(reply)) = owner.next().await {
+            self.notice_end(&reply);
+        }
+    }
+
     async fn kill(&self) -> Result<(), Failure> {
         self.progress.printer.progress(self.project.name.as_str(), "is killed");
         let mut connection = connection(self.layout.connect().map_err(|e| talk(&e))?)?;
         carry_out(&mut connection, &Request::Kill, |_| {}).await
     }
 
-    fn print_lines(&mut self) -> io::Result<()> {
-        let Self { project, follower, logs, attached, progress, .. } = self;
-        // What the file does not have any more is shown as before.
-        let declares = |service: &str| project.services.keys().any(|name| name.as_str() == service);
-        while let Some((service, line)) = follower.next_line()? {
-            if attached.contains(service) || !declares(service) {
-                if line.after_gap {
-                    logs.flush()?;
-                    progress.printer.warning(&gap(service));
-                }
-                logs.print(service, &line)?;
-            }
-        }
-        logs.flush()
-    }
-
     fn print_logs(&mut self) {
         self.follower.look_again();
         // Nobody reading any more is no reason to leave the stack alone; a full disk is one to say so.
-        let printed = self.print_lines();
+        let Self { project, follower, logs, attached, progress, .. } = self;
+        // What the file does not have any more is shown as before.
+        let shown =
+            |service: &str| attached.contains(service) || !project.services.keys().any(|name| name.as_str() == service);
+        let printed = progress.waits.suspended(|| {
+            while let Some((service, line)) = follower.next_line()? {
+                if shown(service) {
+                    if line.after_gap {
+                        logs.flush()?;
+                        progress.printer.warning(&gap(service));
+                    }
+                    logs.print(service, &line)?;
+                }
+            }
+            logs.flush()
+        });
         if let Err(error) = printed.filter_broken_pipe()
             && !self.log_lost
         {
@@ -411,10 +581,4 @@ impl Foreground<'_> {
 fn signals() -> Result<(Signal, Signal), Failure> {
     let catch = |kind| signal(kind).map_err(|e| Failure::host("cannot catch signals").caused_by(&e));
     Ok((catch(SignalKind::interrupt())?, catch(SignalKind::terminate())?))
-}
-
-/// Lets the supervisor go, and waits until it has.
-async fn drop_and_wait(mut owner: Connection) {
-    owner.hang_up().await;
-    wait_for_end(&mut owner).await;
 }

@@ -185,15 +185,15 @@ mapping! {
     /// A command run in a container at some time of its life.
     pub struct Hook {
         /// The command line.
-        refused command: Words,
-        /// User that it runs as.
-        refused user: Text,
-        /// It may do anything.
-        refused privileged: Flag,
-        /// Folder that it runs in.
-        refused working_dir: Text,
-        /// Variables that it sees.
-        refused environment: Environment,
+        works command: Words,
+        /// User that it runs as; that of the service unless it is given.
+        works user: Text,
+        /// It has all rights that the container can have.
+        works privileged: Flag,
+        /// Folder that it runs in; that of the service unless it is given.
+        works working_dir: Text,
+        /// Variables that it sees besides those of the service.
+        works environment: Environment,
     }
     rules {
         const REQUIRED: &'static [&'static str] = &["command"];

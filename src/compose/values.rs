@@ -14,13 +14,6 @@ pub(crate) struct RefusedValue {
 
 /// All that are refused.
 pub(crate) static REFUSED: &[RefusedValue] = &[
-    RefusedValue {
-        path: "services.*.depends_on.*.condition",
-        values: &["service_healthy", "service_completed_successfully"],
-        hint: "use `service_started`",
-    },
-    RefusedValue { path: "services.*.depends_on.*.restart", values: &["true"], hint: "" },
-    RefusedValue { path: "services.*.depends_on.*.required", values: &["false"], hint: "" },
     RefusedValue { path: "services.*.ports[].protocol", values: &["sctp"], hint: "use `tcp` or `udp`" },
     RefusedValue {
         path: "services.*.pull_policy",
@@ -165,7 +158,6 @@ mod tests {
     fn values() {
         assert!(refused("services.*.pull_policy", "build").is_some());
         assert!(refused("services.*.pull_policy", "always").is_none());
-        assert!(refused("services.*.depends_on.*.restart", "Yes").is_some());
         assert!(refused("services.*.ports[].published", "8000-8010").is_none());
     }
 }

@@ -1,10 +1,12 @@
 //! What an operation changed, told as it happens.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
+
+use tokio::sync::Notify;
 
 use crate::{
     model::{Container, ContainerState, NetworkName, ObservedNetwork, ServiceName, StopSignal},
-    plan::StepId,
+    plan::{StepId, Until, Wait},
 };
 
 /// One change of the stack.
@@ -44,8 +46,27 @@ pub enum Change {
     OutOfMemory(ServiceName, i32, u64),
     /// The way out is made, or cannot be had, as this fingerprint asked for it.
     Uplink(String),
+    /// A service is being waited for; told anew every second.
+    Waiting(Waiting),
+    /// It is not waited for any more.
+    Waited(ServiceName, Until),
+    /// Whoever keeps the picture lets this know when all changes before are in it.
+    Sync(Arc<Notify>),
     /// Something that people may want to know.
     Notice(String),
     /// Something that people should know and that stops nothing.
     Warning(String),
+}
+
+/// A service that is being waited for.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Waiting {
+    /// For what.
+    pub wait: Wait,
+    /// Milliseconds that have gone by.
+    pub elapsed_ms: u64,
+    /// What the last probe wrote.
+    pub probe: Option<String>,
+    /// The code that it has ended with, where it is started again.
+    pub exited: Option<i32>,
 }

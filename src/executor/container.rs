@@ -161,6 +161,7 @@ pub(super) async fn start(
         since: Instant::now(),
         freezer: Arc::new(freezer),
         changes: changes.clone(),
+        pre_stop: Vec::new(),
     };
     let known_before = {
         let mut objects = stack.objects();
@@ -273,7 +274,7 @@ struct Streamed {
 }
 
 /// Who writes the log, if one is kept.
-async fn log_writer(spec: &ContainerSpec, stack: &Stack) -> io::Result<Option<Arc<logs::Writer>>> {
+pub(super) async fn log_writer(spec: &ContainerSpec, stack: &Stack) -> io::Result<Option<Arc<logs::Writer>>> {
     let (logs, layout) = (stack.logs.clone(), stack.layout.clone());
     let (service, settings) = (spec.service.clone(), spec.logging.clone());
     let writer = tokio::task::spawn_blocking(move || logs.writer(&layout, &service, &settings));

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use super::{HookError, Unmet};
 use crate::{
     cgroup::CgroupError,
     diagnostics::{Failure, FailureKind},
@@ -153,6 +154,23 @@ pub enum ExecutorError {
         /// The limit.
         limit: String,
     },
+    /// A service that others wait for did not get there.
+    #[error("{0}")]
+    Condition(Box<Unmet>),
+    /// A command that is run in a service once it has started.
+    #[error("service `{service}` did not start: {hook}, `{command}`, failed")]
+    Hook {
+        /// The service.
+        service: ServiceName,
+        /// Which, as `post_start[0]`.
+        hook: String,
+        /// Its command line.
+        command: String,
+        /// The last lines that the service wrote, and the command.
+        log: Vec<String>,
+        /// Why.
+        source: HookError,
+    },
     /// There is no control group for limits.
     #[error("there is no control group that limits can be set in")]
     NoGroup(#[source] CgroupError),
@@ -231,6 +249,10 @@ impl ExecutorError {
                 failure
             }
             Self::OutOfMemory { .. } => failure.hint("raise `mem_limit`"),
+            Self::Condition(unmet) => unmet.explain(failure),
+            Self::Hook { service, log, .. } if !log.is_empty() => {
+                failure.note(format!("the last lines of `{service}`"), log)
+            }
             Self::NoGroup(source) | Self::Limits { source, .. } => match source.hint() {
                 Some(hint) => failure.hint(hint),
                 None => failure,

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, fs, io, os::fd::AsFd, path::Path, sync::Arc};
 
 use ipnet::IpNet;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use super::{
     Change, ExecutorError, Stack, container, elsewhere,
     freeze::Means,
-    mounts,
+    hooks, mounts,
     run::Claims,
     shared_network,
     stack::{OwnedNamespaces, StackBridge},
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     model::{ContainerState, MacAddress, NetworkName, ObservedNetwork, ServiceName, is_of_interface},
     network::netlink::{self, Interface, Netlink},
-    plan::{self, Cable, Link, NameClient, NamespaceSet, Operation, UserNamespace},
+    plan::{self, Cable, ContainerSpec, Link, NameClient, NamespaceSet, Operation, UserNamespace},
     sandbox::{NamespaceOrder, forget_shared_memory},
     sys::{NamespaceKind, Netns, PidFd},
 };
@@ -28,6 +28,7 @@ pub(super) async fn carry_out(
     stack: &Stack,
     claims: &Claims,
     changes: &UnboundedSender<Change>,
+    is_over: &watch::Receiver<bool>,
 ) -> Result<(), ExecutorError> {
     let tell = |change| {
         let _ = changes.send(change);
@@ -60,15 +61,18 @@ pub(super) async fn carry_out(
             let addresses = link.addresses.iter().map(IpNet::addr).collect();
             tell(Change::Addresses(link.service.clone(), link.network.clone(), addresses));
         }
-        Operation::Start(spec) => container::start(spec, stack, claims, changes).await?,
+        Operation::Start(spec) => start(spec, stack, claims, changes, is_over).await?,
         Operation::StartAgain(service) => {
             let spec = stack.spec(service)?;
-            container::start(&spec, stack, claims, changes).await?;
+            start(&spec, stack, claims, changes, is_over).await?;
         }
+        // The walk through the plan does it, which knows when nobody waits any more.
+        Operation::WaitFor(_) => {}
         Operation::Stop(service) => {
             if let Some(pid) = stack.objects().containers.get(service).map(|container| container.pid) {
                 tell(Change::State(service.clone(), pid, ContainerState::Stopping));
             }
+            hooks::before_stop(service, stack, changes).await;
             stop(service, stack).await?;
             // Whoever starts it next, or asks what there is, finds it stopped.
             stack.settled(service).await;
@@ -107,6 +111,24 @@ pub(super) async fn carry_out(
     Ok(())
 }
 
+/// Makes a container and runs what is to be run once its program does; it is taken away again when that fails.
+async fn start(
+    spec: &ContainerSpec,
+    stack: &Stack,
+    claims: &Claims,
+    changes: &UnboundedSender<Change>,
+    is_over: &watch::Receiver<bool>,
+) -> Result<(), ExecutorError> {
+    container::start(spec, stack, claims, changes).await?;
+    if let Err(error) = hooks::after_start(spec, stack, is_over.clone()).await {
+        stop(&spec.service, stack).await?;
+        remove(&spec.service, stack).await?;
+        let _ = changes.send(Change::ContainerRemoved(spec.service.clone()));
+        return Err(error);
+    }
+    Ok(())
+}
+
 /// Takes back what an operation did. What was stopped or removed stays so.
 pub(super) async fn undo(
     operation: &Operation,
@@ -126,6 +148,7 @@ pub(super) async fn undo(
             tell(Change::NamespacesRemoved(set.service.clone()));
         }
         Operation::Start(spec) => {
+            hooks::before_stop(&spec.service, stack, changes).await;
             stop(&spec.service, stack).await?;
             remove(&spec.service, stack).await?;
             tell(Change::ContainerRemoved(spec.service.clone()));
@@ -152,6 +175,7 @@ pub(super) async fn undo(
         | Operation::AskForGroup
         | Operation::CreateVolume(..)
         | Operation::SetNames(_)
+        | Operation::WaitFor(_)
         | Operation::Stop(_)
         | Operation::SetGrace(..)
         | Operation::Kill(..)

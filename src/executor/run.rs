@@ -3,12 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Instant,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
-use super::{Change, ExecutorError, Stack, operation};
+use super::{
+    Change, ExecutorError, Stack, operation,
+    wait::{self, Unmet},
+};
 use crate::{
     cgroup,
     model::ServiceName,
@@ -22,7 +26,9 @@ pub(super) type Claims = std::sync::Mutex<BTreeMap<ServiceName, Vec<Claimed>>>;
 /// Carries `plan` out. Every step begins when all that it waits for are done; what is independent runs at the same time.
 ///
 /// All ports are claimed before anything is changed. When a step fails, or `interrupted` becomes true, no further step
-/// begins, those under way are waited for, and then everything that was done is undone in reverse.
+/// begins, those under way are waited for, and then everything that was done is undone in reverse. Where what failed is
+/// a service that others wait for, nothing is undone: everything was made as the plan says, and what runs can be looked at.
+/// When `abandoned` becomes true nothing is waited for any more: what has not got there by then is a failure of that kind.
 ///
 /// # Errors
 /// The first failure. What could not be undone is told as a warning.
@@ -31,6 +37,7 @@ pub async fn run(
     stack: &Stack,
     changes: &UnboundedSender<Change>,
     mut interrupted: watch::Receiver<bool>,
+    abandoned: watch::Receiver<bool>,
 ) -> Result<(), ExecutorError> {
     find_devices(plan, stack)?;
     let claims = claim_ports(plan, stack)?;
@@ -39,13 +46,23 @@ pub async fn run(
     let mut done: Vec<StepId> = Vec::new();
     let mut failure: Option<ExecutorError> = None;
     let mut under_way = FuturesUnordered::new();
+    let began = Instant::now();
+    // Steps that only wait end when nothing that waits for them will begin.
+    let (over, is_over) = watch::channel(false);
     loop {
         if failure.is_none() {
             while let Some(id) = ready.pop_first() {
                 let _ = changes.send(Change::Began(id));
-                let claims = &claims;
+                let (claims, mut is_over, abandoned) = (&claims, is_over.clone(), abandoned.clone());
                 under_way.push(async move {
-                    (id, operation::carry_out(&plan.step(id).operation, stack, claims, changes).await)
+                    let result = match &plan.step(id).operation {
+                        Operation::WaitFor(wait) => tokio::select! {
+                            result = wait::wait(wait, stack, began, changes, abandoned) => result,
+                            _ = is_over.wait_for(|over| *over) => Err(ExecutorError::Interrupted),
+                        },
+                        operation => operation::carry_out(operation, stack, claims, changes, &is_over).await,
+                    };
+                    (id, result)
                 });
             }
         }
@@ -69,17 +86,30 @@ pub async fn run(
                     if let Some(first) = &failure {
                         tracing::warn!(%first, %error, "a further step failed");
                     } else {
+                        over.send_replace(true);
                         failure = Some(error);
                     }
                 }
             },
             _ = interrupted.wait_for(|stop| *stop), if failure.is_none() => {
+                over.send_replace(true);
                 failure = Some(ExecutorError::Interrupted);
             }
         }
     }
     drop(under_way);
-    let Some(failure) = failure else { return Ok(()) };
+    let failure = match failure {
+        Some(failure) => failure,
+        // One that was up when its turn came may have ended while others were waited for.
+        None => tokio::select! {
+            result = still_up(plan, stack, began, changes, &abandoned) => return result,
+            _ = interrupted.wait_for(|stop| *stop) => ExecutorError::Interrupted,
+        },
+    };
+    if let ExecutorError::Condition(mut unmet) = failure {
+        unmet.chain = chain(plan, &unmet);
+        return Err(ExecutorError::Condition(unmet));
+    }
     for id in done.into_iter().rev() {
         let _ = changes.send(Change::Undoing(id));
         if let Err(error) = operation::undo(&plan.step(id).operation, stack, changes).await {
@@ -97,6 +127,43 @@ fn specs(plan: &Plan, stack: &Stack) -> Result<Vec<Arc<ContainerSpec>>, Executor
         _ => None,
     });
     specs.collect()
+}
+
+/// Sees that all is up that whoever brought the stack up waits for.
+async fn still_up(
+    plan: &Plan,
+    stack: &Stack,
+    began: Instant,
+    changes: &UnboundedSender<Change>,
+    abandoned: &watch::Receiver<bool>,
+) -> Result<(), ExecutorError> {
+    for (_, step) in plan.steps() {
+        if let Operation::WaitFor(up) = &step.operation
+            && up.dependents.is_empty()
+        {
+            wait::wait(up, stack, began, changes, abandoned.clone()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Who waits in vain, each with who it waits for: what needs the service, what needs that, and so on.
+fn chain(plan: &Plan, unmet: &Unmet) -> Vec<(ServiceName, ServiceName)> {
+    let waits = plan.steps().filter_map(|(_, step)| match &step.operation {
+        Operation::Start(spec) => Some(spec),
+        _ => None,
+    });
+    let mut chain: Vec<(ServiceName, ServiceName)> =
+        unmet.wait.dependents.iter().map(|name| (name.clone(), unmet.wait.service.clone())).collect();
+    let known = |chain: &[(ServiceName, ServiceName)], name: &ServiceName| chain.iter().any(|(known, _)| known == name);
+    // Steps come after what they wait for, so once over them is enough.
+    for spec in waits {
+        let on = spec.dependencies.iter().find(|on| known(&chain, on)).cloned();
+        if let Some(on) = on.filter(|_| !known(&chain, &spec.service)) {
+            chain.push((spec.service.clone(), on));
+        }
+    }
+    chain
 }
 
 /// Sees that every block device that a limit names is there, before anything has been touched.

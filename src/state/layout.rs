@@ -260,6 +260,11 @@ impl StackLayout {
         self.private().join("spool").join(service.as_str()).join(stream.name())
     }
 
+    /// Likewise what a command has written that is run in it before or after.
+    pub fn hook_spool(&self, service: &ServiceName, stream: Stream) -> PathBuf {
+        self.private().join("spool").join(service.as_str()).join(format!("hook-{}", stream.name()))
+    }
+
     /// Writable layers and the like of a container.
     pub fn container(&self, service: &ServiceName) -> PathBuf {
         self.data().join("containers").join(service.as_str())

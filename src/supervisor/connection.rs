@@ -95,7 +95,14 @@ async fn answer(
             }
             Request::Apply { plan, generation, files, foreground } => {
                 let owner = foreground.then_some(id);
-                let _ = asks.send(Ask::Apply(Apply { plan, generation, files, owner, replies: replies.clone() }));
+                let _ = asks.send(Ask::Apply(Apply {
+                    plan,
+                    generation,
+                    files,
+                    client: id,
+                    owner,
+                    replies: replies.clone(),
+                }));
             }
             Request::Down { timeout_ms, volumes } => {
                 let _ = asks.send(Ask::Down { timeout_ms, volumes, replies: replies.clone() });

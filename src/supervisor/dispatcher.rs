@@ -45,6 +45,8 @@ pub(super) struct Apply {
     pub(super) plan: Plan,
     pub(super) generation: u64,
     pub(super) files: Vec<PathBuf>,
+    /// Who asked.
+    pub(super) client: ConnectionId,
     pub(super) owner: Option<ConnectionId>,
     pub(super) replies: UnboundedSender<Reply>,
 }
@@ -175,6 +177,9 @@ struct Dispatcher {
 struct Job {
     task: JoinHandle<Result<(), ExecutorError>>,
     interrupt: watch::Sender<bool>,
+    /// Who asked for it, and how it is told that he has gone.
+    client: Option<ConnectionId>,
+    abandon: watch::Sender<bool>,
     /// It takes the stack down, which nothing interrupts.
     is_down: bool,
     /// The text of each step, for events.
@@ -234,6 +239,9 @@ impl Dispatcher {
             Ask::Closed(id) => {
                 self.connections -= 1;
                 self.listeners.retain(|(listener, _)| *listener != id);
+                if let Some(job) = self.job.as_ref().filter(|job| job.client == Some(id)) {
+                    job.abandon.send_replace(true);
+                }
                 // Nobody wants any more what it still waits for.
                 self.waiting.retain(|next| !matches!(next, Waiting::Apply(apply) if apply.owner == Some(id)));
                 if self.owner.as_ref().is_some_and(|(owner, _)| *owner == id) {
@@ -282,7 +290,8 @@ impl Dispatcher {
             // Its steps are not those of the job.
             let (steps, _) = mpsc::unbounded_channel();
             let (_never, interrupted) = watch::channel(false);
-            let sent = executor::run(&plan, &stack, &steps, interrupted).await;
+            let (_stays, abandoned) = watch::channel(false);
+            let sent = executor::run(&plan, &stack, &steps, interrupted, abandoned).await;
             let _ = replies.send(match sent {
                 Ok(()) => Reply::Done,
                 Err(error) => Reply::Failed(error.into_failure()),
@@ -291,6 +300,9 @@ impl Dispatcher {
     }
 
     fn begin_or_wait(&mut self, next: Waiting) {
+        if let (Waiting::Apply(apply), Some(_)) = (&next, &self.job) {
+            let _ = apply.replies.send(Reply::Event(Event::Queued));
+        }
         self.waiting.push_back(next);
         if self.job.is_none() {
             self.begin_next();
@@ -300,7 +312,7 @@ impl Dispatcher {
     fn begin_next(&mut self) {
         let Some(next) = self.waiting.pop_front() else { return };
         let is_down = matches!(next, Waiting::Down(_));
-        let (plan, replies) = match next {
+        let (plan, replies, client) = match next {
             Waiting::Apply(Apply { generation, replies, .. }) if generation != self.generation => {
                 // Somebody was faster.
                 let _ = replies.send(Reply::Stale);
@@ -308,19 +320,19 @@ impl Dispatcher {
                 self.last_used = Instant::now() + FIRST_CLIENT;
                 return self.begin_next();
             }
-            Waiting::Apply(Apply { plan, files, owner, replies, .. }) => {
+            Waiting::Apply(Apply { plan, files, client, owner, replies, .. }) => {
                 let _ = replies.send(Reply::Accepted);
                 self.files = files;
                 if let Some(id) = owner {
                     self.owner = Some((id, replies.clone()));
                 }
-                (plan, Some(replies))
+                (plan, Some(replies), Some(client))
             }
             Waiting::Down(Down { cause, timeout_ms, volumes, replies }) => {
                 if let Some(timeout_ms) = timeout_ms {
                     self.stack.set_grace(timeout_ms);
                 }
-                (plan::down(&self.observed, &volumes, cause), replies)
+                (plan::down(&self.observed, &volumes, cause), replies, None)
             }
         };
         if let Some(owner) = self.owner_besides(replies.as_ref()) {
@@ -329,8 +341,9 @@ impl Dispatcher {
         let (interrupt, interrupted) = watch::channel(false);
         let steps = plan.steps().map(|(_, step)| step.operation.to_string()).collect();
         let (stack, changes) = (self.stack.clone(), self.changes.clone());
-        let task = tokio::spawn(async move { executor::run(&plan, &stack, &changes, interrupted).await });
-        self.job = Some(Job { task, interrupt, is_down, steps, replies });
+        let (abandon, abandoned) = watch::channel(false);
+        let task = tokio::spawn(async move { executor::run(&plan, &stack, &changes, interrupted, abandoned).await });
+        self.job = Some(Job { task, interrupt, client, abandon, is_down, steps, replies });
     }
 
     fn job_ended(&mut self, result: Result<(), ExecutorError>, changed: &mut UnboundedReceiver<Change>) {
@@ -388,6 +401,9 @@ impl Dispatcher {
                 | Change::Undoing(_)
                 | Change::Signalled(..)
                 | Change::Stopped(_)
+                | Change::Waiting(_)
+                | Change::Waited(..)
+                | Change::Sync(_)
                 | Change::Notice(_)
                 | Change::Warning(_)
         ) {
@@ -466,12 +482,24 @@ impl Dispatcher {
                 observed.uplink = Some(fingerprint);
                 None
             }
+            Change::Waiting(waiting) => Some(Event::Waiting(waiting)),
+            Change::Waited(service, until) => Some(Event::Waited(service, until)),
+            Change::Sync(seen) => {
+                seen.notify_one();
+                None
+            }
             Change::Notice(text) => Some(Event::Notice(text)),
             Change::Warning(text) => Some(Event::Warning(text)),
         };
         let Some(event) = event else { return };
         let job = self.job.as_ref().and_then(|job| job.replies.as_ref());
-        for replies in [job, self.owner_besides(job)].into_iter().flatten() {
+        // Those whose turn has not come wait too, and are told for what.
+        let of_all = matches!(event, Event::Waiting(_) | Event::Waited(..));
+        let queued = self.waiting.iter().filter_map(|next| match next {
+            Waiting::Apply(apply) if of_all => Some(&apply.replies),
+            Waiting::Apply(_) | Waiting::Down(_) => None,
+        });
+        for replies in [job, self.owner_besides(job)].into_iter().flatten().chain(queued) {
             let _ = replies.send(Reply::Event(event.clone()));
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! A connection carries one request after another. `Observe`, `Namespaces`, `Stats`, `Processes` and `Exec` get one reply; `Events` gets
 //! a `Happened` for each, for as long as there are any; `Attach` gets
-//! `Attached`, and `Exited` when the service has ended; `Apply` gets `Stale`,
-//! or `Accepted`; that and `Down` get events, then `Done` or `Failed`. The descriptors of an `Exec` come with its first byte. When nothing is left of a stack, connections
+//! `Attached`, and `Exited` when the service has ended; `Apply` gets events as long as it
+//! waits for another, and then `Stale`, or `Accepted`; that and `Down` get events, then `Done` or `Failed`. The descriptors of an `Exec` come with its first byte. When nothing is left of a stack, connections
 //! are closed by the end of the supervisor: whoever waits for that knows that everything has been removed.
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostics::Failure,
+    executor::Waiting,
     model::{
         ContainerState, Namespaces, NetworkName, Observed, Port, ServiceName, Usage, UserSpec, Volume, VolumeName,
     },
-    plan::Plan,
+    plan::{Plan, Until},
     state::{Happening, ProcessRecord},
 };
 
@@ -183,6 +184,12 @@ pub enum Event {
     },
     /// A container is gone.
     Removed(ServiceName),
+    /// A plan waits until another one has been carried out.
+    Queued,
+    /// A service is waited for; said anew every second.
+    Waiting(Waiting),
+    /// It is not waited for any more.
+    Waited(ServiceName, Until),
     /// A port is taken, by whom the supervisor may not see: inside a user namespace nobody reads the descriptors of
     /// processes outside it. The client can look.
     PortTaken(Port),

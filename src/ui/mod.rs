@@ -11,6 +11,7 @@ mod pulls;
 mod stacks;
 mod stats;
 mod table;
+mod waits;
 
 pub use images::{ImageRow, UsageRow, images_json, images_table, json_lines, networks_table, size, usage_table};
 pub use logs::{LogFollower, LogPrinter, LogRange, LogStyle};
@@ -21,3 +22,4 @@ pub use pulls::PullProgress;
 pub use stacks::{StackRow, stacks_json, stacks_table};
 pub use stats::{StatsRow, memory_size, stats_json, stats_table};
 pub use table::{Row, container_rows, containers_json, containers_table};
+pub use waits::WaitProgress;

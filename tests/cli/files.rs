@@ -203,7 +203,7 @@ fn what_is_not_supported_yet_is_refused_or_left_out_on_demand() {
 fn flags_of_docker_compose_that_are_not_here_yet_say_what_serves_meanwhile() {
     let stack = with_file("compose.yaml");
     for (args, flag) in [
-        (&["up", "-d", "--wait"] as &[&str], "up --wait"),
+        (&["up", "-d", "--force-recreate"] as &[&str], "up --force-recreate"),
         (&["up", "--scale", "one=2"], "up --scale"),
         (&["up", "--scale=one=2", "one"], "up --scale"),
         (&["up", "-dV"], "up -V"),

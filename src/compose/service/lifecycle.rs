@@ -31,11 +31,13 @@ mapping! {
         /// How it is known that it is healthy.
         refused healthcheck: Box<Healthcheck>,
         /// Commands run before it starts.
-        refused pre_start: List<Hook>,
-        /// Commands run once it has started.
-        refused post_start: List<Hook>,
-        /// Commands run before it is stopped.
-        refused pre_stop: List<Hook>,
+        refused("use a service of its own, with `depends_on: {…: {condition: service_completed_successfully}}`") pre_start: List<Hook>,
+        /// Commands run in it once it has started, one after the other; it counts as started when the last has ended. One that
+        /// fails stops it, and the start has failed.
+        works post_start: List<Hook>,
+        /// Commands run in it before it is asked to stop, one after the other, for at most `stop_grace_period` in all; one that
+        /// fails is a warning.
+        works pre_stop: List<Hook>,
         /// How many containers there are.
         refused scale: Kept<Int<0>>,
         /// How it is run as a whole.
@@ -55,11 +57,12 @@ pub struct DependsOn(pub Named<Dependency>);
 mapping! {
     /// How far a service has to be.
     pub struct Dependency {
-        /// How far it has to be.
+        /// How far it has to be. A dependency that does not get there ends `up` with an error.
         works condition: Condition,
-        /// This one is started again when that one is.
+        /// This one is started again when `up` makes that one anew or starts it again.
         works restart: Flag,
-        /// It is a mistake if that one is not there; so it is unless this says otherwise.
+        /// Without that one this one is not started; so it is unless this says otherwise: then it is a warning when that one
+        /// does not get so far, and one that no profile includes is left out.
         works required: Kept<StrictFlag>,
     }
     rules {

@@ -10,9 +10,11 @@
 //! nowhere have been reported, and are left out.
 
 mod cursor;
+mod dependencies;
 mod devices;
 mod exclusions;
 mod grants;
+mod hooks;
 mod hostname;
 mod image;
 mod limits;

@@ -8,7 +8,7 @@ use std::{
 use super::{Context, Cursor, said};
 use crate::{
     compose::clean,
-    compose::{Program, Words},
+    compose::{Environment, Program, Words},
     diagnostics::{Diagnostic, suggest},
     model::{ServiceName, UserSpec},
 };
@@ -20,9 +20,18 @@ pub(super) fn words(words: Option<&Words>) -> Option<Vec<String>> {
 
 /// Variables that have a value.
 pub(super) fn environment(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> BTreeMap<String, String> {
+    variables(cx, program.environment.as_ref(), at)
+}
+
+/// The same for whatever has variables below `environment`.
+pub(super) fn variables(
+    cx: &mut Context<'_>,
+    written: Option<&Environment>,
+    at: Cursor<'_>,
+) -> BTreeMap<String, String> {
     let mut environment = BTreeMap::new();
     for (name, at) in at.get("environment").into_iter().flat_map(Cursor::entries) {
-        let value = program.environment.as_ref().and_then(|environment| environment.0.get(name)?.as_deref());
+        let value = written.and_then(|environment| environment.0.get(name)?.as_deref());
         if name.is_empty() || name.contains('=') {
             cx.push(at.at_key(Diagnostic::error(format!("`{name}` is not the name of a variable"))));
         } else if let Some(value) = value {

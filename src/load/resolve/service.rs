@@ -1,8 +1,8 @@
 //! One service.
 
 use super::{
-    Context, Cursor, devices, exclusions, hostname, limits, logging, mounts, namespaces, naming, networks, ports,
-    privileges, process_options, program, rootfs,
+    Context, Cursor, dependencies, devices, exclusions, hooks, hostname, limits, logging, mounts, namespaces, naming,
+    networks, ports, privileges, process_options, program, rootfs,
 };
 use crate::{
     compose,
@@ -44,7 +44,7 @@ pub(super) fn lower(
         domainname,
         mounts: mounts::lower(cx, name, storage, at),
         files: devices::files(cx, name, storage, at),
-        depends_on: dependencies(cx, &modes, at),
+        depends_on: dependencies::lower(cx, lifecycle, &modes, at),
         networks: networks::lower(cx, name, networking, &modes.network, at),
         names: naming::lower(cx, networking, at),
         ports: ports::lower(cx, name, networking, at),
@@ -63,18 +63,10 @@ pub(super) fn lower(
         logging: logging::lower(cx, name, service, at),
         stop_signal: stop_signal(cx, lifecycle, at),
         stop_grace_period: lifecycle.stop_grace_period.map_or(Service::DEFAULT_STOP_GRACE_PERIOD, |span| span.0),
+        hooks: hooks::lower(cx, lifecycle, at),
     };
     exclusions::check(cx, name, &lowered, at);
     Some(Service { rootfs: rootfs?, ..lowered })
-}
-
-/// Services that are started first, as they are listed; whoever it shares a namespace with is known without.
-fn dependencies(cx: &Context<'_>, modes: &namespaces::Modes, at: Cursor<'_>) -> Vec<ServiceName> {
-    let all = at.get("depends_on").into_iter().flat_map(Cursor::entries);
-    all.filter_map(|(name, at)| Some((cx.service(name)?, at)))
-        .filter(|(name, at)| !(at.is_implied() && modes.owners().any(|owner| owner == name)))
-        .map(|(name, _)| name)
-        .collect()
 }
 
 /// The format takes whatever has a name somewhere in it, as Compose does; Docker refuses it later.

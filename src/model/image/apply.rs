@@ -158,6 +158,7 @@ mod tests {
             logging: crate::model::Logging::default(),
             stop_signal: None,
             stop_grace_period: Service::DEFAULT_STOP_GRACE_PERIOD,
+            hooks: crate::model::Hooks::default(),
         }
     }
 

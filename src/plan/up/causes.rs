@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Up, in_order};
+use super::{Up, in_order, waits::is_job};
 use crate::{
     model::{ContainerState, MountSource, NetworkAttachment, NetworkName, Rootfs, ServiceName, VolumeMount},
     plan::{PlanError, Source},
@@ -32,6 +32,8 @@ impl<'a> Up<'a> {
                     }
                 }
                 Some(container) => match container.state {
+                    // It has done what it is there for.
+                    ContainerState::Exited(0) if is_job(self.project, name) => continue,
                     ContainerState::Exited(code) => format!("it has exited with code {code}"),
                     _ => continue,
                 },
@@ -50,6 +52,7 @@ impl<'a> Up<'a> {
                 }
             }
         }
+        self.restarts(&mut causes);
         // Anonymous volumes go with the container that they are of. Those come first, since whoever has their volumes depends
         // on them.
         for name in &self.wanted {
@@ -65,7 +68,21 @@ impl<'a> Up<'a> {
                 causes.entry(name).or_insert_with(|| format!("it has volumes of {owner}, which is made anew"));
             }
         }
+        self.restarts(&mut causes);
         causes
+    }
+
+    /// Adds those that are to be started again with what they depend on.
+    fn restarts(&self, causes: &mut BTreeMap<&'a ServiceName, String>) {
+        let there = |name: &ServiceName| self.observed.containers.contains_key(name);
+        // In their order, so that it goes on from one to the next.
+        for name in self.wanted.iter().copied().filter(|name| there(name)) {
+            let restarts = self.project.services[name].depends_on.iter().filter(|dependency| dependency.restart);
+            let mut restarts = restarts.map(|dependency| &dependency.service);
+            if let Some(on) = restarts.find(|on| causes.contains_key(on) && there(on)) {
+                causes.entry(name).or_insert_with(|| format!("it restarts with {on}, which is started again"));
+            }
+        }
     }
 
     /// Namespaces that are made anew take every container in them along, so all of these have to be brought up again.

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use super::{Up, check, fingerprint, named_volumes};
 use crate::{
-    model::{Family, Invoker, NamespaceMode, NetworkAttachment, NetworkName, Port, Privileges, ServiceName, UserSpec},
+    model::{
+        Dependency, Family, Invoker, NamespaceMode, NetworkAttachment, NetworkName, Port, Privileges, ServiceName,
+        UserSpec,
+    },
     plan::{ContainerSpec, FileSystem, Source, limits, names, uplink},
 };
 
@@ -77,15 +80,19 @@ impl<'a> Up<'a> {
             stop_grace_ms: u64::try_from(service.stop_grace_period.as_millis()).unwrap_or(u64::MAX),
             logging: service.logging.settings(service, &names::container_name(self.project, name)),
             dependencies: service.dependencies().cloned().collect(),
+            hooks: service.hooks.clone(),
             config: self.config(name),
         }
     }
 
     pub(super) fn config(&self, name: &ServiceName) -> String {
-        let service = &self.project.services[name];
+        let mut service = self.project.services[name].clone();
+        // How far others have to be before it is started makes no other container of it.
+        let names = service.depends_on.into_iter().map(|dependency| Dependency::started(dependency.service));
+        service.depends_on = names.collect();
         let volumes: Vec<_> = named_volumes(&service.mounts).map(|volume| self.project.volumes.get(volume)).collect();
         let others: Vec<_> = service.files.volumes_from.iter().map(|from| self.mounts(&from.service)).collect();
-        fingerprint(&(service, volumes, others, self.as_invoker(service.user.as_ref())))
+        fingerprint(&(&service, volumes, others, self.as_invoker(service.user.as_ref())))
     }
 
     /// The ports of a service; what names no address of the host is at that which its first network says.

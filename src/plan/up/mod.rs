@@ -6,6 +6,7 @@ mod container;
 mod namespaces;
 mod networks;
 mod volumes;
+mod waits;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +30,10 @@ pub struct Intent {
     pub services: BTreeSet<ServiceName>,
     /// Where subnets come from that nobody has chosen; empty is Docker's pools and the rest of 10.0.0.0/8.
     pub pools: Vec<AddressPool>,
+    /// Wait until all of them are up.
+    pub wait: bool,
+    /// Milliseconds after which nothing is waited for any more; none leaves it to the services.
+    pub wait_timeout_ms: Option<u64>,
 }
 
 /// Compares what is wanted with what there is.
@@ -85,6 +90,9 @@ struct Up<'a> {
     ids: BTreeMap<ServiceName, IdMap>,
     /// What is brought up, each after what it depends on.
     wanted: Vec<&'a ServiceName>,
+    /// They are waited for.
+    wait: bool,
+    wait_timeout_ms: Option<u64>,
 }
 
 impl<'a> Up<'a> {
@@ -117,7 +125,8 @@ impl<'a> Up<'a> {
             wanted.iter().any(|name| project.services[*name].networks.iter().any(|on| on.network == *network))
         };
         let addresses = Addresses::choose(project, observed, &intent.pools, on)?;
-        let mut up = Self { addresses, project, observed, groups, ids, wanted };
+        let (wait, wait_timeout_ms) = (intent.wait, intent.wait_timeout_ms);
+        let mut up = Self { addresses, project, observed, groups, ids, wanted, wait, wait_timeout_ms };
         up.wanted = up.with_moved();
         Ok(up)
     }
@@ -125,7 +134,12 @@ impl<'a> Up<'a> {
     fn plan(&self) -> Result<Plan, PlanError> {
         let mut plan = Plan::default();
         let causes = self.causes();
+        let mut waits = self.waits(&causes);
+        let mut started: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
         if causes.is_empty() {
+            if self.wait {
+                self.wait_for_all(&mut plan, &waits, &started);
+            }
             return Ok(plan);
         }
         self.nobody_is_left_behind(&causes)?;
@@ -188,7 +202,6 @@ impl<'a> Up<'a> {
                 namespaces.insert(name, ids);
             }
         }
-        let mut started: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
         for name in self.wanted.iter().copied().filter(|name| causes.contains_key(name)) {
             let service = &self.project.services[name];
             let sources = self.groups.sources(name);
@@ -200,12 +213,17 @@ impl<'a> Up<'a> {
             let mut after: Vec<StepId> = vec![named];
             after.extend(group);
             after.extend(shared.filter_map(|owner| namespaces.get(owner)).flatten());
-            after.extend(service.dependencies().filter_map(|dependency| started.get(dependency)));
+            let waited = self.wait_for_dependencies(&mut plan, name, &mut waits, &started);
+            let dependencies = service.dependencies();
+            after.extend(dependencies.filter_map(|dependency| waited.get(dependency).or(started.get(dependency))));
             after.extend(removed.get(name));
             after.extend(connected);
             after.extend(named_volumes(&self.mounts(name)).filter_map(|volume| volumes.get(volume)));
             let spec = self.container(name);
             started.insert(name, plan.add(Operation::Start(Box::new(spec)), causes[name].clone(), after));
+        }
+        if self.wait {
+            self.wait_for_all(&mut plan, &waits, &started);
         }
         Ok(plan)
     }
