@@ -13,6 +13,7 @@ pub mod ui;
 
 pub mod cgroup;
 pub mod compose;
+pub mod dns;
 pub mod executor;
 pub mod image;
 pub mod load;
@@ -20,6 +21,7 @@ pub mod model;
 pub mod network;
 pub mod plan;
 pub mod sandbox;
+pub mod settings;
 pub mod state;
 pub mod supervisor;
 pub mod sys;

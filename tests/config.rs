@@ -25,7 +25,7 @@ fn outcome(case: &Path) -> (&'static str, String) {
     let (file, text) = match contents(&options) {
         Ok(contents) => {
             let project = contents.json().expect("what JSON can say");
-            ("expected.json", project.json().replace('$', "$$"))
+            ("expected.json", project.replace('$', "$$"))
         }
         Err(diagnostics) => ("expected.txt", diagnostics.render(false)),
     };

@@ -307,8 +307,8 @@ fn says_all(json: &str) -> bool {
 }
 
 fn printed(contents: &Contents) -> Result<String, String> {
-    let document = contents.json().map_err(|error| error.to_string())?;
-    Ok(document.json().replace('$', "$$"))
+    let project = contents.json().map_err(|error| error.to_string())?;
+    Ok(project.replace('$', "$$"))
 }
 
 fn same(one: &str, other: &str, message: &str) -> Result<(), String> {

@@ -141,7 +141,7 @@ networks: {far: {driver: overlay}}
     for services in [&["c"] as &[&str], &["d"], &["a", "c"], &[]] {
         let error = asking(services).error();
         assert!(error.contains("`build` is not supported yet"), "{error}");
-        assert!(error.contains("`driver` is not supported yet"), "{error}");
+        assert!(error.contains("`driver: overlay` is not supported yet"), "{error}");
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use nscompose::{
     load::{LoadOptions, load},
-    model::{Container, ContainerState, Effective, Host, Observed, Project},
+    model::{Container, ContainerState, Effective, Host, Observed, ObservedNetwork, Project},
     plan::{self, Intent, Operation, Plan},
 };
 
@@ -33,19 +33,23 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
     for (_, step) in plan.steps() {
         match &step.operation {
             Operation::CreateNetwork(bridge) => {
-                observed.networks.insert(bridge.network.clone(), bridge.gateway.trunc());
+                let subnets = bridge.gateways.iter().map(|gateway| gateway.trunc()).collect();
+                let (config, shared) = (bridge.config.clone(), bridge.shared.clone());
+                let there = ObservedNetwork { subnets, interface: bridge.interface.clone(), config, shared };
+                observed.networks.insert(bridge.network.clone(), there);
             }
             Operation::CreateNamespaces(set) => {
                 observed.namespaces.insert(set.service.clone(), set.fingerprint.clone());
             }
             Operation::Attach(link) => {
                 let addresses = observed.addresses.entry(link.service.clone()).or_default();
-                addresses.insert(link.network.clone(), link.address.addr().into());
+                addresses.insert(link.network.clone(), link.addresses.iter().map(|net| net.addr()).collect());
             }
             Operation::Start(spec) => {
                 let container = Container {
                     name: spec.name.clone(),
                     state: ContainerState::Running,
+                    health: None,
                     pid: Some(1),
                     image: None,
                     config: spec.config.clone(),
@@ -62,11 +66,15 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
                 observed.containers.insert(spec.service.clone(), container);
             }
             Operation::AskForGroup => observed.host.cgroups.ask = false,
-            Operation::Stop(_)
-            | Operation::Detach(_)
-            | Operation::CreateVolume(..)
-            | Operation::WriteHosts(_)
-            | Operation::RemoveVolume(..) => {}
+            Operation::Connect(uplink) => observed.uplink = Some(uplink.fingerprint.clone()),
+            Operation::Detach(cable) => {
+                observed.addresses.get_mut(&cable.service).and_then(|networks| networks.remove(&cable.network));
+            }
+            Operation::RemoveNetwork(removal) => {
+                observed.networks.remove(&removal.network);
+            }
+            Operation::Stop(_) | Operation::CreateVolume(..) | Operation::SetNames(_) | Operation::RemoveVolume(..) => {
+            }
             Operation::Remove(service) => {
                 observed.containers.remove(service);
             }
@@ -79,13 +87,20 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
     observed
 }
 
-/// The plan as text, and the hosts files that it writes.
+/// The plan as text, and what it says of names.
 fn text(plan: &Plan) -> String {
     let mut text = plan.to_string();
     for (_, step) in plan.steps() {
-        if let Operation::WriteHosts(files) = &step.operation {
-            for file in files {
-                text += &format!("--- hosts of {}\n{}", file.service, file.text);
+        if let Operation::SetNames(names) = &step.operation {
+            for named in &names.services {
+                let names = named.names.join(" ");
+                let addresses: Vec<String> = named.addresses.iter().map(ToString::to_string).collect();
+                let at = addresses.join(" ");
+                text += &format!("--- {} on {} {at}: {names}\n", named.service, named.network);
+            }
+            for client in &names.clients {
+                text += &format!("--- hosts of {}\n{}", client.service, client.hosts_file);
+                text += &format!("--- resolver of {}\n{}", client.service, client.resolver_file);
             }
         }
     }
@@ -121,12 +136,12 @@ fn run(case: &Path) -> String {
         .map(|name| name.parse().expect("a service name"))
         .collect();
     let project = project(&file);
-    match plan::up(&project, &observed, &Intent { services: services.clone() }) {
+    match plan::up(&project, &observed, &Intent { services: services.clone(), ..Intent::default() }) {
         Err(error) => format!("error: {error}\n"),
         Ok(plan) => {
             let after = carried_out(&plan, observed);
-            let again =
-                plan::up(&project, &after, &Intent { services }).expect("a plan for what has just been brought up");
+            let again = plan::up(&project, &after, &Intent { services, ..Intent::default() })
+                .expect("a plan for what has just been brought up");
             assert!(again.is_empty(), "{}: carried out, and still there is something to do:\n{again}", case.display());
             text(&plan)
         }

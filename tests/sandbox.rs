@@ -3,7 +3,9 @@
 mod support;
 
 mod sandbox {
+    mod crowds;
     mod devices;
+    mod dns;
     mod elsewhere;
     mod escapes;
     mod files;
@@ -14,13 +16,17 @@ mod sandbox {
     mod lasting;
     mod limits;
     mod names;
+    mod networks;
     mod owners;
     mod ports;
     mod privileges;
     mod process;
+    mod shared_networks;
     mod sharing;
     mod stopping;
     mod terminal;
+    mod uplink;
+    mod uplink_v6;
     mod users;
     mod volumes;
 }

@@ -13,9 +13,11 @@ mod image;
 mod lent;
 mod limits;
 mod logs;
+mod network;
 mod not_yet;
 mod ns;
 mod plan;
+mod port;
 mod ps;
 mod schema;
 mod settings;
@@ -114,6 +116,7 @@ enum Verb {
     Ps(ps::Args),
     Ns(ns::Args),
     Stats(stats::Args),
+    Port(port::Args),
     Logs(logs::Args),
     Exec(exec::Args),
     Attach(attach::Args),
@@ -122,6 +125,9 @@ enum Verb {
     Schema(schema::Args),
     #[command(flatten)]
     Images(image::Verb),
+    /// Manage networks that stacks share
+    #[command(subcommand)]
+    Network(network::Verb),
     Version(version::Args),
     /// Anything else, to be told what it is.
     #[command(external_subcommand)]
@@ -136,12 +142,17 @@ impl Verb {
             Self::Ps(args) => &args.more.files,
             Self::Ns(args) => &args.more.files,
             Self::Stats(args) => &args.more.files,
+            Self::Port(args) => &args.more.files,
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
             Self::Images(verb) => verb.more_files(),
-            Self::Logs(_) | Self::Exec(_) | Self::Attach(_) | Self::Schema(_) | Self::Version(_) | Self::Other(_) => {
-                &[]
-            }
+            Self::Logs(_)
+            | Self::Exec(_)
+            | Self::Attach(_)
+            | Self::Schema(_)
+            | Self::Network(_)
+            | Self::Version(_)
+            | Self::Other(_) => &[],
         }
     }
 
@@ -191,6 +202,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Ps(args) => ps::run(&args, &settings),
         Verb::Ns(args) => ns::run(&args, &settings),
         Verb::Stats(args) => stats::run(&args, &settings),
+        Verb::Port(args) => port::run(&args, &settings),
         Verb::Logs(args) => logs::run(&args, &settings),
         Verb::Exec(args) => exec::run(&args, &settings),
         Verb::Attach(args) => attach::run(&args, &settings),
@@ -198,6 +210,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Verb::Config(args) => config::run(&args, &settings),
         Verb::Schema(args) => schema::run(&args, &settings),
         Verb::Images(verb) => image::run(&verb, &settings),
+        Verb::Network(verb) => network::run(&verb, &settings),
         Verb::Version(args) => version::run(&args, &settings),
         Verb::Other(words) => Err(not_yet::verb(&words)),
     }

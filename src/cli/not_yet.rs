@@ -10,7 +10,7 @@ use clap::{
 use super::{Cli, MessageFormat};
 use crate::diagnostics::{Failure, suggest};
 
-const VERBS: [(&str, &str); 18] = [
+const VERBS: [(&str, &str); 17] = [
     ("build", BUILD),
     ("cp", "use a bind mount, or `exec SERVICE cat FILE`"),
     ("create", "`up -d` makes and starts"),
@@ -18,7 +18,6 @@ const VERBS: [(&str, &str); 18] = [
     ("kill", "`down -t 0` ends the stack at once"),
     ("ls", "`ps` shows one stack"),
     ("pause", NOTHING),
-    ("port", "`ps` shows the ports"),
     ("restart", "`down` and `up -d`"),
     ("rm", "`down` removes"),
     ("run", "`exec SERVICE COMMAND` runs in a service that is up"),
@@ -32,9 +31,9 @@ const VERBS: [(&str, &str); 18] = [
 ];
 
 /// Verbs that are, for a did-you-mean.
-const KNOWN: [&str; 23] = [
-    "up", "down", "ps", "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema", "version", "images",
-    "pull", "push", "tag", "rmi", "load", "save", "commit", "export", "image", "system",
+const KNOWN: [&str; 25] = [
+    "up", "down", "ps", "port", "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema", "version",
+    "images", "pull", "push", "tag", "rmi", "load", "save", "commit", "export", "image", "system", "network",
 ];
 
 /// Flags of a verb, or, without one, of all; those of a line are spellings of one.

@@ -4,6 +4,7 @@ use super::{
     files::{containers_of_others, load_project, services, tell_apart},
     image::look_only,
     limits::{leave_out, no_plan_of},
+    network::Shared,
     settings::Settings,
 };
 use crate::{
@@ -33,7 +34,10 @@ const CHANGES: u8 = 2;
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let loaded = load_project(&words, settings, args.leniency.allow_unsupported)?;
-    let intent = Intent { services: services(&words.services, loaded.project.services.keys())?.into_iter().collect() };
+    let intent = Intent {
+        services: services(&words.services, loaded.project.services.keys())?.into_iter().collect(),
+        pools: settings.address_pools()?,
+    };
     let running = settings.layout.stack(&loaded.project.name).connect().ok();
     let running = running.and_then(|stream| observe(&stream).ok().flatten());
     let mut observed = match running {
@@ -41,6 +45,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         None => Observed { host: host()?, ..Observed::default() },
     };
     observed.host.containers = containers_of_others(&loaded.project, settings)?;
+    Shared::of(settings, &loaded.project).look(&mut observed)?;
     let mut project = look_only(loaded.project.clone(), &intent.services, &observed, settings)?;
     if args.leniency.allow_unsupported {
         leave_out(&mut project, &observed.host, &intent, &loaded, settings.printer);

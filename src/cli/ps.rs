@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// List the names of services only
     #[arg(long)]
     services: bool,
+    /// List the names of containers only
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -50,6 +53,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     }
     if args.services {
         let names: String = observed.containers.keys().map(|name| format!("{name}\n")).collect();
+        settings.printer.data(&names)?;
+        return Ok(0);
+    }
+    if args.quiet {
+        let names: String = observed.containers.values().map(|container| format!("{}\n", container.name)).collect();
         settings.printer.data(&names)?;
         return Ok(0);
     }

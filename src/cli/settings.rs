@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::Global;
-use crate::{diagnostics::Failure, state::Layout, supervisor::is_root_of_machine, ui::Printer};
+use crate::{
+    diagnostics::Failure, model::AddressPool, settings::NetworkSettings, state::Layout, supervisor::is_root_of_machine,
+    ui::Printer,
+};
 
 /// Everything that a verb needs to know about where it was called; nothing deeper reads the environment.
 #[derive(Debug, Clone)]
@@ -45,6 +48,37 @@ impl Settings {
             profiles: global.profiles.clone(),
             layout,
         })
+    }
+}
+
+impl Settings {
+    /// A variable that has an absolute path.
+    pub(super) fn absolute(&self, name: &str) -> Option<PathBuf> {
+        self.environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
+    }
+
+    /// XDG Base Directory Specification.
+    pub(super) fn config_folder(&self) -> Option<PathBuf> {
+        self.absolute("XDG_CONFIG_HOME").or_else(|| Some(self.absolute("HOME")?.join(".config")))
+    }
+
+    /// The files config.yaml that are there: the account's, and that for everybody.
+    pub(super) fn config_files(&self) -> Vec<PathBuf> {
+        let own = self.config_folder().map(|folder| folder.join("nscompose/config.yaml"));
+        let files = [own, Some("/etc/nscompose/config.yaml".into())];
+        files.into_iter().flatten().filter(|path| path.exists()).collect()
+    }
+
+    /// Where subnets come from that nobody has chosen; empty if nobody has said anything of that either.
+    pub(super) fn address_pools(&self) -> Result<Vec<AddressPool>, Failure> {
+        let variable = self.environment.get("NSCOMPOSE_ADDRESS_POOLS").filter(|text| !text.trim().is_empty());
+        let Some(text) = variable else {
+            return Ok(NetworkSettings::load(&self.config_files())?.default_address_pools);
+        };
+        let pools = text.split(',').map(|pool| pool.trim().parse());
+        pools
+            .collect::<Result<_, _>>()
+            .map_err(|e| Failure::usage(format!("NSCOMPOSE_ADDRESS_POOLS: {e}")).hint("several are separated by `,`"))
     }
 }
 

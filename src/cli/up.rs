@@ -12,6 +12,7 @@ use super::{
     files::{check_roots, containers_of_others, load_project, same_stack, services, tell_apart},
     image::{Provided, provide},
     limits::{leave_out, no_plan_of},
+    network::Shared,
     settings::Settings,
     stack::{carry_out, connection, gone, look_again, name_owners, open, talk, until_done, wait_for_end},
     terminal,
@@ -79,12 +80,16 @@ fn pull_policy(text: &str) -> Result<PullPolicy, String> {
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let loaded = load_project(&words, settings, args.leniency.allow_unsupported)?;
-    let intent = Intent { services: services(&words.services, loaded.project.services.keys())?.into_iter().collect() };
+    let intent = Intent {
+        services: services(&words.services, loaded.project.services.keys())?.into_iter().collect(),
+        pools: settings.address_pools()?,
+    };
     check_roots(&loaded, &intent.services)?;
     // Before there is a runtime, and before anything is started.
     let elsewhere = containers_of_others(&loaded.project, settings)?;
     let Provided { mut project, held } = provide(loaded.project.clone(), &intent.services, args.pull, settings)?;
     let layout = settings.layout.stack(&project.name);
+    let shared = Shared::of(settings, &project);
     open(&layout)?.on_runtime(async |mut connection, snapshot| {
         same_stack(&project.name, &project.files, &snapshot)?;
         if args.leniency.allow_unsupported {
@@ -102,8 +107,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             connection.send(&Request::Resize(rows, columns), &[]).await.map_err(|e| talk(&e))?;
         }
         let progress = Progress { printer: settings.printer, started: Instant::now() };
+        let others = Others { elsewhere: &elsewhere, shared: &shared };
         let (snapshot, unchanged) =
-            submit(&mut connection, snapshot, &project, &intent, &elsewhere, !args.detach, &loaded).await?;
+            submit(&mut connection, snapshot, &project, &intent, others, !args.detach, &loaded).await?;
         if args.detach {
             let mut taken = Vec::new();
             let result = until_done(&mut connection, |event| match event {
@@ -154,6 +160,13 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     })
 }
 
+/// What a plan depends on that other stacks have.
+#[derive(Clone, Copy)]
+struct Others<'a> {
+    elsewhere: &'a BTreeMap<String, ContainerElsewhere>,
+    shared: &'a Shared,
+}
+
 /// Plans, and hands the plan over until one is taken: whoever changes the stack meanwhile makes it stale. What the plan was
 /// made from comes back, and whether there is nothing to do.
 async fn submit(
@@ -161,13 +174,19 @@ async fn submit(
     mut snapshot: Snapshot,
     project: &Project,
     intent: &Intent,
-    elsewhere: &BTreeMap<String, ContainerElsewhere>,
+    others: Others<'_>,
     foreground: bool,
     loaded: &Loaded,
 ) -> Result<(Snapshot, bool), Failure> {
     loop {
-        snapshot.observed.host.containers.clone_from(elsewhere);
+        snapshot.observed.host.containers.clone_from(others.elsewhere);
+        // No other stack chooses addresses between our look and our word.
+        let lock = others.shared.lock()?;
+        others.shared.look(&mut snapshot.observed)?;
         let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, loaded))?;
+        let places = plan::shared_places(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, loaded))?;
+        others.shared.take(snapshot.supervisor, places)?;
+        drop(lock);
         let unchanged = plan.is_empty();
         let generation = snapshot.generation;
         let request = Request::Apply { plan, generation, files: project.files.clone(), foreground };
@@ -206,11 +225,16 @@ impl Progress {
             Event::Container(service, ContainerState::Exited(code)) => {
                 self.printer.progress(service.as_str(), &format!("exited with code {code}"));
             }
-            Event::Container(_, ContainerState::Starting) => {}
+            Event::Container(service, ContainerState::Restarting(code)) => {
+                self.printer.progress(service.as_str(), &format!("exited with code {code}, is started again"));
+            }
+            Event::Container(service, ContainerState::Paused) => self.printer.progress(service.as_str(), "paused"),
+            Event::Container(_, ContainerState::Created | ContainerState::Starting) => {}
             Event::OutOfMemory { service, kills, limit } => {
                 self.printer.warning(&out_of_memory(service, *kills, *limit));
             }
             Event::Removed(service) => self.printer.progress(service.as_str(), "removed"),
+            Event::Notice(text) => self.printer.progress("host", text),
             Event::Warning(text) => self.printer.warning(text),
             Event::Began(step) | Event::Done(step) | Event::Undoing(step) => tracing::debug!(step),
             // Said with the failure that follows.

@@ -46,6 +46,38 @@ impl Document {
         json.0
     }
 
+    /// The text of a JSON file that says one more thing: a mapping, whose values are made as they are written, so that
+    /// there is never more than one of them. Keys are in order, those of the mapping as they come.
+    ///
+    /// # Errors
+    /// That of the first value which cannot be made.
+    pub fn json_with<'k>(
+        &self,
+        key: &str,
+        values: impl IntoIterator<Item = Result<(&'k str, Self), Error>>,
+    ) -> Result<String, Error> {
+        let entries = if let Self::Map(entries) = self { &entries[..] } else { &[] };
+        let (before, after) = entries.split_at(entries.partition_point(|(name, _)| **name < *key));
+        let mut json = Json(String::new());
+        for (at, (name, value)) in before.iter().enumerate() {
+            json.entry(at, name, value, 0);
+        }
+        json.key(before.len(), key, 0);
+        let mut count = 0;
+        for value in values {
+            let (name, value) = value?;
+            json.entry(count, name, &value, 1);
+            count += 1;
+        }
+        json.end(count, 1);
+        for (at, (name, value)) in after.iter().enumerate() {
+            json.entry(before.len() + 1 + at, name, value, 0);
+        }
+        json.end(entries.len() + 1, 0);
+        json.0.push('\n');
+        Ok(json.0)
+    }
+
     /// Puts the keys of all mappings in order.
     pub fn sort(&mut self) {
         match self {
@@ -145,7 +177,6 @@ impl Json {
             Document::Number(number) => self.0.push_str(&number.to_string()),
             Document::Text(text) => self.text(text),
             Document::List(items) if items.is_empty() => self.0.push_str("[]"),
-            Document::Map(entries) if entries.is_empty() => self.0.push_str("{}"),
             Document::List(items) => {
                 for (at, item) in items.iter().enumerate() {
                     self.0.push(if at == 0 { '[' } else { ',' });
@@ -157,16 +188,33 @@ impl Json {
             }
             Document::Map(entries) => {
                 for (at, (key, value)) in entries.iter().enumerate() {
-                    self.0.push(if at == 0 { '{' } else { ',' });
-                    self.line(level + 1);
-                    self.text(key);
-                    self.0.push_str(": ");
-                    self.value(value, level + 1);
+                    self.entry(at, key, value, level);
                 }
-                self.line(level);
-                self.0.push('}');
+                self.end(entries.len(), level);
             }
         }
+    }
+
+    /// An entry of a mapping, of which there have been that many.
+    fn entry(&mut self, before: usize, key: &str, value: &Document, level: usize) {
+        self.key(before, key, level);
+        self.value(value, level + 1);
+    }
+
+    fn key(&mut self, before: usize, key: &str, level: usize) {
+        self.0.push(if before == 0 { '{' } else { ',' });
+        self.line(level + 1);
+        self.text(key);
+        self.0.push_str(": ");
+    }
+
+    /// The end of a mapping of that many entries.
+    fn end(&mut self, entries: usize, level: usize) {
+        if entries == 0 {
+            return self.0.push_str("{}");
+        }
+        self.line(level);
+        self.0.push('}');
     }
 }
 
@@ -422,5 +470,22 @@ mod tests {
         document.sort();
         assert_eq!(document.json(), "{\n  \"a\": null,\n  \"b\": 1.5,\n  \"z\": 1\n}\n");
         assert!(Document::of(&Both { z: Some(i128::MAX), more: BTreeMap::new() }).is_err());
+    }
+
+    #[test]
+    fn a_mapping_that_is_made_as_it_is_written_is_as_if_it_had_been_there() {
+        for rest in [serde_json::json!({}), serde_json::json!({"a": 1, "b": {}, "n": [], "z": {"y": 1}})] {
+            for mapping in [serde_json::json!({}), serde_json::json!({"k": {"l": [1, 2]}, "m": {}})] {
+                let document = |value: &serde_json::Value| Document::of(value).expect("a document");
+                let entries = mapping.as_object().into_iter().flatten();
+                let values = entries.map(|(name, value)| Ok((&**name, document(value))));
+                let written = document(&rest).json_with("key", values).expect("text");
+                let mut whole = rest.clone();
+                whole["key"] = mapping.clone();
+                assert_eq!(written.trim_end(), serde_json::to_string_pretty(&whole).expect("JSON"));
+            }
+        }
+        let failed = Document::Map(Vec::new()).json_with("key", [Err(Error::custom("no"))]);
+        assert!(failed.is_err());
     }
 }

@@ -61,6 +61,26 @@ mapping! {
     }
 }
 
+impl Project {
+    /// All but the services, which are most of it.
+    pub(crate) fn without_services(&self) -> Self {
+        let Self { version, name, include, services: _, networks, volumes, configs, secrets, models, extensions } =
+            self;
+        Self {
+            version: version.clone(),
+            name: name.clone(),
+            include: include.clone(),
+            services: None,
+            networks: networks.clone(),
+            volumes: volumes.clone(),
+            configs: configs.clone(),
+            secrets: secrets.clone(),
+            models: models.clone(),
+            extensions: extensions.clone(),
+        }
+    }
+}
+
 /// The JSON Schema of the format.
 #[must_use]
 pub fn schema() -> Json {

@@ -17,26 +17,27 @@ use crate::{
 mapping! {
     /// A network that services join.
     pub struct Network {
-        /// Its name outside of the project.
-        refused name: Text,
+        /// Its name outside of the project: of one that is external, what it is called; `host` and `none` are there always.
+        works name: Text,
         /// Who makes it.
-        refused driver: Text,
-        /// More for the driver.
-        refused driver_opts: Map<TextOrNumber>,
+        works driver: Text,
+        /// `com.docker.network.` followed by `bridge.name`, `bridge.enable_icc`, `bridge.enable_ip_masquerade` (on),
+        /// `bridge.host_binding_ipv4`, `driver.mtu` or `container_iface_prefix`; others are refused.
+        works driver_opts: Map<TextOrNumber>,
         /// Addresses on it.
-        refused ipam: Ipam,
+        works ipam: Ipam,
         /// It is there already, and not the project's.
-        refused external: External,
+        works external: External,
         /// Nothing on it reaches the outside.
-        refused internal: Flag,
+        works internal: Flag,
         /// Containers of others may join.
         no_effect("it is for clusters") attachable: Flag,
         /// Labels for people and tools.
         metadata labels: Labels,
         /// There are IPv4 addresses.
-        refused enable_ipv4: Kept<Flag>,
-        /// There are IPv6 addresses.
-        refused enable_ipv6: Kept<Flag>,
+        works enable_ipv4: Kept<Flag>,
+        /// There are IPv6 addresses; so there are where a subnet says so.
+        works enable_ipv6: Kept<Flag>,
     }
     rules {
         const NULLABLE: bool = true;
@@ -50,9 +51,9 @@ mapping! {
     /// How the addresses of a network are given out.
     pub struct Ipam {
         /// Who gives them out.
-        refused driver: Text,
+        works driver: Text,
         /// Ranges.
-        refused config: IpamRanges,
+        works config: IpamRanges,
         /// More for the driver.
         refused options: Map<Text>,
     }
@@ -92,13 +93,13 @@ mapping! {
     /// A range of addresses.
     pub struct IpamConfig {
         /// The range.
-        refused subnet: Text,
+        works subnet: Text,
         /// The part of it that containers get theirs from.
-        refused ip_range: Text,
+        works ip_range: Text,
         /// Address of the gateway.
-        refused gateway: Text,
+        works gateway: Text,
         /// Addresses that are taken, by host name.
-        refused aux_addresses: Map<Text>,
+        works aux_addresses: Map<Text>,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Values that are treated otherwise than their keys: refused ones of keys that work, and those that say what is so anyway.
 
-/// A value, as it is written here and in the reference: a word, words of which one may end in `…`, or `FIRST-LAST`.
+/// A value, as it is written here and in the reference: a word, words of which one may end in `…`.
 type Word = &'static str;
 
 /// Values that are refused, of a key that works.
@@ -21,11 +21,6 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
     },
     RefusedValue { path: "services.*.depends_on.*.restart", values: &["true"], hint: "" },
     RefusedValue { path: "services.*.depends_on.*.required", values: &["false"], hint: "" },
-    RefusedValue {
-        path: "services.*.ports[].published",
-        values: &["FIRST-LAST"],
-        hint: "name one port, or as many as there are for the container",
-    },
     RefusedValue { path: "services.*.ports[].protocol", values: &["sctp"], hint: "use `tcp` or `udp`" },
     RefusedValue {
         path: "services.*.pull_policy",
@@ -44,6 +39,11 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
     },
     TMPFS_OPTIONS,
     SECURITY_OPTIONS,
+    RefusedValue {
+        path: "networks.*.driver",
+        values: &["overlay", "macvlan", "ipvlan", "host", "none", "null"],
+        hint: "use `bridge`; for the network of the host, or none, there is `network_mode` of a service",
+    },
 ];
 
 /// Options of `PATH:OPTION,OPTION`, not whole values.
@@ -68,27 +68,18 @@ pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
     ("services.*.healthcheck.disable", &["true", "false"]),
     ("services.*.healthcheck.test", NONE),
     ("services.*.logging.driver", &["json-file"]),
-    ("services.*.networks.*.gw_priority", ZERO),
-    ("services.*.networks.*.priority", ZERO),
     ("services.*.restart", &["no"]),
     ("services.*.scale", &["1"]),
     ("services.*.use_api_socket", NO),
-    ("networks.*.driver", &["bridge"]),
-    ("networks.*.enable_ipv4", &["true"]),
-    ("networks.*.enable_ipv6", NO),
-    ("networks.*.external", NO),
-    ("networks.*.internal", NO),
     ("configs.*.external", NO),
     ("secrets.*.external", NO),
 ];
 
 const NO: &[Word] = &["false"];
-const ZERO: &[Word] = &["0"];
 const NONE: &[Word] = &["none"];
 
 /// Refused keys that ask for nothing when each of their parts does.
-static OF_PARTS: &[&str] =
-    &["services.*.deploy.restart_policy", "services.*.healthcheck", "services.*.logging", "networks.*.ipam"];
+static OF_PARTS: &[&str] = &["services.*.deploy.restart_policy", "services.*.healthcheck", "services.*.logging"];
 
 /// Values of a part that make nothing of all others.
 static SWITCHES: &[(&str, &[Word])] = &[
@@ -132,9 +123,6 @@ fn is(value: Word, text: &str) -> bool {
     match value {
         "true" => super::Flag::parse(text) == Some(true),
         "false" => super::Flag::parse(text) == Some(false),
-        // In any unit.
-        "0" => text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end().parse() == Ok(0.0),
-        "FIRST-LAST" => text.contains('-'),
         _ => match value.strip_suffix('…') {
             Some(beginning) => text.starts_with(beginning),
             None => text.eq_ignore_ascii_case(value),
@@ -151,7 +139,6 @@ mod tests {
         assert!(refused("services.*.pull_policy", "build").is_some());
         assert!(refused("services.*.pull_policy", "always").is_none());
         assert!(refused("services.*.depends_on.*.restart", "Yes").is_some());
-        assert!(refused("services.*.ports[].published", "8000-8010").is_some());
-        assert!(refused("services.*.ports[].published", "8000").is_none());
+        assert!(refused("services.*.ports[].published", "8000-8010").is_none());
     }
 }

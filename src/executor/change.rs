@@ -2,10 +2,8 @@
 
 use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
-
 use crate::{
-    model::{Container, ContainerState, NetworkName, ServiceName},
+    model::{Container, ContainerState, NetworkName, ObservedNetwork, ServiceName},
     plan::StepId,
 };
 
@@ -19,15 +17,17 @@ pub enum Change {
     /// A step that was done is being undone, since a later one failed.
     Undoing(StepId),
     /// A bridge is there.
-    Network(NetworkName, Ipv4Net),
+    Network(NetworkName, ObservedNetwork),
     /// A bridge is gone.
     NetworkRemoved(NetworkName),
     /// The namespaces of a service are there, with their fingerprint.
     Namespaces(ServiceName, String),
     /// They are gone.
     NamespacesRemoved(ServiceName),
-    /// A service has an address.
-    Address(ServiceName, NetworkName, IpAddr),
+    /// A service has these addresses on a network.
+    Addresses(ServiceName, NetworkName, Vec<IpAddr>),
+    /// It has none there any more.
+    Detached(ServiceName, NetworkName),
     /// A container is there.
     Container(ServiceName, Box<Container>),
     /// The one with this first process is somewhere else in its life.
@@ -38,6 +38,10 @@ pub enum Change {
     GroupGiven,
     /// The kernel has killed so many processes, in all, of the one with this first process, for want of memory.
     OutOfMemory(ServiceName, i32, u64),
+    /// The way out is made, or cannot be had, as this fingerprint asked for it.
+    Uplink(String),
+    /// Something that people may want to know.
+    Notice(String),
     /// Something that people should know and that stops nothing.
     Warning(String),
 }

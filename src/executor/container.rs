@@ -25,6 +25,7 @@ use super::{
     stack::Running,
     stop::{remove, stop},
     streams::{HandedOut, Listeners, Streams, waited_for},
+    uplink,
     volume::VolumeFolder,
 };
 use crate::{
@@ -114,6 +115,8 @@ pub(super) async fn start(
     let fds =
         LaunchFds { stdin, stdout, stderr, status, socket, namespaces, cgroup: cgroup.v2, older_cgroups: cgroup.v1 };
 
+    // Before it runs, so that it finds itself.
+    stack.names.appears(&spec.service);
     let failed = |source| match &group {
         Some(group) if group.oom_kills().is_some_and(|kills| kills > killed_before) => ExecutorError::OutOfMemory {
             service: spec.service.clone(),
@@ -121,7 +124,10 @@ pub(super) async fn start(
         },
         _ => ExecutorError::Start { service: spec.service.clone(), source },
     };
-    let started = stack.keeper.launch(launch, fds).await.map_err(failed)?;
+    let started = stack.keeper.launch(launch, fds).await.map_err(|source| {
+        stack.names.disappears(&spec.service);
+        failed(source)
+    })?;
     let family = Arc::new(Family::new(group.clone().filter(|_| spec.namespaces.pid != Source::New)));
     let (pid, exit) = (started.pid, started.exit.clone());
     let (tell_end, end_told) = tokio::sync::watch::channel(false);
@@ -174,7 +180,12 @@ pub(super) async fn start(
     volumes.values().for_each(VolumeFolder::settle);
     drop(filling);
     let ports = match runs.and_then(|()| publish(spec, stack, claims)) {
-        Ok(ports) => ports,
+        Ok(ports) => {
+            if is_led_to_by_uplink(spec, stack).await {
+                uplink::publish(&spec.service, pid, &ports, spec.address_v6, stack).await;
+            }
+            ports.into_iter().map(|(port, _)| port).collect()
+        }
         Err(error) => {
             stop(&spec.service, stack).await?;
             remove(&spec.service, stack).await?;
@@ -186,6 +197,7 @@ pub(super) async fn start(
     let observed = Container {
         name: spec.name.clone(),
         state: ContainerState::Running,
+        health: None,
         pid: Some(pid),
         config: spec.config.clone(),
         image: match &spec.files.rootfs {
@@ -302,17 +314,34 @@ pub(super) async fn program_runs(status: OwnedFd) -> Result<(), SandboxError> {
     Err(error.into())
 }
 
-fn publish(spec: &ContainerSpec, stack: &Stack, claims: &Claims) -> Result<Vec<PublishedPort>, ExecutorError> {
+/// Whether what comes in by the uplink gets to a container and back. The uplink ends in the stack's own namespace, from where
+/// networks that stacks share are not reached, and on an internal network there is no way back: there the forwarder, which speaks from the
+/// bridge's own address, is the only one.
+async fn is_led_to_by_uplink(spec: &ContainerSpec, stack: &Stack) -> bool {
+    let bridge = spec.address_on.as_ref().and_then(|network| stack.objects().bridges.get(network).cloned());
+    match (bridge, stack.uplink()) {
+        (Some(bridge), Some(uplink)) => bridge.shared.is_none() && uplink.is_on(&bridge.interface).await,
+        _ => false,
+    }
+}
+
+fn publish(
+    spec: &ContainerSpec,
+    stack: &Stack,
+    claims: &Claims,
+) -> Result<Vec<(PublishedPort, std::net::SocketAddr)>, ExecutorError> {
     let claimed = claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&spec.service);
     let Some(claimed) = claimed else { return Ok(Vec::new()) };
     let address = spec.address.ok_or_else(|| ExecutorError::Missing(format!("an address of `{}`", spec.service)))?;
+    let bridge = spec.address_on.as_ref().and_then(|network| stack.objects().bridges.get(network).cloned());
+    let netns = bridge.map_or_else(|| stack.netns.clone(), |bridge| bridge.netns.clone());
     let mut ports = Vec::new();
     let mut forwarders = Vec::new();
     for claimed in claimed {
         let port = claimed.port().clone();
         let target = std::net::SocketAddr::new(address, port.target);
-        ports.push(PublishedPort { port, listens_on: claimed.addresses().to_vec() });
-        let forwarder = serve(claimed, target, stack.netns.clone());
+        ports.push((PublishedPort { port, listens_on: claimed.addresses().to_vec() }, target));
+        let forwarder = serve(claimed, target, netns.clone());
         forwarders.push(forwarder.map_err(|source| ExecutorError::Files {
             service: spec.service.clone(),
             what: "listen on the ports of",

@@ -31,6 +31,14 @@ pub enum ExecutorError {
         /// Why.
         source: Box<NetlinkError>,
     },
+    /// Another stack has made a shared network where this one has no rights.
+    #[error("cannot join network `{network}`: stack `{stack}`, which is on it, is in another user namespace")]
+    SharedApart {
+        /// The network of the file.
+        network: NetworkName,
+        /// The other stack.
+        stack: ProjectName,
+    },
     /// A service was not connected.
     #[error("cannot connect service `{service}` to network `{network}`")]
     Attach {
@@ -177,7 +185,9 @@ impl ExecutorError {
     pub fn taken_by_strangers(&self) -> Vec<Port> {
         let Self::Ports { conflicts } = self else { return Vec::new() };
         let unseen = conflicts.iter().filter_map(|conflict| match conflict {
-            ClaimError::Taken(taken) if !matches!(taken.owner, Some(PortOwner::Process { .. })) => {
+            ClaimError::Taken(taken)
+                if !matches!(taken.owner, Some(PortOwner::Process { .. } | PortOwner::Stack { .. })) =>
+            {
                 Some(taken.port.clone())
             }
             _ => None,
@@ -189,9 +199,11 @@ impl ExecutorError {
     pub fn into_failure(self) -> Failure {
         let kind = match &self {
             Self::Missing(_) => FailureKind::Internal,
-            Self::NoGroup(_) | Self::Namespaces { .. } | Self::Network { .. } | Self::Attach { .. } => {
-                FailureKind::Host
-            }
+            Self::NoGroup(_)
+            | Self::Namespaces { .. }
+            | Self::Network { .. }
+            | Self::SharedApart { .. }
+            | Self::Attach { .. } => FailureKind::Host,
             _ => FailureKind::Operation,
         };
         let mut failure = Failure::from_error(kind, &self);
@@ -225,6 +237,9 @@ impl ExecutorError {
             Self::SharesNothing { .. } => {
                 failure.hint("an ordinary user's mounts stay in the stack: use `rslave`, or run it as root")
             }
+            Self::SharedApart { stack, .. } => failure.hint(format!(
+                "that is so when your ranges in /etc/subuid have changed meanwhile: `nscompose -p {stack} down`, and bring both up"
+            )),
             Self::Files { source, .. } | Self::Volume { source, .. } if source.raw_os_error() == Some(libc::EMFILE) => {
                 failure.hint("a service takes about ten descriptors of the supervisor; raise the hard limit (`ulimit -Hn`)")
             }

@@ -85,10 +85,11 @@ pub(super) fn mounts(
     };
     let mut mounts = Vec::new();
     let taken = |target: &str| spec.files.mounts.iter().any(|mount| mount.target == Path::new(target));
-    match &spec.files.hosts_of {
+    match &spec.files.names_of {
         Some(owner) => {
             let resolver = stack.layout.resolver(&spec.service);
-            write_readable(&resolver, RESOLVER).map_err(files("write", &resolver))?;
+            let written = stack.names.write_resolver_file(&spec.service, owner, resolver.clone());
+            written.map_err(files("write", &resolver))?;
             let hosts = match spec.files.hosts_elsewhere {
                 true => stack.layout.hosts_elsewhere(owner),
                 false => stack.layout.hosts(owner),
@@ -97,6 +98,19 @@ pub(super) fn mounts(
                 if !taken(target) {
                     mounts.push(bind(target, path, false));
                 }
+            }
+        }
+        None if !spec.files.hosts_besides.is_empty() => {
+            let path = stack.layout.hosts(&spec.service);
+            let text = fs::read_to_string("/etc/hosts").unwrap_or_default();
+            write_readable(&path, &format!("{}\n{}", text.trim_end(), spec.files.hosts_besides))
+                .map_err(files("write", &path))?;
+            if !taken("/etc/hosts") {
+                mounts.push(bind("/etc/hosts", path, false));
+            }
+            if !taken("/etc/resolv.conf") && spec.files.rootfs != Rootfs::Host && Path::new("/etc/resolv.conf").exists()
+            {
+                mounts.push(bind("/etc/resolv.conf", PathBuf::from("/etc/resolv.conf"), true));
             }
         }
         // In the host's network the host's names count; a view of the host has them already.
@@ -270,10 +284,6 @@ fn unescaped(text: &str) -> PathBuf {
     }
     PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }
-
-/// A resolv.conf for a stack without a name server: what /etc/hosts does not know is unknown at once, since nobody listens
-/// on the loopback interface of the container.
-const RESOLVER: &str = "# names of the stack are in /etc/hosts\nnameserver 127.0.0.11\noptions timeout:1 attempts:1\n";
 
 /// Writes a file that everybody may read, in place: containers that run have this very file mounted.
 pub(super) fn write_readable(path: &Path, text: &str) -> io::Result<()> {

@@ -2,19 +2,21 @@
 
 use std::{collections::BTreeMap, fs, io, os::fd::AsFd, path::Path, sync::Arc};
 
+use ipnet::IpNet;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Change, ExecutorError, Stack, container, elsewhere, mounts,
     run::Claims,
-    stack::OwnedNamespaces,
+    shared_network,
+    stack::{OwnedNamespaces, StackBridge},
     stop::{remove, stop},
-    volume,
+    uplink, volume,
 };
 use crate::{
-    model::{ContainerState, ServiceName, is_of_interface},
+    model::{ContainerState, MacAddress, NetworkName, ObservedNetwork, ServiceName, is_of_interface},
     network::netlink::{self, Interface, Netlink},
-    plan::{self, Cable, HostsFile, Link, NamespaceSet, Operation, UserNamespace},
+    plan::{self, Cable, Link, NameClient, NamespaceSet, Operation, UserNamespace},
     sandbox::{NamespaceOrder, forget_shared_memory},
     sys::{NamespaceKind, Netns, PidFd},
 };
@@ -31,10 +33,18 @@ pub(super) async fn carry_out(
     match operation {
         Operation::CreateNetwork(bridge) => {
             create_network(bridge, stack).await?;
-            tell(Change::Network(bridge.network.clone(), bridge.gateway.trunc()));
+            let subnets = bridge.gateways.iter().map(IpNet::trunc).collect();
+            let (config, shared) = (bridge.config.clone(), bridge.shared.clone());
+            let there = ObservedNetwork { subnets, interface: bridge.interface.clone(), config, shared };
+            tell(Change::Network(bridge.network.clone(), there));
         }
         Operation::CreateVolume(name, volume) => volume::create(name, volume, stack)?,
-        Operation::WriteHosts(files) => write_hosts(files, stack)?,
+        Operation::SetNames(names) => {
+            names.clients.iter().try_for_each(|client| write_names(client, stack))?;
+            let what = "write the names of";
+            let failed = |(service, path, source)| ExecutorError::Files { service, what, path, source };
+            stack.names.plan(names.clone()).map_err(failed)?;
+        }
         Operation::AskForGroup => {
             stack.ask_for_group().await.map_err(ExecutorError::NoGroup)?;
             tell(Change::GroupGiven);
@@ -45,7 +55,8 @@ pub(super) async fn carry_out(
         }
         Operation::Attach(link) => {
             attach(link, stack).await?;
-            tell(Change::Address(link.service.clone(), link.network.clone(), link.address.addr().into()));
+            let addresses = link.addresses.iter().map(IpNet::addr).collect();
+            tell(Change::Addresses(link.service.clone(), link.network.clone(), addresses));
         }
         Operation::Start(spec) => container::start(spec, stack, claims, changes).await?,
         Operation::Stop(service) => {
@@ -63,10 +74,21 @@ pub(super) async fn carry_out(
                 tell(Change::Warning(format!("volume `{name}` stays: another stack has it mounted")));
             }
         }
-        Operation::Detach(cable) => detach(cable, stack).await?,
+        Operation::Detach(cable) => {
+            detach(cable, stack).await?;
+            tell(Change::Detached(cable.service.clone(), cable.network.clone()));
+        }
+        Operation::Connect(wish) => {
+            uplink::connect(wish, stack, changes).await;
+            tell(Change::Uplink(wish.fingerprint.clone()));
+        }
         Operation::RemoveNamespaces(service) => {
             remove_namespaces(service, stack);
             tell(Change::NamespacesRemoved(service.clone()));
+        }
+        Operation::RemoveNetwork(removal) => {
+            remove_network(&removal.network, stack).await?;
+            tell(Change::NetworkRemoved(removal.network.clone()));
         }
     }
     Ok(())
@@ -83,12 +105,7 @@ pub(super) async fn undo(
     };
     match operation {
         Operation::CreateNetwork(bridge) => {
-            stack.objects().bridges.remove(&bridge.network);
-            let deleted = stack.netlink.delete_link(&bridge.interface).await;
-            deleted.map_err(|source| ExecutorError::Network {
-                network: bridge.network.clone(),
-                source: Box::new(source),
-            })?;
+            remove_network(&bridge.network, stack).await?;
             tell(Change::NetworkRemoved(bridge.network.clone()));
         }
         Operation::CreateNamespaces(set) => {
@@ -108,28 +125,50 @@ pub(super) async fn undo(
                 bridge_end: link.bridge_end.clone(),
             };
             detach(&cable, stack).await?;
+            tell(Change::Detached(link.service.clone(), link.network.clone()));
         }
         // A volume may have been there before, and is never removed unasked. Hosts files
         // of services that run on only name more than there is.
         Operation::Attach(_)
         | Operation::AskForGroup
         | Operation::CreateVolume(..)
-        | Operation::WriteHosts(_)
+        | Operation::SetNames(_)
         | Operation::Stop(_)
         | Operation::Remove(_)
         | Operation::Detach(_)
+        // It goes with the stack; where the stack stays, so does what it can reach.
+        | Operation::Connect(_)
         | Operation::RemoveNamespaces(_)
+        | Operation::RemoveNetwork(_)
         | Operation::RemoveVolume(..) => {}
     }
     Ok(())
 }
 
 async fn create_network(bridge: &plan::Bridge, stack: &Stack) -> Result<(), ExecutorError> {
-    let wanted = netlink::Bridge { name: bridge.interface.clone(), addresses: vec![bridge.gateway.into()], mtu: None };
+    if let Some(shared) = &bridge.shared {
+        return shared_network::join(bridge, shared, stack).await;
+    }
     let failed = |source| ExecutorError::Network { network: bridge.network.clone(), source: Box::new(source) };
-    let index = stack.netlink.add_bridge(&wanted).await.map_err(failed)?;
-    stack.objects().bridges.insert(bridge.network.clone(), index);
+    let index = stack.netlink.add_bridge(&netlink_bridge(bridge)).await.map_err(failed)?;
+    let (interface, netns, netlink) = (bridge.interface.clone(), stack.netns.clone(), stack.netlink.clone());
+    let made = StackBridge { index, interface, netns, netlink, shared: None };
+    stack.objects().bridges.insert(bridge.network.clone(), Arc::new(made));
     Ok(())
+}
+
+pub(super) fn netlink_bridge(bridge: &plan::Bridge) -> netlink::Bridge {
+    netlink::Bridge { name: bridge.interface.clone(), addresses: bridge.gateways.clone(), mtu: bridge.mtu }
+}
+
+/// One that stacks share goes with the last of them.
+async fn remove_network(network: &NetworkName, stack: &Stack) -> Result<(), ExecutorError> {
+    let Some(bridge) = stack.objects().bridges.remove(network) else { return Ok(()) };
+    if bridge.shared.is_some() {
+        return Ok(());
+    }
+    let deleted = bridge.netlink.delete_link(&bridge.interface).await;
+    deleted.map_err(|source| ExecutorError::Network { network: network.clone(), source: Box::new(source) })
 }
 
 async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), ExecutorError> {
@@ -203,6 +242,8 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
             if !set.sysctls.contains_key("net/ipv4/ip_unprivileged_port_start") {
                 netns.run(|| fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")).map_err(open)?;
             }
+            // Anybody on a network could call himself a router otherwise (CVE-2020-13401). Without IPv6 there is no such file.
+            let _ = netns.run(|| fs::write("/proc/sys/net/ipv6/conf/default/accept_ra", "0"));
             let attach = |source| ExecutorError::Attach {
                 service: service.clone(),
                 network: "loopback".parse().expect("a valid name"),
@@ -213,12 +254,22 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
             Some((netns, netlink))
         }
     };
+    let resolver = match net.as_ref().filter(|_| set.resolver) {
+        None => None,
+        Some((netns, _)) => Some(stack.names.serve(netns, service).map_err(|source| ExecutorError::Files {
+            service: service.clone(),
+            what: "start the name server of",
+            path: service.as_str().into(),
+            source,
+        })?),
+    };
     let mut elsewhere: BTreeMap<NamespaceKind, String> =
         set.elsewhere.iter().map(|(shared, of)| (elsewhere::kind(*shared), of.container.clone())).collect();
     if let UserNamespace::Elsewhere(of) = &set.user {
         elsewhere.insert(NamespaceKind::User, of.container.clone());
     }
-    stack.objects().namespaces.insert(service.clone(), Arc::new(OwnedNamespaces { pinned, elsewhere, net }));
+    let owned = OwnedNamespaces { pinned, elsewhere, net, _resolver: resolver };
+    stack.objects().namespaces.insert(service.clone(), Arc::new(owned));
     Ok(())
 }
 
@@ -236,7 +287,9 @@ fn remove_namespaces(service: &ServiceName, stack: &Stack) {
 }
 
 async fn detach(cable: &Cable, stack: &Stack) -> Result<(), ExecutorError> {
-    let deleted = stack.netlink.delete_link(&cable.bridge_end).await;
+    let bridge = stack.objects().bridges.get(&cable.network).cloned();
+    let netlink = bridge.as_ref().map_or(&stack.netlink, |bridge| &bridge.netlink);
+    let deleted = netlink.delete_link(&cable.bridge_end).await;
     deleted.map_err(|source| ExecutorError::Attach {
         service: cable.service.clone(),
         network: cable.network.clone(),
@@ -256,7 +309,7 @@ async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
         network: link.network.clone(),
         source: Box::new(source),
     };
-    let bridge = stack.objects().bridges.get(&link.network).copied();
+    let bridge = stack.objects().bridges.get(&link.network).cloned();
     let bridge = bridge.ok_or_else(|| ExecutorError::Missing(format!("the bridge of network `{}`", link.network)))?;
     let owned = stack.namespaces(&link.service)?;
     let (netns, netlink) = owned
@@ -264,35 +317,56 @@ async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
         .as_ref()
         .ok_or_else(|| ExecutorError::Missing(format!("the network namespace of `{}`", link.service)))?;
     let cable = netlink::Link {
-        bridge,
+        bridge: bridge.index,
         host_name: link.bridge_end.clone(),
         peer_name: link.interface.clone(),
-        mac: None,
-        mtu: None,
+        mac: link.mac.map(MacAddress::octets),
+        mtu: link.mtu,
+        isolated: link.isolated,
     };
-    stack.netlink.add_link(&cable, netns).await.map_err(failed)?;
+    if bridge.shared.is_some() {
+        // Where the stack was down a moment ago the kernel may not have taken its old cable away yet.
+        bridge.netlink.delete_link(&cable.host_name).await.map_err(failed)?;
+    }
+    bridge.netlink.add_link(&cable, netns).await.map_err(failed)?;
+    set_parameters(link, netns)?;
     let interface = Interface {
         name: link.interface.clone(),
-        addresses: vec![link.address.into()],
-        gateways: link.default_gateway.into_iter().collect(),
+        addresses: link.addresses.iter().chain(&link.link_local).copied().collect(),
+        gateways: link.default_gateways.clone(),
+        routes: link.routes.iter().map(|route| (route.to, route.via)).collect(),
     };
     netlink.configure(&[interface]).await.map_err(failed)?;
     // Or what a service sends first would be lost, and sent again only after a second.
-    stack.netlink.settle(&[&link.bridge_end, &link.bridge]).await.map_err(failed)
+    bridge.netlink.settle(&[&link.bridge_end, &link.bridge]).await.map_err(failed)
 }
 
-fn write_hosts(files: &[HostsFile], stack: &Stack) -> Result<(), ExecutorError> {
-    for file in files {
-        let path = stack.layout.hosts(&file.service);
-        let failed = |source| ExecutorError::Files {
-            service: file.service.clone(),
-            what: "write the hosts file",
+/// Sets kernel parameters of the end in the container, which is down yet. /proc/sys/net shows the network of the thread that
+/// opens a file there.
+fn set_parameters(link: &Link, netns: &Netns) -> Result<(), ExecutorError> {
+    for (name, value) in &link.sysctls {
+        let path = Path::new("/proc/sys").join(name);
+        let written = netns.run(|| fs::write(&path, value));
+        written.map_err(|source| ExecutorError::Files {
+            service: link.service.clone(),
+            what: "set the kernel parameter",
             path: path.clone(),
             source,
-        };
-        mounts::write_readable(&path, &file.text).map_err(failed)?;
+        })?;
     }
     Ok(())
+}
+
+/// Writes what a client sees beside its name server.
+fn write_names(client: &NameClient, stack: &Stack) -> Result<(), ExecutorError> {
+    let path = stack.layout.hosts(&client.service);
+    let failed = |source| ExecutorError::Files {
+        service: client.service.clone(),
+        what: "write the names of",
+        path: path.clone(),
+        source,
+    };
+    mounts::write_readable(&path, &client.hosts_file).map_err(failed)
 }
 
 /// A folder for the contents of a volume, with the folders above it, open to look into whatever the umask is.

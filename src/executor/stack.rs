@@ -15,19 +15,22 @@ use tokio::{
 };
 
 use super::{
-    ExecutorError,
+    AskForNetwork, ExecutorError,
     container::program_runs,
     family::Family,
+    names::{NameServer, Names},
     streams::{Attached, Output, Streams},
     volume::VolumeFolder,
 };
 use crate::{
     cgroup::{self, CgroupError, Group, Hierarchy, StackGroup},
     image::store::InUse,
-    model::{Capabilities, Cgroups, NetworkName, ServiceName, StopSignal, Usage, Volume, VolumeName},
+    model::{Capabilities, Cgroups, Life, NetworkName, ServiceName, StopSignal, Usage, Volume, VolumeName},
     network::{
+        self,
         netlink::{LinkIndex, Netlink, NetlinkError},
         ports::Forwarder,
+        uplink::Uplink,
     },
     sandbox::{ExecOrder, HostView, Keeper, NamespaceOrder, Pinned, Process, SandboxError, StackIds, Started},
     state::{Entry, Journal, ProcessRecord, StackLayout},
@@ -42,19 +45,22 @@ pub struct Stack {
     pub(super) netns: Arc<Netns>,
     pub(super) netlink: Netlink,
     pub(super) hierarchy: Hierarchy,
+    pub(super) names: Names,
     /// The one that is asked for takes the place of the first.
     group: Mutex<Option<StackGroup>>,
     cgroups: Cgroups,
-    journal: Journal,
+    pub(super) ask_for_network: AskForNetwork,
+    pub(super) journal: Arc<Journal>,
     objects: Mutex<Objects>,
     host_users: tokio::sync::OnceCell<Pinned>,
+    lives: watch::Sender<BTreeMap<ServiceName, Life>>,
 }
 
 /// What steps add and remove; locked for a moment at a time, never across an await.
 #[derive(Default)]
 pub(super) struct Objects {
-    /// Index of the interface of each bridge.
-    pub(super) bridges: BTreeMap<NetworkName, LinkIndex>,
+    /// The bridge of each network.
+    pub(super) bridges: BTreeMap<NetworkName, Arc<StackBridge>>,
     pub(super) namespaces: BTreeMap<ServiceName, Arc<OwnedNamespaces>>,
     pub(super) containers: BTreeMap<ServiceName, Running>,
     /// Each is locked by who fills it for the first time.
@@ -63,6 +69,19 @@ pub(super) struct Objects {
     pub(super) host_views: BTreeMap<bool, HostView>,
     /// Rows and columns of terminals, as far as somebody has told.
     pub(super) terminal_size: Option<(u16, u16)>,
+    /// The way out, if there is one.
+    pub(super) uplink: Option<Arc<Uplink>>,
+}
+
+/// A bridge that services are connected to.
+pub(super) struct StackBridge {
+    pub(super) index: LinkIndex,
+    pub(super) interface: String,
+    /// Where it is: the namespace of the stack, or that of a network that stacks share.
+    pub(super) netns: Arc<Netns>,
+    pub(super) netlink: Netlink,
+    /// The network that stacks share which it is of.
+    pub(super) shared: Option<NetworkName>,
 }
 
 /// The namespaces that a service owns.
@@ -72,6 +91,8 @@ pub(super) struct OwnedNamespaces {
     pub(super) elsewhere: BTreeMap<NamespaceKind, String>,
     /// Its network, to be configured.
     pub(super) net: Option<(Netns, Netlink)>,
+    /// Answers in there for as long as this is there.
+    pub(super) _resolver: Option<NameServer>,
 }
 
 /// A container.
@@ -147,13 +168,29 @@ impl Stack {
     ///
     /// # Errors
     /// When there can be no network namespace, or no socket in it.
-    pub fn create(layout: StackLayout, keeper: Keeper, ids: StackIds, journal: Journal) -> Result<Self, NetlinkError> {
+    pub fn create(
+        layout: StackLayout,
+        keeper: Keeper,
+        ids: StackIds,
+        journal: Journal,
+        ask_for_network: AskForNetwork,
+    ) -> Result<Self, NetlinkError> {
         let netns = Netns::create().map_err(|source| NetlinkError::Open { source })?;
+        // What the host forwards by IPv6 a new namespace may take over (net.core.devconf_inherit_init_net), and networks of a
+        // stack are apart. There is nothing to be set where there is no IPv6.
+        let _ = netns.run(|| std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0"));
+        network::keep_bridges_from_netfilter(&netns);
+        // No service is a router of the stack. And addresses of bridges, which nobody else can have, are there at once, or the first client
+        // from outside would wait for a second.
+        for name in ["accept_ra", "accept_dad"] {
+            let _ = netns.run(|| std::fs::write(format!("/proc/sys/net/ipv6/conf/default/{name}"), "0"));
+        }
         let netlink = Netlink::open(&netns)?;
         let hierarchy = Hierarchy::detect();
         let group = hierarchy.stack(layout.project(), &layout.runtime(), ids == StackIds::Root);
         let cgroups = hierarchy.offers(ids == StackIds::Root);
         let stack = Self {
+            names: Names::new(&layout),
             layout,
             keeper,
             ids,
@@ -162,9 +199,11 @@ impl Stack {
             hierarchy,
             group: Mutex::new(None),
             cgroups,
-            journal,
+            ask_for_network,
+            journal: Arc::new(journal),
             objects: Mutex::new(Objects::default()),
             host_users: tokio::sync::OnceCell::new(),
+            lives: watch::Sender::default(),
         };
         if let Some(group) = group {
             stack.set_group(group);
@@ -195,6 +234,20 @@ impl Stack {
     /// Waits until the keeper has ended, which it never does by itself.
     pub async fn keeper_gone(&self) {
         self.keeper.gone().await;
+    }
+
+    /// Says where a container is in its life, or that it is gone, to all who wait for it.
+    pub fn set_life(&self, service: &ServiceName, life: Option<Life>) {
+        self.lives.send_if_modified(|lives| match life {
+            Some(life) => lives.insert(service.clone(), life) != Some(life),
+            None => lives.remove(service).is_some(),
+        });
+    }
+
+    /// Where all containers are in their lives, to be waited for. It changes after [`Change`](super::Change)s have been taken
+    /// note of.
+    pub fn lives(&self) -> watch::Receiver<BTreeMap<ServiceName, Life>> {
+        self.lives.subscribe()
     }
 
     /// What its control groups cannot do.
@@ -266,6 +319,13 @@ impl Stack {
         found.ok_or_else(|| ExecutorError::Missing(format!("the namespaces of `{service}`")))
     }
 
+    /// The network namespace of a network that stacks share, if this one is on it.
+    pub fn shared_network(&self, name: &NetworkName) -> Option<Arc<Netns>> {
+        let objects = self.objects();
+        let bridge = objects.bridges.values().find(|bridge| bridge.shared.as_ref() == Some(name));
+        bridge.map(|bridge| bridge.netns.clone())
+    }
+
     /// Sends a signal to the first process of every container.
     pub fn signal_all(&self, signal: StopSignal) {
         for container in self.objects().containers.values() {
@@ -273,11 +333,22 @@ impl Stack {
         }
     }
 
-    /// Stops listening for a container that has ended.
-    pub fn release_ports(&self, service: &ServiceName) {
-        if let Some(container) = self.objects().containers.get_mut(service).filter(|c| c.exit.borrow().is_some()) {
-            container.forwarders.clear();
+    /// Nobody reaches or finds a container that has ended.
+    pub fn ended(&self, service: &ServiceName) {
+        let mut objects = self.objects();
+        let Some(container) = objects.containers.get_mut(service).filter(|c| c.exit.borrow().is_some()) else { return };
+        container.forwarders.clear();
+        self.names.disappears(service);
+        let owner = super::uplink::owner(service, container.pid);
+        if let Some(uplink) = objects.uplink.clone() {
+            // What is refused now is refused again, and said, with the next change.
+            tokio::spawn(async move { uplink.publish(&owner, Vec::new()).await });
         }
+    }
+
+    /// The way out, if there is one.
+    pub(super) fn uplink(&self) -> Option<Arc<Uplink>> {
+        self.objects().uplink.clone()
     }
 
     /// Gives every container this many milliseconds to stop, instead of what the file says.
@@ -358,6 +429,11 @@ impl Stack {
     pub(super) fn note_process(&self, pid: i32) -> io::Result<()> {
         // One that has gone already leaves nothing.
         ProcessRecord::of(pid).map_or(Ok(()), |process| self.journal.add(&Entry::Process(process)))
+    }
+
+    /// Writes down something else likewise.
+    pub(super) fn note(&self, entry: &Entry) -> io::Result<()> {
+        self.journal.add(entry)
     }
 
     /// Writes down a control group likewise.

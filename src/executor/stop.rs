@@ -166,6 +166,8 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), E
     }
     let Some(mut container) = stack.objects().containers.remove(service) else { return Ok(()) };
     container.forwarders.clear();
+    stack.names.disappears(service);
+    super::uplink::publish(service, container.pid, &[], None, stack).await;
     // The news of its end comes before that of its removal, and nothing that it wrote is lost.
     if let Some(told) = container.told.take() {
         let _ = told.await;

@@ -240,15 +240,11 @@ impl Contents {
     ///
     /// # Errors
     /// When a value cannot be said in JSON, such as a number of more than 64 bits.
-    pub fn json(&self) -> Result<Document, serde_json::Error> {
-        let mut document = if self.extended {
-            let mut known = Diagnostics::new();
-            Document::of(&compose::Project::read(&self.tree, &mut Reader::new(&mut known).without_extensions()))?
-        } else {
-            Document::of(&self.project)?
-        };
-        json_form::complete(&mut document);
-        Ok(document)
+    pub fn json(&self) -> Result<String, serde_json::Error> {
+        let mut known = Diagnostics::new();
+        let mut reader = Reader::new(&mut known).without_extensions();
+        let read = if self.extended { compose::Project::read(&self.tree, &mut reader) } else { None };
+        json_form::text(read.as_ref().unwrap_or(&self.project))
     }
 }
 
@@ -290,6 +286,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
                 services: parts.services,
                 networks: parts.networks,
                 volumes: parts.volumes,
+                uplink: parts.uplink,
             },
             all_services: contents.all_services,
             warnings: diagnostics,

@@ -6,7 +6,7 @@
 //!          │           └─ StopSignal, UserSpec, Rootfs
 //!          ├─ Network
 //!          └─ Volume
-//! Observed ── Container, ContainerState, Host
+//! Observed ── Container ── Life, Host
 //! ```
 //!
 //! Nothing here does I/O. Every reference inside a [`Project`] (a service that another one depends on, a network that a
@@ -14,11 +14,13 @@
 
 mod capability;
 mod image;
+mod life;
 mod limits;
 mod mount;
 mod name;
 mod namespace_mode;
 mod namespaces;
+mod naming;
 mod network;
 mod observed;
 mod port;
@@ -28,6 +30,7 @@ mod project;
 mod seccomp;
 mod service;
 mod signal;
+mod uplink;
 mod user;
 
 pub use capability::{Capabilities, Capability, UnknownCapability};
@@ -35,6 +38,7 @@ pub use image::{
     Digest, Image, ImageConfig, ImageHealthcheck, ImageName, ImageRequest, ImageSource, InArchive, InvalidDigest,
     InvalidImageName, InvalidImageSource, InvalidPlatform, InvalidPullPolicy, NoCommand, Platform, PullPolicy,
 };
+pub use life::{ContainerState, Health, Life};
 pub use limits::{
     Bandwidth, Cgroups, CpuLimits, CpuList, DeviceAccess, DeviceKind, DeviceRule, DeviceValue, Effective,
     InvalidCpuList, InvalidDeviceRule, IoLimits, Lack, Limits, MemoryLimits, RealTime, Setting, Swap, Usage,
@@ -46,9 +50,14 @@ pub use mount::{
 pub use name::{ContainerName, InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
 pub use namespace_mode::NamespaceMode;
 pub use namespaces::{Inodes, Namespaces, ServiceNamespaces};
-pub use network::{Network, NetworkAttachment};
+pub use naming::{HostAddress, HostResolver, NameSettings, RESOLVER};
+pub use network::{
+    AddressPool, Addressing, BridgeOptions, Family, InvalidAddressPool, InvalidMacAddress, MacAddress, Network,
+    NetworkAttachment, is_interface_name,
+};
 pub use observed::{
-    Container, ContainerElsewhere, ContainerState, Host, Ids, Invoker, Observed, PublishedPort, SecurityModules,
+    Container, ContainerElsewhere, Host, Ids, Invoker, Observed, ObservedNetwork, PublishedPort, SecurityModules,
+    SharedNetwork,
 };
 pub use port::{InvalidPort, Port, Protocol};
 pub use privileges::{Privileges, SelinuxLabel};
@@ -62,4 +71,5 @@ pub use seccomp::{
 };
 pub use service::{Rootfs, Service};
 pub use signal::{InvalidSignal, StopSignal};
+pub use uplink::{HOST_GATEWAY, UPLINK_INTERFACE, UplinkMeans, UplinkWish};
 pub use user::{InvalidUser, UserSpec};

@@ -5,10 +5,13 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
-use super::{Cgroups, Digest, Effective, NetworkName, Port, ProjectName, Resource, ServiceName, StopSignal};
+use super::{
+    Cgroups, ContainerState, Digest, Effective, Health, HostResolver, Life, Network, NetworkName, Port, ProjectName,
+    Resource, ServiceName, StopSignal, UplinkMeans,
+};
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,12 +20,42 @@ pub struct Observed {
     pub host: Host,
     /// Containers by service.
     pub containers: BTreeMap<ServiceName, Container>,
-    /// Networks whose bridge exists, with their subnet.
-    pub networks: BTreeMap<NetworkName, Ipv4Net>,
+    /// Networks whose bridge exists.
+    pub networks: BTreeMap<NetworkName, ObservedNetwork>,
     /// Addresses that are given out, by service and network; they stay while the network does.
-    pub addresses: BTreeMap<ServiceName, BTreeMap<NetworkName, IpAddr>>,
+    pub addresses: BTreeMap<ServiceName, BTreeMap<NetworkName, Vec<IpAddr>>>,
     /// Services whose namespaces exist, with the fingerprint of what was asked of them.
     pub namespaces: BTreeMap<ServiceName, String>,
+    /// The fingerprint of what was asked of the way out, once somebody did.
+    #[serde(default)]
+    pub uplink: Option<String>,
+    /// Networks that stacks of the account share, as far as somebody has looked.
+    #[serde(default)]
+    pub shared: BTreeMap<NetworkName, SharedNetwork>,
+}
+
+/// A network that stacks share, made with `nscompose network create`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedNetwork {
+    /// What it is like, with its subnets.
+    pub network: Network,
+    /// Addresses that other stacks have on it, with who has each, as `STACK/SERVICE`.
+    pub taken: BTreeMap<IpAddr, String>,
+}
+
+/// A bridge that exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedNetwork {
+    /// Its subnets, at most one of each family.
+    pub subnets: Vec<IpNet>,
+    /// Name of the interface.
+    #[serde(default)]
+    pub interface: String,
+    /// Fingerprint of what the file said of it.
+    pub config: String,
+    /// The network that stacks share which it is.
+    #[serde(default)]
+    pub shared: Option<NetworkName>,
 }
 
 /// The machine and the account, as far as a plan depends on them.
@@ -32,6 +65,9 @@ pub struct Host {
     pub ids: Ids,
     /// IPv4 destinations that the host has a route for; subnets keep clear of them.
     pub routes: BTreeSet<Ipv4Net>,
+    /// How it finds names.
+    #[serde(default)]
+    pub resolver: HostResolver,
     /// Its host name; empty when it is not known.
     #[serde(default)]
     pub name: String,
@@ -51,6 +87,9 @@ pub struct Host {
     /// The ordinary user whose stack it is; none as root.
     #[serde(default)]
     pub invoker: Option<Invoker>,
+    /// What a way out can be made with.
+    #[serde(default)]
+    pub uplink: UplinkMeans,
 }
 
 /// An ordinary user, by the ids of the host.
@@ -122,6 +161,9 @@ pub struct Container {
     pub name: String,
     /// Where it is in its life.
     pub state: ContainerState,
+    /// What its probes say; none if it has none.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// Its first process, in the pid namespace of the host.
     pub pid: Option<i32>,
     /// Fingerprint of the configuration it was made from.
@@ -152,6 +194,13 @@ pub struct Container {
     pub oom_kills: u64,
 }
 
+impl Container {
+    /// What others wait for.
+    pub fn life(&self) -> Life {
+        Life { state: self.state, health: self.health }
+    }
+}
+
 /// A port of a running container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedPort {
@@ -159,25 +208,4 @@ pub struct PublishedPort {
     pub port: Port,
     /// Where it listens on the host.
     pub listens_on: Vec<SocketAddr>,
-}
-
-/// Where a container is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ContainerState {
-    /// It is being brought up.
-    Starting,
-    /// Its first process runs.
-    Running,
-    /// It has been asked to stop.
-    Stopping,
-    /// Its first process has ended, with this code as a shell would show it.
-    Exited(i32),
-}
-
-impl ContainerState {
-    /// Whether it has processes.
-    pub fn is_alive(self) -> bool {
-        !matches!(self, Self::Exited(_))
-    }
 }

@@ -34,6 +34,9 @@ pub struct Port {
     pub host_ip: Option<IpAddr>,
     /// The port on the host; none lets the kernel choose a free one.
     pub published: Option<u16>,
+    /// The last of the ports of the host of which the first that is free is taken, `published` being the first; none is that one alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<u16>,
     /// The port inside the container.
     pub target: u16,
     /// TCP or UDP.
@@ -52,7 +55,7 @@ pub struct InvalidPort {
 
 impl Port {
     /// Reads Compose's short form, `[HOST_IP:][PUBLISHED:]TARGET[/PROTOCOL]`, where both ports may be ranges `a-b` of
-    /// the same length and an IPv6 address stands in brackets. One entry per port comes back.
+    /// the same length, or of one target and of several published, and an IPv6 address stands in brackets. One entry per port comes back.
     ///
     /// # Errors
     /// When a port is not in 1..=65535, ranges differ in length or run backwards, the address or the protocol is unknown.
@@ -90,6 +93,9 @@ impl Port {
             None => vec![None; targets.len()],
             Some(text) => range(text, true).map_err(&err)?.into_iter().map(|p| Some(p).filter(|p| *p != 0)).collect(),
         };
+        if let (&[target], [Some(first), .., Some(last)]) = (targets.as_slice(), published.as_slice()) {
+            return Ok(vec![Self { host_ip, published: Some(*first), last: Some(*last), target, protocol }]);
+        }
         if published.len() != targets.len() {
             return Err(err(format!(
                 "{} published ports stand for {} container ports",
@@ -100,7 +106,7 @@ impl Port {
         Ok(published
             .into_iter()
             .zip(targets)
-            .map(|(published, target)| Self { host_ip, published, target, protocol })
+            .map(|(published, target)| Self { host_ip, published, last: None, target, protocol })
             .collect())
     }
 }
@@ -128,9 +134,13 @@ impl fmt::Display for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(published) = self.published {
             match self.host_ip {
-                Some(ip) => write!(f, "{}->", SocketAddr::new(ip, published))?,
-                None => write!(f, "{published}->")?,
+                Some(ip) => write!(f, "{}", SocketAddr::new(ip, published))?,
+                None => write!(f, "{published}")?,
             }
+            if let Some(last) = self.last {
+                write!(f, "-{last}")?;
+            }
+            write!(f, "->")?;
         }
         write!(f, "{}/{}", self.target, self.protocol)
     }
@@ -154,6 +164,7 @@ mod tests {
         assert_eq!(show("127.0.0.1:53:5353/udp"), "127.0.0.1:53->5353/udp");
         assert_eq!(show("[::1]:8080:80"), "[::1]:8080->80/tcp");
         assert_eq!(show("9000-9001:80-81"), "9000->80/tcp 9001->81/tcp");
+        assert_eq!(show("8000-8010:80"), "8000-8010->80/tcp");
         assert_eq!(show("127.0.0.1::80"), "80/tcp");
         assert_eq!(show("0:80"), "80/tcp");
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Network, NetworkName, ProjectName, Service, ServiceName, TmpfsMount, VolumeName};
+use super::{Network, NetworkName, ProjectName, Service, ServiceName, TmpfsMount, UplinkWish, VolumeName};
 
 /// A whole stack as the files describe it: every default filled in, every reference resolved, no dependency cycle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct Project {
     pub networks: BTreeMap<NetworkName, Network>,
     /// Declared volumes.
     pub volumes: BTreeMap<VolumeName, Volume>,
+    /// Its way out.
+    #[serde(default)]
+    pub uplink: UplinkWish,
 }
 
 /// A volume of the file.

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerName, Files, Image, ImageRequest, Limits, Mount, NamespaceMode, NetworkAttachment, Port, Privileges,
-    ProcessOptions, ServiceName, StopSignal, UserSpec,
+    ContainerName, Files, Image, ImageRequest, Limits, Mount, NameSettings, NamespaceMode, NetworkAttachment, Port,
+    Privileges, ProcessOptions, ServiceName, StopSignal, UserSpec,
 };
 
 /// Where the root file system of a service comes from.
@@ -52,6 +52,8 @@ pub struct Service {
     pub depends_on: Vec<ServiceName>,
     /// Networks it is on, in file order; empty unless `network_mode` is private.
     pub networks: Vec<NetworkAttachment>,
+    /// Names that it finds besides.
+    pub names: NameSettings,
     /// Ports reachable from the host.
     pub ports: Vec<Port>,
     /// Network namespace.

@@ -13,21 +13,26 @@
 mod address;
 mod down;
 mod elsewhere;
+mod error;
 mod graph;
 mod group;
-mod hosts;
 mod ids;
 mod limits;
+mod names;
 mod operation;
 mod up;
+mod uplink;
 
+pub use address::subnets_for;
 pub use down::down;
 pub use elsewhere::NotShared;
+pub use error::PlanError;
 pub use graph::{Plan, Step, StepId};
 pub use ids::IdMap;
 pub use limits::{Unmet, leave_out_unmet};
+pub use names::{NameClient, NamedNetwork, NamedService, Names};
 pub use operation::{
-    Bridge, Cable, ContainerSpec, FileSystem, Foreign, HostsFile, Link, NamespaceSet, Operation, Shared, Source,
-    Sources, UserNamespace,
+    Bridge, BridgeRemoval, Cable, ContainerSpec, FileSystem, Foreign, Link, NamespaceSet, Operation, Route, Shared,
+    Source, Sources, Uplink, UplinkBridge, UserNamespace,
 };
-pub use up::{Intent, PlanError, up};
+pub use up::{Intent, SharedPlaces, shared_places, up};

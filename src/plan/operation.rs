@@ -3,29 +3,31 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use super::IdMap;
+use super::{IdMap, Names};
 use crate::model::{
-    Device, DeviceRule, Invoker, Limits, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName, Rootfs,
-    ServiceName, StopSignal, Sysctls, UserSpec, Volume, VolumeName,
+    Device, DeviceRule, Invoker, Limits, MacAddress, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName,
+    Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
 };
 
 /// One effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
-    /// Make a bridge in the network namespace of the stack.
+    /// Make a bridge in the network namespace of the stack; of a network that stacks share, join it, and make its bridge if
+    /// nobody has done so.
     CreateNetwork(Bridge),
     /// Make a named volume, or see that it is there.
     CreateVolume(VolumeName, Volume),
-    /// Write the hosts files that containers see as /etc/hosts, in place: running ones see the change.
-    WriteHosts(Vec<HostsFile>),
+    /// Say by which names containers are found, and write what they see as /etc/hosts and /etc/resolv.conf, in place:
+    /// running ones see the change.
+    SetNames(Names),
     /// Ask the service manager of the account for a control group that limits can be set in.
     AskForGroup,
     /// Make the namespaces that a service owns and pin them.
@@ -44,17 +46,38 @@ pub enum Operation {
     RemoveNamespaces(ServiceName),
     /// Remove a named volume with all that is in it.
     RemoveVolume(VolumeName, Volume),
+    /// Remove a bridge that nothing is connected to any more.
+    RemoveNetwork(BridgeRemoval),
+    /// Make the way out of the stack, or tell the one that there is of new networks.
+    Connect(Uplink),
 }
 
-/// A bridge, with the address that the stack itself has on it.
+/// A bridge, with the addresses that the stack itself has on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bridge {
     /// The network of the file.
     pub network: NetworkName,
+    /// The network that stacks share which it is; none is one of the stack's own.
+    pub shared: Option<NetworkName>,
     /// Name of the interface, at most 15 bytes (IFNAMSIZ).
     pub interface: String,
-    /// First address of the subnet, with the prefix length.
-    pub gateway: Ipv4Net,
+    /// Its addresses with the prefix length of their subnets, at most one of each family.
+    pub gateways: Vec<IpNet>,
+    /// Nothing is led out of the stack from it.
+    pub internal: bool,
+    /// What is led out of the stack from it has the address of the host.
+    pub masquerade: bool,
+    /// Largest packet; none is the kernel's choice.
+    pub mtu: Option<u32>,
+    /// Fingerprint of all this, compared by the next plan.
+    pub config: String,
+}
+
+/// A bridge that goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeRemoval {
+    /// The network of the file.
+    pub network: NetworkName,
 }
 
 /// Which user namespace a service lives in.
@@ -125,6 +148,8 @@ pub struct NamespaceSet {
     pub user: UserNamespace,
     /// Make a network namespace.
     pub net: bool,
+    /// There is a name server in it.
+    pub resolver: bool,
     /// Make an IPC namespace, with its /dev/shm.
     pub ipc: bool,
     /// Make a host name namespace with this host name.
@@ -159,10 +184,64 @@ pub struct Link {
     pub bridge_end: String,
     /// Name of the end in the container.
     pub interface: String,
-    /// Its address, with the prefix length of the subnet.
-    pub address: Ipv4Net,
-    /// Where everything else is sent; one link of a service has it.
-    pub default_gateway: Option<IpAddr>,
+    /// Its addresses, with the prefix lengths of their subnets: at most one of each family.
+    pub addresses: Vec<IpNet>,
+    /// Further ones, that reach no further than the network.
+    pub link_local: Vec<IpNet>,
+    /// Where everything else is sent: at most one of each family, and on one link of a service.
+    pub default_gateways: Vec<IpAddr>,
+    /// Single addresses that are behind a gateway although those of the service have it look for them next door.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// Hardware address of the end in the container; none lets the kernel choose.
+    pub mac: Option<MacAddress>,
+    /// Largest packet; none is the kernel's choice.
+    pub mtu: Option<u32>,
+    /// Others on the bridge are not reached, but for the bridge itself.
+    pub isolated: bool,
+    /// Kernel parameters of the end in the container: paths below /proc/sys, and values.
+    pub sysctls: BTreeMap<String, String>,
+    /// Fingerprint of the bridge that it is on.
+    pub bridge_config: String,
+}
+
+/// The way to one address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The address.
+    pub to: IpAddr,
+    /// The gateway that leads there.
+    pub via: IpAddr,
+}
+
+/// The way out of a stack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// What it is made with.
+    pub means: UplinkMeans,
+    /// Addresses of its end in the stack, with the prefix that both ends are in; the other end has the address before. The
+    /// first is taken that is free on the host at that moment.
+    pub addresses: Vec<Ipv4Net>,
+    /// The same for IPv6; none if no network that leads out has it.
+    #[serde(default)]
+    pub addresses_v6: Vec<Ipv6Net>,
+    /// The address at which containers reach the host itself.
+    pub host_gateway: Ipv4Addr,
+    /// Every bridge of the stack.
+    pub bridges: Vec<UplinkBridge>,
+    /// Fingerprint of all this, compared by the next plan.
+    pub fingerprint: String,
+}
+
+/// A bridge of the stack, as its uplink sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkBridge {
+    /// Name of the interface.
+    pub interface: String,
+    /// Whether what is on it may go out.
+    pub leads_out: bool,
+    /// Fingerprint of the bridge: one that is made anew forwards nothing until it is told to.
+    pub config: String,
 }
 
 /// A cable that is there.
@@ -174,15 +253,6 @@ pub struct Cable {
     pub network: NetworkName,
     /// Name of the end on the bridge.
     pub bridge_end: String,
-}
-
-/// The names that a service knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostsFile {
-    /// Whose file it is.
-    pub service: ServiceName,
-    /// Its whole text, hosts(5).
-    pub text: String,
 }
 
 /// Where a container gets one of its namespaces from.
@@ -231,9 +301,11 @@ pub struct FileSystem {
     pub shm: bool,
     /// Nobody else may have the IPC namespace.
     pub private_ipc: bool,
-    /// Whose hosts file is seen as /etc/hosts; none is the host's own.
-    pub hosts_of: Option<ServiceName>,
-    /// That service has its network from a container of another stack, and the file with it.
+    /// Whose names are seen, as /etc/hosts and /etc/resolv.conf; none is the host's own.
+    pub names_of: Option<ServiceName>,
+    /// Lines of hosts(5) besides the host's own, where those are seen.
+    pub hosts_besides: String,
+    /// That service has its network from a container of another stack, and the hosts file with it.
     pub hosts_elsewhere: bool,
 }
 
@@ -276,6 +348,11 @@ pub struct ContainerSpec {
     pub ports: Vec<Port>,
     /// Address that published ports lead to.
     pub address: Option<IpAddr>,
+    /// The network that it is an address of.
+    pub address_on: Option<NetworkName>,
+    /// Where they lead instead for clients that come by IPv6 and keep their address on the way.
+    #[serde(default)]
+    pub address_v6: Option<Ipv6Addr>,
     /// What asks it to stop.
     pub stop_signal: StopSignal,
     /// Milliseconds it may take to stop.
@@ -290,12 +367,23 @@ impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateNetwork(bridge) => {
-                write!(f, "create network {} {} {}", bridge.network, bridge.interface, bridge.gateway)
+                match &bridge.shared {
+                    None => write!(f, "create network {} {}", bridge.network, bridge.interface)?,
+                    Some(shared) => {
+                        write!(f, "join network {} of all stacks {shared} {}", bridge.network, bridge.interface)?
+                    }
+                }
+                bridge.gateways.iter().try_for_each(|gateway| write!(f, " {gateway}"))?;
+                if let Some(mtu) = bridge.mtu {
+                    write!(f, " mtu {mtu}")?;
+                }
+                let flags = [(bridge.internal, " internal"), (!bridge.masquerade, " not masqueraded")];
+                flags.iter().filter(|(set, _)| *set).try_for_each(|(_, word)| f.write_str(word))
             }
             Self::CreateVolume(volume, _) => write!(f, "create volume {volume}"),
-            Self::WriteHosts(files) => {
-                write!(f, "write hosts")?;
-                files.iter().try_for_each(|file| write!(f, " {}", file.service))
+            Self::SetNames(names) => {
+                write!(f, "set names")?;
+                names.clients.iter().try_for_each(|client| write!(f, " {}", client.service))
             }
             Self::AskForGroup => write!(f, "ask for a control group"),
             Self::CreateNamespaces(set) => {
@@ -316,11 +404,17 @@ impl fmt::Display for Operation {
                 set.elsewhere.iter().try_for_each(|(kind, of)| write!(f, " {kind}:container:{}", of.container))
             }
             Self::Attach(link) => {
-                write!(f, "attach {} to {} {} {}", link.service, link.network, link.interface, link.address)?;
-                match link.default_gateway {
-                    Some(gateway) => write!(f, " default via {gateway}"),
-                    None => Ok(()),
+                write!(f, "attach {} to {} {}", link.service, link.network, link.interface)?;
+                link.addresses.iter().chain(&link.link_local).try_for_each(|address| write!(f, " {address}"))?;
+                if let Some(mac) = link.mac {
+                    write!(f, " mac {mac}")?;
                 }
+                if link.isolated {
+                    write!(f, " isolated")?;
+                }
+                link.sysctls.iter().try_for_each(|(name, value)| write!(f, " {name}={value}"))?;
+                link.default_gateways.iter().try_for_each(|gateway| write!(f, " default via {gateway}"))?;
+                link.routes.iter().try_for_each(|route| write!(f, " {} via {}", route.to, route.via))
             }
             Self::Start(spec) => {
                 write!(f, "start {}", spec.service)?;
@@ -344,6 +438,22 @@ impl fmt::Display for Operation {
             Self::Detach(cable) => write!(f, "detach {} from {}", cable.service, cable.network),
             Self::RemoveVolume(volume, _) => write!(f, "remove volume {volume}"),
             Self::RemoveNamespaces(service) => write!(f, "remove namespaces {service}"),
+            Self::Connect(uplink) => {
+                match &uplink.means {
+                    UplinkMeans::None => write!(f, "connect none")?,
+                    UplinkMeans::Veth { .. } => write!(f, "connect veth")?,
+                    UplinkMeans::Pasta { .. } => write!(f, "connect pasta")?,
+                    UplinkMeans::Missing { program, .. } => write!(f, "connect none, {program} is missing")?,
+                }
+                if let Some(address) = uplink.addresses.first() {
+                    write!(f, " {address}")?;
+                }
+                if let Some(address) = uplink.addresses_v6.first() {
+                    write!(f, " {address}")?;
+                }
+                uplink.bridges.iter().filter(|bridge| bridge.leads_out).try_for_each(|b| write!(f, " {}", b.interface))
+            }
+            Self::RemoveNetwork(bridge) => write!(f, "remove network {}", bridge.network),
         }
     }
 }

@@ -7,10 +7,14 @@ use std::{
         net::UnixStream,
     },
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::sys::socket::{getsockopt, sockopt};
+use sha2::Digest;
 
+use super::FolderLock;
 use crate::model::{ProjectName, ServiceName, Volume, VolumeName, VolumeSource};
 
 /// The two folders that everything is below, each with the format version.
@@ -22,6 +26,9 @@ pub struct Layout {
 
 /// The format of everything below; a change that old code cannot read makes a new one.
 const VERSION: &str = "v1";
+
+/// How long to wait for whoever has the folders locked before they are left to him. Who removes them, too, has them for a moment only.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 impl Layout {
     /// With these folders; they need not be there yet.
@@ -69,9 +76,36 @@ impl Layout {
         self.data.join("images")
     }
 
-    /// Removes the folders as far as nothing is in them: no stack, no volume and no image.
+    /// Makes the folders and keeps everybody else from changing what is shared in them, and from removing them.
+    ///
+    /// # Errors
+    /// Those of [`Layout::create`], and what open(2) and flock(2) say.
+    pub fn lock(&self) -> io::Result<FolderLock> {
+        loop {
+            self.create()?;
+            match FolderLock::take(&self.runtime) {
+                // The last stack has removed it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Removes the folders as far as nothing is in them: no stack, no volume and no image. Where somebody is about to put something
+    /// there ([`Layout::lock`]) they stay: he calls this when it has come to nothing, or whoever takes away what he has put there.
     pub fn remove_empty(&self) {
-        let inside = ["stacks", "volumes", "images"].map(|name| self.data.join(name));
+        let began = Instant::now();
+        let _lock = loop {
+            match FolderLock::take_now(&self.runtime) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => break other.ok(),
+            }
+            if began.elapsed() > PATIENCE {
+                return;
+            }
+            thread::sleep(Duration::from_millis(2));
+        };
+        let inside = ["stacks", "volumes", "networks", "images"].map(|name| self.data.join(name));
         for folder in inside.iter().chain([&self.data, &self.runtime]) {
             let _ = fs::remove_dir(folder);
         }
@@ -116,6 +150,11 @@ impl StackLayout {
     /// The stack they are of.
     pub fn project(&self) -> &ProjectName {
         &self.project
+    }
+
+    /// A digest of where the stack is kept and what it is called: another one for a stack of the same name elsewhere.
+    pub fn digest(&self) -> [u8; 32] {
+        sha2::Sha256::digest(self.runtime().as_os_str().as_encoded_bytes()).into()
     }
 
     /// The layout they are part of.
@@ -241,5 +280,22 @@ impl StackLayout {
     /// Nodes of the devices of a service.
     pub fn devices(&self, service: &ServiceName) -> PathBuf {
         self.private().join("devices").join(service.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_that_somebody_uses_are_not_removed() {
+        let dir = tempfile::tempdir().expect("folder");
+        let layout = Layout::new(&dir.path().join("run"), &dir.path().join("data"));
+        let lock = layout.lock().expect("locked");
+        layout.remove_empty();
+        assert!(layout.folders().iter().all(|folder| folder.is_dir()));
+        drop(lock);
+        layout.remove_empty();
+        assert!(!dir.path().join("run").exists() && !dir.path().join("data").exists());
     }
 }

@@ -12,6 +12,9 @@ use std::{
 
 use rustix::fs::FlockOperation;
 
+/// What is locked by root for as long as something of the host's own network is changed, by whatever stack wherever it is kept.
+pub const HOST_NETWORK_LOCK: &str = "/run/nscompose-network.lock";
+
 /// The exclusive lock of a stack, held until dropped, also across a fork: the last process that holds it lets go. The file
 /// says who holds it.
 #[derive(Debug)]

@@ -6,6 +6,8 @@
 //!                   /journal       processes and control groups, to clean up after a supervisor that was killed
 //!                   /supervisor.log
 //!                   /private/      a tmpfs that only the supervisor and its keeper see: hosts/SERVICE and the like
+//! RUNTIME/v1/.networks/            who has which address, and runs, on networks that stacks share (shared.rs)
+//! DATA/v1/networks/NAME.json       what such a network is like, until somebody removes it
 //! DATA/v1/volumes/PROJECT_VOLUME/  kept until somebody removes it
 //! DATA/v1/stacks/PROJECT/logs/SERVICE.jsonl
 //!                       /containers/SERVICE/   writable layers
@@ -18,11 +20,15 @@
 mod layout;
 mod lock;
 mod log;
+mod neighbours;
 mod record;
 mod remove_tree;
+mod shared;
 
 pub use layout::{Layout, StackLayout};
-pub use lock::{Lock, LockError};
+pub use lock::{HOST_NETWORK_LOCK, Lock, LockError};
 pub use log::{LogLine, Stream};
+pub use neighbours::Neighbours;
 pub use record::{Entry, Journal, ProcessRecord};
 pub use remove_tree::remove_tree;
+pub use shared::{Definition, FolderLock, Lease, Place, SharedNetworks};

@@ -45,6 +45,15 @@ pub enum Entry {
     Cgroup(PathBuf),
     /// The folder of one that others may have come to use, and goes only if there is nothing in it.
     SharedCgroup(PathBuf),
+    /// What an uplink has in the host's network namespace.
+    Uplink {
+        /// nft(8).
+        nft: PathBuf,
+        /// The name of its table, of the family inet.
+        table: String,
+        /// The name of its link.
+        link: String,
+    },
 }
 
 /// The journal of a running stack. Lines are added when things are made, each with one write, and never taken away: what

@@ -16,7 +16,11 @@ use tokio::{
 };
 
 use super::{Reply, Request, Snapshot};
-use crate::sys;
+use crate::{
+    model::NetworkName,
+    state::StackLayout,
+    sys::{self, Netns},
+};
 
 /// How long a supervisor may take to say what there is; it does nothing in between that takes longer than a moment.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,6 +52,24 @@ pub fn observe(mut stream: &StdUnixStream) -> io::Result<Option<Snapshot>> {
         Reply::Snapshot(snapshot) => Ok(Some(*snapshot)),
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "not an answer to what was asked")),
     }
+}
+
+/// Asks the supervisor of another stack for the namespace of a network that stacks share; none when it is not on it.
+///
+/// # Errors
+/// When it cannot be reached, or says nothing for a while.
+pub(super) fn shared_network(layout: &StackLayout, name: &NetworkName) -> io::Result<Option<Netns>> {
+    let mut control = layout.connect()?;
+    let (ours, theirs) = StdUnixStream::pair()?;
+    ours.set_read_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_vec(&Request::SharedNetwork(name.clone()))?;
+    line.push(b'\n');
+    let sent = sys::fds::send(control.as_fd(), &line, &[theirs.as_fd()])?;
+    control.write_all(&line[sent..])?;
+    // The answer to a supervisor that has ended is the end of the socket.
+    drop(theirs);
+    let (_, mut came) = sys::fds::receive(ours.as_fd(), &mut [0; 1])?;
+    Ok(came.pop().map(Netns::from_fd))
 }
 
 /// A connection to a supervisor.

@@ -116,6 +116,13 @@ async fn answer(
                 let _ = replies.send(reply);
             }
             Request::Resize(rows, columns) => stack.resize((rows, columns)),
+            Request::SharedNetwork(name) => {
+                if let (Some(netns), Some(socket)) = (stack.shared_network(&name), fds.first()) {
+                    let _ = sys::fds::send(socket.as_fd(), b"n", &[netns.as_fd()]);
+                }
+                drop(fds);
+                let _ = replies.send(Reply::Done);
+            }
             // The program it was meant for has just ended.
             Request::Signal(_) => {}
         }

@@ -308,7 +308,10 @@ impl Dispatcher {
     }
 
     fn change(&mut self, change: Change) {
-        if !matches!(change, Change::Began(_) | Change::Done(_) | Change::Undoing(_) | Change::Warning(_)) {
+        if !matches!(
+            change,
+            Change::Began(_) | Change::Done(_) | Change::Undoing(_) | Change::Notice(_) | Change::Warning(_)
+        ) {
             self.generation += 1;
         }
         let observed = &mut self.observed;
@@ -316,8 +319,8 @@ impl Dispatcher {
             Change::Began(id) => self.step(id).map(Event::Began),
             Change::Done(id) => self.step(id).map(Event::Done),
             Change::Undoing(id) => self.step(id).map(Event::Undoing),
-            Change::Network(network, subnet) => {
-                observed.networks.insert(network, subnet);
+            Change::Network(network, there) => {
+                observed.networks.insert(network, there);
                 None
             }
             Change::NetworkRemoved(network) => {
@@ -333,12 +336,17 @@ impl Dispatcher {
                 observed.addresses.remove(&service);
                 None
             }
-            Change::Address(service, network, address) => {
-                observed.addresses.entry(service).or_default().insert(network, address);
+            Change::Addresses(service, network, addresses) => {
+                observed.addresses.entry(service).or_default().insert(network, addresses);
+                None
+            }
+            Change::Detached(service, network) => {
+                observed.addresses.get_mut(&service).and_then(|networks| networks.remove(&network));
                 None
             }
             Change::Container(service, container) => {
                 let state = container.state;
+                self.stack.set_life(&service, Some(container.life()));
                 observed.containers.insert(service.clone(), *container);
                 Some(Event::Container(service, state))
             }
@@ -348,15 +356,17 @@ impl Dispatcher {
             }
             Change::State(service, _, state) => observed.containers.get_mut(&service).map(|container| {
                 container.state = state;
+                self.stack.set_life(&service, Some(container.life()));
                 if let ContainerState::Exited(_) = state {
                     container.pid = None;
                     container.ports.clear();
-                    self.stack.release_ports(&service);
+                    self.stack.ended(&service);
                 }
                 Event::Container(service, state)
             }),
             Change::ContainerRemoved(service) => {
                 observed.containers.remove(&service);
+                self.stack.set_life(&service, None);
                 Some(Event::Removed(service))
             }
             Change::GroupGiven => {
@@ -370,6 +380,11 @@ impl Dispatcher {
                     Event::OutOfMemory { service, kills, limit: container.limits.memory }
                 })
             }
+            Change::Uplink(fingerprint) => {
+                observed.uplink = Some(fingerprint);
+                None
+            }
+            Change::Notice(text) => Some(Event::Notice(text)),
             Change::Warning(text) => Some(Event::Warning(text)),
         };
         let Some(event) = event else { return };

@@ -7,8 +7,9 @@ use ipnet::Ipv4Net;
 use crate::{
     cgroup::Hierarchy,
     diagnostics::Failure,
-    model::{Cgroups, Host, SecurityModules},
-    network::netlink::host_routes,
+    dns,
+    model::{Cgroups, Host, SecurityModules, UplinkMeans},
+    network::{netlink::host_routes, uplink::find_program},
     sandbox::{StackIds, hard_limits},
 };
 
@@ -45,6 +46,8 @@ pub(super) fn of_machine(ids: &StackIds, routes: Vec<Ipv4Net>, cgroups: Cgroups)
         modules: security_modules(),
         hard_limits: hard_limits(),
         cgroups,
+        uplink: uplink_means(ids),
+        resolver: dns::host_resolver(),
         ..Host::default()
     }
 }
@@ -56,5 +59,22 @@ pub(super) fn security_modules() -> SecurityModules {
         apparmor: apparmor.is_ok_and(|text| text.starts_with(b"Y")),
         // selinuxfs is there if the module is on (selinux(8)).
         selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
+    }
+}
+
+/// What a way out can be made with; whether the kernel plays along is seen when it is made.
+pub(super) fn uplink_means(ids: &StackIds) -> UplinkMeans {
+    // As for newuidmap(1): where programs are is no setting of ours.
+    let path = std::env::var_os("PATH");
+    let find = |name: &str| find_program(name, path.as_deref());
+    let missing =
+        |program: &str, package: &str| UplinkMeans::Missing { program: program.into(), package: package.into() };
+    match (find("nft"), *ids == StackIds::Root) {
+        (None, _) => missing("nft", "nftables"),
+        (Some(nft), true) => UplinkMeans::Veth { nft },
+        (Some(nft), false) => match find("pasta") {
+            Some(pasta) => UplinkMeans::Pasta { pasta, nft },
+            None => missing("pasta", "passt"),
+        },
     }
 }

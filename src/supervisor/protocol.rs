@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostics::Failure,
-    model::{ContainerState, Namespaces, Observed, Port, ServiceName, Usage, UserSpec, Volume, VolumeName},
+    model::{
+        ContainerState, Namespaces, NetworkName, Observed, Port, ServiceName, Usage, UserSpec, Volume, VolumeName,
+    },
     plan::Plan,
 };
 
@@ -48,6 +50,9 @@ pub enum Request {
     Stats,
     /// Run a program in a container. Three descriptors come along, and a fourth for the terminal if it has one.
     Exec(ExecRequest),
+    /// Hand over the network namespace of a network that stacks share, through a socket that comes along; it is closed without
+    /// a descriptor when the stack is not on that network.
+    SharedNetwork(NetworkName),
     /// During an `Exec` or an `Attach`: send this signal to the program.
     Signal(i32),
     /// Be connected to the standard streams of a running service. Pipes to write its output and its errors to come along,
@@ -162,6 +167,8 @@ pub enum Event {
     /// A port is taken, by whom the supervisor may not see: inside a user namespace nobody reads the descriptors of
     /// processes outside it. The client can look.
     PortTaken(Port),
+    /// Something that people may want to know.
+    Notice(String),
     /// Something that people should know.
     Warning(String),
 }

@@ -1,6 +1,7 @@
 //! Starting a supervisor: from the command that needs one to a process that answers.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::{
@@ -15,19 +16,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sched::CloneFlags;
+use nix::{
+    sched::CloneFlags,
+    sys::socket::{getsockopt, sockopt},
+};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
 
-use super::dispatcher;
+use super::{client::shared_network, dispatcher};
 use crate::{
     cgroup,
     diagnostics::{Failure, FailureKind},
-    executor::Stack,
+    executor::{self, Stack},
+    model::Ids,
     network::netlink::host_routes,
     sandbox::{Keeper, StackIds, Surroundings, UserNamespaceError, enter, fork_keeper, let_in, refused},
-    state::{Entry, Journal, Lock, LockError, StackLayout},
+    state::{Entry, FolderLock, Journal, Lock, LockError, SharedNetworks, StackLayout},
     sys::{
-        PidFd,
+        Namespace, NamespaceKind, PidFd,
         process::{self, Fork},
     },
 };
@@ -91,19 +96,30 @@ fn unreachable(layout: &StackLayout, error: &io::Error) -> Failure {
 
 /// Forks the supervisor and waits until it answers.
 fn start(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure> {
+    // While others could not start it could not remove what it does not need.
+    fork_and_wait(layout, lock).inspect_err(|_| layout.layout().remove_empty())
+}
+
+fn fork_and_wait(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure> {
     let internal = |what: &str, e: &dyn std::error::Error| Failure::host(format!("cannot {what}")).caused_by(e);
     let ids = StackIds::of_caller();
     let (mut ours, theirs) = UnixStream::pair().map_err(|e| internal("make a socket", &e))?;
+    // Until ours answers: two that start at the same time would not find each other.
+    let (_starting, user) = match ids {
+        StackIds::Root => (None, None),
+        _ => (FolderLock::take(layout.layout().folders()[0]).ok(), user_namespace_of_others(layout, &ids)),
+    };
     match process::fork(CloneFlags::empty(), None).map_err(|e| internal("start a process", &e))? {
         Fork::Child => {
             drop(ours);
-            supervise(layout, lock, ids, theirs)
+            supervise(layout, lock, ids, user, theirs)
         }
         Fork::Parent(child) => {
             drop(theirs);
             // The child has it too and keeps it; ours must not outlive this command.
             drop(lock);
-            let mut answer = if ids == StackIds::Root { Vec::new() } else { let_in(child.pid, &mut ours, &ids)? };
+            let mapped = ids == StackIds::Root || user.is_some();
+            let mut answer = if mapped { Vec::new() } else { let_in(child.pid, &mut ours, &ids)? };
             // When it ends without a word, what it wrote before is not a failure that can be read either.
             let _ = ours.read_to_end(&mut answer);
             if answer == READY {
@@ -115,11 +131,41 @@ fn start(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure> {
     }
 }
 
+/// The user namespace that another supervisor of the account is in, if its ids are those that ours would have. All stacks of
+/// an ordinary user are in one, as they have the same ids anyway: only so can they share networks.
+fn user_namespace_of_others(layout: &StackLayout, ids: &StackIds) -> Option<Namespace> {
+    let count = match ids.for_plan() {
+        Ids::Root => return None,
+        Ids::Range(count) => u64::from(count),
+        Ids::Single => 1,
+    };
+    let others = layout.layout().stacks().into_iter().filter(|other| other != layout.project());
+    others.into_iter().find_map(|other| {
+        let stream = layout.layout().stack(&other).connect().ok()?;
+        let pid = getsockopt(&stream, sockopt::PeerCredentials).ok()?.pid();
+        let namespace = Namespace::of_process(pid, NamespaceKind::User).ok()?;
+        let same = ["uid_map", "gid_map"].iter().all(|map| {
+            let map = fs::read_to_string(format!("/proc/{pid}/{map}")).unwrap_or_default();
+            let lengths = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
+            lengths.sum::<u64>() == count
+        });
+        // The connection is closed only now: until then it has not ended, and its number means nobody else.
+        drop(stream);
+        same.then_some(namespace)
+    })
+}
+
 const READY: &[u8] = b"r";
 
 /// The supervisor's life, in the forked process.
-fn supervise(layout: &StackLayout, mut lock: Lock, ids: StackIds, mut caller: UnixStream) -> ! {
-    let failure = match prepare(layout, &mut lock, &ids, &mut caller) {
+fn supervise(
+    layout: &StackLayout,
+    mut lock: Lock,
+    ids: StackIds,
+    user: Option<Namespace>,
+    mut caller: UnixStream,
+) -> ! {
+    let failure = match prepare(layout, &mut lock, &ids, user, &mut caller) {
         Ok(prepared) => match serve(layout, ids, prepared, &mut caller) {
             Ok(()) => {
                 end(layout, lock);
@@ -155,11 +201,14 @@ fn prepare(
     layout: &StackLayout,
     lock: &mut Lock,
     ids: &StackIds,
+    user: Option<Namespace>,
     caller: &mut UnixStream,
 ) -> Result<Prepared, Failure> {
     let io = |what: &'static str| move |e: io::Error| Failure::host(format!("cannot {what}")).caused_by(&e);
     // Whoever runs us may wait for the end of a pipe that it left open.
-    process::close_all_but(3, &[lock.descriptor(), caller.as_fd()]).map_err(io("close what is inherited"))?;
+    let kept = [Some(lock.descriptor()), Some(caller.as_fd()), user.as_ref().map(AsFd::as_fd)];
+    let kept: Vec<_> = kept.into_iter().flatten().collect();
+    process::close_all_but(3, &kept).map_err(io("close what is inherited"))?;
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"nscompose");
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -167,8 +216,10 @@ fn prepare(
     std::env::set_current_dir("/").map_err(io("enter /"))?;
     lock.name_holder().map_err(io("write to the lock"))?;
 
-    if *ids != StackIds::Root {
-        enter(caller)?;
+    match user {
+        Some(user) => user.enter().map_err(io("enter the user namespace of the account's stacks"))?,
+        None if *ids != StackIds::Root => enter(caller)?,
+        None => {}
     }
     let host_mounts = match ids {
         StackIds::Root => Some(File::open("/proc/self/ns/mnt").map_err(io("open the mount namespace"))?.into()),
@@ -236,7 +287,7 @@ fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut U
         let keeper =
             Keeper::attach(prepared.keeper, prepared.keeper_pid).map_err(|e| host("talk to the keeper", &e))?;
         let journal = Journal::create(layout).map_err(|e| host("begin the journal of the stack", &e))?;
-        let stack = Stack::create(layout.clone(), keeper, ids, journal);
+        let stack = Stack::create(layout.clone(), keeper, ids, journal, shared_network);
         let stack = stack.map_err(|e| host("make the network of the stack", &e))?;
         let routes = host_routes().await.unwrap_or_default();
         prepared.listener.set_nonblocking(true).map_err(|e| host("open the control socket", &e))?;
@@ -284,18 +335,15 @@ fn end_keeper(socket: &UnixStream, pid: i32) {
 /// volumes stay.
 fn clean_up(layout: &StackLayout) {
     let entries = Journal::read(layout);
-    let processes = entries.iter().filter_map(|entry| match entry {
-        Entry::Process(process) => process.find(),
-        Entry::Cgroup(_) | Entry::SharedCgroup(_) => None,
-    });
-    let alive: Vec<PidFd> = processes.collect();
-    let mut cgroups: Vec<&Path> = entries
-        .iter()
-        .filter_map(|entry| match entry {
-            Entry::Cgroup(path) => Some(path.as_path()),
-            Entry::Process(_) | Entry::SharedCgroup(_) => None,
-        })
-        .collect();
+    let (mut alive, mut cgroups, mut uplinks) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in &entries {
+        match entry {
+            Entry::Process(process) => alive.extend(process.find()),
+            Entry::Cgroup(path) => cgroups.push(path.as_path()),
+            Entry::SharedCgroup(_) => {}
+            Entry::Uplink { nft, table, link } => uplinks.push((nft.as_path(), table.as_str(), link.as_str())),
+        }
+    }
     for process in &alive {
         let _ = process.signal(libc::SIGKILL);
     }
@@ -318,6 +366,11 @@ fn clean_up(layout: &StackLayout) {
             let _ = cgroup::remove(path);
         }
     }
+    uplinks.dedup();
+    for (nft, table, link) in uplinks {
+        executor::remove_uplink(nft, table, link);
+    }
+    SharedNetworks::new(layout.layout()).give_back(layout.project(), &BTreeSet::new());
     let _ = rustix::mount::unmount(layout.private(), rustix::mount::UnmountFlags::DETACH);
     for folder in [layout.data(), layout.runtime()] {
         match fs::remove_dir_all(&folder) {

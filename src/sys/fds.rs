@@ -1,14 +1,42 @@
-//! Handing descriptors to another process over a Unix socket (unix(7), SCM_RIGHTS).
+//! Handing descriptors to another process over a Unix socket (unix(7), SCM_RIGHTS), and having some left.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
 /// How many descriptors one message can carry: SCM_MAX_FD of the kernel.
 pub const MAX_FDS: usize = 253;
+
+/// So many numbers are kept for what this process does for itself, or a quarter of all where there are few.
+const KEPT: u64 = 256;
+
+/// Whether a descriptor that somebody else has made this process open, such as a connection that came in, may stay open:
+/// EMFILE when it may not, since the rest is kept for what the process does for itself.
+///
+/// A new descriptor has the lowest number that is free (open(2)). So as long as those of others have to be below a line, what
+/// is above it is there for us, however many they want.
+///
+/// # Errors
+/// EMFILE.
+pub fn may_stay<T: AsFd>(fd: T) -> io::Result<T> {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let line = most - KEPT.min(most / 4);
+    match u64::try_from(fd.as_fd().as_raw_fd()) {
+        Ok(number) if number < line => Ok(fd),
+        _ => Err(io::Error::from_raw_os_error(libc::EMFILE)),
+    }
+}
+
+/// Whether the next descriptor [`may_stay`]; any that is open will do for asking.
+///
+/// # Errors
+/// EMFILE.
+pub fn has_room(beside: impl AsFd) -> io::Result<()> {
+    may_stay(beside.as_fd().try_clone_to_owned()?).map(drop)
+}
 
 /// Sends `bytes`, with `fds` attached to the first of them; how many bytes were taken comes back.
 ///

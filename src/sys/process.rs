@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    time::{Duration, Instant},
 };
 
 use nix::sched::CloneFlags;
@@ -44,6 +45,26 @@ impl PidFd {
     pub fn is_alive(&self) -> bool {
         let mut poll = [rustix::event::PollFd::new(&self.0, rustix::event::PollFlags::IN)];
         matches!(rustix::event::poll(&mut poll, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+    }
+
+    /// Waits for the end of the process, which is left for its parent to collect; whether it came in time.
+    ///
+    /// # Errors
+    /// What poll(2) said.
+    pub fn ends_within(&self, patience: Duration) -> io::Result<bool> {
+        let end = Instant::now() + patience;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let left = rustix::event::Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            let mut poll = [rustix::event::PollFd::new(&self.0, rustix::event::PollFlags::IN)];
+            match rustix::event::poll(&mut poll, Some(&left)) {
+                Err(rustix::io::Errno::INTR) => {}
+                ended => return Ok(ended? > 0),
+            }
+        }
     }
 }
 
@@ -322,6 +343,16 @@ fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
 /// What prctl(2) says.
 pub fn hide() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
+}
+
+/// Makes a program that is about to be started die when the calling thread ends, however that happens
+/// (PR_SET_PDEATHSIG). It keeps that through exec unless the program is set-user-ID or has capabilities of its own.
+pub fn die_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: what runs between fork and exec is a single system call, with no memory of ours.
+    unsafe {
+        command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?));
+    }
 }
 
 /// Leaves the keys that the caller's session holds (keyrings(7)): they would be readable in a container.

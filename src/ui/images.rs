@@ -99,6 +99,16 @@ pub fn usage_table(rows: &[UsageRow]) -> String {
     lines(&table)
 }
 
+/// Networks that stacks share: name, driver, subnets, stacks.
+pub fn networks_table(rows: impl Iterator<Item = [String; 4]>) -> String {
+    let mut table = plain();
+    table.set_header(["NAME", "DRIVER", "SUBNETS", "STACKS"]);
+    rows.for_each(|row| {
+        table.add_row(row);
+    });
+    lines(&table)
+}
+
 /// An array of objects.
 pub fn json_lines(rows: &[impl Serialize]) -> String {
     let mut text = serde_json::to_string_pretty(rows).expect("plain data has a JSON form");

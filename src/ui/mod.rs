@@ -10,7 +10,7 @@ mod pulls;
 mod stats;
 mod table;
 
-pub use images::{ImageRow, UsageRow, images_json, images_table, json_lines, size, usage_table};
+pub use images::{ImageRow, UsageRow, images_json, images_table, json_lines, networks_table, size, usage_table};
 pub use logs::{LogFollower, LogPrinter, LogStyle};
 pub use namespaces::NamespaceMatrix;
 pub use printer::{FilterBrokenPipe, Messages, Printer};

@@ -1,12 +1,17 @@
 //! Containers as a table and as JSON.
 
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
+
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::memory_size;
 use crate::{
     diagnostics::sanitize,
-    model::{Container, ContainerState, Effective, Observed},
+    model::{Container, Effective, Observed, Port, Protocol},
 };
 
 /// One container, as `ps` shows it.
@@ -22,6 +27,9 @@ pub struct Row {
     pid: Option<i32>,
     command: String,
     ports: Vec<String>,
+    /// The same with those that follow one another as one.
+    #[serde(skip)]
+    port_ranges: Vec<String>,
     /// As the kernel has them.
     #[serde(skip_serializing_if = "Effective::is_empty")]
     limits: Effective,
@@ -38,20 +46,15 @@ pub struct Row {
 pub fn container_rows(observed: &Observed, now: jiff::Timestamp) -> Vec<Row> {
     let rows = observed.containers.iter().map(|(service, container)| {
         let started = jiff::Timestamp::from_millisecond(container.started_ms).unwrap_or(now);
-        let (state, exit_code) = match container.state {
-            ContainerState::Starting => ("starting", None),
-            ContainerState::Running => ("running", None),
-            ContainerState::Stopping => ("stopping", None),
-            ContainerState::Exited(code) => ("exited", Some(code)),
-        };
         Row {
             name: container.name.clone(),
             service: service.to_string(),
-            state: state.to_owned(),
-            exit_code,
+            state: container.state.name().to_owned(),
+            exit_code: container.state.exit_code(),
             pid: container.pid,
             command: container.command.join(" "),
             ports: ports(container),
+            port_ranges: port_ranges(container),
             limits: container.limits.clone(),
             oom_kills: container.oom_kills,
             // With as many digits every time, so that programs can compare them as text.
@@ -91,6 +94,37 @@ fn ports(container: &Container) -> Vec<String> {
     shown.collect()
 }
 
+/// A range of ports can have thousands, which a line of a table is not for: as in Docker, what follows one another on an
+/// address is one.
+fn port_ranges(container: &Container) -> Vec<String> {
+    let mut ranges: Vec<(SocketAddr, u16, Protocol, u16)> = Vec::new();
+    let mut latest: HashMap<(IpAddr, Protocol), usize> = HashMap::new();
+    for published in &container.ports {
+        let Port { target, protocol, .. } = published.port;
+        for address in &published.listens_on {
+            let range = latest.get(&(address.ip(), protocol)).and_then(|at| ranges.get_mut(*at));
+            match range {
+                Some((first, to, _, more))
+                    if more.checked_add(1).is_some_and(|next| {
+                        first.port().checked_add(next) == Some(address.port()) && to.checked_add(next) == Some(target)
+                    }) =>
+                {
+                    *more += 1;
+                }
+                _ => {
+                    latest.insert((address.ip(), protocol), ranges.len());
+                    ranges.push((*address, target, protocol, 0));
+                }
+            }
+        }
+    }
+    let shown = ranges.into_iter().map(|(first, target, protocol, more)| match more {
+        0 => format!("{first}->{target}/{protocol}"),
+        _ => format!("{first}-{}->{target}-{}/{protocol}", first.port() + more, target + more),
+    });
+    shown.collect()
+}
+
 /// How long ago, for people.
 pub(super) fn age(seconds: i64) -> String {
     match seconds {
@@ -123,8 +157,15 @@ pub fn containers_table(rows: &[Row]) -> String {
             command = command.chars().take(39).chain(['…']).collect();
         }
         let pid = row.pid.map(|pid| pid.to_string()).unwrap_or_default();
-        let mut cells =
-            vec![row.name.clone(), row.service.clone(), state, row.age.clone(), pid, row.ports.join(", "), command];
+        let mut cells = vec![
+            row.name.clone(),
+            row.service.clone(),
+            state,
+            row.age.clone(),
+            pid,
+            row.port_ranges.join(", "),
+            command,
+        ];
         if any_limits {
             cells.insert(6, limits(&row.limits));
         }

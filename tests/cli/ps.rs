@@ -8,6 +8,7 @@ fn nothing_is_listed_of_a_stack_that_is_not_up() {
     let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     stack.run(&["ps", "--format", "json"]).success().stdout_is("[]\n");
     stack.run(&["ps", "--services"]).success().stdout_is("");
+    stack.run(&["ps", "-q"]).success().stdout_is("");
 }
 
 #[test]
@@ -46,4 +47,17 @@ fn services_can_be_chosen() {
     stack.up();
     stack.run(&["ps", "two", "--services"]).success().stdout_is("two\n");
     stack.run(&["ps", "twoo"]).code(2).stderr_has("did you mean `two`?");
+}
+
+#[test]
+fn names_alone_are_for_scripts() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services: {one: {rootfs: host, command: [sleep, infinity]}, two: {rootfs: host, command: [sleep, infinity]}}",
+    );
+    stack.up();
+    let name = |service: &str| format!("{}-{service}-1\n", stack.project());
+    stack.run(&["ps", "-q"]).success().stdout_is(&(name("one") + &name("two")));
+    stack.run(&["ps", "--quiet", "two"]).success().stdout_is(&name("two"));
+    stack.run(&["exec", name("two").trim(), "true"]).success();
 }

@@ -166,7 +166,8 @@ fn two_ups_at_the_same_moment_make_one_stack() {
 #[test]
 fn quiet_says_nothing() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
+    // Without a network there is no uplink that could be missing here.
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], network_mode: none}}");
     let output = stack.run(&["-q", "up", "-d"]).success().stdout_is("");
     assert_eq!(output.stderr, "");
     assert_eq!(stack.run(&["-q", "down"]).success().stderr, "");

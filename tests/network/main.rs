@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says what went wrong by panicking")]
 
 mod support;
+mod uplink;
 
 use std::{
     fs,
@@ -72,12 +73,20 @@ impl Stack {
 
     async fn container(&self, bridge: LinkIndex, host_name: &str, addresses: &[&str], gateways: &[&str]) -> Netns {
         let container = Netns::create().unwrap();
-        let link = Link { bridge, host_name: host_name.into(), peer_name: "eth0".into(), mac: None, mtu: None };
+        let link = Link {
+            bridge,
+            host_name: host_name.into(),
+            peer_name: "eth0".into(),
+            mac: None,
+            mtu: None,
+            isolated: false,
+        };
         self.netlink.add_link(&link, &container).await.unwrap();
         let interface = Interface {
             name: "eth0".into(),
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             gateways: gateways.iter().map(|gateway| gateway.parse().unwrap()).collect(),
+            routes: Vec::new(),
         };
         Netlink::open(&container).unwrap().configure(&[interface]).await.unwrap();
         let bridge = self.netlink.links().await.unwrap().into_iter().find(|link| link.index == bridge).unwrap();
@@ -106,6 +115,32 @@ fn hello(from: &Netns, to: &Netns, address: &str) -> io::Result<()> {
     client.join().unwrap()?;
     assert_eq!(heard, "hello");
     Ok(())
+}
+
+#[test]
+fn isolated_links_reach_the_bridge_and_nobody_else() {
+    kernel_test("isolated_links_reach_the_bridge_and_nobody_else", async || {
+        let stack = Stack::new();
+        let bridge = stack.bridge("front", &["10.77.0.1/24"]).await;
+        let open = stack.container(bridge, "open", &["10.77.0.9/24"], &[]).await;
+        let mut apart = Vec::new();
+        for (name, address) in [("a", "10.77.0.2/24"), ("b", "10.77.0.3/24")] {
+            let container = Netns::create().unwrap();
+            let link =
+                Link { bridge, host_name: name.into(), peer_name: "eth0".into(), mac: None, mtu: None, isolated: true };
+            stack.netlink.add_link(&link, &container).await.unwrap();
+            let addresses = vec![address.parse().unwrap()];
+            let interface = Interface { name: "eth0".into(), addresses, gateways: Vec::new(), routes: Vec::new() };
+            Netlink::open(&container).unwrap().configure(&[interface]).await.unwrap();
+            stack.netlink.settle(&[name, "front"]).await.unwrap();
+            apart.push(container);
+        }
+        hello(&apart[0], &stack.netns, "10.77.0.1:80").unwrap();
+        // The other end is not isolated, so this is as it always is.
+        hello(&apart[0], &open, "10.77.0.9:80").unwrap();
+        let refused = hello(&apart[0], &apart[1], "10.77.0.3:80").unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable), "{refused}");
+    });
 }
 
 #[test]
@@ -215,7 +250,8 @@ fn links_keep_the_address_and_mtu_they_are_given() {
         let bridge = stack.netlink.add_bridge(&bridge).await.unwrap();
         let a = Netns::create().unwrap();
         let mac = Some([0x02, 0x42, 1, 2, 3, 4]);
-        let link = Link { bridge, host_name: "a".into(), peer_name: "eth0".into(), mac, mtu: Some(1400) };
+        let link =
+            Link { bridge, host_name: "a".into(), peer_name: "eth0".into(), mac, mtu: Some(1400), isolated: false };
         stack.netlink.add_link(&link, &a).await.unwrap();
         let shown = a
             .run(|| Ok(Command::new("ip").args(["-o", "link", "show", "eth0"]).output()?.stdout))
@@ -240,7 +276,14 @@ fn errors_name_what_they_are_about() {
         assert_eq!(chain(&error), "cannot add bridge `front`: File exists (os error 17)");
 
         let peer = Netns::create().unwrap();
-        let link = |bridge| Link { bridge, host_name: "a".into(), peer_name: "eth0".into(), mac: None, mtu: None };
+        let link = |bridge| Link {
+            bridge,
+            host_name: "a".into(),
+            peer_name: "eth0".into(),
+            mac: None,
+            mtu: None,
+            isolated: false,
+        };
         let error = stack.netlink.add_link(&link(LinkIndex(4711)), &peer).await.unwrap_err();
         assert!(error.to_string().contains("cannot add the veth pair `a` and `eth0`"), "{error}");
         stack.netlink.add_link(&link(index), &peer).await.unwrap();
@@ -250,6 +293,7 @@ fn errors_name_what_they_are_about() {
             name: name.into(),
             addresses: vec!["10.77.0.2/24".parse().unwrap()],
             gateways: vec![gateway.parse().unwrap()],
+            routes: Vec::new(),
         };
         let error = inside.configure(&[interface("eth1", "10.77.0.1")]).await.unwrap_err();
         assert_eq!(chain(&error), "cannot find interface `eth1`: No such device (os error 19)");
@@ -264,7 +308,7 @@ fn errors_name_what_they_are_about() {
 
 /// A stack with one container, and a port of it published on the host's side, which is the test's own namespace.
 struct Published {
-    _stack: Stack,
+    stack: Stack,
     container: Netns,
     forwarder: Forwarder,
 }
@@ -279,7 +323,7 @@ impl Published {
         let claimed = claim_one(port);
         let target = SocketAddr::new(CONTAINER.into(), claimed.port().target);
         let forwarder = serve(claimed, target, Arc::clone(&stack.netns)).unwrap();
-        Self { _stack: stack, container, forwarder }
+        Self { stack, container, forwarder }
     }
 
     fn address(&self) -> SocketAddr {
@@ -292,6 +336,8 @@ impl Published {
             .container
             .run(|| {
                 let listener = TcpListener::bind(self.forwarder.target())?;
+                // More than the 128 that may wait otherwise.
+                rustix::net::listen(&listener, 4096)?;
                 listener.set_nonblocking(true)?;
                 Ok(listener)
             })
@@ -339,26 +385,29 @@ fn a_megabyte_comes_back_after_half_close() {
 }
 
 #[test]
-fn two_hundred_connections_at_once() {
-    kernel_test("two_hundred_connections_at_once", async || {
-        const CLIENTS: usize = 200;
+fn two_thousand_connections_at_once() {
+    kernel_test("two_thousand_connections_at_once", async || {
+        // Each takes four sockets and four ends of pipes of this one process.
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+        let clients = usize::try_from(hard / 9).map_or(2000, |most| most.min(2000));
         let published = Published::new("127.0.0.1::80").await;
         published.echo();
-        let everybody = Arc::new(Barrier::new(CLIENTS));
+        let everybody = Arc::new(Barrier::new(clients));
         let address = published.address();
-        let clients: Vec<_> = (0..CLIENTS)
+        let clients: Vec<_> = (0..clients)
             .map(|number| {
                 let everybody = Arc::clone(&everybody);
                 tokio::spawn(async move {
                     let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
-                    client.write_all(format!("{number:03}").as_bytes()).await.unwrap();
-                    let mut answer = [0; 3];
+                    client.write_all(format!("{number:04}").as_bytes()).await.unwrap();
+                    let mut answer = [0; 4];
                     client.read_exact(&mut answer).await.unwrap();
                     everybody.wait().await;
                     client.shutdown().await.unwrap();
                     let mut rest = String::new();
                     client.read_to_string(&mut rest).await.unwrap();
-                    assert_eq!((answer.as_slice(), rest.as_str()), (format!("{number:03}").as_bytes(), "over"));
+                    assert_eq!((answer.as_slice(), rest.as_str()), (format!("{number:04}").as_bytes(), "over"));
                 })
             })
             .collect();
@@ -366,6 +415,40 @@ fn two_hundred_connections_at_once() {
             client.await.unwrap();
         }
         published.forwarder.stop().await;
+    });
+}
+
+#[test]
+fn a_client_that_reads_slowly_slows_the_server_down() {
+    kernel_test("a_client_that_reads_slowly_slows_the_server_down", async || {
+        let published = Published::new("127.0.0.1::80").await;
+        let listener = published
+            .container
+            .run(|| {
+                let listener = TcpListener::bind(published.forwarder.target())?;
+                listener.set_nonblocking(true)?;
+                Ok(listener)
+            })
+            .unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let mut client = tokio::net::TcpStream::connect(published.address()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        // All that the sockets and the pipe on the way hold, and then no more: nothing is kept by the forwarder itself.
+        let chunk = vec![7; 64 * 1024];
+        let mut sent = 0_usize;
+        while let Ok(ready) = tokio::time::timeout(Duration::from_millis(500), server.writable()).await {
+            ready.unwrap();
+            sent += server.try_write(&chunk).unwrap_or(0);
+            assert!(sent < 64 * 1024 * 1024, "it swallows whatever comes");
+        }
+        server.set_zero_linger().unwrap();
+        let mut received = 0;
+        let mut buffer = vec![0; 256 * 1024];
+        while received < sent {
+            received += client.read(&mut buffer).await.unwrap();
+        }
+        drop(server);
+        assert_eq!(client.read(&mut buffer).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
 }
 
@@ -428,6 +511,157 @@ fn running_out_of_descriptors_only_makes_clients_wait() {
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "over");
+    });
+}
+
+#[test]
+fn connections_leave_descriptors_to_the_stack() {
+    kernel_test("connections_leave_descriptors_to_the_stack", async || {
+        let published = Published::new("127.0.0.1::80").await;
+        // Nobody accepts: this process has the descriptors of the container, too.
+        let _listener = published.container.run(|| {
+            let listener = TcpListener::bind(published.forwarder.target())?;
+            rustix::net::listen(&listener, 4096)?;
+            Ok(listener)
+        });
+        let address = published.address();
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let free = std::os::fd::AsRawFd::as_raw_fd(&fs::File::open("/dev/null").unwrap()) as u64;
+        setrlimit(Resource::RLIMIT_NOFILE, (free + 80) * 4 / 3, hard).unwrap();
+        // Another process, whose descriptors are not counted here; more clients than there is room for.
+        let script = format!(
+            "import socket, sys\nall = [socket.create_connection(('127.0.0.1', {})) for _ in range(100)]\n\
+             print('ready', flush=True)\nsys.stdin.read()",
+            address.port()
+        );
+        let Ok(mut clients) =
+            Command::new("python3").args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+        else {
+            return skip("connections_leave_descriptors_to_the_stack", "needs python3");
+        };
+        let mut ready = [0; 6];
+        clients.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+        let open = || fs::read_dir("/proc/self/fd").map(Iterator::count);
+        let mut before = 0;
+        until("no more is taken", async || {
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            let now = open().unwrap_or_default();
+            std::mem::replace(&mut before, now) == now && now > 60
+        })
+        .await;
+        let ours: Result<Vec<_>, _> = (0..16).map(|_| fs::File::open("/dev/null")).collect();
+        ours.expect("some are left");
+        drop(clients.stdin.take());
+        clients.wait().unwrap();
+    });
+}
+
+/// Whether the kernel has a timer running for a silent connection of this port (proc_net_tcp.txt: 02 before the time).
+fn is_asked_for(netns: Option<&Netns>, port: u16) -> bool {
+    let read = || fs::read_to_string("/proc/thread-self/net/tcp");
+    let table = netns.map_or_else(read, |netns| netns.run(read)).unwrap();
+    let port = format!(":{port:04X}");
+    table.lines().any(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (ends, state, timer) = (&fields[1..3], fields[3], fields[5]);
+        state == "01" && ends.iter().any(|end| end.ends_with(&port)) && timer.starts_with("02:")
+    })
+}
+
+#[test]
+fn peers_that_have_gone_without_a_word_are_found_out() {
+    kernel_test("peers_that_have_gone_without_a_word_are_found_out", async || {
+        let published = Published::new("127.0.0.1::80").await;
+        published.echo();
+        let mut client = tokio::net::TcpStream::connect(published.address()).await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        client.read_exact(&mut [0]).await.unwrap();
+        assert!(is_asked_for(None, published.address().port()), "a client that is switched off is never missed");
+        assert!(is_asked_for(Some(&published.stack.netns), 80), "nor is a container");
+    });
+}
+
+#[test]
+fn what_a_client_has_left_is_not_kept_for_who_does_not_read() {
+    kernel_test("what_a_client_has_left_is_not_kept_for_who_does_not_read", async || {
+        let published = Published::new("127.0.0.1::80").await;
+        let listener = published.container.run(|| {
+            let listener = TcpListener::bind(published.forwarder.target())?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        let listener = tokio::net::TcpListener::from_std(listener.unwrap()).unwrap();
+        let client = tokio::net::TcpStream::connect(published.address()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let chunk = vec![7; 64 * 1024];
+        while let Ok(ready) = tokio::time::timeout(Duration::from_millis(500), client.writable()).await {
+            ready.unwrap();
+            let _ = client.try_write(&chunk);
+        }
+        client.set_zero_linger().unwrap();
+        drop(client);
+        // It hears of it without having read a byte.
+        server.ready(tokio::io::Interest::ERROR).await.unwrap();
+    });
+}
+
+#[test]
+fn whoever_has_been_answered_stays_in_a_flood() {
+    kernel_test("whoever_has_been_answered_stays_in_a_flood", async || {
+        let published = Published::new("127.0.0.1::53/udp").await;
+        let server = published.container.run(|| {
+            let server = std::net::UdpSocket::bind(published.forwarder.target())?;
+            server.set_nonblocking(true)?;
+            Ok(server)
+        });
+        let server = UdpSocket::from_std(server.unwrap()).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut buffer = [0; 100];
+        client.send_to(b"first", published.address()).await.unwrap();
+        let (_, session) = server.recv_from(&mut buffer).await.unwrap();
+        server.send_to(b"answer", session).await.unwrap();
+        client.recv_from(&mut buffer).await.unwrap();
+        // As many as there is room for, and then some, who say one thing each and are not answered.
+        for n in 0..1100_u16 {
+            let from = Ipv4Addr::new(127, 1, (n >> 8) as u8, n as u8);
+            UdpSocket::bind((from, 0)).await.unwrap().send_to(b"flood", published.address()).await.unwrap();
+            server.recv_from(&mut buffer).await.unwrap();
+        }
+        client.send_to(b"second", published.address()).await.unwrap();
+        assert_eq!(server.recv_from(&mut buffer).await.unwrap().1, session, "it has lost its place");
+    });
+}
+
+#[test]
+fn a_thousand_udp_ports_take_next_to_nothing() {
+    kernel_test("a_thousand_udp_ports_take_next_to_nothing", async || {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+        let resident = || {
+            let pages = fs::read_to_string("/proc/self/statm").unwrap();
+            pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4
+        };
+        let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let ports = ports(&["127.0.0.1:20000-20999:20000-20999/udp"]);
+        let stack = Stack::new();
+        let (memory, descriptors) = (resident(), open());
+        let forward = |claimed: Claimed| {
+            let target = SocketAddr::new(CONTAINER.into(), claimed.port().target);
+            serve(claimed, target, Arc::clone(&stack.netns)).unwrap()
+        };
+        let forwarders: Vec<Forwarder> = claim(&ports, &[]).unwrap().into_iter().map(forward).collect();
+        // Each of them is waited for.
+        for _ in 0..2 {
+            tokio::task::yield_now().await;
+        }
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        client.send_to(b"x", forwarders[999].addresses()[0]).await.unwrap();
+        until("the last one works", async || open() > descriptors + 1000 + 8).await;
+        let grown = resident() - memory;
+        assert!(grown < 32 * 1024, "{grown} KiB for {} ports", forwarders.len());
+        assert!(open() < descriptors + 1100, "each has its socket twice");
     });
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Need, Stack, free_port, free_udp_port, needs, wait_for};
+use crate::support::{Need, Run, Stack, free_port, free_udp_port, needs, wait_for};
 
 /// What a server says to whoever connects.
 fn greeting(address: SocketAddr) -> Option<String> {
@@ -75,9 +75,9 @@ fn a_large_answer_and_half_closed_connections_come_through() {
 fn a_udp_port_leads_to_the_service_and_back() {
     needs!(Need::Program("python3"));
     let port = free_udp_port();
-    let script = "import socket\\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\\ns.bind(('', 53))\\nwhile True:\\n d, a = s.recvfrom(65536)\\n s.sendto(b're: ' + d, a)";
+    let script = "import socket\\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\\ns.bind(('', 5300))\\nwhile True:\\n d, a = s.recvfrom(65536)\\n s.sendto(b're: ' + d, a)";
     let stack = Stack::new(&format!(
-        "services: {{web: {{rootfs: host, command: [python3, -c, \"{script}\"], ports: ['127.0.0.1:{port}:53/udp']}}}}"
+        "services: {{web: {{rootfs: host, command: [python3, -c, \"{script}\"], ports: ['127.0.0.1:{port}:5300/udp']}}}}"
     ));
     stack.up();
     let clients: Vec<UdpSocket> = (0..2).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket")).collect();
@@ -120,9 +120,57 @@ fn a_port_that_another_stack_has_names_it() {
         format!("services: {{web: {{rootfs: host, command: [sleep, infinity], ports: ['127.0.0.1:{port}:80']}}}}");
     let (first, second) = (Stack::new(&yaml), Stack::new(&yaml));
     first.up();
-    second.run(&["up", "-d"]).failure().stderr_has(&port.to_string()).stderr_has("nscompose");
+    let holder = format!("stack `{}` (nscompose, pid", first.project());
+    second.run(&["up", "-d"]).failure().stderr_has(&port.to_string()).stderr_has(&holder);
     first.down();
     second.up();
+}
+
+#[test]
+fn a_stack_that_is_flooded_with_connections_still_obeys() {
+    needs!(Need::Program("python3"), Need::Program("prlimit"));
+    let port = free_port();
+    let script = "import socket, threading\\ns = socket.create_server(('', 80), backlog=1000)\\nprint('ready', flush=True)\\nthreading.Event().wait()";
+    let stack = Stack::new(&format!(
+        "services: {{web: {{rootfs: host, command: [python3, -c, \"{script}\"], ports: ['127.0.0.1:{port}:80']}}}}\nx-nscompose: {{uplink: none}}"
+    ));
+    // Few descriptors, so that few clients have the same effect as ten thousand.
+    let limited = Run::new("prlimit").args(["--nofile=256", env!("CARGO_BIN_EXE_nscompose"), "--home"]);
+    let limited = limited.arg(stack.home()).dir(stack.path("")).env("HOME", stack.user_home());
+    limited.args(["up", "-d"]).run().success();
+    wait_for("the server", || stack.run(&["logs", "web"]).stdout.contains("ready").then_some(()));
+    let clients: Vec<TcpStream> = (0..300)
+        .map(|_| {
+            let mut client = TcpStream::connect(("127.0.0.1", port)).expect("a place in the queue");
+            // For most there is no room, and they wait.
+            let _ = client.write_all(b"x");
+            client
+        })
+        .collect();
+    let log = stack.home().join(format!("run/v1/{}/supervisor.log", stack.project()));
+    wait_for("no room for more", || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.contains("have no place for more connections").then_some(())
+    });
+    assert_eq!(stack.container("web").state, "running");
+    stack.run(&["exec", "web", "true"]).success();
+    stack.down();
+    drop(clients);
+}
+
+#[test]
+fn ports_that_follow_one_another_are_one_in_a_table() {
+    needs!(Need::Namespaces);
+    let first = free_udp_port();
+    let last = first + 2;
+    let stack = Stack::new(&format!(
+        "services: {{web: {{rootfs: host, command: [sleep, infinity], ports: ['127.0.0.1:{first}-{last}:80-82/udp']}}}}"
+    ));
+    stack.up();
+    let shown = stack.run(&["ps"]).success().stdout;
+    assert!(shown.contains(&format!(" 127.0.0.1:{first}-{last}->80-82/udp ")), "{shown}");
+    // For programs each is by itself.
+    assert_eq!(stack.container("web").ports[1], format!("127.0.0.1:{}->81/udp", first + 1));
 }
 
 #[test]
@@ -149,6 +197,11 @@ fn a_port_left_to_the_kernel_is_shown() {
         .unwrap_or_else(|| panic!("{ports:?}"));
     assert_ne!(address.port(), 0);
     assert_eq!(wait_for("a greeting", || greeting(address)), "hello from the-web");
+    for port in ["80", "80/tcp"] {
+        assert_eq!(stack.run(&["port", "web", port]).success().stdout, format!("{address}\n"));
+    }
+    let other = stack.run(&["port", "web", "80/udp"]);
+    assert!(other.stderr.contains("port 80/udp of service `web` is not published"), "{other}");
 }
 
 #[test]
@@ -228,4 +281,28 @@ fn a_service_that_is_not_root_can_listen_where_it_likes() {
     assert_eq!(stack.sh("web", "id -u"), "1000");
     stack.log_with("web", "ready");
     assert_eq!(wait_for("a greeting", || greeting(([127, 0, 0, 1], port).into())), "hello from the-web");
+}
+
+#[test]
+fn of_a_range_the_first_free_port_is_taken_and_shown() {
+    // Two that are free side by side, most likely.
+    let first = free_port().min(65_500);
+    let last = first + 20;
+    let yaml = format!(
+        "services: {{web: {{rootfs: host, command: [sleep, infinity], ports: ['127.0.0.1:{first}-{last}:80', '127.0.0.1::81', '53/udp']}}}}"
+    );
+    let (one, two) = (Stack::new(&yaml), Stack::new(&yaml));
+    let port = |stack: &Stack, words: &[&str]| -> SocketAddr {
+        let shown = stack.nscompose().args(["port", "web"]).args(words).run().success().stdout;
+        shown.trim().parse().unwrap_or_else(|e| panic!("{e}: {shown}"))
+    };
+    one.up();
+    two.up();
+    let (a, b) = (port(&one, &["80"]), port(&two, &["80"]));
+    assert!(a != b && [a, b].iter().all(|at| (first..=last).contains(&at.port())), "{a} {b}");
+    assert_ne!(port(&one, &["81"]).port(), 0);
+    assert_ne!(port(&one, &["--protocol", "udp", "53"]).port(), 0);
+    assert!(one.container("web").ports.contains(&format!("{a}->80/tcp")), "{:?}", one.container("web").ports);
+    let none = one.nscompose().args(["port", "web", "82"]).run();
+    assert!(none.code == 1 && none.stderr.contains("port 82/tcp of service `web` is not published"), "{none}");
 }

@@ -27,6 +27,8 @@ pub(crate) enum Need {
     Program(&'static str),
     /// A busybox that needs no libraries.
     StaticBusybox,
+    /// What a way out of a stack is made with: nft, and for an ordinary user pasta and /dev/net/tun.
+    Uplink,
 }
 
 impl Need {
@@ -53,6 +55,14 @@ impl Need {
             Self::SingleId => (is_root() || has_range()).then(|| "the account has more ids than one".to_owned()),
             Self::Cgroups => (!is_root()).then(|| "only root is sure to have control groups".to_owned()),
             Self::Program(name) => program(name).is_none().then(|| format!("there is no program `{name}`")),
+            Self::Uplink => {
+                let programs: &[&str] = if is_root() { &["nft"] } else { &["nft", "pasta"] };
+                let tun = || fs::File::options().read(true).write(true).open("/dev/net/tun").is_ok();
+                match programs.iter().find(|name| program(name).is_none()) {
+                    Some(name) => Some(format!("there is no program `{name}`")),
+                    None => (!is_root() && !tun()).then(|| "/dev/net/tun cannot be opened".to_owned()),
+                }
+            }
             Self::StaticBusybox => static_busybox().is_none().then(|| "there is no static /bin/busybox".to_owned()),
         }
     }

@@ -162,7 +162,9 @@ impl Traces {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let pinned = mounts.lines().filter(|line| self.namespaces.keys().any(|namespace| line.contains(namespace)));
         left.extend(pinned.map(|line| format!("mounted namespace {line}")));
-        left.extend(links().difference(&self.links).map(|link| format!("link {link}")));
+        // Those of other stacks come and go meanwhile; an uplink says whose it is.
+        let ours = |link: &&String| !link.starts_with("nsc") || alias(link) == format!("nscompose {}", self.project);
+        left.extend(links().difference(&self.links).filter(ours).map(|link| format!("link {link}")));
         let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
         left.extend(sockets.lines().skip(1).filter_map(|line| {
             let inode = line.split_whitespace().nth(6)?;
@@ -173,7 +175,7 @@ impl Traces {
         left.extend(groups.map(|group| format!("control group {}", group.display())));
         if super::is_root() && super::program("nft").is_some() {
             let rules = Run::new("nft").args(["list", "ruleset"]).run().stdout;
-            let ours = rules.lines().filter(|line| line.contains("nscompose") || line.contains(&self.project));
+            let ours = rules.lines().filter(|line| line.contains(&self.project));
             left.extend(ours.map(|line| format!("firewall rule {line}")));
         }
         let mut expected = BTreeSet::new();
@@ -318,6 +320,10 @@ fn processes() -> BTreeMap<i32, Process> {
 fn descriptors(pid: i32) -> impl Iterator<Item = String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
+}
+
+fn alias(link: &str) -> String {
+    fs::read_to_string(format!("/sys/class/net/{link}/ifalias")).unwrap_or_default().trim_end().to_owned()
 }
 
 fn links() -> BTreeSet<String> {

@@ -169,13 +169,13 @@ fn known(words: &Words, contents: &Contents) -> Result<(), Failure> {
 
 fn whole(args: &Args, contents: &Contents) -> Result<String, Failure> {
     let failed = |e: serde_json::Error| Failure::operation("the project cannot be written").caused_by(&e);
-    let (document, written) = match (args.without.no_interpolate, args.format) {
-        (true, _) => (document::brief(Document::of(&contents.untyped()).map_err(failed)?), true),
-        (false, Format::Yaml) => {
-            (document::brief(document::in_order(Document::of(&contents.project).map_err(failed)?)), false)
-        }
-        (false, Format::Json) => (contents.json().map_err(failed)?, false),
+    let written = args.without.no_interpolate;
+    let document = match (written, args.format) {
+        (true, _) => Document::of(&contents.untyped()).map_err(failed)?,
+        (false, Format::Yaml) => document::in_order(Document::of(&contents.project).map_err(failed)?),
+        (false, Format::Json) => return contents.json().map(escaped).map_err(failed),
     };
+    let document = document::brief(document);
     let text = match args.format {
         Format::Yaml => document::yaml(&document)?,
         Format::Json => document.json(),

@@ -34,37 +34,23 @@ pub(super) fn installer(settings: &Settings) -> Result<Installer, Failure> {
 }
 
 fn registry_settings(settings: &Settings) -> Result<RegistrySettings, Failure> {
-    let files = [
-        config_folder(settings).map(|folder| folder.join("nscompose/config.yaml")),
-        Some("/etc/nscompose/config.yaml".into()),
-    ];
-    let files: Vec<PathBuf> = files.into_iter().flatten().filter(|path| path.exists()).collect();
-    Ok(RegistrySettings::load(&files)?)
-}
-
-fn absolute(settings: &Settings, name: &str) -> Option<PathBuf> {
-    settings.environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
-}
-
-/// XDG Base Directory Specification.
-fn config_folder(settings: &Settings) -> Option<PathBuf> {
-    absolute(settings, "XDG_CONFIG_HOME").or_else(|| Some(absolute(settings, "HOME")?.join(".config")))
+    Ok(RegistrySettings::load(&settings.config_files())?)
 }
 
 /// Files of credentials where Docker and Podman have them: theirs by environment variables first.
 pub(super) fn access(settings: &Settings) -> Result<Access, Failure> {
     let variable = |name: &str| settings.environment.get(name).filter(|value| !value.is_empty()).cloned();
     let either = |name: &str| variable(&name.to_lowercase()).or_else(|| variable(name));
-    let in_home = |path: &str| absolute(settings, "HOME").map(|home| home.join(path));
+    let in_home = |path: &str| settings.absolute("HOME").map(|home| home.join(path));
     let files = [
         variable("REGISTRY_AUTH_FILE").map(PathBuf::from),
         variable("DOCKER_CONFIG").map(|folder| PathBuf::from(folder).join("config.json")),
-        absolute(settings, "XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
-        config_folder(settings).map(|folder| folder.join("containers/auth.json")),
+        settings.absolute("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
+        settings.config_folder().map(|folder| folder.join("containers/auth.json")),
         in_home(".docker/config.json"),
     ];
     let certificates = [
-        config_folder(settings).map(|folder| folder.join("containers/certs.d")),
+        settings.config_folder().map(|folder| folder.join("containers/certs.d")),
         Some("/etc/containers/certs.d".into()),
         Some("/etc/docker/certs.d".into()),
     ];

@@ -37,19 +37,19 @@ mapping! {
         /// Ports that other services may use, for people.
         metadata expose: Set<ExposedPort>,
         /// Name servers.
-        refused dns: NameServers,
+        works dns: NameServers,
         /// Options of the resolver.
-        refused dns_opt: Set<Text>,
+        works dns_opt: Set<Text>,
         /// Domains that are looked through for names.
-        refused dns_search: OneOrMany<Set<Text>>,
+        works dns_search: OneOrMany<Set<Text>>,
         /// Names that it finds at addresses of the author's choice.
-        refused extra_hosts: ExtraHosts,
+        works extra_hosts: ExtraHosts,
         /// Other services, by other names.
-        refused("services of one network find each other by name; use `depends_on` for the order") links: Set<Text>,
+        works links: Set<Text>,
         /// Containers outside of the project.
-        refused external_links: Distinct<Text>,
+        refused("containers of other projects are reached on a network that both are on") external_links: Distinct<Text>,
         /// Hardware address.
-        refused mac_address: Text,
+        works mac_address: Text,
     }
 }
 
@@ -111,21 +111,21 @@ mapping! {
         /// Further names that it has there.
         works aliases: Set<Text>,
         /// Name of its link.
-        refused interface_name: Text,
+        works interface_name: Text,
         /// Its IPv4 address.
-        refused ipv4_address: Text,
+        works ipv4_address: Text,
         /// Its IPv6 address.
-        refused ipv6_address: Text,
+        works ipv6_address: Text,
         /// Further addresses, of the link.
-        refused link_local_ips: Set<Text>,
+        works link_local_ips: Set<Text>,
         /// Hardware address of its link.
-        refused mac_address: Text,
-        /// More for the driver.
-        refused driver_opts: Map<TextOrNumber>,
+        works mac_address: Text,
+        /// `com.docker.network.endpoint.ifname` and `com.docker.network.endpoint.sysctls`; others are refused.
+        works driver_opts: Map<TextOrNumber>,
         /// Networks are joined in this order, the highest first.
-        refused priority: Unquoted<Truncated>,
+        works priority: Unquoted<Truncated>,
         /// The network with the highest one is the way out.
-        refused gw_priority: Unquoted<Truncated>,
+        works gw_priority: Unquoted<Truncated>,
     }
 }
 

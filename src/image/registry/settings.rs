@@ -13,17 +13,15 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
-    io::ErrorKind,
     net::IpAddr,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
 use reqwest::Url;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
-use crate::diagnostics::{Diagnostic, Diagnostics, SourceFile, suggest};
+use crate::{diagnostics::Diagnostics, settings::read};
 
 /// What config.yaml says, of all files together.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +74,9 @@ struct File {
     registries: BTreeMap<RegistryHost, Option<RegistryOptions>>,
     #[serde(default)]
     limits: Limits,
+    /// Somebody else's part.
+    #[serde(default, rename = "networks")]
+    _networks: Option<IgnoredAny>,
 }
 
 #[derive(Default, Deserialize)]
@@ -84,12 +85,6 @@ struct Limits {
     max_layer_size: Option<Bytes>,
     max_unpacked_size: Option<Bytes>,
 }
-
-/// All keys, for who mistypes one.
-const KEYS: [&str; 7] = ["registries", "limits", "mirrors", "insecure", "ca", "max_layer_size", "max_unpacked_size"];
-
-/// Settings are short; what is larger is another file.
-const LARGEST: u64 = 1 << 20;
 
 /// A layer may be this large if nothing is said.
 const DEFAULT_LAYER_SIZE: u64 = 20 << 30;
@@ -106,7 +101,7 @@ impl RegistrySettings {
         let mut all = Self::default();
         let mut mistakes = Diagnostics::new();
         for (order, path) in files.iter().enumerate() {
-            match read(order, path) {
+            match read::<File>(order, path) {
                 Ok(file) => all.fill_up(file, path),
                 Err(mistake) => mistakes.push(*mistake),
             }
@@ -147,45 +142,6 @@ impl RegistrySettings {
         self.max_layer_size = self.max_layer_size.or(file.limits.max_layer_size.map(|bytes| bytes.0));
         self.max_unpacked_size = self.max_unpacked_size.or(file.limits.max_unpacked_size.map(|bytes| bytes.0));
     }
-}
-
-/// A file that is not there says nothing.
-fn read(order: usize, path: &Path) -> Result<File, Box<Diagnostic>> {
-    let fail = |why: &dyn fmt::Display| Box::new(Diagnostic::error(format!("cannot read {}: {why}", path.display())));
-    match fs::metadata(path) {
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(File::default()),
-        Ok(meta) if meta.len() > LARGEST => return Err(fail(&format!("it has more than {LARGEST} bytes"))),
-        Ok(meta) if !meta.is_file() => return Err(fail(&"it is not a file")),
-        _ => {}
-    }
-    let text = fs::read_to_string(path).map_err(|e| fail(&e))?;
-    parse(&SourceFile::new(order, path.display().to_string(), text))
-}
-
-fn parse(file: &SourceFile) -> Result<File, Box<Diagnostic>> {
-    // A file with nothing but comments is an empty document, and that is null.
-    let parsed = serde_saphyr::from_str::<Option<File>>(file.text());
-    parsed.map(Option::unwrap_or_default).map_err(|error| {
-        let error = error.without_snippet();
-        let text = error.to_string();
-        // The place is said by the diagnostic.
-        let text = text.split(" at line ").next().unwrap_or_default();
-        let text = text.rsplit_once(": at line ").map_or(text, |(text, _)| text);
-        let mut mistake = Diagnostic::error(text.lines().next().unwrap_or_default());
-        if let Some(place) = error.location() {
-            let line = usize::try_from(place.line()).unwrap_or(1);
-            let column = usize::try_from(place.column()).unwrap_or(1).saturating_sub(1);
-            let whole = file.line(line);
-            let at = whole.char_indices().nth(column).map_or(whole.len(), |(at, _)| at);
-            let word = whole[at..].find([' ', ':', ',', ']', '}']).unwrap_or(whole.len() - at).max(1);
-            let start = file.line_start(line) + at;
-            mistake = mistake.at(&file.span(start..start + word));
-        }
-        if let Some(unknown) = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
-            mistake = mistake.did_you_mean(suggest(unknown, KEYS));
-        }
-        Box::new(mistake)
-    })
 }
 
 /// Whether a registry is on this machine, as Docker has it: such are insecure unless something else is said.
@@ -273,6 +229,8 @@ impl TryFrom<Amount> for Bytes {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn settings(texts: &[&str]) -> Result<RegistrySettings, Diagnostics> {

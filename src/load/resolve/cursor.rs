@@ -47,6 +47,11 @@ impl<'t> Cursor<'t> {
         items.iter().zip(nodes.iter().map(Self::root))
     }
 
+    /// The key that it stands under; none of a list's items has one.
+    pub(super) fn key(self) -> &'t str {
+        self.entry.map_or("", |entry| &entry.key)
+    }
+
     /// It is nowhere written.
     pub(super) fn is_implied(self) -> bool {
         self.node.is_implied()

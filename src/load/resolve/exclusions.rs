@@ -10,6 +10,48 @@ pub(super) fn check(cx: &mut Context<'_>, name: &ServiceName, service: &Service,
     network(cx, name, service, at);
     names_of_others(cx, service, at);
     shared_memory(cx, name, service, at);
+    names_without_a_network(cx, name, service, at);
+}
+
+/// Name servers answer in a network namespace, for whoever is in there.
+fn names_without_a_network(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at: Cursor<'_>) {
+    let Some(mode) = at.get("network_mode") else { return };
+    let (keys, why, hint): (&[&str], &str, String) = match &service.network_mode {
+        NamespaceMode::Private => return,
+        NamespaceMode::Service(owner) => (
+            &["dns", "dns_search", "dns_opt", "extra_hosts", "links"],
+            "finds the names that its network has",
+            format!("say it at service `{owner}`, whose network it is"),
+        ),
+        NamespaceMode::Container(other) => (
+            &["dns", "dns_search", "dns_opt", "extra_hosts", "links"],
+            "finds the names that its network has",
+            format!("its network is that of container `{other}`"),
+        ),
+        NamespaceMode::Host => (
+            &["dns", "dns_search", "dns_opt", "links"],
+            "finds the names that the host finds",
+            "remove one of the two".to_owned(),
+        ),
+        NamespaceMode::None => {
+            (&["dns", "dns_search", "dns_opt", "links"], "has no network to ask on", "remove one of the two".to_owned())
+        }
+    };
+    let settings = &service.names;
+    for key in keys.iter().filter_map(|key| at.get(key)) {
+        let said = match key.key() {
+            "dns" => !settings.servers.is_empty(),
+            "dns_search" => !settings.search.is_empty(),
+            "dns_opt" => !settings.options.is_empty(),
+            "extra_hosts" => !settings.hosts.is_empty(),
+            _ => !settings.links.is_empty(),
+        };
+        if said {
+            let wrong = Diagnostic::error(format!("`{}` has no effect: service `{name}` {why}", key.key()));
+            let wrong = key.at_key(wrong).label(mode.key_span(), "with its network chosen here");
+            cx.push(wrong.hint(hint.clone()));
+        }
+    }
 }
 
 /// Its size is that of an IPC namespace of the service's own.
@@ -44,7 +86,7 @@ fn shared_memory(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at
 
 /// Ports want a network namespace of the service's own.
 fn network(cx: &mut Context<'_>, name: &ServiceName, service: &Service, at: Cursor<'_>) {
-    let Some(mode) = at.get("network_mode") else { return };
+    let Some(mode) = at.get("network_mode").or_else(|| at.get("networks")) else { return };
     let hint = match &service.network_mode {
         NamespaceMode::Private => return,
         NamespaceMode::Host => "remove `ports`: on the network of the host every port is reachable".to_owned(),

@@ -18,6 +18,7 @@ mod image;
 mod limits;
 mod mounts;
 mod namespaces;
+mod naming;
 mod networks;
 mod ports;
 mod privileges;
@@ -29,6 +30,7 @@ mod rootfs;
 mod seccomp;
 mod service;
 mod tmpfs;
+mod uplink;
 mod volumes;
 
 use std::{
@@ -40,7 +42,7 @@ use super::{select, tree::Node, variables::Variables};
 use crate::{
     compose::{self, Named},
     diagnostics::{Diagnostic, Diagnostics},
-    model::{InvalidName, Network, NetworkName, Service, ServiceName, Volume, VolumeName},
+    model::{InvalidName, Network, NetworkName, Service, ServiceName, UplinkWish, Volume, VolumeName},
 };
 use cursor::Cursor;
 use published::Published;
@@ -53,6 +55,7 @@ pub(super) struct Parts {
     pub(super) services: BTreeMap<ServiceName, Service>,
     pub(super) networks: BTreeMap<NetworkName, Network>,
     pub(super) volumes: BTreeMap<VolumeName, Volume>,
+    pub(super) uplink: UplinkWish,
 }
 
 /// What the lowering of one thing knows of all others, and where its mistakes go.
@@ -66,6 +69,8 @@ struct Context<'a> {
     refusals: Refusals<'a>,
     published: Published,
     profiles: seccomp::Profiles,
+    networks: BTreeMap<NetworkName, Network>,
+    taken: networks::Taken,
 }
 
 impl<'a> Context<'a> {
@@ -134,11 +139,15 @@ pub(super) fn resolve(
         refusals,
         published: Published::default(),
         profiles: Default::default(),
+        networks: BTreeMap::new(),
+        taken: networks::Taken::default(),
     };
+    cx.networks = networks::declared(&mut cx, root.get("networks"));
     let mut parts = Parts {
         services: BTreeMap::new(),
-        networks: names(&mut cx, root.get("networks")),
+        networks: BTreeMap::new(),
         volumes: volumes::lower(&mut cx, root.get("volumes")),
+        uplink: uplink::lower(&mut cx, root),
     };
     let is_wanted = |name: &str| wanted.is_none_or(|wanted| wanted.contains(name));
     let (first, others): (Vec<_>, Vec<_>) =
@@ -147,18 +156,23 @@ pub(super) fn resolve(
     if let Some(services) = services {
         namespaces::check_sharers(&mut cx, &parts.services, services, is_wanted);
     }
-    let Context { refusals, published, profiles, grants, .. } = cx;
+    let Context { refusals, published, profiles, grants, networks, taken, .. } = cx;
     refusals.finish();
+    parts.networks = networks.clone();
     if !others.is_empty() {
         let mut unheard = Diagnostics::new();
         let refusals = Refusals::new(&mut unheard, true);
-        let mut cx = Context { project, tree, directory, variables, grants, refusals, published, profiles };
+        let mut cx =
+            Context { project, tree, directory, variables, grants, refusals, published, profiles, networks, taken };
         lower(&mut cx, others, &mut parts.services);
         drop_dependents_of_none(&mut parts.services);
     }
+    let mut used = BTreeSet::new();
     for attachment in parts.services.values().flat_map(|service| &service.networks) {
         parts.networks.entry(attachment.network.clone()).or_default();
+        used.insert(attachment.network.clone());
     }
+    networks::drop_predefined(&mut parts.networks, &used);
     parts
 }
 
@@ -185,16 +199,6 @@ fn drop_dependents_of_none(services: &mut BTreeMap<ServiceName, Service>) {
         services.remove(&name);
         gone.extend(dependents.remove(&name).into_iter().flatten());
     }
-}
-
-/// What is declared under a key, of which nothing but the name counts yet.
-fn names<N, T>(cx: &mut Context<'_>, at: Option<Cursor<'_>>) -> BTreeMap<N, T>
-where
-    N: std::str::FromStr<Err = InvalidName> + Ord,
-    T: Default,
-{
-    let entries = at.into_iter().flat_map(|at| at.entries());
-    entries.filter_map(|(name, at)| Some((valid(cx, name, at)?, T::default()))).collect()
 }
 
 fn valid<N: std::str::FromStr<Err = InvalidName>>(cx: &mut Context<'_>, name: &str, at: Cursor<'_>) -> Option<N> {

@@ -50,13 +50,11 @@ fn one(cx: &mut Context<'_>, port: &compose::Port, at: Cursor<'_>) -> Option<Por
         None | Some("") => None,
         Some(ip) => Some(ip.parse::<IpAddr>().ok()?),
     };
-    let published = match port.published.as_ref().map(|published| published.0.as_str()) {
-        // Which of a range is taken cannot be chosen yet, which has been said.
-        None | Some("" | "0") => None,
-        Some(range) if is_range(range) => None,
-        Some(text) => match text.parse::<u16>() {
-            Ok(port) => Some(port),
-            Err(_) => return wrong(cx, "published", format!("`{text}` is not a port number from 1 to 65535"), ""),
+    let (published, last) = match port.published.as_ref().map(|published| published.0.as_str()) {
+        None | Some("" | "0") => (None, None),
+        Some(text) => match range(text) {
+            Ok((first, last)) => (Some(first), last),
+            Err(problem) => return wrong(cx, "published", problem, ""),
         },
     };
     let protocol = match port.protocol.as_ref().map(|protocol| protocol.0.to_ascii_lowercase()).as_deref() {
@@ -68,9 +66,19 @@ fn one(cx: &mut Context<'_>, port: &compose::Port, at: Cursor<'_>) -> Option<Por
             return wrong(cx, "protocol", format!("the protocol `{other}` is neither tcp nor udp"), "");
         }
     };
-    Some(Port { host_ip, published, target, protocol })
+    Some(Port { host_ip, published, last, target, protocol })
 }
 
-fn is_range(text: &str) -> bool {
-    text.contains('-')
+/// `FIRST[-LAST]`; the last one only where it is another.
+fn range(text: &str) -> Result<(u16, Option<u16>), String> {
+    let one = |text: &str| match text.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(format!("`{text}` is not a port number from 1 to 65535")),
+    };
+    let Some((first, last)) = text.split_once('-') else { return Ok((one(text)?, None)) };
+    let (first, last) = (one(first)?, one(last)?);
+    if first > last {
+        return Err(format!("the range {first}-{last} runs backwards"));
+    }
+    Ok((first, (first < last).then_some(last)))
 }

@@ -27,7 +27,8 @@ enum Reach {
 impl Published {
     /// Takes a port; gives back who has it if somebody does.
     pub(super) fn take(&mut self, port: &Port, service: &str, span: &Span) -> Option<(String, Span)> {
-        let published = port.published?;
+        // Of a range a free one is taken, if there is one.
+        let published = port.published.filter(|_| port.last.is_none())?;
         let (own, conflicts): (Reach, Vec<Reach>) = match port.host_ip {
             None => (Reach::Any, vec![Reach::Some(true), Reach::Some(false)]),
             Some(ip) if ip.is_unspecified() => (Reach::Family(ip.is_ipv4()), vec![Reach::Some(ip.is_ipv4())]),

@@ -67,6 +67,11 @@ impl<'a> Refusals<'a> {
         self.refuse(what, value.hint, at);
     }
 
+    /// An option of a driver that is not understood, its place given by `at`.
+    pub(super) fn option(&mut self, what: &str, at: impl FnOnce(Diagnostic) -> Diagnostic) {
+        self.refuse(what, "", at);
+    }
+
     fn refuse(&mut self, what: &str, hint: &str, at: impl FnOnce(Diagnostic) -> Diagnostic) {
         self.any = true;
         let diagnostic = if self.allow {

@@ -1,7 +1,7 @@
 //! One service.
 
 use super::{
-    Context, Cursor, devices, exclusions, hostname, limits, mounts, namespaces, networks, ports, privileges,
+    Context, Cursor, devices, exclusions, hostname, limits, mounts, namespaces, naming, networks, ports, privileges,
     process_options, program, rootfs,
 };
 use crate::{
@@ -23,7 +23,8 @@ pub(super) fn lower(
         return None;
     }
     program::has_command(cx, name, program, at);
-    let modes = namespaces::lower(cx, networking, at);
+    let mut modes = namespaces::lower(cx, networking, at);
+    modes.network = networks::predefined(cx, networking, modes.network, at);
     let rootfs = rootfs::lower(cx, name, program, at);
     let mut process = process_options::lower(cx, service, &modes, at);
     let [hostname, domainname] =
@@ -44,7 +45,8 @@ pub(super) fn lower(
         mounts: mounts::lower(cx, name, storage, at),
         files: devices::files(cx, name, storage, at),
         depends_on: dependencies(cx, &modes, at),
-        networks: networks::lower(cx, networking, &modes.network, at),
+        networks: networks::lower(cx, name, networking, &modes.network, at),
+        names: naming::lower(cx, networking, at),
         ports: ports::lower(cx, name, networking, at),
         network_mode: modes.network,
         ipc: modes.ipc,

@@ -140,6 +140,7 @@ mod tests {
             }],
             depends_on: Vec::new(),
             networks: Vec::new(),
+            names: crate::model::NameSettings::default(),
             ports: Vec::new(),
             network_mode: NamespaceMode::Private,
             ipc: NamespaceMode::Private,

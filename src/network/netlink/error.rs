@@ -67,6 +67,26 @@ pub enum NetlinkError {
         /// What the kernel said.
         source: Refusal,
     },
+    /// No route to one address.
+    #[error("cannot add a route to {to} by {gateway} through interface `{name}`")]
+    AddRouteTo {
+        /// Where it leads.
+        to: IpAddr,
+        /// The gateway.
+        gateway: IpAddr,
+        /// The interface.
+        name: String,
+        /// What the kernel said.
+        source: Refusal,
+    },
+    /// A rule for what comes in by an interface.
+    #[error("cannot set what becomes of packets from interface `{name}`")]
+    Refuse {
+        /// The interface.
+        name: String,
+        /// What the kernel said.
+        source: Refusal,
+    },
     /// An interface that stays.
     #[error("cannot delete interface `{name}`")]
     DeleteLink {

@@ -16,12 +16,12 @@ mod transport;
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     os::fd::{AsFd, AsRawFd},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::{
     packet_core::DefaultNla,
     packet_route::{
@@ -32,13 +32,14 @@ use rtnetlink::{
             LinkInfo, LinkMessage,
         },
         route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+        rule::{RuleAction, RuleAttribute, RuleMessage},
     },
 };
 
 pub use error::{NetlinkError, Refusal};
 use transport::{Request, Transport};
 
-use crate::sys::Netns;
+use crate::{model::Family, sys::Netns};
 
 /// The index of loopback, the first device of every network namespace.
 const LOOPBACK: u32 = 1;
@@ -71,6 +72,22 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// The largest packet, for both ends; a bridge with an MTU wants its links to have the same.
     pub mtu: Option<u32>,
+    /// Its port of the bridge forwards nothing from and to others that are isolated too (bridge(8), `isolated`).
+    pub isolated: bool,
+}
+
+/// A veth pair without a bridge: the way from one namespace to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cable {
+    /// The name of the end in this namespace.
+    pub name: String,
+    /// What it is there for (IFLA_IFALIAS): `ip link` shows it to people.
+    pub alias: String,
+    /// The hardware address of the end in this namespace; none lets the kernel choose one at random, which udev then
+    /// replaces on a host that has it (systemd.link(5), `MACAddressPolicy=persistent`).
+    pub mac: Option<[u8; 6]>,
+    /// The name of the end in the other namespace.
+    pub peer_name: String,
 }
 
 /// What an interface that exists shall be given.
@@ -82,6 +99,9 @@ pub struct Interface {
     pub addresses: Vec<IpNet>,
     /// Where everything else goes: at most one gateway for IPv4 and one for IPv6, of all interfaces together.
     pub gateways: Vec<IpAddr>,
+    /// Single addresses with the gateway that leads to them, for those that the addresses of an interface would have it look for
+    /// next door.
+    pub routes: Vec<(IpAddr, IpAddr)>,
 }
 
 /// An interface as the kernel shows it.
@@ -161,11 +181,48 @@ impl Netlink {
         // A descriptor of our own: the caller's may be closed while the request waits for its thread.
         let peer = peer.as_fd().try_clone_to_owned().map_err(|error| fail(error.into()))?;
         let message = veth_message(link, peer.as_raw_fd());
+        let isolated = link.isolated.then(|| link.host_name.clone());
         let answer = self
             .blocking(move |transport| {
                 let [answer] = transport.exchange([Request::create(message)]);
                 drop(peer);
-                answer
+                let (Ok(_), Some(name)) = (&answer, isolated) else { return answer };
+                // Nothing comes through yet: the inner end is down.
+                let [found] = transport.exchange([Request::get(link_query(&name))]);
+                let index = link_index(found?).ok_or_else(Refusal::unreadable)?;
+                let [isolated] = transport.exchange([Request::change(isolated_message(index))]);
+                if isolated.is_err() {
+                    let _ = transport.exchange([Request::change(deletion(&name))]);
+                }
+                isolated
+            })
+            .await;
+        answer.map(drop).map_err(fail)
+    }
+
+    /// Makes a veth pair between this namespace and `peer`, both ends still down, for [`Netlink::configure`] on either side.
+    /// One that has the name already is what an earlier stack of the same name has left, and is replaced.
+    ///
+    /// # Errors
+    /// [`NetlinkError::AddLink`]; nothing is left of the pair.
+    pub async fn add_cable(&self, cable: &Cable, peer: &Netns) -> Result<(), NetlinkError> {
+        let fail = |source| NetlinkError::AddLink { name: cable.name.clone(), peer: cable.peer_name.clone(), source };
+        let peer = peer.as_fd().try_clone_to_owned().map_err(|error| fail(error.into()))?;
+        let (message, cable) = (cable_message(cable, peer.as_raw_fd()), cable.clone());
+        let answer = self
+            .blocking(move |transport| {
+                let [mut answer] = transport.exchange([Request::create(message.clone())]);
+                if matches!(&answer, Err(refusal) if refusal.raw_os_error() == Some(libc::EEXIST)) {
+                    let [_, again] =
+                        transport.exchange([Request::change(deletion(&cable.name)), Request::create(message)]);
+                    answer = again;
+                }
+                drop(peer);
+                answer?;
+                let mut named = LinkMessage::default();
+                named.attributes = vec![LinkAttribute::IfName(cable.name), LinkAttribute::IfAlias(cable.alias)];
+                let [named] = transport.exchange([Request::change(RouteNetlinkMessage::SetLink(named))]);
+                named
             })
             .await;
         answer.map(drop).map_err(fail)
@@ -215,11 +272,10 @@ impl Netlink {
     /// # Errors
     /// [`NetlinkError::DeleteLink`].
     pub async fn delete_link(&self, name: &str) -> Result<(), NetlinkError> {
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        let message = deletion(name);
         let answer = self
             .blocking(move |transport| {
-                let [answer] = transport.exchange([Request::change(RouteNetlinkMessage::DelLink(message))]);
+                let [answer] = transport.exchange([Request::change(message)]);
                 answer
             })
             .await;
@@ -231,19 +287,86 @@ impl Netlink {
         }
     }
 
+    /// Nothing that comes in by these interfaces is led anywhere else: whoever sends it hears so at once, provided that the kernel forwards
+    /// for them (ip-rule(8), `unreachable`). It is no error when that is so already.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Refuse`].
+    pub async fn refuse_from(&self, names: &[&str]) -> Result<(), NetlinkError> {
+        self.rules(names, libc::EEXIST, |rule| Request::create(RouteNetlinkMessage::NewRule(rule))).await
+    }
+
+    /// Takes [`Netlink::refuse_from`] back; it is no error when it was never said.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Refuse`].
+    pub async fn accept_from(&self, names: &[&str]) -> Result<(), NetlinkError> {
+        self.rules(names, libc::ENOENT, |rule| Request::change(RouteNetlinkMessage::DelRule(rule))).await
+    }
+
+    async fn rules(
+        &self,
+        names: &[&str],
+        already: i32,
+        request: impl Fn(RuleMessage) -> Request,
+    ) -> Result<(), NetlinkError> {
+        let requests = names.iter().map(|name| request(refusal_message(name))).collect();
+        let answers = self.blocking(move |transport| transport.exchange_all(requests)).await;
+        for (answer, name) in answers.into_iter().zip(names) {
+            match answer {
+                Err(source) if source.raw_os_error() != Some(already) => {
+                    return Err(NetlinkError::Refuse { name: (*name).to_owned(), source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the main routing table has a default route for this family.
+    ///
+    /// # Errors
+    /// [`NetlinkError::List`].
+    pub async fn has_default_route(&self, family: Family) -> Result<bool, NetlinkError> {
+        let is_default = |message: &RouteNetlinkMessage| {
+            matches!(message, RouteNetlinkMessage::NewRoute(route)
+                if route.header.table == RouteHeader::RT_TABLE_MAIN
+                    && route.header.address_family == address_family(family)
+                    && route.header.destination_prefix_length == 0)
+        };
+        Ok(self.all_routes(family).await?.iter().any(is_default))
+    }
+
     /// The IPv4 networks that the main routing table knows a way to, the default route left out: what a new subnet must
     /// stay clear of.
     ///
     /// # Errors
     /// [`NetlinkError::List`].
     pub async fn routes(&self) -> Result<Vec<IpNet>, NetlinkError> {
+        let routes = self.all_routes(Family::V4).await?;
+        Ok(routes.iter().filter_map(main_route).filter(|route| matches!(route, IpNet::V4(_))).collect())
+    }
+
+    /// The same of IPv6.
+    ///
+    /// # Errors
+    /// [`NetlinkError::List`].
+    pub async fn routes_v6(&self) -> Result<Vec<Ipv6Net>, NetlinkError> {
+        let routes = self.all_routes(Family::V6).await?;
+        let of_v6 = |route| match route {
+            IpNet::V4(_) => None,
+            IpNet::V6(route) => Some(route),
+        };
+        Ok(routes.iter().filter_map(main_route).filter_map(of_v6).collect())
+    }
+
+    /// A kernel without IPv6 answers with the routes of all families that it has.
+    async fn all_routes(&self, family: Family) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         let mut query = RouteMessage::default();
-        query.header.address_family = AddressFamily::Inet;
-        let messages = self
-            .blocking(move |transport| transport.dump(RouteNetlinkMessage::GetRoute(query)))
+        query.header.address_family = address_family(family);
+        self.blocking(move |transport| transport.dump(RouteNetlinkMessage::GetRoute(query)))
             .await
-            .map_err(|source| NetlinkError::List { what: "routes", source })?;
-        Ok(messages.iter().filter_map(main_route).collect())
+            .map_err(|source| NetlinkError::List { what: "routes", source })
     }
 
     /// Every interface of the namespace.
@@ -297,8 +420,12 @@ fn configure(transport: &mut Transport, interfaces: &[Interface]) -> Result<(), 
             steps.push(Box::new(move |source| NetlinkError::AddAddress { address, name: name.clone(), source }));
         }
         for &gateway in &interface.gateways {
-            requests.push(Request::create(default_route_message(index, gateway)));
+            requests.push(Request::create(route_message(index, None, gateway)));
             steps.push(Box::new(move |source| NetlinkError::AddRoute { gateway, name: name.clone(), source }));
+        }
+        for &(to, gateway) in &interface.routes {
+            requests.push(Request::create(route_message(index, Some(to), gateway)));
+            steps.push(Box::new(move |source| NetlinkError::AddRouteTo { to, gateway, name: name.clone(), source }));
         }
     }
     // As Netlink::settle does, for this end.
@@ -379,6 +506,28 @@ fn fold(bytes: &[u8]) -> [u8; 4] {
     bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)).to_be_bytes()
 }
 
+fn deletion(name: &str) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    RouteNetlinkMessage::DelLink(message)
+}
+
+fn cable_message(cable: &Cable, peer_netns: i32) -> RouteNetlinkMessage {
+    let one_queue = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
+    let mut peer = LinkMessage::default();
+    peer.attributes = vec![LinkAttribute::IfName(cable.peer_name.clone()), LinkAttribute::NetNsFd(peer_netns)];
+    peer.attributes.extend(one_queue.clone());
+    let mut message = LinkMessage::default();
+    message.attributes = vec![LinkAttribute::IfName(cable.name.clone())];
+    message.attributes.extend(one_queue);
+    message.attributes.extend(cable.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    RouteNetlinkMessage::NewLink(message)
+}
+
 fn veth_message(link: &Link, peer_netns: i32) -> RouteNetlinkMessage {
     // A veth gets a queue in each direction for every CPU of the machine, each with a sysfs directory, and uses no more
     // than the first unless XDP is attached.
@@ -402,6 +551,21 @@ fn veth_message(link: &Link, peer_netns: i32) -> RouteNetlinkMessage {
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
     ]));
     RouteNetlinkMessage::NewLink(message)
+}
+
+/// What is of a port and not of a device goes to the family of bridges: IFLA_PROTINFO { IFLA_BRPORT_ISOLATED: 1 }. The library
+/// knows that only as the kernel shows it.
+fn isolated_message(index: u32) -> RouteNetlinkMessage {
+    const IFLA_PROTINFO: u16 = 12;
+    const NLA_F_NESTED: u16 = 1 << 15;
+    const IFLA_BRPORT_ISOLATED: u16 = 33;
+    // Four bytes of header, one of value, three to fill up.
+    let port = [&5_u16.to_ne_bytes(), &IFLA_BRPORT_ISOLATED.to_ne_bytes(), &[1_u8, 0][..], &[0, 0][..]].concat();
+    let mut message = LinkMessage::default();
+    message.header.interface_family = AddressFamily::Bridge;
+    message.header.index = index;
+    message.attributes = vec![LinkAttribute::Other(DefaultNla::new(IFLA_PROTINFO | NLA_F_NESTED, port))];
+    RouteNetlinkMessage::SetLink(message)
 }
 
 fn up_message(index: u32) -> RouteNetlinkMessage {
@@ -434,7 +598,8 @@ fn address_message(index: u32, net: IpNet) -> RouteNetlinkMessage {
     RouteNetlinkMessage::NewAddress(message)
 }
 
-fn default_route_message(index: u32, gateway: IpAddr) -> RouteNetlinkMessage {
+/// The route to one address, or to all that have no other.
+fn route_message(index: u32, to: Option<IpAddr>, gateway: IpAddr) -> RouteNetlinkMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = match gateway {
         IpAddr::V4(_) => AddressFamily::Inet,
@@ -445,7 +610,20 @@ fn default_route_message(index: u32, gateway: IpAddr) -> RouteNetlinkMessage {
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
     message.attributes = vec![RouteAttribute::Gateway(RouteAddress::from(gateway)), RouteAttribute::Oif(index)];
+    if let Some(to) = to {
+        message.header.destination_prefix_length = if to.is_ipv4() { 32 } else { 128 };
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(to)));
+    }
     RouteNetlinkMessage::NewRoute(message)
+}
+
+/// Before all routes but those to the namespace itself, `ip rule add iif NAME unreachable priority 1`.
+fn refusal_message(name: &str) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.action = RuleAction::Unreachable;
+    message.attributes = vec![RuleAttribute::Iifname(name.to_owned()), RuleAttribute::Priority(1)];
+    message
 }
 
 fn link_query(name: &str) -> RouteNetlinkMessage {
@@ -487,14 +665,34 @@ fn main_route(message: &RouteNetlinkMessage) -> Option<IpNet> {
         return None;
     }
     route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(address)) => net(*address, prefix),
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => IpNet::new((*address).into(), prefix).ok(),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => IpNet::new((*address).into(), prefix).ok(),
         _ => None,
     })
 }
 
-fn net(address: Ipv4Addr, prefix: u8) -> Option<IpNet> {
-    Ipv4Net::new(address, prefix).ok().map(IpNet::V4)
+fn address_family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
 }
+
+/// Removes an interface of the namespace that the calling thread is in, without a runtime; it is no error when there is none.
+///
+/// # Errors
+/// [`NetlinkError::Open`] or [`NetlinkError::DeleteLink`].
+pub fn delete_link_now(name: &str) -> Result<(), NetlinkError> {
+    let mut transport = Transport::open().map_err(|source| NetlinkError::Open { source })?;
+    let [answer] = transport.exchange([Request::change(deletion(name))]);
+    match answer {
+        Err(source) if source.raw_os_error() != Some(libc::ENODEV) => {
+            Err(NetlinkError::DeleteLink { name: name.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The IPv4 networks that the host has a route to: what new subnets must stay clear of.
 ///
 /// # Errors

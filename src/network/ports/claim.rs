@@ -13,6 +13,7 @@ use nix::sys::socket::{
 use super::{
     forwarder::Forwarder,
     owner::{PortOwner, owner_of},
+    relay::notice_the_dead,
 };
 use crate::model::{Port, Protocol};
 
@@ -25,8 +26,8 @@ const UNPRIVILEGED_START: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 /// A port that is ours: bound, for TCP listening, and not served yet. Connections wait in its queue.
 #[derive(Debug)]
 pub struct Claimed {
-    port: Port,
-    addresses: Vec<SocketAddr>,
+    pub(super) port: Port,
+    pub(super) addresses: Vec<SocketAddr>,
     pub(super) sockets: Sockets,
 }
 
@@ -41,20 +42,6 @@ impl Claimed {
     /// What was asked for.
     pub fn port(&self) -> &Port {
         &self.port
-    }
-
-    /// The same sockets once more: connections go to whoever accepts first, and the port is free when both have gone.
-    ///
-    /// # Errors
-    /// EMFILE when there are no descriptors left.
-    pub(super) fn try_clone(&self) -> io::Result<Self> {
-        let sockets = match &self.sockets {
-            Sockets::Tcp(sockets) => {
-                Sockets::Tcp(sockets.iter().map(TcpListener::try_clone).collect::<Result<_, _>>()?)
-            }
-            Sockets::Udp(sockets) => Sockets::Udp(sockets.iter().map(UdpSocket::try_clone).collect::<Result<_, _>>()?),
-        };
-        Ok(Self { port: self.port.clone(), addresses: self.addresses.clone(), sockets })
     }
 
     /// The port on the host, also when the kernel chose it.
@@ -149,9 +136,13 @@ impl fmt::Display for OnHost<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Port { host_ip, published, protocol, .. } = self.0;
         match (host_ip, published.unwrap_or(0)) {
-            (Some(ip), published) => write!(f, "{}/{protocol}", SocketAddr::new(*ip, published)),
-            (None, published) => write!(f, "{published}/{protocol}"),
+            (Some(ip), published) => write!(f, "{}", SocketAddr::new(*ip, published))?,
+            (None, published) => write!(f, "{published}")?,
         }
+        if let Some(last) = self.0.last {
+            write!(f, "-{last}")?;
+        }
+        write!(f, "/{protocol}")
     }
 }
 
@@ -161,9 +152,10 @@ impl fmt::Display for OnHost<'_> {
 /// # Errors
 /// Everything that is wrong, one entry per port, and then none is bound.
 pub fn claim(ports: &[Port], held: &[&Forwarder]) -> Result<Vec<Claimed>, Vec<ClaimError>> {
-    // Those with a number first: the kernel must not choose, for another, one of them.
-    let (named, any): (Vec<_>, Vec<_>) = ports.iter().enumerate().partition(|(_, port)| port.published.is_some());
-    let mut outcomes: Vec<_> = named.into_iter().chain(any).map(|(place, port)| (place, take(port, held))).collect();
+    // Those with a number first, and then ranges: what is chosen, by us or by the kernel, must not be one of them.
+    let mut in_turn: Vec<_> = ports.iter().enumerate().collect();
+    in_turn.sort_by_key(|(_, port)| (port.published.is_none(), port.last.is_some()));
+    let mut outcomes: Vec<_> = in_turn.into_iter().map(|(place, port)| (place, take(port, held))).collect();
     outcomes.sort_by_key(|(place, _)| *place);
     let (mut claimed, mut errors) = (Vec::new(), Vec::new());
     for (_, outcome) in outcomes {
@@ -178,24 +170,43 @@ pub fn claim(ports: &[Port], held: &[&Forwarder]) -> Result<Vec<Claimed>, Vec<Cl
 fn take(port: &Port, held: &[&Forwarder]) -> Result<Claimed, ClaimError> {
     // What it leads to may have changed; where it listens counts. One that the kernel chose stays with its service.
     let place = |port: &Port| (port.host_ip, port.published, port.protocol);
-    let same = |forwarder: &&&Forwarder| match port.published {
-        Some(_) => place(forwarder.port()) == place(port),
-        None => forwarder.port() == port,
+    let same = |forwarder: &&&Forwarder| match (port.published, port.last) {
+        (Some(_), None) => place(forwarder.port()) == place(port) && forwarder.port().last.is_none(),
+        _ => forwarder.port() == port,
     };
-    match held.iter().find(same).map(|forwarder| forwarder.claimed().try_clone()) {
+    match held.iter().find(same).map(|forwarder| forwarder.hand_over()) {
         Some(claimed) => {
             let claimed = claimed.map_err(|source| ClaimError::Bind { port: port.clone(), source })?;
             Ok(Claimed { port: port.clone(), ..claimed })
         }
-        None => claim_one(port),
+        None => claim_first(port),
     }
 }
 
-fn claim_one(port: &Port) -> Result<Claimed, ClaimError> {
-    let wanted = port.published.unwrap_or(0);
+/// The first of a range that nobody has; or the one that is wanted, or any.
+fn claim_first(port: &Port) -> Result<Claimed, ClaimError> {
+    let first = port.published.unwrap_or(0);
+    let mut taken = None;
+    for wanted in first..=port.last.unwrap_or(first) {
+        match claim_one(port, wanted) {
+            Err((address, error)) if is_taken(&error) => taken = taken.or(Some((address, error))),
+            outcome => return outcome.map_err(|(address, error)| explain(port, address, error)),
+        }
+    }
+    // Who has one is looked for once, and not for each of a range: all processes are looked through for it.
+    Err(match taken {
+        Some((address, error)) => explain(port, address, error),
+        None => PortConflict { port: port.clone(), owner: None }.into(),
+    })
+}
+
+/// What the kernel said, and of which address.
+type Unbound = (SocketAddr, io::Error);
+
+fn claim_one(port: &Port, wanted: u16) -> Result<Claimed, Unbound> {
     let sockets = match port.host_ip {
-        Some(ip) => vec![bound(port, SocketAddr::new(ip, wanted))?],
-        None => bound_everywhere(port, wanted)?,
+        Some(ip) => vec![bound(port.protocol, SocketAddr::new(ip, wanted))?],
+        None => bound_everywhere(port.protocol, wanted)?,
     };
     let addresses = sockets.iter().map(|(_, address)| *address).collect();
     let sockets = sockets.into_iter().map(|(socket, _)| socket);
@@ -207,28 +218,27 @@ fn claim_one(port: &Port) -> Result<Claimed, ClaimError> {
 }
 
 /// The same port for IPv4 and, on a host that has it, IPv6.
-fn bound_everywhere(port: &Port, wanted: u16) -> Result<Vec<(OwnedFd, SocketAddr)>, ClaimError> {
+fn bound_everywhere(protocol: Protocol, wanted: u16) -> Result<Vec<(OwnedFd, SocketAddr)>, Unbound> {
     // Choices that did not do are kept until the end, so that the kernel makes another one.
     let mut unfit = Vec::new();
     loop {
-        let (v4, address) = bound(port, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), wanted))?;
+        let (v4, address) = bound(protocol, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), wanted))?;
         let beside = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
-        match bind_socket(beside, port.protocol) {
+        match bind_socket(beside, protocol) {
             Ok(v6) => return Ok(vec![(v4, address), (v6, beside)]),
             Err(error) if lacks_ipv6(&error) => return Ok(vec![(v4, address)]),
             Err(error) if is_taken(&error) && wanted == 0 && unfit.len() < CHOICES => unfit.push(v4),
-            Err(error) => return Err(explain(port, beside, error)),
+            Err(error) => return Err((beside, error)),
         }
     }
 }
 
-fn bound(port: &Port, address: SocketAddr) -> Result<(OwnedFd, SocketAddr), ClaimError> {
-    bind_socket(address, port.protocol)
-        .and_then(|socket| {
-            let address = local_address(&socket)?;
-            Ok((socket, address))
-        })
-        .map_err(|error| explain(port, address, error))
+fn bound(protocol: Protocol, address: SocketAddr) -> Result<(OwnedFd, SocketAddr), Unbound> {
+    let socket = bind_socket(address, protocol).and_then(|socket| {
+        let address = local_address(&socket)?;
+        Ok((socket, address))
+    });
+    socket.map_err(|error| (address, error))
 }
 
 fn bind_socket(address: SocketAddr, protocol: Protocol) -> io::Result<OwnedFd> {
@@ -245,7 +255,11 @@ fn bind_socket(address: SocketAddr, protocol: Protocol) -> io::Result<OwnedFd> {
     }
     match protocol {
         // As every server does: connections of the last one that linger in TIME_WAIT are no obstacle.
-        Protocol::Tcp => setsockopt(&fd, sockopt::ReuseAddr, &true)?,
+        Protocol::Tcp => {
+            setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+            // Connections that come in have what their listener has.
+            notice_the_dead(&fd)?;
+        }
         // Here it would let two share the port. But answers have to come from the address that was asked.
         Protocol::Udp if address.is_ipv4() => setsockopt(&fd, sockopt::Ipv4PacketInfo, &true)?,
         Protocol::Udp => setsockopt(&fd, sockopt::Ipv6RecvPacketInfo, &true)?,

@@ -1,6 +1,7 @@
 //! Datagrams together with the local address that they came to, so that an answer can come from there (ip(7)).
 
 use std::{
+    cell::RefCell,
     io::{self, IoSlice, IoSliceMut},
     net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsRawFd, RawFd},
@@ -21,9 +22,29 @@ pub(super) struct Peer {
     interface: u32,
 }
 
-/// Waits for a datagram; how long it is, and whose.
-pub(super) async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Peer)> {
-    socket.async_io(Interest::READABLE, || receive_now(socket.as_raw_fd(), buffer)).await
+/// The largest datagram there can be.
+const LARGEST: usize = 64 * 1024;
+
+thread_local! {
+    /// Where a datagram stays between two sockets: one for all of them, of which there may be tens of thousands, since none
+    /// is kept for longer than a moment.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; LARGEST]);
+}
+
+/// Lends the buffer of the thread, which nobody else has meanwhile: `f` must not ask for it again.
+pub(super) fn with_buffer<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
+    BUFFER.with_borrow_mut(|buffer| f(buffer))
+}
+
+/// Waits for a datagram and hands it out; what that gives comes back.
+pub(super) async fn receive<T>(socket: &UdpSocket, mut take: impl FnMut(Peer, &[u8]) -> T) -> io::Result<T> {
+    let receive = || {
+        with_buffer(|buffer| {
+            let (length, peer) = receive_now(socket.as_raw_fd(), buffer)?;
+            Ok(take(peer, &buffer[..length]))
+        })
+    };
+    socket.async_io(Interest::READABLE, receive).await
 }
 
 fn receive_now(socket: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Peer)> {

@@ -1,6 +1,11 @@
 //! A published port that is being served.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
 
 use nix::sys::socket::SockType;
 use tokio::{sync::watch, task::JoinSet};
@@ -16,12 +21,21 @@ use crate::{model::Port, sys::Netns};
 #[derive(Debug)]
 #[must_use = "dropping a forwarder ends it"]
 pub struct Forwarder {
-    /// The sockets, to be handed over.
-    claimed: Claimed,
+    port: Port,
+    addresses: Vec<SocketAddr>,
+    /// The same that the tasks have, to be handed over.
+    sockets: Served,
     target: SocketAddr,
     /// Its end is what the tasks wait for.
     stop: watch::Sender<()>,
     tasks: JoinSet<()>,
+}
+
+/// The sockets of a port, watched by the runtime.
+#[derive(Debug)]
+enum Served {
+    Tcp(Vec<Arc<tokio::net::TcpListener>>),
+    Udp(Vec<Arc<tokio::net::UdpSocket>>),
 }
 
 /// Begins to carry a claimed port to `target`, an address inside the network namespace of the stack. To be called on the
@@ -30,41 +44,56 @@ pub struct Forwarder {
 /// # Errors
 /// When the runtime cannot watch a socket.
 pub fn serve(claimed: Claimed, target: SocketAddr, stack: Arc<Netns>) -> io::Result<Forwarder> {
-    let served = claimed.try_clone()?;
+    let Claimed { port, addresses, sockets } = claimed;
     let (stop, stopped) = watch::channel(());
     let mut tasks = JoinSet::new();
-    match served.sockets {
+    let sockets = match sockets {
         Sockets::Tcp(listeners) => {
             let inside = Arc::new(StackSockets::new(stack, target, SockType::Stream));
-            for listener in listeners {
-                let listener = tokio::net::TcpListener::from_std(listener)?;
-                tasks.spawn(tcp::forward(listener, target, Arc::clone(&inside), stopped.clone()));
+            let watch = |listener| tokio::net::TcpListener::from_std(listener).map(Arc::new);
+            let listeners: Vec<_> = listeners.into_iter().map(watch).collect::<io::Result<_>>()?;
+            for listener in &listeners {
+                tasks.spawn(tcp::forward(Arc::clone(listener), target, Arc::clone(&inside), stopped.clone()));
             }
+            Served::Tcp(listeners)
         }
         Sockets::Udp(sockets) => {
             let inside = Arc::new(StackSockets::new(stack, target, SockType::Datagram));
-            for socket in sockets {
-                let socket = tokio::net::UdpSocket::from_std(socket)?;
-                tasks.spawn(udp::forward(socket, target, Arc::clone(&inside), stopped.clone()));
+            let watch = |socket| tokio::net::UdpSocket::from_std(socket).map(Arc::new);
+            let sockets: Vec<_> = sockets.into_iter().map(watch).collect::<io::Result<_>>()?;
+            for socket in &sockets {
+                tasks.spawn(udp::forward(Arc::clone(socket), target, Arc::clone(&inside), stopped.clone()));
             }
+            Served::Udp(sockets)
         }
-    }
-    Ok(Forwarder { claimed, target, stop, tasks })
+    };
+    Ok(Forwarder { port, addresses, sockets, target, stop, tasks })
 }
 
 impl Forwarder {
     /// What was asked for.
     pub fn port(&self) -> &Port {
-        self.claimed.port()
+        &self.port
     }
 
-    pub(super) fn claimed(&self) -> &Claimed {
-        &self.claimed
+    /// The same sockets once more: connections go to whoever accepts first, and the port is free when both have gone.
+    ///
+    /// # Errors
+    /// EMFILE when there are no descriptors left.
+    pub(super) fn hand_over(&self) -> io::Result<Claimed> {
+        fn again<S: AsFd, T: From<OwnedFd>>(sockets: &[Arc<S>]) -> io::Result<Vec<T>> {
+            sockets.iter().map(|socket| Ok(socket.as_fd().try_clone_to_owned()?.into())).collect()
+        }
+        let sockets = match &self.sockets {
+            Served::Tcp(listeners) => Sockets::Tcp(again(listeners)?),
+            Served::Udp(sockets) => Sockets::Udp(again(sockets)?),
+        };
+        Ok(Claimed { port: self.port.clone(), addresses: self.addresses.clone(), sockets })
     }
 
     /// The addresses on the host that it serves.
     pub fn addresses(&self) -> &[SocketAddr] {
-        self.claimed.addresses()
+        &self.addresses
     }
 
     /// Where it leads.
@@ -74,8 +103,8 @@ impl Forwarder {
 
     /// Ends it: when this returns the port is free and every connection closed.
     pub async fn stop(self) {
-        let Self { stop, mut tasks, claimed, .. } = self;
-        drop(claimed);
+        let Self { stop, mut tasks, sockets, .. } = self;
+        drop(sockets);
         drop(stop);
         while tasks.join_next().await.is_some() {}
     }

@@ -11,6 +11,7 @@
 //! Whatever is wrong with any of the ports is found by [`claim()`], all at once. The sockets it binds live on the host's
 //! side; [`serve`] gives each of them its way in. How bytes are copied is `relay`'s alone.
 
+mod budget;
 mod claim;
 mod datagram;
 mod forwarder;

@@ -22,6 +22,13 @@ pub enum PortOwner {
         /// The user whose socket it is, by name where it has one.
         user: Option<String>,
     },
+    /// A stack of nscompose, by the lock that its supervisor holds.
+    Stack {
+        /// Its name.
+        project: String,
+        /// Its supervisor.
+        pid: i32,
+    },
     /// A process of this user, whose descriptors we may not read.
     User(String),
 }
@@ -30,6 +37,7 @@ impl fmt::Display for PortOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process { pid, command, .. } => write!(f, "{command} (pid {pid})"),
+            Self::Stack { project, pid } => write!(f, "stack `{project}` (nscompose, pid {pid})"),
             Self::User(user) => write!(f, "a process of user `{user}`"),
         }
     }
@@ -43,6 +51,10 @@ pub fn owner_of(address: SocketAddr, protocol: Protocol) -> Option<PortOwner> {
     let entry = occupant(address, protocol)?;
     let user = user_name(entry.uid);
     match holder(entry.inode) {
+        Some((pid, command)) if command == SUPERVISOR => match project(pid) {
+            Some(project) => Some(PortOwner::Stack { project, pid }),
+            None => Some(PortOwner::Process { pid, command, user }),
+        },
         Some((pid, command)) => Some(PortOwner::Process { pid, command, user }),
         None => user.map(PortOwner::User),
     }
@@ -122,16 +134,34 @@ fn holder(inode: u64) -> Option<(i32, String)> {
     Some((pid, command.trim_end().to_owned()))
 }
 
+/// What a supervisor is called.
+const SUPERVISOR: &str = "nscompose";
+
+/// The stack of a supervisor: it has the lock PROJECT.lock open for as long as it lives, wherever that is.
+fn project(pid: i32) -> Option<String> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
+    open.into_iter().find_map(|path| {
+        let project = path.file_name()?.to_str()?.strip_suffix(".lock")?;
+        (path.parent()?.file_name()? == "v1").then(|| project.to_owned())
+    })
+}
+
 /// The name outside of our user namespace, if we are in one: there is no root of the container's among the host's users.
 fn user_name(uid: u32) -> Option<String> {
     let map = fs::read_to_string("/proc/self/uid_map").ok()?;
-    let uid = outside_uid(&map, uid)?;
+    let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").ok().and_then(|text| text.trim().parse().ok());
+    let uid = outside_uid(&map, uid, overflow.unwrap_or(65534))?;
     let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
     Some(name.unwrap_or_else(|| uid.to_string()))
 }
 
-/// None for a user whom the map does not know, whom the kernel shows as 65534.
-fn outside_uid(map: &str, uid: u32) -> Option<u32> {
+/// None for a user whom the map does not know, whom the kernel shows as the `overflow` one (65534). Where that is one of the map's, too,
+/// the two cannot be told apart, and all who have ports of the host are of the first kind.
+fn outside_uid(map: &str, uid: u32, overflow: u32) -> Option<u32> {
+    let is_whole = map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
+    if uid == overflow && !is_whole {
+        return None;
+    }
     map.lines().find_map(|line| {
         let mut fields = line.split_ascii_whitespace().map(|field| field.parse::<u32>().ok());
         let (inside, outside, length) = (fields.next()??, fields.next()??, fields.next()??);
@@ -174,9 +204,14 @@ mod tests {
 
     #[test]
     fn users_are_named_as_the_host_knows_them() {
-        assert_eq!(outside_uid("0 1000 1\n1 100000 65536\n", 0), Some(1000));
-        assert_eq!(outside_uid("0 1000 1\n1 100000 65536\n", 34), Some(100_033));
-        assert_eq!(outside_uid("0 1000 1\n", 65534), None);
-        assert_eq!(outside_uid("0 0 4294967295\n", 65534), Some(65534));
+        assert_eq!(outside_uid("0 1000 1\n1 100000 65536\n", 0, 65534), Some(1000));
+        assert_eq!(outside_uid("0 1000 1\n1 100000 65536\n", 34, 65534), Some(100_033));
+        assert_eq!(outside_uid("0 1000 1\n", 65534, 65534), None);
+        assert_eq!(outside_uid("         0          0 4294967295\n", 65534, 65534), Some(65534));
+    }
+
+    #[test]
+    fn a_user_outside_of_the_range_is_not_taken_for_one_in_it() {
+        assert_eq!(outside_uid("0 1000 1\n1 100000 65536\n", 65534, 65534), None);
     }
 }

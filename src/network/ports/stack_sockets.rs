@@ -9,7 +9,8 @@ use std::{
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use crate::sys::Netns;
+use super::relay::notice_the_dead;
+use crate::sys::{Netns, fds::may_stay};
 
 /// How many are made at a time: entering the namespace takes a thread and some 50 µs, a socket 2 µs.
 const BATCH: usize = 16;
@@ -51,6 +52,10 @@ impl StackSockets {
     }
 
     fn make(&self) -> io::Result<OwnedFd> {
-        Ok(socket(self.family, self.kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?)
+        let socket = may_stay(socket(self.family, self.kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?)?;
+        if self.kind == SockType::Stream {
+            notice_the_dead(&socket)?;
+        }
+        Ok(socket)
     }
 }

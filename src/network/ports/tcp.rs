@@ -11,6 +11,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
+    budget::{self, Place},
     relay::{relay, reset},
     stack_sockets::StackSockets,
 };
@@ -20,7 +21,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 
 /// Serves `listener` until `stop` changes or its sender is dropped, and then closes every connection.
 pub(super) async fn forward(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     target: SocketAddr,
     inside: Arc<StackSockets>,
     mut stop: watch::Receiver<()>,
@@ -32,14 +33,16 @@ pub(super) async fn forward(
             if let Some(pause) = pause {
                 sleep(pause).await;
             }
-            listener.accept().await
+            // Before a connection is accepted: in the queue it waits, once taken from there it could only be ended.
+            let place = budget::place().await?;
+            Ok((listener.accept().await?.0, place))
         };
         tokio::select! {
             _ = stop.changed() => break,
             accepted = accept => match accepted {
-                Ok((client, _)) => {
+                Ok((client, place)) => {
                     (pause, failures) = (None, 0);
-                    connections.spawn(carry(client, target, Arc::clone(&inside)));
+                    connections.spawn(carry(client, place, target, Arc::clone(&inside)));
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
@@ -67,7 +70,7 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn carry(client: TcpStream, target: SocketAddr, inside: Arc<StackSockets>) {
+async fn carry(client: TcpStream, _place: Place, target: SocketAddr, inside: Arc<StackSockets>) {
     match connect(target, &inside).await {
         Ok(server) => {
             // We pass on what we get when we get it; whether to wait for more is for the two ends to say.

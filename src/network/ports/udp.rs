@@ -19,16 +19,16 @@ use tokio::{
 use tracing::debug;
 
 use super::{
+    budget::{self, Place},
     datagram::{self, Peer},
     stack_sockets::StackSockets,
 };
 
 /// How long a session outlives its last datagram, either way.
 const IDLE: Duration = Duration::from_secs(60);
-/// More clients than this at a time push out the one that has been silent longest.
+/// More clients than this at a time push out the one that has been silent longest, of those that have never been answered if
+/// there are any.
 const SESSIONS: usize = 1024;
-/// The largest datagram there can be.
-const DATAGRAM: usize = 64 * 1024;
 /// How many answers one session may pass on before another gets its turn.
 const TURN: usize = 64;
 /// After an error on the published socket that is not about a datagram.
@@ -36,46 +36,52 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The published socket and who uses it.
 struct Outside {
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
     sessions: Mutex<HashMap<Peer, Session>>,
-    /// Where an answer stays between the two sockets: one for all sessions, which are many and take turns.
-    buffer: Mutex<Vec<u8>>,
 }
 
 /// A client's way in.
 struct Session {
     inside: Arc<UdpSocket>,
-    used: Arc<Mutex<Instant>>,
+    used: Arc<Mutex<Use>>,
     answers: AbortHandle,
+    _place: Place,
+}
+
+/// What a session has been good for: the one that counts for least comes first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Use {
+    /// Whether the container has ever answered. Where nobody speaks to whoever asks, the client may not even be there:
+    /// addresses of datagrams are easily forged.
+    answered: bool,
+    /// When the last datagram came by, either way.
+    last: Instant,
 }
 
 /// Serves `socket` until `stop` changes or its sender is dropped, and then closes every session.
 pub(super) async fn forward(
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
     target: SocketAddr,
     inside: Arc<StackSockets>,
     mut stop: watch::Receiver<()>,
 ) {
-    let outside =
-        Arc::new(Outside { socket, sessions: Mutex::new(HashMap::new()), buffer: Mutex::new(vec![0; DATAGRAM]) });
+    let outside = Arc::new(Outside { socket, sessions: Mutex::new(HashMap::new()) });
     let mut tasks = JoinSet::new();
-    let mut buffer = vec![0; DATAGRAM];
     loop {
+        let pass = |peer, data: &[u8]| pass_in(&outside, &mut tasks, target, &inside, peer, data);
         tokio::select! {
             _ = stop.changed() => break,
-            received = datagram::receive(&outside.socket, &mut buffer) => match received {
-                Ok((length, peer)) => {
-                    if let Err(error) = pass_in(&outside, &mut tasks, target, &inside, peer, &buffer[..length]) {
-                        debug!(%target, %error, "datagram dropped");
-                    }
-                }
+            received = datagram::receive(&outside.socket, pass) => match received {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(%target, %error, "datagram dropped"),
                 Err(error) => {
                     debug!(%target, %error, "cannot receive, waiting");
                     sleep(PAUSE).await;
                 }
             },
-            Some(_) = tasks.join_next() => {}
         }
+        // Whatever has ended: a session tells nobody else.
+        while tasks.try_join_next().is_some() {}
     }
     tasks.shutdown().await;
 }
@@ -94,15 +100,20 @@ fn pass_in(
         if sessions.len() >= SESSIONS {
             evict(&mut sessions);
         }
+        let place = budget::place_now().or_else(|| {
+            evict(&mut sessions);
+            budget::place_now()
+        });
+        let place = place.ok_or(rustix::io::Errno::MFILE)?;
         let socket = inside.take()?;
         connect(socket.as_raw_fd(), &SockaddrStorage::from(target))?;
         let socket = Arc::new(UdpSocket::from_std(socket.into())?);
-        let used = Arc::new(Mutex::new(Instant::now()));
+        let used = Arc::new(Mutex::new(Use { answered: false, last: Instant::now() }));
         let answers = tasks.spawn(pass_out(Arc::clone(outside), peer, Arc::clone(&socket), Arc::clone(&used)));
-        sessions.insert(peer, Session { inside: socket, used, answers });
+        sessions.insert(peer, Session { inside: socket, used, answers, _place: place });
     }
     if let Some(session) = sessions.get(&peer) {
-        *lock(&session.used) = Instant::now();
+        lock(&session.used).last = Instant::now();
         // Past the runtime, which would have to be told first that the socket is writable: it always is, or the
         // datagram is lost. A refusal is of an earlier datagram, when nobody listened yet.
         match send(session.inside.as_raw_fd(), data, MsgFlags::MSG_DONTWAIT) {
@@ -125,28 +136,30 @@ fn evict(sessions: &mut HashMap<Peer, Session>) {
 }
 
 /// Brings the answers of one session out, until it has been silent for long enough.
-async fn pass_out(outside: Arc<Outside>, peer: Peer, inside: Arc<UdpSocket>, used: Arc<Mutex<Instant>>) {
+async fn pass_out(outside: Arc<Outside>, peer: Peer, inside: Arc<UdpSocket>, used: Arc<Mutex<Use>>) {
     loop {
-        let end = *lock(&used) + IDLE;
+        let end = lock(&used).last + IDLE;
         tokio::select! {
             _ = inside.readable() => {
-                *lock(&used) = Instant::now();
-                let mut buffer = lock(&outside.buffer);
-                for _ in 0..TURN {
-                    match inside.try_recv(&mut buffer) {
-                        Ok(length) => {
-                            // A client that has gone is none of the container's business.
-                            let _ = datagram::answer(&outside.socket, &buffer[..length], &peer);
+                lock(&used).last = Instant::now();
+                datagram::with_buffer(|buffer| {
+                    for _ in 0..TURN {
+                        match inside.try_recv(buffer) {
+                            Ok(length) => {
+                                lock(&used).answered = true;
+                                // A client that has gone is none of the container's business.
+                                let _ = datagram::answer(&outside.socket, &buffer[..length], &peer);
+                            }
+                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                            // Nobody listens there, or not yet: what the client would be told by ICMP, if it asked.
+                            Err(_) => {}
                         }
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                        // Nobody listens there, or not yet: what the client would be told by ICMP, if it asked.
-                        Err(_) => {}
                     }
-                }
+                });
             }
             () = sleep_until(end) => {
                 let mut sessions = lock(&outside.sessions);
-                if *lock(&used) + IDLE <= Instant::now() {
+                if lock(&used).last + IDLE <= Instant::now() {
                     if sessions.get(&peer).is_some_and(|session| Arc::ptr_eq(&session.used, &used)) {
                         sessions.remove(&peer);
                     }

@@ -5,11 +5,12 @@
 //! which Compose files use), a key that comes twice is not.
 //!
 //! ```text
-//! text ── problem.rs ──▶ events ── leaf.rs, tag.rs ──▶ nodes ── mapping.rs ──▶ a tree for each document
+//! text ── problem.rs, input.rs ──▶ events ── leaf.rs, tag.rs ──▶ nodes ── mapping.rs ──▶ a tree for each document
 //!  ▲            │
 //!  └─ mend.rs ──┘
 //! ```
 
+mod input;
 mod intern;
 mod leaf;
 mod mapping;
@@ -28,6 +29,7 @@ use saphyr_parser::{Event, Parser, Tag};
 
 use super::tree::{Directive, Node, Step, Value, Via};
 use crate::diagnostics::{Diagnostic, Diagnostics, SourceFile, Span};
+use input::Text;
 use intern::Interner;
 use mapping::Mapping;
 use place::Places;
@@ -81,7 +83,7 @@ impl From<Diagnostic> for Failure {
 
 struct Builder<'a> {
     file: &'a SourceFile,
-    parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    parser: Parser<'a, Text<'a>>,
     places: Places<'a>,
     texts: Interner,
     diagnostics: &'a mut Diagnostics,
@@ -140,7 +142,7 @@ impl<'a> Builder<'a> {
     fn new(file: &'a SourceFile, text: &'a str, places: Places<'a>, diagnostics: &'a mut Diagnostics) -> Self {
         Self {
             file,
-            parser: Parser::new_from_str(text),
+            parser: Parser::new(Text::new(text)),
             places,
             texts: Interner::new(),
             diagnostics,

@@ -1,0 +1,394 @@
+//! The way out of a stack: a link from its network namespace to the host's, and the rules on both sides of it.
+//!
+//! ```text
+//!  host                                    │ network namespace of the stack
+//!                                          │
+//!  routes ◀─ masquerade ─ nscXXXXXXXX ── veth ── nsc0 ◀─ masquerade ─ forward ◀─ bridges
+//!              DNAT ─▶ (root)              │                DNAT ─▶ containers
+//!                                          │
+//!  sockets ◀── pasta (ordinary user) ──── tap ── nsc0 ◀─ likewise
+//! ```
+//!
+//! Inside it is the same for root and for an ordinary user: an interface [`INNER`] with the default route, forwarding for
+//! the bridges that lead out, and one table of nftables that keeps networks apart, masquerades what leaves, and leads what
+//! comes in for a published port to its container ([`rules::inside`]). Addresses of containers are translated twice as
+//! root, here and on the host: so the host needs no routes to them, and stacks may use the same subnets. IPv6 is treated like IPv4
+//! where a network that leads out has it ([`Uplink::carry_ipv6`]).
+//!
+//! Outside, root has a veth pair (`veth.rs`) and one table of nftables for the stack ([`rules::outside`]); an ordinary user
+//! has pasta(1) (`pasta.rs`). [`forwarding`] turns the host's forwarding on and off. Rules are text for nft(8), one transaction a table: there is
+//! no crate for nftables that is pure Rust, maintained and not GPL, and nft is on every host that has the rules.
+
+mod foreign;
+pub mod forwarding;
+mod legacy;
+mod nft;
+mod pasta;
+pub mod rules;
+mod veth;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use tokio::sync::Mutex;
+
+pub use foreign::{Foreign, Obstacle};
+pub use nft::{NftError, remove_table, remove_table_now};
+pub use pasta::{Event as PastaEvent, Pasta, PastaError};
+use rules::{Bridge, Publication};
+
+use super::netlink::{Netlink, NetlinkError};
+use crate::{model::Family, sys::Netns};
+
+/// The name of the uplink inside the stack.
+pub const INNER: &str = crate::model::UPLINK_INTERFACE;
+
+/// What the outside is made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outside {
+    /// A veth pair into the namespace that the caller is in.
+    Veth {
+        /// The name of its outer end, at most 15 bytes.
+        link: String,
+        /// The name of the table of nftables out there.
+        table: String,
+        /// What the link is there for, for people.
+        alias: String,
+    },
+    /// pasta(1).
+    Pasta {
+        /// Where the program is.
+        program: PathBuf,
+        /// A folder that nobody else sees, where the namespace is mounted for it to be opened.
+        folder: PathBuf,
+    },
+}
+
+/// Why there is no uplink.
+#[derive(Debug, thiserror::Error)]
+pub enum UplinkError {
+    /// A link, an address or a route.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The rules.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    /// pasta(1).
+    #[error(transparent)]
+    Pasta(#[from] PastaError),
+    /// A setting of the kernel.
+    #[error("cannot write {}", path.display())]
+    Setting {
+        /// The file below /proc/sys.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Each of the pairs of addresses is in use.
+    #[error("every address for the uplink that was tried is in use on this host")]
+    NoAddress,
+}
+
+/// An uplink that is there. Dropping it ends pasta; a veth pair goes with the namespace of the stack, and the table on the
+/// host is for [`remove_table`].
+#[derive(Debug)]
+pub struct Uplink {
+    stack: Arc<Netns>,
+    nft: PathBuf,
+    outside: Outside,
+    /// The inner address; the outer one is the other of the two.
+    addresses: Ipv4Net,
+    host_gateway: Ipv4Addr,
+    /// Rules of others that would drop what goes through it.
+    foreign: Foreign,
+    state: Mutex<State>,
+    _pasta: Option<Pasta>,
+}
+
+/// A port to publish.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// Where on the host; an unspecified address is every one of its family.
+    pub addresses: Vec<SocketAddr>,
+    /// Where it leads: at most one address of each family.
+    pub targets: Vec<SocketAddr>,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The inner IPv6 address, as root.
+    ipv6: Option<Ipv6Net>,
+    /// Rules of others that would drop IPv6.
+    foreign_v6: Foreign,
+    bridges: Vec<Bridge>,
+    publications: BTreeMap<String, Vec<Publication>>,
+}
+
+/// What an uplink is made from.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// With what.
+    pub outside: Outside,
+    /// nft(8).
+    pub nft: PathBuf,
+    /// Addresses of the inner end with their prefix, of which the first that is free on the host is taken; the outer end
+    /// has the address before it.
+    pub addresses: Vec<Ipv4Net>,
+    /// The same for IPv6; pasta alone takes it here, others when they are told to carry it ([`Uplink::carry_ipv6`]).
+    pub addresses_v6: Vec<Ipv6Net>,
+    /// The address that containers reach the host's loopback at.
+    pub host_gateway: Ipv4Addr,
+    /// The bridges of the stack.
+    pub bridges: Vec<Bridge>,
+}
+
+impl Uplink {
+    /// Makes the uplink of the stack whose namespace is `stack`. As root the caller holds the lock of the host's network, since
+    /// addresses are chosen by what there is; see [`forwarding`]. To be called on the thread that lives as long as the stack, which pasta dies with.
+    ///
+    /// # Errors
+    /// What could not be made; the rest has been undone.
+    pub async fn connect(
+        wish: Wish,
+        stack: Arc<Netns>,
+        netlink: &Netlink,
+        events: impl Fn(PastaEvent) + Send + 'static,
+    ) -> Result<Self, UplinkError> {
+        let Wish { outside, nft, addresses, addresses_v6, host_gateway, bridges } = wish;
+        // An earlier attempt may have failed.
+        netlink.accept_from(&names(&bridges)).await?;
+        let (addresses, pasta, foreign) = match &outside {
+            Outside::Veth { link, alias, .. } => {
+                let foreign = foreign::rules(&nft, link, Family::V4).await?;
+                let addresses = veth::connect(link, alias, &addresses, &stack, netlink).await?;
+                (addresses, None, foreign)
+            }
+            Outside::Pasta { program, folder } => {
+                let addresses = *addresses.first().ok_or(UplinkError::NoAddress)?;
+                let inner = (addresses, addresses_v6.first().copied());
+                let pasta = Pasta::start(program, folder, &stack, inner, netlink.clone(), events).await?;
+                (addresses, Some(pasta), Foreign::default())
+            }
+        };
+        let state = Mutex::new(State { bridges, ..State::default() });
+        let uplink = Self { stack, nft, outside, addresses, host_gateway, foreign, state, _pasta: pasta };
+        let made = uplink.establish().await;
+        if let (Err(_), Outside::Veth { link, table, .. }) = (&made, &uplink.outside) {
+            // One that hangs would do so again; who removes the stack tries it.
+            if !matches!(made, Err(UplinkError::Nft(NftError::Slow { .. }))) {
+                let _ = remove_table(&uplink.nft, table).await;
+            }
+            let _ = Netlink::open_here()?.delete_link(link).await;
+        }
+        made.map(|()| uplink)
+    }
+
+    async fn establish(&self) -> Result<(), UplinkError> {
+        let state = self.state.lock().await;
+        self.apply(&state).await?;
+        // Only with the rules in place: from here on packets go through.
+        self.forward(&state.bridges)
+    }
+
+    /// The stack has these bridges now.
+    ///
+    /// # Errors
+    /// When the rules are refused; the old ones are in place then.
+    pub async fn set_bridges(&self, bridges: Vec<Bridge>) -> Result<(), UplinkError> {
+        let mut state = self.state.lock().await;
+        state.bridges = bridges;
+        self.apply_inside(&state).await?;
+        self.forward(&state.bridges)
+    }
+
+    /// Makes it carry IPv6, too, with the first of `addresses` that is free on the host, likewise inner ones with the outer one before each;
+    /// whether something was done. It is nothing where it does so already, as pasta does from the beginning if the host has IPv6, and on a host
+    /// without IPv6. As root the caller holds the lock of the host's network, and sees to [`forwarding`].
+    ///
+    /// # Errors
+    /// What could not be made; IPv4 is not affected.
+    pub async fn carry_ipv6(&self, addresses: &[Ipv6Net], netlink: &Netlink) -> Result<bool, UplinkError> {
+        let Outside::Veth { link, .. } = &self.outside else { return Ok(false) };
+        let mut state = self.state.lock().await;
+        if state.ipv6.is_some() || addresses.is_empty() {
+            return Ok(false);
+        }
+        let Some(inner) = veth::add_ipv6(link, addresses, netlink).await? else { return Ok(false) };
+        state.foreign_v6 = foreign::rules(&self.nft, link, Family::V6).await?;
+        state.ipv6 = Some(inner);
+        let applied = self.apply(&state).await;
+        if applied.is_err() {
+            state.ipv6 = None;
+        }
+        applied.map(|()| true)
+    }
+
+    /// Whether connections from elsewhere come to the containers with the address of the client, past the built-in forwarder: as
+    /// root, unless somebody else's rules drop them, or may do so.
+    pub async fn translates(&self, family: Family) -> bool {
+        self.translates_in(&*self.state.lock().await, family)
+    }
+
+    fn translates_in(&self, state: &State, family: Family) -> bool {
+        let (carries, foreign) = match family {
+            Family::V4 => (true, &self.foreign),
+            Family::V6 => (state.ipv6.is_some(), &state.foreign_v6),
+        };
+        let passes = foreign.forward.is_none() && foreign.unseen.is_none();
+        matches!(self.outside, Outside::Veth { .. }) && carries && passes
+    }
+
+    /// Rules of others that are in the way of this family.
+    pub async fn foreign(&self, family: Family) -> Foreign {
+        match family {
+            Family::V4 => self.foreign.clone(),
+            Family::V6 => self.state.lock().await.foreign_v6.clone(),
+        }
+    }
+
+    /// Whether a bridge leads out, so that answers of what is on it do.
+    pub async fn is_on(&self, bridge: &str) -> bool {
+        self.state.lock().await.bridges.iter().any(|there| there.leads_out && there.interface == bridge)
+    }
+
+    /// Leads these ports of the host to a container, instead of what `owner` had before: for clients on the host, and for those from
+    /// elsewhere if it [translates](Self::translates).
+    ///
+    /// # Errors
+    /// When the rules are refused.
+    pub async fn publish(&self, owner: &str, ports: Vec<Published>) -> Result<(), UplinkError> {
+        if !matches!(self.outside, Outside::Veth { .. }) {
+            return Ok(());
+        }
+        let mut state = self.state.lock().await;
+        let before = state.publications.remove(owner).unwrap_or_default();
+        let mut publications: Vec<Publication> = Vec::new();
+        for Published { addresses, targets, protocol } in ports {
+            for address in addresses {
+                // What comes by one family to a container that has only the other is the forwarder's.
+                let target = targets.iter().copied().find(|target| target.is_ipv4() == address.is_ipv4());
+                let Some(target) = target.filter(|_| address.is_ipv4() || state.ipv6.is_some()) else { continue };
+                if !is_of_one_link(address) {
+                    let others = state.publications.values().flatten().chain(&publications);
+                    let inner = rules::free_port(others, protocol, address);
+                    publications.push(Publication { address, protocol, inner, target });
+                }
+            }
+        }
+        let same = before == publications;
+        if !publications.is_empty() {
+            state.publications.insert(owner.to_owned(), publications);
+        }
+        if same {
+            return Ok(());
+        }
+        self.apply(&state).await
+    }
+
+    /// Both tables, anew.
+    async fn apply(&self, state: &State) -> Result<(), UplinkError> {
+        self.apply_inside(state).await?;
+        if let Outside::Veth { link, table, .. } = &self.outside {
+            let publications: Vec<&Publication> = state.publications.values().flatten().collect();
+            let routed: Vec<Family> =
+                [Family::V4, Family::V6].into_iter().filter(|family| self.translates_in(state, *family)).collect();
+            let (inner, inner_v6) = (self.addresses.addr(), state.ipv6.map(|net| net.addr()));
+            let text = rules::outside(table, link, self.outer(), (inner, inner_v6), &publications, &routed);
+            nft::load(&self.nft, text, None).await?;
+        }
+        Ok(())
+    }
+
+    async fn apply_inside(&self, state: &State) -> Result<(), UplinkError> {
+        let publications: Vec<&Publication> = state.publications.values().flatten().collect();
+        let text = rules::inside(&state.bridges, self.host_gateway, self.outer(), &publications);
+        Ok(nft::load(&self.nft, text, Some(self.stack.clone())).await?)
+    }
+
+    fn outer(&self) -> Ipv4Addr {
+        outer(self.addresses)
+    }
+
+    /// Turns forwarding on for what comes from bridges that lead out, and from the uplink; and off for others.
+    fn forward(&self, bridges: &[Bridge]) -> Result<(), UplinkError> {
+        let of_bridges = bridges.iter().map(|bridge| (bridge.interface.as_str(), bridge.leads_out));
+        forward(&self.stack, of_bridges.chain([(INNER, true)]))
+    }
+}
+
+/// Makes what lies outside of a stack unreachable at once, when there is no uplink after all: containers have a default route, and
+/// the kernel drops without a word what it is not to forward (`ip_error`, net/ipv4/route.c). So it shall forward, and find no way
+/// for anything. That takes no nft, which may be why there is no uplink.
+///
+/// # Errors
+/// When the kernel refuses it; then nothing is forwarded.
+pub async fn refuse(stack: &Netns, netlink: &Netlink, bridges: &[Bridge]) -> Result<(), UplinkError> {
+    netlink.refuse_from(&names(bridges)).await?;
+    forward(stack, bridges.iter().map(|bridge| (bridge.interface.as_str(), bridge.leads_out)))
+}
+
+fn names(bridges: &[Bridge]) -> Vec<&str> {
+    bridges.iter().map(|bridge| bridge.interface.as_str()).collect()
+}
+
+fn forward<'a>(stack: &Netns, interfaces: impl Iterator<Item = (&'a str, bool)>) -> Result<(), UplinkError> {
+    let setting = |(interface, on): (&str, bool)| (format!("/proc/sys/net/ipv4/conf/{interface}/forwarding"), on);
+    let settings: Vec<(String, bool)> = interfaces.map(setting).collect();
+    let mut at = PathBuf::new();
+    let written = stack.run(|| {
+        // Of IPv6 the kernel asks this one only (ip6_forward), so that the rules alone keep networks apart.
+        at = "/proc/sys/net/ipv6/conf/all/forwarding".into();
+        match fs::write(&at, "1") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        settings.iter().try_for_each(|(path, on)| {
+            at = path.into();
+            fs::write(path, if *on { "1" } else { "0" })
+        })
+    });
+    written.map_err(|source| UplinkError::Setting { path: at, source })
+}
+
+/// The address before.
+fn outer(inner: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from_bits(inner.addr().to_bits().wrapping_sub(1))
+}
+
+fn outer_v6(inner: Ipv6Net) -> Ipv6Addr {
+    Ipv6Addr::from_bits(inner.addr().to_bits().wrapping_sub(1))
+}
+
+/// An address that nobody leads away from its host or link: that of loopback, or a link-local one of IPv6.
+fn is_of_one_link(address: SocketAddr) -> bool {
+    match address {
+        // The link has route_localnet.
+        SocketAddr::V4(_) => false,
+        SocketAddr::V6(address) => address.ip().is_loopback() || address.ip().is_unicast_link_local(),
+    }
+}
+
+/// Where a program of the system is; an ordinary user's PATH may lack sbin.
+pub fn find_program(name: &str, path: Option<&std::ffi::OsStr>) -> Option<PathBuf> {
+    let folders = path.map(|path| std::env::split_paths(path).collect::<Vec<_>>()).unwrap_or_default();
+    let usual = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
+    folders
+        .into_iter()
+        .chain(usual)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(|path| is_program(path))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}

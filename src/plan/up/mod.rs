@@ -1,0 +1,318 @@
+//! Bringing a stack up: only what differs is touched, and each step says why.
+
+mod causes;
+mod check;
+mod container;
+mod namespaces;
+mod networks;
+mod volumes;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use self::volumes::named_volumes;
+use super::{
+    IdMap, Operation, Plan, PlanError, Source, StepId, address::Addresses, down::stop_and_remove, elsewhere,
+    group::Groups, ids::IdRanges, limits, names, uplink,
+};
+use crate::model::{AddressPool, NetworkName, Observed, Project, ServiceName};
+
+/// What is asked for beyond the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Intent {
+    /// The services to bring up, with all they depend on; empty means all.
+    pub services: BTreeSet<ServiceName>,
+    /// Where subnets come from that nobody has chosen; empty is Docker's pools and the rest of 10.0.0.0/8.
+    pub pools: Vec<AddressPool>,
+}
+
+/// Compares what is wanted with what there is.
+///
+/// # Errors
+/// When the file asks for what cannot be had here; nothing has been touched then.
+pub fn up(project: &Project, observed: &Observed, intent: &Intent) -> Result<Plan, PlanError> {
+    Up::new(project, observed, intent)?.plan()
+}
+
+/// What a stack has on a network that stacks share: each service with its addresses, and the names it is found under.
+pub type SharedPlaces = BTreeMap<NetworkName, BTreeMap<ServiceName, (Vec<IpAddr>, Vec<String>)>>;
+
+/// What the stack will have on networks that stacks share, once [`up`] has been carried out.
+///
+/// # Errors
+/// Those of [`up`].
+pub fn shared_places(project: &Project, observed: &Observed, intent: &Intent) -> Result<SharedPlaces, PlanError> {
+    let up = Up::new(project, observed, intent)?;
+    let mut places = SharedPlaces::new();
+    for (network, declared) in &project.networks {
+        let Some(external) = &declared.external else { continue };
+        for (name, service) in &project.services {
+            // A service that shares somebody's network is found where that one is.
+            let Source::Of(at) = &up.groups.sources(name).net else { continue };
+            let addresses = up.addresses.of(at, network);
+            if addresses.is_empty() {
+                continue;
+            }
+            let mut names = vec![names::container_name(project, name), name.to_string()];
+            let aliases = service.networks.iter().filter(|on| on.network == *network).flat_map(|on| &on.aliases);
+            names.extend(aliases.cloned());
+            places.entry(external.clone()).or_default().insert(name.clone(), (addresses.to_vec(), names));
+        }
+    }
+    // What the file does not have any more, and runs on, keeps its addresses.
+    for (name, networks) in &observed.addresses {
+        for (network, addresses) in networks {
+            let there = observed.networks.get(network).and_then(|network| network.shared.clone());
+            if let Some(external) = there.filter(|_| !addresses.is_empty()) {
+                let of_it = places.entry(external).or_default();
+                of_it.entry(name.clone()).or_insert_with(|| (addresses.clone(), vec![name.to_string()]));
+            }
+        }
+    }
+    Ok(places)
+}
+
+struct Up<'a> {
+    project: &'a Project,
+    observed: &'a Observed,
+    groups: Groups,
+    addresses: Addresses,
+    ids: BTreeMap<ServiceName, IdMap>,
+    /// What is brought up, each after what it depends on.
+    wanted: Vec<&'a ServiceName>,
+}
+
+impl<'a> Up<'a> {
+    fn new(project: &'a Project, observed: &'a Observed, intent: &Intent) -> Result<Self, PlanError> {
+        if let Some(unknown) = intent.services.iter().find(|name| !project.services.contains_key(name)) {
+            return Err(PlanError::UnknownService(unknown.clone()));
+        }
+        let groups = Groups::of(project, &observed.host.containers);
+        let wanted = in_order(project, &intent.services);
+        elsewhere::check(project, observed, &groups, &wanted)?;
+        let mut ranges = IdRanges::new(observed.host.ids, &project.name);
+        let mut ids = BTreeMap::new();
+        for name in project.services.keys().filter(|name| groups.leader(name) == *name) {
+            let map = match (&groups.sources(name).user, elsewhere::users(project, observed, &groups, name)) {
+                (Source::Host, _) => ranges.host(),
+                (_, Some(other)) => IdMap { outside: other.ids.0, count: other.ids.1 },
+                (_, None) => ranges.next(name),
+            };
+            ids.insert(name.clone(), map);
+        }
+        for name in &wanted {
+            let in_host = groups.sources(name).user == Source::Host;
+            check::service(observed, name, &project.services[*name], ids[groups.leader(name)], in_host)?;
+        }
+        let unmet = limits::unmet(&observed.host, wanted.iter().map(|name| (*name, &project.services[*name])));
+        if !unmet.is_empty() {
+            return Err(PlanError::Limits(unmet));
+        }
+        let on = |network: &NetworkName| {
+            wanted.iter().any(|name| project.services[*name].networks.iter().any(|on| on.network == *network))
+        };
+        let addresses = Addresses::choose(project, observed, &intent.pools, on)?;
+        let mut up = Self { addresses, project, observed, groups, ids, wanted };
+        up.wanted = up.with_moved();
+        Ok(up)
+    }
+
+    fn plan(&self) -> Result<Plan, PlanError> {
+        let mut plan = Plan::default();
+        let causes = self.causes();
+        if causes.is_empty() {
+            return Ok(plan);
+        }
+        self.nobody_is_left_behind(&causes)?;
+
+        let replaced: BTreeSet<&ServiceName> = causes
+            .keys()
+            .copied()
+            .filter(|name| self.observed.containers.contains_key(*name) && !self.only_ended(name))
+            .collect();
+        let removed = stop_and_remove(&mut plan, self.observed, &replaced, |name| causes[name].to_string());
+        let all_removed: Vec<StepId> = removed.values().copied().collect();
+        let mut unpinned: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
+        let mut detached: BTreeMap<&NetworkName, Vec<StepId>> = BTreeMap::new();
+        // Those that have ended and that nobody wants lose their place on a network that goes, and get another when they come.
+        let ended = self.observed.namespaces.keys().filter(|name| !causes.contains_key(name) && self.is_moved(name));
+        for name in causes.keys().copied().filter(|name| self.namespaces_differ(name)).chain(ended) {
+            if self.observed.namespaces.contains_key(name) {
+                let cause = "what the file asks of them has changed";
+                // A namespace that nothing holds is taken down by the kernel in its own time, and until then the near end of
+                // a cable keeps its name.
+                let networks = self.observed.addresses.get(name).into_iter().flat_map(BTreeMap::keys);
+                let mut cables: Vec<StepId> = Vec::new();
+                for network in networks {
+                    let id = self.detach(&mut plan, name, network, cause, &all_removed);
+                    detached.entry(network).or_default().push(id);
+                    cables.push(id);
+                }
+                let after = all_removed.iter().copied().chain(cables);
+                unpinned.insert(name, plan.add(Operation::RemoveNamespaces(name.clone()), cause, after));
+            }
+        }
+
+        let removed_networks = self.remove_networks(&mut plan, detached, &all_removed);
+        let networks = self.create_networks(&mut plan, &causes, &removed_networks);
+        let volumes = self.create_volumes(&mut plan, &causes);
+        let named = plan.add(
+            Operation::SetNames(names::names(self.project, &self.groups, &self.addresses, &self.observed.host)),
+            "containers find each other by them",
+            [],
+        );
+
+        let limited = causes.keys().find(|name| !self.project.services[**name].limits.asks().is_empty());
+        let group = limited
+            .filter(|_| self.observed.host.cgroups.ask)
+            .map(|name| plan.add(Operation::AskForGroup, format!("{name} has limits"), all_removed.iter().copied()));
+
+        let wish = uplink::wish(
+            self.project,
+            self.observed,
+            self.uplink_bridges(networks.keys().copied(), &removed_networks),
+            fingerprint,
+        );
+        let after = networks.values().chain(removed_networks.values()).copied();
+        let connected = wish.map(|wish| plan.add(Operation::Connect(wish), "networks lead out", after));
+
+        let mut namespaces: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
+        for name in self.owners_first(&causes) {
+            if self.namespaces_differ(name) {
+                let ids = self.create_namespaces(&mut plan, name, &namespaces, &networks, &unpinned);
+                namespaces.insert(name, ids);
+            }
+        }
+        let mut started: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
+        for name in self.wanted.iter().copied().filter(|name| causes.contains_key(name)) {
+            let service = &self.project.services[name];
+            let sources = self.groups.sources(name);
+            let shared = [&sources.net, &sources.ipc, &sources.uts, &sources.pid, &sources.user];
+            let shared = shared.into_iter().filter_map(|s| match s {
+                Source::Of(owner) => Some(owner),
+                Source::New | Source::Host => None,
+            });
+            let mut after: Vec<StepId> = vec![named];
+            after.extend(group);
+            after.extend(shared.filter_map(|owner| namespaces.get(owner)).flatten());
+            after.extend(service.dependencies().filter_map(|dependency| started.get(dependency)));
+            after.extend(removed.get(name));
+            after.extend(connected);
+            after.extend(named_volumes(&self.mounts(name)).filter_map(|volume| volumes.get(volume)));
+            let spec = self.container(name);
+            started.insert(name, plan.add(Operation::Start(Box::new(spec)), causes[name].clone(), after));
+        }
+        Ok(plan)
+    }
+}
+
+/// A digest of a value's JSON form: equal for equal values, in this version and the next.
+fn fingerprint(value: &impl Serialize) -> String {
+    let json = serde_json::to_vec(value).expect("plain data without maps of odd keys has a JSON form");
+    Sha256::digest(json).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The services asked for and all that they need, each after what it depends on, else in the order of names.
+fn in_order<'a>(project: &'a Project, asked: &BTreeSet<ServiceName>) -> Vec<&'a ServiceName> {
+    fn visit<'a>(project: &'a Project, name: &'a ServiceName, order: &mut Vec<&'a ServiceName>) {
+        if order.contains(&name) {
+            return;
+        }
+        for dependency in project.services[name].dependencies() {
+            visit(project, dependency, order);
+        }
+        order.push(name);
+    }
+    let mut order = Vec::new();
+    for name in project.services.keys().filter(|name| asked.is_empty() || asked.contains(name)) {
+        visit(project, name, &mut order);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        load::{LoadOptions, load},
+        model::{Addressing, Network, ObservedNetwork, SharedNetwork},
+    };
+
+    fn project(yaml: &str) -> Project {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("compose.yaml");
+        std::fs::write(&file, format!("name: case\n{yaml}")).expect("written");
+        let options = LoadOptions { files: vec![file], directory: folder.path().to_owned(), ..LoadOptions::default() };
+        load(&options).unwrap_or_else(|e| panic!("{}", e.render(false))).project
+    }
+
+    /// Each network with the gateways that are the way out of service `a`.
+    fn ways_out(yaml: &str, shared: &[&str]) -> Vec<(String, Vec<String>)> {
+        let project = project(yaml);
+        let name = |name: &str| name.parse().expect("a name");
+        let network = Network {
+            ipv4: Some(Addressing { subnet: Some("10.9.0.0/24".parse().expect("a subnet")), ..Addressing::default() }),
+            ..Network::default()
+        };
+        let shared =
+            shared.iter().map(|it| (name(it), SharedNetwork { network: network.clone(), taken: BTreeMap::new() }));
+        let observed = Observed { shared: shared.collect(), ..Observed::default() };
+        let up = Up::new(&project, &observed, &Intent::default()).unwrap_or_else(|e| panic!("{e}"));
+        let service = "a".parse().expect("a name");
+        let networks = project.services[&service].networks.iter().map(|attachment| &attachment.network);
+        let gateways = |network| up.way_out(&service, network).iter().map(ToString::to_string).collect();
+        networks.map(|network| (network.to_string(), gateways(network))).collect()
+    }
+
+    #[test]
+    fn the_way_out_is_the_network_with_the_highest_priority_that_leads_out() {
+        let yaml = |a: &str, more: &str| {
+            format!(
+                "services: {{a: {{rootfs: host, command: a, networks: {a}}}}}
+networks:
+  one: {{ipam: {{config: [{{subnet: 10.1.0.0/24}}]}}}}
+  two: {{ipam: {{config: [{{subnet: 10.2.0.0/24}}, {{subnet: 'fd02::/64'}}]}}}}
+  shut: {{internal: true}}
+{more}"
+            )
+        };
+        let out =
+            |network: &str, gateways: &[&str]| (network.to_owned(), gateways.iter().map(|&g| g.to_owned()).collect());
+        assert_eq!(
+            ways_out(&yaml("[shut, one, two]", ""), &[]),
+            [out("shut", &[]), out("one", &["10.1.0.1"]), out("two", &["fd02::1"])]
+        );
+        assert_eq!(
+            ways_out(&yaml("{shut: {gw_priority: 9}, one: , two: {gw_priority: 1}}", ""), &[]),
+            [out("shut", &[]), out("one", &[]), out("two", &["10.2.0.1", "fd02::1"])]
+        );
+        assert_eq!(
+            ways_out(&yaml("{all: {gw_priority: 1}, one: }", "  all: {external: true}"), &["all"]),
+            [out("all", &[]), out("one", &["10.1.0.1"])]
+        );
+    }
+
+    #[test]
+    fn what_runs_on_keeps_its_place_on_a_shared_network() {
+        let project = project("services: {a: {rootfs: host, command: a}}");
+        let mut observed = Observed::default();
+        let (all, gone, address) =
+            ("all".parse::<NetworkName>().expect("a name"), "gone", "10.9.0.7".parse().expect("an address"));
+        let there = ObservedNetwork {
+            subnets: Vec::new(),
+            interface: String::new(),
+            config: String::new(),
+            shared: Some(all.clone()),
+        };
+        observed.networks.insert("it".parse().expect("a name"), there);
+        let gone: ServiceName = gone.parse().expect("a name");
+        observed.addresses.entry(gone.clone()).or_default().insert("it".parse().expect("a name"), vec![address]);
+        let places = shared_places(&project, &observed, &Intent::default()).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(places[&all][&gone].0, [address]);
+    }
+}
