@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use super::settings::Settings;
@@ -34,10 +35,42 @@ pub(super) fn is_file(word: &str, directory: &Path) -> bool {
 
 /// Loads the files that the command line names, or finds them, to run them. Warnings are printed.
 pub(super) fn load_project(words: &Words, settings: &Settings, allow_unsupported: bool) -> Result<Loaded, Failure> {
-    let options = LoadOptions { allow_unsupported, ..options(words, settings)? };
+    load_scaled(words, &[], settings, allow_unsupported)
+}
+
+/// The same with other numbers of containers than the files say.
+pub(super) fn load_scaled(
+    words: &Words,
+    scale: &[Scale],
+    settings: &Settings,
+    allow_unsupported: bool,
+) -> Result<Loaded, Failure> {
+    let numbers = scale.iter().map(|scale| (scale.service.clone(), scale.number)).collect();
+    let options = LoadOptions { allow_unsupported, scale: numbers, ..options(words, settings)? };
     let loaded = load(&options)?;
     settings.printer.diagnostics(&loaded.warnings);
+    let named: Vec<String> = scale.iter().map(|scale| scale.service.clone()).collect();
+    services(&named, loaded.project.services.keys())?;
     Ok(loaded)
+}
+
+/// How many containers a service is to have: `SERVICE=NUMBER`, as Docker Compose has it. The last word on a service counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Scale {
+    pub(super) service: String,
+    pub(super) number: u32,
+}
+
+impl FromStr for Scale {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = text.split_once('=').and_then(|(service, number)| {
+            let number = number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse().ok())??;
+            (!service.is_empty()).then(|| Self { service: service.to_owned(), number })
+        });
+        read.ok_or_else(|| "it is a service and how many containers it is to have, as in `web=3`".to_owned())
+    }
 }
 
 /// The name of the stack that the command line means; the file need not be valid beyond that.

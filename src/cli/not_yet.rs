@@ -57,7 +57,6 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("up", &["--no-start"], "`plan` shows what would be started"),
     ("up", &["--remove-orphans"], "`down` removes them"),
     ("up", &["--renew-anon-volumes", "-V"], "`down` and `up` make them anew"),
-    ("up", &["--scale"], COPIES),
     ("up", &["--timeout", "-t"], "set `stop_grace_period` in the file"),
     ("up", &["--wait", "--wait-timeout"], "`up -d` comes back once the programs of all services run"),
     ("up", &["--watch", "-w", "--menu"], NOTHING),

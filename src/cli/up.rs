@@ -9,7 +9,7 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
-    files::{check_roots, containers_of_others, load_project, same_stack, services, tell_apart},
+    files::{Scale, check_roots, containers_of_others, load_scaled, same_stack, services, tell_apart},
     image::{Provided, provide},
     limits::{leave_out, no_plan_of},
     network::Shared,
@@ -58,6 +58,9 @@ pub(super) struct Args {
     /// When images are looked for in their registries, instead of what `pull_policy` says: always, missing or never
     #[arg(long, value_name = "POLICY", value_parser = pull_policy)]
     pull: Option<PullPolicy>,
+    /// How many containers a service has, whatever the file says
+    #[arg(long, value_name = "SERVICE=NUMBER")]
+    scale: Vec<Scale>,
     /// Show log lines without the service in front
     #[arg(long)]
     no_log_prefix: bool,
@@ -79,7 +82,7 @@ fn pull_policy(text: &str) -> Result<PullPolicy, String> {
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
-    let loaded = load_project(&words, settings, args.leniency.allow_unsupported)?;
+    let loaded = load_scaled(&words, &args.scale, settings, args.leniency.allow_unsupported)?;
     let intent = Intent {
         services: services(&words.services, loaded.project.services.keys())?.into_iter().collect(),
         pools: settings.address_pools()?,
@@ -95,7 +98,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         if args.leniency.allow_unsupported {
             leave_out(&mut project, &snapshot.observed.host, &intent, &loaded, settings.printer);
         }
-        let declared = |name: &ServiceName| loaded.all_services.iter().any(|declared| declared == name.as_str());
+        let declared = |name: &ServiceName| loaded.all_services.iter().any(|declared| declared == name.service());
         for orphan in snapshot.observed.containers.keys().filter(|name| !declared(name)) {
             settings
                 .printer
@@ -132,6 +135,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             }
             return Ok(0);
         }
+        // What it shows are containers.
+        let project = plan::expand(project);
         let attached = project.services.iter().filter(|(_, service)| !service.process.unattached);
         let attached: BTreeSet<String> = attached.map(|(name, _)| name.to_string()).collect();
         let style = LogStyle {
