@@ -40,6 +40,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let intent = Intent {
         services: services(&words.services, loaded.project.services.keys())?.into_iter().collect(),
         pools: settings.address_pools()?,
+        ..Intent::default()
     };
     let running = settings.layout.stack(&loaded.project.name).connect().ok();
     let running = running.and_then(|stream| observe(&stream).ok().flatten());

@@ -61,6 +61,9 @@ pub(super) struct Args {
     /// How many containers a service has, whatever the file says
     #[arg(long, value_name = "SERVICE=NUMBER")]
     scale: Vec<Scale>,
+    /// Of `scale` only.
+    #[arg(skip)]
+    no_deps: bool,
     /// Show log lines without the service in front
     #[arg(long)]
     no_log_prefix: bool,
@@ -80,12 +83,34 @@ fn pull_policy(text: &str) -> Result<PullPolicy, String> {
     }
 }
 
+/// `up -d` of these services and, unless there is `no_deps`, what they depend on.
+pub(super) fn scale(
+    files: Vec<String>,
+    scale: Vec<Scale>,
+    allow_unsupported: bool,
+    no_deps: bool,
+    settings: &Settings,
+) -> Result<u8, Failure> {
+    #[derive(clap::Parser)]
+    struct Plain {
+        #[command(flatten)]
+        args: Args,
+    }
+    let Plain { mut args } = clap::Parser::parse_from(["up", "--detach"]);
+    args.words = files;
+    args.words.extend(scale.iter().map(|scale| scale.service.clone()));
+    args.leniency.allow_unsupported |= allow_unsupported;
+    (args.scale, args.no_deps) = (scale, no_deps);
+    run(&args, settings)
+}
+
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let loaded = load_scaled(&words, &args.scale, settings, args.leniency.allow_unsupported)?;
     let intent = Intent {
         services: services(&words.services, loaded.project.services.keys())?.into_iter().collect(),
         pools: settings.address_pools()?,
+        no_deps: args.no_deps,
     };
     check_roots(&loaded, &intent.services)?;
     // Before there is a runtime, and before anything is started.

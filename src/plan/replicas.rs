@@ -43,7 +43,7 @@ pub fn expand(mut project: Project) -> Project {
 }
 
 /// Those whose namespaces or volumes a service has.
-fn owners(service: &Service) -> impl Iterator<Item = &ServiceName> {
+pub(super) fn owners(service: &Service) -> impl Iterator<Item = &ServiceName> {
     let shared = service.sharing().into_iter().filter_map(|(_, mode)| mode.service());
     shared.chain(service.files.volumes_from.iter().map(|from| &from.service))
 }

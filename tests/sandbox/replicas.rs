@@ -219,3 +219,87 @@ fn two_hundred_replicas_come_up_and_go() {
     assert_eq!(found.len(), 200);
     stack.down();
 }
+
+#[test]
+fn words_of_the_command_line_mean_all_replicas_or_one() {
+    let stack = Stack::new(
+        r#"
+services:
+  web: {rootfs: host, command: [sh, -c, "echo here is $(hostname); exec sleep infinity"], scale: 2, ports: ["80"]}
+  db: {rootfs: host, command: [sh, -c, "echo here is db; exec sleep infinity"]}
+"#,
+    );
+    stack.up();
+    let web = |number: u32| format!("{}-web-{number}", stack.project());
+    for (args, number) in [
+        (&["web"] as &[&str], 1),
+        (&["--index", "1", "web"], 1),
+        (&["--index", "2", "web"], 2),
+        (&["web/2"], 2),
+        (&[&web(2)], 2),
+    ] {
+        let said = stack.run(&[&["exec"], args, &["hostname"]].concat()).success().stdout;
+        assert_eq!(said, format!("{}\n", web(number)), "{args:?}");
+    }
+    stack.run(&["exec", "--index", "3", "web", "true"]).code(1).stderr_has("service `web` has no container 3");
+    stack.run(&["port", "--index", "3", "web", "80"]).code(1).stderr_has("service `web` has no container 3");
+    stack.run(&["attach", "--index", "3", "web"]).code(1).stderr_has("service `web` has no container 3");
+    stack.run(&["exec", "wbe", "true"]).code(2).stderr_has("did you mean `web`?");
+    let ports = ["1", "2"].map(|index| stack.run(&["port", "--index", index, "web", "80"]).success().stdout);
+    assert_ne!(ports[0], ports[1]);
+    assert_eq!(stack.run(&["port", "web", "80"]).stdout, ports[0]);
+
+    // The number is in front of lines where there are several, and nowhere else.
+    stack.log_with("web/2", &web(2));
+    stack.log_with("web", &web(1));
+    stack.log_with("db", "here");
+    let mut lines: Vec<String> = stack.run(&["logs"]).success().stdout.lines().map(str::to_owned).collect();
+    lines.sort();
+    let shown =
+        ["db    | here is db".to_owned(), format!("web-1 | here is {}", web(1)), format!("web-2 | here is {}", web(2))];
+    assert_eq!(lines, shown);
+    assert_eq!(stack.run(&["logs", "web"]).success().stdout.lines().count(), 2);
+    stack.run(&["logs", "--index", "2", "web"]).success().stdout_is(&format!("web-2 | here is {}\n", web(2)));
+    stack.run(&["logs", "--index", "2"]).code(2);
+
+    assert_eq!(stack.run(&["ps", "--services"]).success().stdout, "db\nweb\n");
+    assert_eq!(stack.run(&["ps", "-q", "web"]).success().stdout, format!("{}\n{}\n", web(1), web(2)));
+    assert!(stack.ps().iter().filter(|container| container.service == "web").count() == 2);
+    let stats = stack.run(&["stats", "--no-stream", "--format", "json", "web"]).success().stdout;
+    assert_eq!(stats.lines().count(), 2, "{stats}");
+    let ns = stack.run(&["ns", "web"]).success().stdout;
+    assert!(ns.contains("web/2") && !ns.contains("db"), "{ns}");
+}
+
+#[test]
+fn scale_changes_the_number_until_the_next_up() {
+    let stack = Stack::new(
+        r#"
+services:
+  db: {rootfs: host, command: [sleep, infinity]}
+  web: {rootfs: host, command: [sleep, infinity], depends_on: [db]}
+"#,
+    );
+    stack.run(&["scale", "--no-deps", "web=2"]).success();
+    let two = pids(&stack);
+    assert_eq!(two.keys().collect::<Vec<_>>(), ["web-1", "web-2"]);
+    stack.run(&["scale", "web=3", "db=2"]).success();
+    let more = pids(&stack);
+    assert_eq!(more.keys().collect::<Vec<_>>(), ["db-1", "db-2", "web-1", "web-2", "web-3"]);
+    assert!(two.iter().all(|(name, pid)| more[name] == *pid), "{two:?} {more:?}");
+    stack.run(&["scale", "--no-deps", "web=1"]).success();
+    assert_eq!(names(&stack), ["db-1", "db-2", "web-1"]);
+    stack.run(&["scale", "web=0"]).success();
+    // What it depended on is nobody's business any more.
+    assert_eq!(names(&stack), ["db-1", "db-2"]);
+    stack.up();
+    assert_eq!(names(&stack), ["db-1", "web-1"]);
+    for (args, said) in [
+        (&["scale", "web"] as &[&str], "as in `web=3`"),
+        (&["scale", "web=x"], "as in `web=3`"),
+        (&["scale", "wbe=1"], "did you mean `web`?"),
+        (&["scale", "stack.yaml"], "needs a service and a number"),
+    ] {
+        stack.run(args).code(2).stderr_has(said);
+    }
+}

@@ -29,6 +29,8 @@ pub struct Intent {
     pub services: BTreeSet<ServiceName>,
     /// Where subnets come from that nobody has chosen; empty is Docker's pools and the rest of 10.0.0.0/8.
     pub pools: Vec<AddressPool>,
+    /// What the services depend on is left as it is, but for those whose namespaces or volumes they have.
+    pub no_deps: bool,
 }
 
 impl Intent {
@@ -111,7 +113,7 @@ impl<'a> Up<'a> {
             return Err(PlanError::UnknownService(unknown.clone()));
         }
         let groups = Groups::of(project, &observed.host.containers);
-        let wanted = in_order(project, &intent.services);
+        let wanted = in_order(project, &intent.services, intent.no_deps);
         elsewhere::check(project, observed, &groups, &wanted)?;
         let mut ranges = IdRanges::new(observed.host.ids, &project.name);
         let mut ids = BTreeMap::new();
@@ -249,24 +251,28 @@ fn fingerprint(value: &impl Serialize) -> String {
 }
 
 /// The services asked for and all that they need, each after what it depends on, else in the order of names.
-fn in_order<'a>(project: &'a Project, asked: &BTreeSet<ServiceName>) -> Vec<&'a ServiceName> {
+fn in_order<'a>(project: &'a Project, asked: &BTreeSet<ServiceName>, no_deps: bool) -> Vec<&'a ServiceName> {
     fn visit<'a>(
         project: &'a Project,
         name: &'a ServiceName,
+        no_deps: bool,
         seen: &mut BTreeSet<&'a ServiceName>,
         order: &mut Vec<&'a ServiceName>,
     ) {
         if !seen.insert(name) {
             return;
         }
-        for dependency in project.services[name].dependencies() {
-            visit(project, dependency, seen, order);
+        let service = &project.services[name];
+        let needed: Vec<&ServiceName> =
+            if no_deps { replicas::owners(service).collect() } else { service.dependencies().collect() };
+        for dependency in needed {
+            visit(project, dependency, no_deps, seen, order);
         }
         order.push(name);
     }
     let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
     for name in project.services.keys().filter(|name| asks_for(asked, name)) {
-        visit(project, name, &mut seen, &mut order);
+        visit(project, name, no_deps, &mut seen, &mut order);
     }
     order
 }
