@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Intent;
+use super::{Intent, PlanError};
 use crate::model::{Observed, Project, Service, ServiceName};
 
 /// The project with each replica of its services; once expanded, it stays the same.
@@ -71,4 +71,21 @@ pub(super) fn surplus<'a>(
         (name, format!("services.{}.scale {before} → {after}", name.service()))
     })
     .collect()
+}
+
+/// A running container that would keep a namespace, or volumes, of one that goes: the next one of that service would have others.
+/// `whole` is the project before it was expanded, which still has it.
+pub(super) fn left_behind(
+    whole: &Project,
+    observed: &Observed,
+    surplus: &BTreeMap<&ServiceName, String>,
+) -> Option<PlanError> {
+    let alive = observed.containers.iter().filter(|(_, container)| container.state.is_alive()).map(|(name, _)| name);
+    let stay = alive.filter(|name| !surplus.contains_key(name));
+    let mut left = stay.filter_map(|name| {
+        let mut owners = owners(whole.services.get(&name.replica(1))?);
+        let owner = owners.find(|owner| surplus.contains_key(owner))?;
+        Some(PlanError::OwnerGoes { service: name.clone(), owner: owner.clone() })
+    });
+    left.next()
 }

@@ -303,3 +303,21 @@ services:
         stack.run(args).code(2).stderr_has(said);
     }
 }
+
+#[test]
+fn who_has_a_namespace_of_a_replica_is_not_left_behind() {
+    let stack = Stack::new(
+        r#"
+services:
+  web: {rootfs: host, command: [sleep, infinity]}
+  side: {rootfs: host, command: [sleep, infinity], network_mode: service:web}
+"#,
+    );
+    stack.up();
+    let before = pids(&stack);
+    let refused = stack.run(&["scale", "web=0"]).code(1);
+    let _ = refused.stderr_has("`side` has a namespace or volumes of `web`").stderr_has("scale side=0 web=0");
+    assert_eq!(pids(&stack), before);
+    stack.run(&["scale", "side=0", "web=0"]).success();
+    assert_eq!(names(&stack), [""; 0]);
+}

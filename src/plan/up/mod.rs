@@ -49,7 +49,12 @@ fn asks_for(asked: &BTreeSet<ServiceName>, name: &ServiceName) -> bool {
 /// # Errors
 /// When the file asks for what cannot be had here; nothing has been touched then.
 pub fn up(project: &Project, observed: &Observed, intent: &Intent) -> Result<Plan, PlanError> {
-    Up::new(&replicas::expand(project.clone()), observed, intent)?.plan()
+    let expanded = replicas::expand(project.clone());
+    let up = Up::new(&expanded, observed, intent)?;
+    match replicas::left_behind(project, observed, &up.surplus) {
+        Some(error) => Err(error),
+        None => up.plan(),
+    }
 }
 
 /// What a stack has on a network that stacks share: each service with its addresses, and the names it is found under.
