@@ -1,7 +1,7 @@
 //! `nscompose logs`.
 
 use super::{
-    files::{project_name, services_or_containers, tell_apart},
+    files::{container, project_name, services_or_containers, tell_apart},
     settings::Settings,
     stack::open_if_up,
 };
@@ -22,6 +22,9 @@ pub(super) struct Args {
     /// Show only so many of the lines that are there, the last ones
     #[arg(short = 'n', long, value_name = "LINES")]
     tail: Option<usize>,
+    /// Show only the container of the service that has this number
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    index: Option<u32>,
     /// Show the time in front of each line
     #[arg(short, long)]
     timestamps: bool,
@@ -42,7 +45,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     };
     opened.on_runtime(async |mut connection, snapshot| {
         let observed = snapshot.observed;
-        let wanted = services_or_containers(&words.services, &observed.containers)?;
+        let wanted = match (args.index, &words.services[..]) {
+            (None, all) => services_or_containers(all, &observed.containers)?,
+            (Some(_), [service]) => vec![container(service, args.index, &observed.containers)?],
+            (Some(_), _) => return Err(Failure::usage("`--index` is of one service, which has to be named")),
+        };
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
         let style = LogStyle {
             prefix: !args.no_log_prefix,

@@ -19,6 +19,7 @@ mod ns;
 mod plan;
 mod port;
 mod ps;
+mod scale;
 mod schema;
 mod settings;
 mod stack;
@@ -112,6 +113,7 @@ struct Leniency {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Up(up::Args),
+    Scale(scale::Args),
     Down(down::Args),
     Ps(ps::Args),
     Ns(ns::Args),
@@ -138,6 +140,7 @@ impl Verb {
     fn more_files(&self) -> &[PathBuf] {
         match self {
             Self::Up(args) => &args.more.files,
+            Self::Scale(args) => &args.more.files,
             Self::Down(args) => &args.more.files,
             Self::Ps(args) => &args.more.files,
             Self::Ns(args) => &args.more.files,
@@ -198,6 +201,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
     let settings = Settings::resolve(&global, printer)?;
     match cli.verb {
         Verb::Up(args) => up::run(&args, &settings),
+        Verb::Scale(args) => scale::run(&args, &settings),
         Verb::Down(args) => down::run(&args, &settings),
         Verb::Ps(args) => ps::run(&args, &settings),
         Verb::Ns(args) => ns::run(&args, &settings),

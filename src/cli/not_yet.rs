@@ -10,7 +10,7 @@ use clap::{
 use super::{Cli, MessageFormat};
 use crate::diagnostics::{Failure, suggest};
 
-const VERBS: [(&str, &str); 17] = [
+const VERBS: [(&str, &str); 16] = [
     ("build", BUILD),
     ("cp", "use a bind mount, or `exec SERVICE cat FILE`"),
     ("create", "`up -d` makes and starts"),
@@ -21,7 +21,6 @@ const VERBS: [(&str, &str); 17] = [
     ("restart", "`down` and `up -d`"),
     ("rm", "`down` removes"),
     ("run", "`exec SERVICE COMMAND` runs in a service that is up"),
-    ("scale", COPIES),
     ("start", "`up -d` starts what has ended"),
     ("stop", "`down` stops and removes"),
     ("top", "`exec SERVICE ps ax`"),
@@ -31,9 +30,10 @@ const VERBS: [(&str, &str); 17] = [
 ];
 
 /// Verbs that are, for a did-you-mean.
-const KNOWN: [&str; 25] = [
-    "up", "down", "ps", "port", "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema", "version",
-    "images", "pull", "push", "tag", "rmi", "load", "save", "commit", "export", "image", "system", "network",
+const KNOWN: [&str; 26] = [
+    "up", "scale", "down", "ps", "port", "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema",
+    "version", "images", "pull", "push", "tag", "rmi", "load", "save", "commit", "export", "image", "system",
+    "network",
 ];
 
 /// Flags of a verb, or, without one, of all; those of a line are spellings of one.
@@ -44,7 +44,6 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("", &["--parallel", "--compatibility", "--all-resources"], "leave it out"),
     ("down", &["--rmi"], "`rmi IMAGE` or `image prune` after it"),
     ("logs", &["--since", "--until"], "`--tail LINES` shows the last ones, `--timestamps` when they were written"),
-    ("logs", &["--index"], "leave it out: there is one container of each service"),
     ("ps", &["-q"], "`ps --services` lists what runs by name"),
     ("ps", &["--filter", "--status"], "`ps --format json` is for choosing among"),
     ("ps", &["--no-trunc", "--orphans"], "leave it out: all is shown"),
@@ -57,14 +56,12 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("up", &["--no-start"], "`plan` shows what would be started"),
     ("up", &["--remove-orphans"], "`down` removes them"),
     ("up", &["--renew-anon-volumes", "-V"], "`down` and `up` make them anew"),
-    ("up", &["--scale"], COPIES),
     ("up", &["--timeout", "-t"], "set `stop_grace_period` in the file"),
     ("up", &["--wait", "--wait-timeout"], "`up -d` comes back once the programs of all services run"),
     ("up", &["--watch", "-w", "--menu"], NOTHING),
 ];
 
 const BUILD: &str = "build the image with another tool, and `nscompose load` it or push it to a registry";
-const COPIES: &str = "name the service several times in the file";
 const NOTHING: &str = "there is nothing in its place";
 
 /// Why there is no such verb.

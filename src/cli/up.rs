@@ -9,7 +9,7 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
-    files::{check_roots, containers_of_others, load_project, same_stack, services, tell_apart},
+    files::{Scale, check_roots, containers_of_others, load_scaled, same_stack, services, tell_apart},
     image::{Provided, provide},
     limits::{leave_out, no_plan_of},
     network::Shared,
@@ -58,6 +58,12 @@ pub(super) struct Args {
     /// When images are looked for in their registries, instead of what `pull_policy` says: always, missing or never
     #[arg(long, value_name = "POLICY", value_parser = pull_policy)]
     pull: Option<PullPolicy>,
+    /// How many containers a service has, whatever the file says
+    #[arg(long, value_name = "SERVICE=NUMBER")]
+    scale: Vec<Scale>,
+    /// Of `scale` only.
+    #[arg(skip)]
+    no_deps: bool,
     /// Show log lines without the service in front
     #[arg(long)]
     no_log_prefix: bool,
@@ -77,12 +83,34 @@ fn pull_policy(text: &str) -> Result<PullPolicy, String> {
     }
 }
 
+/// `up -d` of these services and, unless there is `no_deps`, what they depend on.
+pub(super) fn scale(
+    files: Vec<String>,
+    scale: Vec<Scale>,
+    allow_unsupported: bool,
+    no_deps: bool,
+    settings: &Settings,
+) -> Result<u8, Failure> {
+    #[derive(clap::Parser)]
+    struct Plain {
+        #[command(flatten)]
+        args: Args,
+    }
+    let Plain { mut args } = clap::Parser::parse_from(["up", "--detach"]);
+    args.words = files;
+    args.words.extend(scale.iter().map(|scale| scale.service.clone()));
+    args.leniency.allow_unsupported |= allow_unsupported;
+    (args.scale, args.no_deps) = (scale, no_deps);
+    run(&args, settings)
+}
+
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
-    let loaded = load_project(&words, settings, args.leniency.allow_unsupported)?;
+    let loaded = load_scaled(&words, &args.scale, settings, args.leniency.allow_unsupported)?;
     let intent = Intent {
         services: services(&words.services, loaded.project.services.keys())?.into_iter().collect(),
         pools: settings.address_pools()?,
+        no_deps: args.no_deps,
     };
     check_roots(&loaded, &intent.services)?;
     // Before there is a runtime, and before anything is started.
@@ -95,7 +123,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         if args.leniency.allow_unsupported {
             leave_out(&mut project, &snapshot.observed.host, &intent, &loaded, settings.printer);
         }
-        let declared = |name: &ServiceName| loaded.all_services.iter().any(|declared| declared == name.as_str());
+        let declared = |name: &ServiceName| loaded.all_services.iter().any(|declared| declared == name.service());
         for orphan in snapshot.observed.containers.keys().filter(|name| !declared(name)) {
             settings
                 .printer
@@ -132,6 +160,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             }
             return Ok(0);
         }
+        // What it shows are containers.
+        let project = plan::expand(project);
         let attached = project.services.iter().filter(|(_, service)| !service.process.unattached);
         let attached: BTreeSet<String> = attached.map(|(name, _)| name.to_string()).collect();
         let style = LogStyle {

@@ -19,6 +19,11 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
         values: &["service_healthy", "service_completed_successfully"],
         hint: "use `service_started`",
     },
+    RefusedValue {
+        path: "services.*.deploy.mode",
+        values: &["replicated-job", "global-job"],
+        hint: "they are for clusters; here `depends_on` says what has to run first",
+    },
     RefusedValue { path: "services.*.depends_on.*.restart", values: &["true"], hint: "" },
     RefusedValue { path: "services.*.depends_on.*.required", values: &["false"], hint: "" },
     RefusedValue { path: "services.*.ports[].protocol", values: &["sctp"], hint: "use `tcp` or `udp`" },
@@ -62,14 +67,11 @@ pub(crate) const SECURITY_OPTIONS: RefusedValue = RefusedValue {
 
 /// Values of refused keys that say what is so anyway.
 pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
-    ("services.*.deploy.mode", &["replicated"]),
-    ("services.*.deploy.replicas", &["1"]),
     ("services.*.deploy.restart_policy.condition", NONE),
     ("services.*.healthcheck.disable", &["true", "false"]),
     ("services.*.healthcheck.test", NONE),
     ("services.*.logging.driver", &["json-file"]),
     ("services.*.restart", &["no"]),
-    ("services.*.scale", &["1"]),
     ("services.*.use_api_socket", NO),
     ("configs.*.external", NO),
     ("secrets.*.external", NO),

@@ -20,6 +20,7 @@ mod ids;
 mod limits;
 mod names;
 mod operation;
+mod replicas;
 mod up;
 mod uplink;
 
@@ -35,4 +36,5 @@ pub use operation::{
     Bridge, BridgeRemoval, Cable, ContainerSpec, FileSystem, Foreign, Link, NamespaceSet, Operation, Route, Shared,
     Source, Sources, Uplink, UplinkBridge, UserNamespace,
 };
+pub use replicas::expand;
 pub use up::{Intent, SharedPlaces, shared_places, up};

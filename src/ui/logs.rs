@@ -12,7 +12,7 @@ use anstyle::{AnsiColor, Color, Style};
 use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 
-use crate::{state::LogLine, sys};
+use crate::{model::ServiceName, state::LogLine, sys};
 
 /// How lines are shown.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +30,8 @@ pub struct LogPrinter {
     style: LogStyle,
     width: usize,
     colors: BTreeMap<String, Style>,
+    /// What stands in front of the lines of each service.
+    labels: BTreeMap<String, String>,
     /// The service whose line is not ended yet: what it says next goes on behind it.
     unended: Option<String>,
 }
@@ -42,10 +44,14 @@ impl LogPrinter {
     /// For these services.
     pub fn new(style: LogStyle, services: impl IntoIterator<Item = String>) -> Self {
         let services: BTreeSet<String> = services.into_iter().collect();
-        let width = services.iter().map(|name| name.len()).max().unwrap_or(0);
+        let names: Vec<ServiceName> = services.iter().filter_map(|name| name.clone().try_into().ok()).collect();
+        let several: BTreeSet<&str> = names.iter().filter(|n| n.number() > 1).map(ServiceName::service).collect();
+        let labels = names.iter().map(|name| (name.to_string(), label(name, several.contains(name.service()))));
+        let labels: BTreeMap<String, String> = labels.collect();
+        let width = labels.values().map(String::len).max().unwrap_or(0);
         let colors = services.into_iter().zip(COLORS.into_iter().cycle());
         let colors = colors.map(|(name, color)| (name, Style::new().fg_color(Some(Color::Ansi(color))))).collect();
-        Self { style, width, colors, unended: None }
+        Self { style, width, colors, labels, unended: None }
     }
 
     /// Writes lines, in the order in which they are given, to standard output.
@@ -62,7 +68,10 @@ impl LogPrinter {
             }
             if self.style.prefix && !goes_on {
                 let style = self.colors.get(service).copied().filter(|_| self.style.color).unwrap_or_default();
-                write!(out, "{style}{service:width$} |{style:#} ", width = self.width)?;
+                // One that has come since is in no list.
+                let of_new = || ServiceName::try_from(service.clone()).ok().map(|name| label(&name, name.number() > 1));
+                let shown = self.labels.get(service).cloned().or_else(of_new).unwrap_or_default();
+                write!(out, "{style}{shown:width$} |{style:#} ", width = self.width)?;
             }
             if self.style.timestamps && !goes_on {
                 write!(out, "{:.9} ", line.time)?;
@@ -77,6 +86,11 @@ impl LogPrinter {
         }
         out.flush()
     }
+}
+
+/// What stands in front of lines: the service, and the number of the container where there are several.
+fn label(name: &ServiceName, is_one_of_several: bool) -> String {
+    if is_one_of_several { format!("{}-{}", name.service(), name.number()) } else { name.service().to_owned() }
 }
 
 /// Reads the log files of a stack, and what is added to them.
@@ -147,11 +161,12 @@ impl LogFollower {
     pub fn read(&mut self) -> io::Result<Vec<(String, LogLine)>> {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let Some(service) = name.to_str().and_then(|name| name.strip_suffix(".jsonl")) else { continue };
-            let wanted = self.services.is_empty() || self.services.contains(service);
-            if wanted && !self.files.contains_key(service) {
+            let name = name.to_str().and_then(|name| name.strip_suffix(".jsonl"));
+            let Some(service) = name.and_then(ServiceName::from_file_name) else { continue };
+            let wanted = self.services.is_empty() || self.services.contains(service.as_str());
+            if wanted && !self.files.contains_key(service.as_str()) {
                 let tail = Tail { file: File::open(entry.path())?, rest: Vec::new() };
-                self.files.insert(service.to_owned(), tail);
+                self.files.insert(service.into(), tail);
             }
         }
         let mut lines = Vec::new();

@@ -204,8 +204,8 @@ fn flags_of_docker_compose_that_are_not_here_yet_say_what_serves_meanwhile() {
     let stack = with_file("compose.yaml");
     for (args, flag) in [
         (&["up", "-d", "--wait"] as &[&str], "up --wait"),
-        (&["up", "--scale", "one=2"], "up --scale"),
-        (&["up", "--scale=one=2", "one"], "up --scale"),
+        (&["up", "--attach", "one"], "up --attach"),
+        (&["up", "--attach=one", "one"], "up --attach"),
         (&["up", "-dV"], "up -V"),
         (&["-p", "up", "down", "--rmi", "all"], "down --rmi"),
         (&["logs", "--since", "1h"], "logs --since"),

@@ -37,7 +37,7 @@ mapping! {
         /// Commands run before it is stopped.
         refused pre_stop: List<Hook>,
         /// How many containers there are.
-        refused scale: Kept<Int<0>>,
+        works scale: Kept<Int<0>>,
         /// How it is run as a whole.
         works deploy: Box<Deploy>,
         /// What happens when source files change.

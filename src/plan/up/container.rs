@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use super::{Up, check, fingerprint, named_volumes};
 use crate::{
-    model::{Family, Invoker, NamespaceMode, NetworkAttachment, NetworkName, Port, Privileges, ServiceName, UserSpec},
+    model::{
+        Family, Invoker, NamespaceMode, NetworkAttachment, NetworkName, Port, Privileges, Service, ServiceName,
+        UserSpec,
+    },
     plan::{ContainerSpec, FileSystem, Source, limits, names, uplink},
 };
 
@@ -81,7 +84,8 @@ impl<'a> Up<'a> {
     }
 
     pub(super) fn config(&self, name: &ServiceName) -> String {
-        let service = &self.project.services[name];
+        // Who was started before it makes it no other container: with one replica more of what it depends on it runs on.
+        let service = &Service { depends_on: Vec::new(), ..self.project.services[name].clone() };
         let volumes: Vec<_> = named_volumes(&service.mounts).map(|volume| self.project.volumes.get(volume)).collect();
         let others: Vec<_> = service.files.volumes_from.iter().map(|from| self.mounts(&from.service)).collect();
         fingerprint(&(service, volumes, others, self.as_invoker(service.user.as_ref())))
