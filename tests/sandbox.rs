@@ -26,6 +26,7 @@ mod sandbox {
     mod ports;
     mod privileges;
     mod process;
+    mod replicas;
     mod shared_networks;
     mod sharing;
     mod stopping;

@@ -114,9 +114,9 @@ impl StackGroup {
     /// stack's: nobody else's group is cluttered.
     fn folders(&self, base: &Path, service: &ServiceName, limits: &Limits) -> Vec<PathBuf> {
         let names: Vec<PathBuf> = match &limits.parent {
-            None => vec![ALL_STACKS.into(), self.name.clone().into(), service.as_str().into()],
+            None => vec![ALL_STACKS.into(), self.name.clone().into(), service.file_name().into()],
             Some(parent) => {
-                let own = PathBuf::from(format!("{ALL_STACKS}.{}.{service}", self.name));
+                let own = PathBuf::from(format!("{ALL_STACKS}.{}.{}", self.name, service.file_name()));
                 parent.iter().map(PathBuf::from).chain([own]).collect()
             }
         };

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    files::{project_name, services, tell_apart},
+    files::{container, project_name, tell_apart},
     settings::Settings,
     stack::{gone, open_if_up, talk},
     terminal::{self, Raw},
@@ -43,9 +43,9 @@ pub(super) struct Args {
     /// What to type to leave the service alone: characters, or ctrl- and one of a-z @ ^ [ \ ] _, with commas
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     detach_keys: Keys,
-    /// Which container of the service; there is one, with the number 1
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
-    index: u32,
+    /// Which container of the service, by its number [default: the first]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    index: Option<u32>,
     /// [FILE] SERVICE
     #[arg(value_name = "FILE|SERVICE", required = true)]
     words: Vec<String>,
@@ -117,7 +117,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         return Err(Failure::operation(format!("stack `{name}` is not up")).hint("`nscompose up -d` brings it up"));
     };
     opened.on_runtime(async |mut connection, snapshot| {
-        let service = services(&words.services, snapshot.observed.containers.keys())?.remove(0);
+        let service = container(&words.services[0], args.index, &snapshot.observed.containers)?;
         let broken = |e: io::Error| Failure::host("cannot make a pipe").caused_by(&e);
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| broken(e.into()));
         let ((out, their_out), (err, their_err), (their_typed, typed)) = (pipe()?, pipe()?, pipe()?);

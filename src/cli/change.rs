@@ -50,8 +50,9 @@ impl Target {
         let containers = &opened.snapshot.observed.containers;
         let (mut services, mut without) = (BTreeSet::new(), Vec::new());
         for word in &words.services {
-            let is_there =
-                |(name, container): (&ServiceName, &Container)| name.as_str() == word || container.name == *word;
+            let is_there = |(name, container): (&ServiceName, &Container)| {
+                name.service() == word || name.as_str() == word || container.name == *word
+            };
             if containers.iter().any(is_there) {
                 services.extend(services_or_containers(std::slice::from_ref(word), containers)?);
             } else if let Some(name) = word.parse().ok().filter(|_| declared.iter().flatten().any(|name| name == word))

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     diagnostics::{Failure, sanitize},
+    model::ServiceName,
     state::Happening,
     supervisor::{Connection, Reply, Request},
 };
@@ -109,7 +110,11 @@ impl Shown<'_> {
             return Ok(());
         }
         self.last = Some(happening.time);
-        if !self.services.is_empty() && !self.services.contains(&happening.service) {
+        let is_meant = |word: &String| {
+            let name = ServiceName::try_from(happening.service.clone());
+            *word == happening.service || name.is_ok_and(|name| name.service() == word)
+        };
+        if !self.services.is_empty() && !self.services.iter().any(is_meant) {
             return Ok(());
         }
         let text = if self.args.json {

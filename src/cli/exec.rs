@@ -12,7 +12,7 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    files::{Words, is_file, project_name, services_or_containers},
+    files::{Words, container, is_file, project_name},
     lent::Lent,
     not_yet,
     settings::Settings,
@@ -54,9 +54,9 @@ pub(super) struct Args {
     /// Give it every capability that root of the container can have
     #[arg(long)]
     privileged: bool,
-    /// Which container of the service; there is one, with the number 1
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
-    index: u32,
+    /// Which container of the service, by its number [default: the first]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    index: Option<u32>,
     /// [FILE] SERVICE COMMAND [ARGUMENT]...
     #[arg(value_name = "SERVICE COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     words: Vec<String>,
@@ -98,7 +98,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     }
     opened.on_runtime(async |mut connection, snapshot| {
         let observed = snapshot.observed;
-        let service = services_or_containers(&[service], &observed.containers)?.remove(0);
+        let service = container(&service, args.index, &observed.containers)?;
         let mut request = ExecRequest {
             service,
             argv: words,

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use super::settings::Settings;
@@ -34,10 +35,42 @@ pub(super) fn is_file(word: &str, directory: &Path) -> bool {
 
 /// Loads the files that the command line names, or finds them, to run them. Warnings are printed.
 pub(super) fn load_project(words: &Words, settings: &Settings, allow_unsupported: bool) -> Result<Loaded, Failure> {
-    let options = LoadOptions { allow_unsupported, ..options(words, settings)? };
+    load_scaled(words, &[], settings, allow_unsupported)
+}
+
+/// The same with other numbers of containers than the files say.
+pub(super) fn load_scaled(
+    words: &Words,
+    scale: &[Scale],
+    settings: &Settings,
+    allow_unsupported: bool,
+) -> Result<Loaded, Failure> {
+    let numbers = scale.iter().map(|scale| (scale.service.clone(), scale.number)).collect();
+    let options = LoadOptions { allow_unsupported, scale: numbers, ..options(words, settings)? };
     let loaded = load(&options)?;
     settings.printer.diagnostics(&loaded.warnings);
+    let named: Vec<String> = scale.iter().map(|scale| scale.service.clone()).collect();
+    services(&named, loaded.project.services.keys())?;
     Ok(loaded)
+}
+
+/// How many containers a service is to have: `SERVICE=NUMBER`, as Docker Compose has it. The last word on a service counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Scale {
+    pub(super) service: String,
+    pub(super) number: u32,
+}
+
+impl FromStr for Scale {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = text.split_once('=').and_then(|(service, number)| {
+            let number = number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse().ok())??;
+            (!service.is_empty()).then(|| Self { service: service.to_owned(), number })
+        });
+        read.ok_or_else(|| "it is a service and how many containers it is to have, as in `web=3`".to_owned())
+    }
 }
 
 /// The name of the stack that the command line means; the file need not be valid beyond that.
@@ -134,42 +167,64 @@ pub(super) fn options(words: &Words, settings: &Settings) -> Result<LoadOptions,
     })
 }
 
-/// The services that the words name.
+/// The services that the words name, all replicas of each that are known, or a single one as `web/2`.
 pub(super) fn services<'a>(
     words: &[String],
     known: impl Iterator<Item = &'a ServiceName> + Clone,
 ) -> Result<Vec<ServiceName>, Failure> {
-    let find = |word: &String| {
-        known.clone().find(|name| name.as_str() == word).cloned().ok_or_else(|| {
+    let mut found: Vec<ServiceName> = Vec::new();
+    for word in words {
+        let of_word = known.clone().filter(|name| name.service() == word || name.as_str() == word);
+        let of_word: Vec<&ServiceName> = of_word.collect();
+        if of_word.is_empty() {
             let failure = Failure::usage(format!("there is no service `{word}` in this stack"));
-            match suggest(word, known.clone().map(ServiceName::as_str)) {
+            return Err(match suggest(word, known.clone().map(ServiceName::as_str)) {
                 Some(name) => failure.hint(format!("did you mean `{name}`?")),
                 None => failure,
-            }
-        })
-    };
-    words.iter().map(find).collect()
+            });
+        }
+        found.extend(of_word.into_iter().cloned());
+    }
+    Ok(found)
 }
 
 /// The same, where it is about what is there of the stack.
 pub(super) use services as known_services;
 
-/// The services that the words name, by their own names or by those of their containers.
+/// The containers that the words name: all of a service by its name, one by its own.
 pub(super) fn services_or_containers(
     words: &[String],
     containers: &BTreeMap<ServiceName, Container>,
 ) -> Result<Vec<ServiceName>, Failure> {
     let by_container = |word: &String| {
         let found = containers.iter().find(|(_, container)| container.name == *word);
-        found.filter(|_| !containers.keys().any(|name| name.as_str() == word)).map(|(name, _)| name.clone())
+        found.filter(|_| !containers.keys().any(|name| name.service() == word)).map(|(name, _)| name.clone())
     };
-    words
-        .iter()
-        .map(|word| match by_container(word) {
-            Some(name) => Ok(name),
-            None => Ok(services(std::slice::from_ref(word), containers.keys())?.remove(0)),
-        })
-        .collect()
+    let mut found = Vec::new();
+    for word in words {
+        match by_container(word) {
+            Some(name) => found.push(name),
+            None => found.extend(services(std::slice::from_ref(word), containers.keys())?),
+        }
+    }
+    Ok(found)
+}
+
+/// The one container that a word means: that with the number `index` of a service, or its first.
+pub(super) fn container(
+    word: &str,
+    index: Option<u32>,
+    containers: &BTreeMap<ServiceName, Container>,
+) -> Result<ServiceName, Failure> {
+    let found = services_or_containers(&[word.to_owned()], containers)?.into_iter();
+    let mut found = found.filter(|name| index.is_none_or(|index| name.number() == index));
+    found.next().ok_or_else(|| no_container(word, index))
+}
+
+/// Why there is none.
+pub(super) fn no_container(service: &str, index: Option<u32>) -> Failure {
+    let failure = Failure::operation(format!("service `{service}` has no container {}", index.unwrap_or(1)));
+    failure.hint("`nscompose ps` shows what there is")
 }
 
 #[cfg(test)]

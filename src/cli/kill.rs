@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         Err(project) => return not_up(&project, settings),
     };
     if let Some(declared) = target.declared.as_ref().filter(|_| !target.named && !args.remove_orphans) {
-        target.services.retain(|name| declared.iter().any(|declared| declared == name.as_str()));
+        target.services.retain(|name| declared.iter().any(|declared| declared == name.service()));
     }
     let (services, project) = (target.services, target.project);
     target.opened.on_runtime(async |mut connection, snapshot| {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::{
-    files::{Words, known_services, project_name, services_or_containers, tell_apart},
+    files::{Words, container, known_services, no_container, project_name, services_or_containers, tell_apart},
     settings::Settings,
     stack::connect_if_up,
     when,
@@ -36,6 +36,9 @@ pub(super) struct Args {
     /// Show no lines after this time
     #[arg(long, value_name = "TIME", value_parser = when::flag)]
     until: Option<Timestamp>,
+    /// Show only the container of the service that has this number
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    index: Option<u32>,
     /// Show the time in front of each line
     #[arg(short, long)]
     timestamps: bool,
@@ -45,9 +48,6 @@ pub(super) struct Args {
     /// Show lines without colours
     #[arg(long)]
     no_color: bool,
-    /// Which container of the services; there is one of each
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    index: u32,
 }
 
 /// How many lines; none are all.
@@ -70,7 +70,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     if let Some(opened) = connect_if_up(&layout)? {
         return opened.on_runtime(async |connection, snapshot| {
             let observed = snapshot.observed;
-            let wanted = services_or_containers(&words.services, &observed.containers)?;
+            let wanted = match (args.index, &words.services[..]) {
+                (None, all) => services_or_containers(all, &observed.containers)?,
+                (Some(_), [service]) => vec![container(service, args.index, &observed.containers)?],
+                (Some(_), _) => return Err(one_service()),
+            };
             let known = observed.containers.keys().map(ToString::to_string).collect();
             show(args, settings, &layout, (wanted, known), Some(connection)).await
         });
@@ -80,15 +84,31 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     if known.is_empty() {
         return Err(Failure::operation(format!("stack `{name}` is not up, and its logs went with it")));
     }
-    let wanted = without_supervisor(&words, &known)?;
+    let wanted = without_supervisor(&words, args.index, &known)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::host("cannot start the event loop").caused_by(&e))?;
     runtime.block_on(show(args, settings, &layout, (wanted, known), None))
 }
 
-fn without_supervisor(words: &Words, known: &BTreeSet<String>) -> Result<Vec<ServiceName>, Failure> {
-    let known: Vec<ServiceName> = known.iter().filter_map(|name| name.parse().ok()).collect();
-    known_services(&words.services, known.iter())
+fn without_supervisor(
+    words: &Words,
+    index: Option<u32>,
+    known: &BTreeSet<String>,
+) -> Result<Vec<ServiceName>, Failure> {
+    let known: Vec<ServiceName> = known.iter().filter_map(|name| name.clone().try_into().ok()).collect();
+    let mut found = known_services(&words.services, known.iter())?;
+    if let Some(number) = index {
+        let [service] = &words.services[..] else { return Err(one_service()) };
+        found.retain(|name| name.number() == number);
+        if found.is_empty() {
+            return Err(no_container(service, index));
+        }
+    }
+    Ok(found)
+}
+
+fn one_service() -> Failure {
+    Failure::usage("`--index` is of one service, which has to be named")
 }
 
 /// Shows them, and with a supervisor follows them until it ends.
@@ -99,11 +119,6 @@ async fn show(
     (wanted, known): (Vec<ServiceName>, BTreeSet<String>),
     mut connection: Option<Connection>,
 ) -> Result<u8, Failure> {
-    if args.index != 1 {
-        let service = wanted.first().map(ToString::to_string).or_else(|| known.first().cloned()).unwrap_or_default();
-        return Err(Failure::operation(format!("service `{service}` has no container {}", args.index))
-            .hint("there is one container of each service"));
-    }
     let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
     let style = LogStyle {
         prefix: !args.no_log_prefix,

@@ -25,6 +25,7 @@ mod plan;
 mod port;
 mod ps;
 mod restart;
+mod scale;
 mod schema;
 mod settings;
 mod stack;
@@ -123,6 +124,7 @@ struct Leniency {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Up(up::Args),
+    Scale(scale::Args),
     Down(down::Args),
     Start(start::Args),
     Stop(stop::Args),
@@ -159,6 +161,7 @@ impl Verb {
     fn more_files(&self) -> &[PathBuf] {
         match self {
             Self::Up(args) => &args.more.files,
+            Self::Scale(args) => &args.more.files,
             Self::Down(args) => &args.more.files,
             Self::Start(args) => &args.more.files,
             Self::Stop(args) => &args.more.files,
@@ -229,6 +232,7 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
     let settings = Settings::resolve(&global, printer)?;
     match cli.verb {
         Verb::Up(args) => up::run(&args, &settings),
+        Verb::Scale(args) => scale::run(&args, &settings),
         Verb::Down(args) => down::run(&args, &settings),
         Verb::Start(args) => start::run(&args, &settings),
         Verb::Stop(args) => stop::run(&args, &settings),

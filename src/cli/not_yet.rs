@@ -10,21 +10,20 @@ use clap::{
 use super::{Cli, MessageFormat};
 use crate::diagnostics::{Failure, suggest};
 
-const VERBS: [(&str, &str); 7] = [
+const VERBS: [(&str, &str); 6] = [
     ("build", BUILD),
     ("cp", "use a bind mount, or `exec SERVICE cat FILE`"),
     ("create", "`up -d` makes and starts"),
     ("rm", "`down` removes"),
     ("run", "`exec SERVICE COMMAND` runs in a service that is up"),
-    ("scale", COPIES),
     ("watch", NOTHING),
 ];
 
 /// Verbs that are, for a did-you-mean.
-const KNOWN: [&str; 35] = [
-    "start", "stop", "restart", "kill", "pause", "unpause", "wait", "ls", "top", "events", "up", "down", "ps", "port",
-    "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema", "version", "images", "pull", "push", "tag",
-    "rmi", "load", "save", "commit", "export", "image", "system", "network",
+const KNOWN: [&str; 36] = [
+    "start", "stop", "restart", "kill", "pause", "unpause", "wait", "ls", "top", "events", "up", "scale", "down", "ps",
+    "port", "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema", "version", "images", "pull", "push",
+    "tag", "rmi", "load", "save", "commit", "export", "image", "system", "network",
 ];
 
 /// Flags of a verb, or, without one, of all; those of a line are spellings of one.
@@ -43,13 +42,11 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("up", &["--no-start"], "`plan` shows what would be started"),
     ("up", &["--remove-orphans"], "`down` removes them"),
     ("up", &["--renew-anon-volumes", "-V"], "`down` and `up` make them anew"),
-    ("up", &["--scale"], COPIES),
     ("up", &["--timeout", "-t"], "set `stop_grace_period` in the file"),
     ("up", &["--watch", "-w", "--menu"], NOTHING),
 ];
 
 const BUILD: &str = "build the image with another tool, and `nscompose load` it or push it to a registry";
-const COPIES: &str = "name the service several times in the file";
 const NOTHING: &str = "there is nothing in its place";
 
 /// Why there is no such verb.

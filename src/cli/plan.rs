@@ -1,7 +1,7 @@
 //! `nscompose plan`.
 
 use super::{
-    files::{containers_of_others, load_project, services, tell_apart},
+    files::{Scale, containers_of_others, load_scaled, services, tell_apart},
     image::look_only,
     limits::{leave_out, no_plan_of},
     network::Shared,
@@ -23,6 +23,9 @@ pub(super) struct Args {
     pub(super) more: super::MoreFiles,
     #[command(flatten)]
     leniency: super::Leniency,
+    /// How many containers a service has, whatever the file says
+    #[arg(long, value_name = "SERVICE=NUMBER")]
+    scale: Vec<Scale>,
     /// Compose file, or services to bring up
     #[arg(value_name = "FILE|SERVICE")]
     words: Vec<String>,
@@ -33,7 +36,7 @@ const CHANGES: u8 = 2;
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
-    let loaded = load_project(&words, settings, args.leniency.allow_unsupported)?;
+    let loaded = load_scaled(&words, &args.scale, settings, args.leniency.allow_unsupported)?;
     let intent = Intent {
         services: services(&words.services, loaded.project.services.keys())?.into_iter().collect(),
         pools: settings.address_pools()?,

@@ -5,11 +5,14 @@ use std::str::FromStr;
 use clap::ValueEnum;
 
 use super::{
-    files::{project_name, tell_apart},
+    files::{no_container, project_name, tell_apart},
     settings::Settings,
     stack::open_if_up,
 };
-use crate::{diagnostics::Failure, model::Protocol};
+use crate::{
+    diagnostics::Failure,
+    model::{Protocol, ServiceName},
+};
 
 /// Show where on the host a port of a service is
 #[derive(Debug, clap::Args)]
@@ -25,9 +28,9 @@ pub(super) struct Args {
     /// What is spoken there [default: tcp]
     #[arg(long, value_enum)]
     protocol: Option<Spoken>,
-    /// Which container of the service; there is one
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    index: u32,
+    /// Which container of the service, by its number [default: the first]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    index: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -66,10 +69,12 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         return Err(Failure::operation(format!("stack `{name}` is not up")));
     };
     let containers = opened.snapshot.observed.containers;
-    let found = containers.iter().find(|(service, _)| service.as_str() == args.service);
-    let Some((_, container)) = found.filter(|_| args.index == 1) else {
-        return Err(Failure::operation(format!("service `{}` has no container {}", args.service, args.index))
-            .hint("`nscompose ps` shows what there is"));
+    let is_it = |name: &ServiceName| {
+        (name.service() == args.service || name.as_str() == args.service)
+            && args.index.is_none_or(|index| name.number() == index)
+    };
+    let Some((_, container)) = containers.iter().find(|(name, _)| is_it(name)) else {
+        return Err(no_container(&args.service, args.index));
     };
     let Wanted { number, protocol } = args.port;
     if let (Some(one), Some(other)) = (protocol, args.protocol)

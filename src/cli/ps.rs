@@ -1,5 +1,7 @@
 //! `nscompose ps`.
 
+use std::collections::BTreeSet;
+
 use clap::ValueEnum;
 
 use super::{
@@ -9,7 +11,7 @@ use super::{
 };
 use crate::{
     diagnostics::Failure,
-    model::ContainerState,
+    model::{ContainerState, ServiceName},
     ui::{container_rows, containers_json, containers_table},
 };
 
@@ -114,7 +116,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         _ => true,
     });
     if args.services {
-        let names: String = observed.containers.keys().map(|name| format!("{name}\n")).collect();
+        let names: BTreeSet<&str> = observed.containers.keys().map(ServiceName::service).collect();
+        let names: String = names.into_iter().map(|name| format!("{name}\n")).collect();
         settings.printer.data(&names)?;
         return Ok(0);
     }

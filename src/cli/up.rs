@@ -9,7 +9,7 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
-    files::{check_roots, containers_of_others, load_project, same_stack, services, tell_apart},
+    files::{Scale, check_roots, containers_of_others, load_scaled, same_stack, services, tell_apart},
     image::{Provided, provide},
     limits::{leave_out, no_plan_of},
     logs::gap,
@@ -89,6 +89,12 @@ pub(super) struct Args {
     /// When images are looked for in their registries, instead of what `pull_policy` says: always, missing or never
     #[arg(long, value_name = "POLICY", value_parser = pull_policy)]
     pull: Option<PullPolicy>,
+    /// How many containers a service has, whatever the file says
+    #[arg(long, value_name = "SERVICE=NUMBER")]
+    scale: Vec<Scale>,
+    /// Of `scale` only.
+    #[arg(skip)]
+    no_deps: bool,
     /// Show log lines without the service in front
     #[arg(long)]
     no_log_prefix: bool,
@@ -108,18 +114,40 @@ fn pull_policy(text: &str) -> Result<PullPolicy, String> {
     }
 }
 
+/// `up -d` of these services and, unless there is `no_deps`, what they depend on.
+pub(super) fn scale(
+    files: Vec<String>,
+    scale: Vec<Scale>,
+    allow_unsupported: bool,
+    no_deps: bool,
+    settings: &Settings,
+) -> Result<u8, Failure> {
+    #[derive(clap::Parser)]
+    struct Plain {
+        #[command(flatten)]
+        args: Args,
+    }
+    let Plain { mut args } = clap::Parser::parse_from(["up", "--detach"]);
+    args.words = files;
+    args.words.extend(scale.iter().map(|scale| scale.service.clone()));
+    args.leniency.allow_unsupported |= allow_unsupported;
+    (args.scale, args.no_deps) = (scale, no_deps);
+    run(&args, settings)
+}
+
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
-    let loaded = load_project(&words, settings, args.leniency.allow_unsupported)?;
+    let loaded = load_scaled(&words, &args.scale, settings, args.leniency.allow_unsupported)?;
     let intent = Intent {
         services: services(&words.services, loaded.project.services.keys())?.into_iter().collect(),
         pools: settings.address_pools()?,
         wait: args.wait,
         wait_timeout_ms: args.wait_timeout.filter(|seconds| *seconds > 0).map(|seconds| u64::from(seconds) * 1000),
+        no_deps: args.no_deps,
     };
     let detach = args.detach || args.wait;
-    let attached = attached(args, &loaded.project, &intent.services)?;
-    let ends = Ends::new(args, &loaded.project)?;
+    let attached = attached(args, &plan::expand(loaded.project.clone()), &intent)?;
+    let ends = Ends::new(args, &plan::expand(loaded.project.clone()))?;
     check_roots(&loaded, &intent.services)?;
     // Before there is a runtime, and before anything is started.
     let elsewhere = containers_of_others(&loaded.project, settings)?;
@@ -131,15 +159,14 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         if args.leniency.allow_unsupported {
             leave_out(&mut project, &snapshot.observed.host, &intent, &loaded, settings.printer);
         }
-        let declared = |name: &ServiceName| loaded.all_services.iter().any(|declared| declared == name.as_str());
+        let declared = |name: &ServiceName| loaded.all_services.iter().any(|declared| declared == name.service());
         for orphan in snapshot.observed.containers.keys().filter(|name| !declared(name)) {
             settings
                 .printer
                 .warning(&format!("service `{orphan}` runs and is not in the file any more; `down` removes it"));
         }
         for (name, container) in &snapshot.observed.containers {
-            let wanted = intent.services.is_empty() || intent.services.contains(name);
-            if wanted && container.state == ContainerState::Paused {
+            if intent.asks_for(name) && container.state == ContainerState::Paused {
                 settings.printer.warning(&format!("service `{name}` is paused; `unpause` lets it go on"));
             }
         }
@@ -183,6 +210,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             }
             return Ok(0);
         }
+        // What it shows are containers.
+        let project = plan::expand(project);
         let style = LogStyle {
             prefix: !args.no_log_prefix,
             color: !args.no_color && settings.printer.data_color(),
@@ -214,13 +243,12 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
 const KEPT: &str =
     "what has been started stays, to be looked at: `ps` and `logs` show it, `up` goes on, `down` removes it";
 
-/// The services whose output is shown, as Docker Compose chooses them.
-fn attached(args: &Args, project: &Project, asked: &BTreeSet<ServiceName>) -> Result<BTreeSet<String>, Failure> {
+/// The containers whose output is shown, as Docker Compose chooses them. `project` is expanded.
+fn attached(args: &Args, project: &Project, intent: &Intent) -> Result<BTreeSet<String>, Failure> {
     let mut shown: BTreeSet<ServiceName> = if !args.attach.is_empty() {
         services(&args.attach, project.services.keys())?.into_iter().collect()
     } else {
-        let mut all: Vec<&ServiceName> =
-            project.services.keys().filter(|name| asked.is_empty() || asked.contains(*name)).collect();
+        let mut all: Vec<&ServiceName> = project.services.keys().filter(|name| intent.asks_for(name)).collect();
         let mut known: BTreeSet<&ServiceName> = BTreeSet::new();
         while let Some(name) = all.pop() {
             if known.insert(name) && args.attach_dependencies {

@@ -15,9 +15,9 @@ mapping! {
     /// How a service is run as a whole.
     pub struct Deploy {
         /// `replicated` or `global`.
-        refused mode: Text,
+        works mode: Text,
         /// How many containers there are.
-        refused replicas: Kept<Int<0>>,
+        works replicas: Kept<Int<0>>,
         /// Labels of the service, not of its containers.
         metadata labels: Labels,
         /// How containers are replaced by new ones.

@@ -1,10 +1,12 @@
 //! A whole file.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value as Json, json};
 
 use super::{
-    Config, Format, HostPath, Kept, List, Model, Named, Network, Nullable, OneOrMany, Reader, Schemas, Secret, Service,
-    Text, Volume,
+    Config, Format, HostPath, Int, Kept, List, Model, Named, Network, Nullable, OneOrMany, Reader, Schemas, Secret,
+    Service, Text, Volume,
     mapping::{made_of, mapping},
 };
 use crate::yaml::tree::{Node, ScalarKind};
@@ -62,6 +64,19 @@ mapping! {
 }
 
 impl Project {
+    /// Services of these names have so many containers, whatever is written.
+    pub(crate) fn set_numbers(&mut self, numbers: &BTreeMap<String, u32>) {
+        for (name, number) in numbers {
+            let service = self.services.as_mut().and_then(|services| services.0.0.get_mut(name));
+            let Some(lifecycle) = service.map(|service| &mut service.lifecycle) else { continue };
+            let number = Kept(Int(i64::from(*number)));
+            lifecycle.scale = Some(number);
+            if let Some(replicas) = lifecycle.deploy.as_mut().and_then(|deploy| deploy.replicas.as_mut()) {
+                *replicas = number;
+            }
+        }
+    }
+
     /// All but the services, which are most of it.
     pub(crate) fn without_services(&self) -> Self {
         let Self { version, name, include, services: _, networks, volumes, configs, secrets, models, extensions } =

@@ -14,6 +14,11 @@ pub(crate) struct RefusedValue {
 
 /// All that are refused.
 pub(crate) static REFUSED: &[RefusedValue] = &[
+    RefusedValue {
+        path: "services.*.deploy.mode",
+        values: &["replicated-job", "global-job"],
+        hint: "they are for clusters; here `depends_on` says what has to run first",
+    },
     RefusedValue { path: "services.*.ports[].protocol", values: &["sctp"], hint: "use `tcp` or `udp`" },
     RefusedValue {
         path: "services.*.pull_policy",
@@ -83,13 +88,10 @@ pub(crate) const LOG_MODES: RefusedValue = RefusedValue {
 
 /// Values of refused keys that say what is so anyway.
 pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
-    ("services.*.deploy.mode", &["replicated"]),
-    ("services.*.deploy.replicas", &["1"]),
     ("services.*.deploy.restart_policy.condition", NONE),
     ("services.*.healthcheck.disable", &["true", "false"]),
     ("services.*.healthcheck.test", NONE),
     ("services.*.restart", &["no"]),
-    ("services.*.scale", &["1"]),
     ("services.*.use_api_socket", NO),
     ("configs.*.external", NO),
     ("secrets.*.external", NO),

@@ -94,7 +94,7 @@ pub(super) async fn start(
             sys: spec.namespaces.net != Source::Host,
             mqueue: spec.namespaces.ipc != Source::Host,
             shm_of: match &spec.namespaces.ipc {
-                Source::Of(owner) if spec.files.shm => Some(owner.to_string()),
+                Source::Of(owner) if spec.files.shm => Some(owner.file_name()),
                 Source::Of(_) | Source::New | Source::Host => None,
             },
             host_shm: spec.files.shm && spec.namespaces.ipc == Source::Host,

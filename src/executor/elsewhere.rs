@@ -41,7 +41,7 @@ pub(super) fn files(set: &NamespaceSet, stack: &Stack) -> Result<Vec<(ForeignFil
                 ForeignFile { path: "/etc/hosts".into(), target, is_folder: false }
             }
             Shared::Ipc => {
-                let target = shared_memory(&stack.layout.private(), set.service.as_str());
+                let target = shared_memory(&stack.layout.private(), &set.service.file_name());
                 ForeignFile { path: "/dev/shm".into(), target, is_folder: true }
             }
             Shared::Uts | Shared::Pid => continue,

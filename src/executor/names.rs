@@ -198,7 +198,7 @@ fn zone(State { planned, found, neighbours, .. }: &State) -> Zone {
     let clients = planned.clients.iter().map(|client| {
         let mut own = client.hosts.clone();
         for (alias, target) in &client.links {
-            let addresses = there().filter(|s| s.service == *target && client.networks.contains(&s.network));
+            let addresses = there().filter(|s| s.service.is_replica_of(target) && client.networks.contains(&s.network));
             let addresses: Vec<_> = addresses.flat_map(|service| service.addresses.iter().copied()).collect();
             if !addresses.is_empty() {
                 own.insert(alias.clone(), addresses);

@@ -246,7 +246,7 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
     let service = &set.service;
     let failed = |source| ExecutorError::Namespaces { service: service.clone(), source };
     let mut order = NamespaceOrder {
-        owner: service.to_string(),
+        owner: service.file_name(),
         ids: None,
         net: set.net,
         ipc: set.ipc,
@@ -351,7 +351,7 @@ fn remove_namespaces(service: &ServiceName, stack: &Stack) {
         kill(init);
     }
     if owned.pinned.get(NamespaceKind::Ipc).is_some() {
-        forget_shared_memory(&stack.layout.private(), service.as_str());
+        forget_shared_memory(&stack.layout.private(), &service.file_name());
     }
     // It is one only where it is somebody else's.
     let _ = rustix::mount::unmount(stack.layout.hosts_elsewhere(service), rustix::mount::UnmountFlags::DETACH);

@@ -319,8 +319,7 @@ impl<'a> Checker<'a> {
 
     /// Several containers cannot have one name.
     fn number(&mut self, name: &str, service: &Service) {
-        let replicas = service.lifecycle.deploy.as_ref().and_then(|deploy| deploy.replicas).map(|number| number.0.0);
-        let number = service.lifecycle.scale.map(|number| number.0.0).or(replicas).unwrap_or(1);
+        let number = service.number();
         if number > 1 && service.naming.container_name.is_some() {
             self.push_at_key(
                 Diagnostic::error(format!("service `{name}` has {number} containers, which cannot have one name"))
@@ -336,9 +335,10 @@ impl<'a> Checker<'a> {
         // What Compose calls a container of a service that gives it no name.
         let prefix = project.name.as_ref().map(|name| format!("{}-", name.0)).unwrap_or_default();
         let usual = |own: &str| -> Option<&str> {
-            let other = own.strip_prefix(&*prefix)?.strip_suffix("-1")?;
+            let (other, number) = own.strip_prefix(&*prefix)?.rsplit_once('-')?;
+            let number = number.parse::<i64>().ok().filter(|n| *n > 0 && n.to_string() == number)?;
             let (other, service) = project.services.as_ref()?.0.0.get_key_value(other)?;
-            service.naming.container_name.is_none().then_some(other.as_str())
+            (service.naming.container_name.is_none() && number <= service.number()).then_some(other.as_str())
         };
         for (name, service) in services(project) {
             let Some(own) = &service.naming.container_name else { continue };

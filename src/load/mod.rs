@@ -91,6 +91,8 @@ pub struct LoadOptions {
     /// Services that are asked for: what is to be run of others does not matter, except for those that they depend on, and
     /// their profiles are asked for too. None: all.
     pub services: Vec<String>,
+    /// How many containers services have, whatever the files say.
+    pub scale: BTreeMap<String, u32>,
     /// Nothing but these services, and what they depend on.
     pub only: bool,
     /// Variables stay as they are written.
@@ -131,7 +133,7 @@ impl Loaded {
         keys: &[&'k str],
         diagnostic: impl FnOnce(&'k str) -> Diagnostic,
     ) -> Option<Diagnostic> {
-        let service = &self.tree.entry("services")?.value.entry(service.as_str())?.value;
+        let service = &self.tree.entry("services")?.value.entry(service.service())?.value;
         let found = keys.iter().find_map(|key| {
             let (mut node, mut found) = (service, None);
             for part in key.split('.') {
@@ -149,7 +151,7 @@ impl Loaded {
         let rootfs = self
             .tree
             .entry("services")
-            .and_then(|services| services.value.entry(service.as_str()))
+            .and_then(|services| services.value.entry(service.service()))
             .and_then(|service| service.value.entry("rootfs"));
         match rootfs {
             Some(rootfs) => compose::located(diagnostic, &rootfs.value),
@@ -284,6 +286,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
                 directory: contents.directory,
                 files: contents.files,
                 services: parts.services,
+                replicas: parts.replicas,
                 networks: parts.networks,
                 volumes: parts.volumes,
                 uplink: parts.uplink,
@@ -380,6 +383,7 @@ impl Place {
         let mut reader = Reader::new(diagnostics).leaving_variables(as_written);
         let mut project = compose::Project::read(&tree, &mut reader)?;
         let extended = reader.has_extensions();
+        project.set_numbers(&options.scale);
         let mut left_out = LeftOut::new();
         let mut taken = Taken::new();
         if !as_written {

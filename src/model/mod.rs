@@ -32,6 +32,7 @@ mod process_options;
 mod project;
 mod seccomp;
 mod service;
+mod service_name;
 mod signal;
 mod uplink;
 mod user;
@@ -53,7 +54,7 @@ pub use mount::{
     Atime, BindMount, Contents, Device, Files, Grant, GrantSource, ImageMount, Mount, MountSource, MountedImage,
     Propagation, Submounts, TmpfsMount, VolumeMount, VolumesFrom,
 };
-pub use name::{ContainerName, InvalidName, NetworkName, ProjectName, ServiceName, VolumeName};
+pub use name::{ContainerName, InvalidName, NetworkName, ProjectName, VolumeName};
 pub use namespace_mode::NamespaceMode;
 pub use namespaces::{Inodes, Namespaces, ServiceNamespaces};
 pub use naming::{HostAddress, HostResolver, NameSettings, RESOLVER};
@@ -76,6 +77,7 @@ pub use seccomp::{
     When, X32_BIT, is_syscall, syscall_number,
 };
 pub use service::{Rootfs, Service};
+pub use service_name::ServiceName;
 pub use signal::{InvalidSignal, StopSignal};
 pub use uplink::{HOST_GATEWAY, UPLINK_INTERFACE, UplinkMeans, UplinkWish};
 pub use user::{InvalidUser, UserSpec};

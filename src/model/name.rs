@@ -17,7 +17,7 @@ pub struct InvalidName {
 }
 
 /// Longest name accepted: it becomes part of a file name (255 bytes on every common file system) beside a project name.
-const MAX_LEN: usize = 100;
+pub(super) const MAX_LEN: usize = 100;
 
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal, $rule:literal, $valid:expr) => {
@@ -71,7 +71,7 @@ macro_rules! name {
     };
 }
 
-fn word(name: &str) -> bool {
+pub(super) fn word(name: &str) -> bool {
     name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
@@ -87,14 +87,6 @@ name!(
         name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
     }
-);
-
-name!(
-    /// The name of a service, which is also the host name that other services find it under.
-    ServiceName,
-    "service",
-    "use letters, digits, `.`, `_` and `-`, beginning with a letter, a digit or `_`, at most 100 in all",
-    word
 );
 
 name!(
@@ -127,6 +119,7 @@ name!(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ServiceName;
 
     #[test]
     fn names_that_would_leave_their_folder_do_not_exist() {

@@ -15,8 +15,11 @@ pub struct Project {
     pub directory: PathBuf,
     /// The files it was read from, absolute, in the order in which they were merged.
     pub files: Vec<PathBuf>,
-    /// Services by name.
+    /// Services by name; after [`crate::plan::expand`], each of their replicas.
     pub services: BTreeMap<ServiceName, Service>,
+    /// How many containers services have that have not just one.
+    #[serde(default, skip_serializing_if = "super::mount::is_default")]
+    pub replicas: BTreeMap<ServiceName, u32>,
     /// Networks that at least one service is on, or that the file declares.
     pub networks: BTreeMap<NetworkName, Network>,
     /// Declared volumes.

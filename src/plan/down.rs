@@ -33,12 +33,16 @@ pub(super) fn stop_and_remove(
 ) -> BTreeMap<ServiceName, StepId> {
     let mut stops: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
     let mut removals = BTreeMap::new();
+    // A dependency is on all replicas, also on those that have come since.
+    let depends = |other: &ServiceName, name: &ServiceName| {
+        let needed = &observed.containers[other].dependencies;
+        !other.is_replica_of(name)
+            && needed.range(name.replica(1)..).next().is_some_and(|first| first.is_replica_of(name))
+    };
     // Dependents first: a service comes up for its turn when all that were started after it have had theirs.
     let mut rest: BTreeSet<&ServiceName> = services.clone();
     while !rest.is_empty() {
-        let free = |name: &ServiceName| {
-            !rest.iter().any(|other| *other != name && observed.containers[*other].dependencies.contains(name))
-        };
+        let free = |name: &ServiceName| !rest.iter().any(|other| depends(other, name));
         // Containers of files that differ can depend on each other in a circle; then the order does not matter.
         let name = rest.iter().copied().find(|name| free(name)).or_else(|| rest.first().copied());
         let Some(name) = name else { break };
@@ -46,10 +50,7 @@ pub(super) fn stop_and_remove(
         let container = &observed.containers[name];
         let mut after: Vec<StepId> = Vec::new();
         if container.state.is_alive() {
-            let dependents = stops
-                .iter()
-                .filter(|(other, _)| observed.containers[**other].dependencies.contains(name))
-                .map(|(_, id)| *id);
+            let dependents = stops.iter().filter(|(other, _)| depends(other, name)).map(|(_, id)| *id);
             let dependents: Vec<StepId> = dependents.collect();
             let id = plan.add(Operation::Stop(name.clone()), cause(name), dependents);
             stops.insert(name, id);

@@ -53,6 +53,14 @@ pub enum PlanError {
         /// Whose namespace it is.
         owner: ServiceName,
     },
+    /// A running service that was not asked for has a namespace or volumes of one that is to have no containers.
+    #[error("service `{service}` has a namespace or volumes of `{owner}`, which is to have no container, and runs")]
+    OwnerGoes {
+        /// The service that runs.
+        service: ServiceName,
+        /// Whose container goes.
+        owner: ServiceName,
+    },
     /// Files are to belong to somebody who does not exist in the container.
     #[error("service `{service}` wants `{target}` to belong to {id}, an id that its container does not have")]
     MissingId {
@@ -119,6 +127,7 @@ impl PlanError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::LeftBehind { .. } => Some("name both services, or none: then all are brought up".to_owned()),
+            Self::OwnerGoes { service, owner } => Some(format!("`nscompose scale {}=0 {owner}=0` takes both away", service.service())),
             Self::UnknownService(_)
             | Self::SingleId { .. }
             | Self::SingleIdGroup { .. }

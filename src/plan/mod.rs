@@ -22,6 +22,7 @@ mod limits;
 mod names;
 mod operation;
 mod pause;
+mod replicas;
 mod restart;
 mod select;
 mod start;
@@ -44,6 +45,7 @@ pub use operation::{
     Source, Sources, Uplink, UplinkBridge, UserNamespace,
 };
 pub use pause::{pause, unpause};
+pub use replicas::expand;
 pub use restart::restart;
 pub use start::start;
 pub use stop::stop;

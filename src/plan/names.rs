@@ -70,7 +70,7 @@ pub struct NameClient {
     pub networks: Vec<NetworkName>,
     /// Names for it alone, at these addresses.
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
-    /// Names for it alone, of these services.
+    /// Names for it alone, of all replicas of these services.
     pub links: BTreeMap<String, ServiceName>,
     /// Name servers for what is not the stack's; none are those of the host.
     pub servers: Vec<IpAddr>,
@@ -97,7 +97,8 @@ pub(super) fn names(project: &Project, groups: &Groups, addresses: &Addresses, h
             if addresses.is_empty() {
                 return None;
             }
-            let mut names = vec![container_name(project, name), name.to_string()];
+            // Replicas share the name of their service.
+            let mut names = vec![container_name(project, name), name.service().to_owned()];
             let aliases = service.networks.iter().filter(|a| a.network == *network).flat_map(|a| &a.aliases);
             names.extend(aliases.cloned());
             Some(NamedService { service: name.clone(), network: network.clone(), addresses, names })
@@ -206,7 +207,7 @@ fn own_names(project: &Project, service: &ServiceName) -> Vec<String> {
     let hostname = hostname(project, service);
     let bare = hostname.split('.').next().unwrap_or_default().to_owned();
     let full = project.services[service].domainname.as_ref().map(|domain| format!("{hostname}.{domain}"));
-    let foreign = project.services.keys().any(|other| other != service && other.as_str() == bare);
+    let foreign = project.services.keys().any(|other| !other.is_replica_of(service) && other.as_str() == bare);
     let names = full.into_iter().chain([hostname]);
     let given = names.clone().any(|name| name == bare);
     names.chain((!bare.is_empty() && !foreign && !given).then_some(bare)).collect()
@@ -216,7 +217,7 @@ fn own_names(project: &Project, service: &ServiceName) -> Vec<String> {
 pub(super) fn container_name(project: &Project, service: &ServiceName) -> String {
     match project.services[service].container_name.as_ref() {
         Some(name) => name.to_string(),
-        None => format!("{}-{service}-1", project.name),
+        None => format!("{}-{}-{}", project.name, service.service(), service.number()),
     }
 }
 

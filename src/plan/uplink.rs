@@ -147,6 +147,7 @@ mod tests {
             directory: "/".into(),
             files: Vec::new(),
             services: Default::default(),
+            replicas: Default::default(),
             networks: Default::default(),
             volumes: Default::default(),
             uplink: UplinkWish::Auto,

@@ -199,23 +199,23 @@ impl StackLayout {
 
     /// What the containers on a service's network see as /etc/hosts.
     pub fn hosts(&self, service: &ServiceName) -> PathBuf {
-        self.private().join("hosts").join(service.as_str())
+        self.private().join("hosts").join(service.file_name())
     }
 
     /// The same for a service that has its network from a container of another stack, whose file it is.
     pub fn hosts_elsewhere(&self, service: &ServiceName) -> PathBuf {
-        self.private().join("hosts-elsewhere").join(service.as_str())
+        self.private().join("hosts-elsewhere").join(service.file_name())
     }
 
     /// What the container of a service sees as /etc/hostname.
     pub fn hostname(&self, service: &ServiceName) -> PathBuf {
-        self.private().join("hostname").join(service.as_str())
+        self.private().join("hostname").join(service.file_name())
     }
 
     /// What the container of a service sees as /etc/resolv.conf. Each has its own: its root may write to it, and what it says
     /// is who is asked for addresses.
     pub fn resolver(&self, service: &ServiceName) -> PathBuf {
-        self.private().join("resolver").join(service.as_str())
+        self.private().join("resolver").join(service.file_name())
     }
 
     /// Name of the control socket in the runtime folder.
@@ -252,22 +252,22 @@ impl StackLayout {
 
     /// The log of a service.
     pub fn log(&self, service: &ServiceName) -> LogFolder {
-        LogFolder::new(self.logs().join(service.as_str()))
+        LogFolder::new(self.logs().join(service.file_name()))
     }
 
     /// What a service has written and is not in its log yet, in memory that outlives the supervisor.
     pub fn spool(&self, service: &ServiceName, stream: Stream) -> PathBuf {
-        self.private().join("spool").join(service.as_str()).join(stream.name())
+        self.private().join("spool").join(service.file_name()).join(stream.name())
     }
 
     /// Likewise what a command has written that is run in it before or after.
     pub fn hook_spool(&self, service: &ServiceName, stream: Stream) -> PathBuf {
-        self.private().join("spool").join(service.as_str()).join(format!("hook-{}", stream.name()))
+        self.private().join("spool").join(service.file_name()).join(format!("hook-{}", stream.name()))
     }
 
     /// Writable layers and the like of a container.
     pub fn container(&self, service: &ServiceName) -> PathBuf {
-        self.data().join("containers").join(service.as_str())
+        self.data().join("containers").join(service.file_name())
     }
 
     /// A named volume.
@@ -294,12 +294,12 @@ impl StackLayout {
 
     /// Copies of the configs and secrets of a service, in memory.
     pub fn grants(&self, service: &ServiceName) -> PathBuf {
-        self.private().join("grants").join(service.as_str())
+        self.private().join("grants").join(service.file_name())
     }
 
     /// Nodes of the devices of a service.
     pub fn devices(&self, service: &ServiceName) -> PathBuf {
-        self.private().join("devices").join(service.as_str())
+        self.private().join("devices").join(service.file_name())
     }
 }
 

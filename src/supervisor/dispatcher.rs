@@ -379,7 +379,7 @@ impl Dispatcher {
     /// Writes down what a change means for a container, and tells those who listen. To be called before it is taken note of.
     fn tell_what_happens(&mut self, change: &Change) {
         for happening in happenings(&self.observed, change) {
-            let service = happening.service.parse().ok();
+            let service = ServiceName::try_from(happening.service.clone()).ok();
             let image = service.and_then(|service| self.stack.image_of(&service));
             let happening = match image {
                 Some(image) => happening.with("image", image),

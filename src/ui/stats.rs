@@ -44,7 +44,7 @@ impl StatsRow {
         let memory_limit = now.memory_limit;
         Self {
             name: container.name.clone(),
-            service: service.to_string(),
+            service: service.service().to_owned(),
             cpu_percent: cpu
                 .map(|(now, before)| rounded(percent(now.saturating_sub(before) as f64, elapsed.as_micros() as f64))),
             memory: now.memory,

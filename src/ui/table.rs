@@ -48,7 +48,7 @@ pub fn container_rows(observed: &Observed, now: jiff::Timestamp) -> Vec<Row> {
         let started = jiff::Timestamp::from_millisecond(container.started_ms).unwrap_or(now);
         Row {
             name: container.name.clone(),
-            service: service.to_string(),
+            service: service.service().to_owned(),
             state: container.state.name().to_owned(),
             exit_code: container.state.exit_code(),
             pid: container.pid,

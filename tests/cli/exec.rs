@@ -194,11 +194,11 @@ fn privileged_is_every_capability_of_the_container() {
 }
 
 #[test]
-fn there_is_one_container_of_a_service() {
+fn an_index_is_that_of_a_container_of_the_service() {
     needs!(Need::Namespaces);
     let stack = sleeper();
     stack.run(&["exec", "--index", "1", "web", "true"]).success();
-    stack.run(&["exec", "--index", "2", "web", "true"]).code(2);
+    stack.run(&["exec", "--index", "2", "web", "true"]).code(1);
 }
 
 #[test]

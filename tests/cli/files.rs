@@ -204,8 +204,6 @@ fn flags_of_docker_compose_that_are_not_here_yet_say_what_serves_meanwhile() {
     let stack = with_file("compose.yaml");
     for (args, flag) in [
         (&["up", "-d", "--force-recreate"] as &[&str], "up --force-recreate"),
-        (&["up", "--scale", "one=2"], "up --scale"),
-        (&["up", "--scale=one=2", "one"], "up --scale"),
         (&["up", "-dV"], "up -V"),
         (&["-p", "up", "down", "--rmi", "all"], "down --rmi"),
         (&["--dry-run", "up"], "--dry-run"),

@@ -39,7 +39,7 @@ mapping! {
         /// fails is a warning.
         works pre_stop: List<Hook>,
         /// How many containers there are.
-        refused scale: Kept<Int<0>>,
+        works scale: Kept<Int<0>>,
         /// How it is run as a whole.
         works deploy: Box<Deploy>,
         /// What happens when source files change.

@@ -41,3 +41,11 @@ mapping! {
         }
     }
 }
+
+impl Service {
+    /// How many containers it has, whichever of the two keys says so; they have been read, and are the same.
+    pub fn number(&self) -> i64 {
+        let replicas = self.lifecycle.deploy.as_ref().and_then(|deploy| deploy.replicas);
+        self.lifecycle.scale.or(replicas).map_or(1, |number| number.0.0)
+    }
+}

@@ -29,6 +29,7 @@ mod process_options;
 mod program;
 mod published;
 mod refusals;
+mod replicas;
 mod rootfs;
 mod seccomp;
 mod service;
@@ -56,6 +57,7 @@ pub(crate) use volumes::of_contents as volumes_of;
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) services: BTreeMap<ServiceName, Service>,
+    pub(super) replicas: BTreeMap<ServiceName, u32>,
     pub(super) networks: BTreeMap<NetworkName, Network>,
     pub(super) volumes: BTreeMap<VolumeName, Volume>,
     pub(super) uplink: UplinkWish,
@@ -148,6 +150,7 @@ pub(super) fn resolve(
     cx.networks = networks::declared(&mut cx, root.get("networks"));
     let mut parts = Parts {
         services: BTreeMap::new(),
+        replicas: BTreeMap::new(),
         networks: BTreeMap::new(),
         volumes: volumes::lower(&mut cx, root.get("volumes")),
         uplink: uplink::lower(&mut cx, root),
@@ -158,6 +161,7 @@ pub(super) fn resolve(
     lower(&mut cx, first, &mut parts.services);
     if let Some(services) = services {
         namespaces::check_sharers(&mut cx, &parts.services, services, is_wanted);
+        replicas::check(&mut cx, &parts.services, services);
     }
     let Context { refusals, published, profiles, grants, networks, taken, .. } = cx;
     refusals.finish();
@@ -170,6 +174,7 @@ pub(super) fn resolve(
         lower(&mut cx, others, &mut parts.services);
         drop_dependents_of_none(&mut parts.services);
     }
+    parts.replicas = replicas::numbers(project, &parts.services);
     let mut used = BTreeSet::new();
     for attachment in parts.services.values().flat_map(|service| &service.networks) {
         parts.networks.entry(attachment.network.clone()).or_default();

@@ -125,7 +125,7 @@ impl<'a> Up<'a> {
         }
         let wanted: BTreeSet<ServiceName> = self.wanted.iter().copied().cloned().chain(more.iter().cloned()).collect();
         // In the order of all; those that `more` depends on and that nobody asked for stay as they are.
-        in_order(self.project, &wanted).into_iter().filter(|name| wanted.contains(*name)).collect()
+        in_order(self.project, &wanted, false).into_iter().filter(|name| wanted.contains(*name)).collect()
     }
 
     /// Whether the namespaces of a service that there are have another network, or another address, than they shall have.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Up, check, fingerprint, named_volumes};
 use crate::{
     model::{
-        Dependency, Family, Invoker, NamespaceMode, NetworkAttachment, NetworkName, Port, Privileges, ServiceName,
+        Family, Invoker, NamespaceMode, NetworkAttachment, NetworkName, Port, Privileges, Service, ServiceName,
         UserSpec,
     },
     plan::{ContainerSpec, FileSystem, Source, limits, names, uplink},
@@ -86,13 +86,11 @@ impl<'a> Up<'a> {
     }
 
     pub(super) fn config(&self, name: &ServiceName) -> String {
-        let mut service = self.project.services[name].clone();
-        // How far others have to be before it is started makes no other container of it.
-        let names = service.depends_on.into_iter().map(|dependency| Dependency::started(dependency.service));
-        service.depends_on = names.collect();
+        // Who was started before it, and how far, makes it no other container: with one replica more of what it depends on it runs on.
+        let service = &Service { depends_on: Vec::new(), ..self.project.services[name].clone() };
         let volumes: Vec<_> = named_volumes(&service.mounts).map(|volume| self.project.volumes.get(volume)).collect();
         let others: Vec<_> = service.files.volumes_from.iter().map(|from| self.mounts(&from.service)).collect();
-        fingerprint(&(&service, volumes, others, self.as_invoker(service.user.as_ref())))
+        fingerprint(&(service, volumes, others, self.as_invoker(service.user.as_ref())))
     }
 
     /// The ports of a service; what names no address of the host is at that which its first network says.

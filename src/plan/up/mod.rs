@@ -19,14 +19,14 @@ use sha2::{Digest, Sha256};
 use self::volumes::named_volumes;
 use super::{
     IdMap, Operation, Plan, PlanError, Source, StepId, address::Addresses, down::stop_and_remove, elsewhere,
-    group::Groups, ids::IdRanges, limits, names, uplink,
+    group::Groups, ids::IdRanges, limits, names, replicas, uplink,
 };
 use crate::model::{AddressPool, NetworkName, Observed, Project, ServiceName};
 
 /// What is asked for beyond the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Intent {
-    /// The services to bring up, with all they depend on; empty means all.
+    /// The services to bring up, all replicas of each, with all they depend on; empty means all.
     pub services: BTreeSet<ServiceName>,
     /// Where subnets come from that nobody has chosen; empty is Docker's pools and the rest of 10.0.0.0/8.
     pub pools: Vec<AddressPool>,
@@ -34,6 +34,19 @@ pub struct Intent {
     pub wait: bool,
     /// Milliseconds after which nothing is waited for any more; none leaves it to the services.
     pub wait_timeout_ms: Option<u64>,
+    /// What the services depend on is left as it is, but for those whose namespaces or volumes they have.
+    pub no_deps: bool,
+}
+
+impl Intent {
+    /// Whether a service, or the one that it is a replica of, is asked for by name or along with all.
+    pub fn asks_for(&self, name: &ServiceName) -> bool {
+        asks_for(&self.services, name)
+    }
+}
+
+fn asks_for(asked: &BTreeSet<ServiceName>, name: &ServiceName) -> bool {
+    asked.is_empty() || asked.contains(name) || name.number() > 1 && asked.contains(&name.replica(1))
 }
 
 /// Compares what is wanted with what there is.
@@ -41,7 +54,12 @@ pub struct Intent {
 /// # Errors
 /// When the file asks for what cannot be had here; nothing has been touched then.
 pub fn up(project: &Project, observed: &Observed, intent: &Intent) -> Result<Plan, PlanError> {
-    Up::new(project, observed, intent)?.plan()
+    let expanded = replicas::expand(project.clone());
+    let up = Up::new(&expanded, observed, intent)?;
+    match replicas::left_behind(project, observed, &up.surplus) {
+        Some(error) => Err(error),
+        None => up.plan(),
+    }
 }
 
 /// What a stack has on a network that stacks share: each service with its addresses, and the names it is found under.
@@ -52,6 +70,7 @@ pub type SharedPlaces = BTreeMap<NetworkName, BTreeMap<ServiceName, (Vec<IpAddr>
 /// # Errors
 /// Those of [`up`].
 pub fn shared_places(project: &Project, observed: &Observed, intent: &Intent) -> Result<SharedPlaces, PlanError> {
+    let project = &replicas::expand(project.clone());
     let up = Up::new(project, observed, intent)?;
     let mut places = SharedPlaces::new();
     for (network, declared) in &project.networks {
@@ -63,7 +82,7 @@ pub fn shared_places(project: &Project, observed: &Observed, intent: &Intent) ->
             if addresses.is_empty() {
                 continue;
             }
-            let mut names = vec![names::container_name(project, name), name.to_string()];
+            let mut names = vec![names::container_name(project, name), name.service().to_owned()];
             let aliases = service.networks.iter().filter(|on| on.network == *network).flat_map(|on| &on.aliases);
             names.extend(aliases.cloned());
             places.entry(external.clone()).or_default().insert(name.clone(), (addresses.to_vec(), names));
@@ -75,7 +94,7 @@ pub fn shared_places(project: &Project, observed: &Observed, intent: &Intent) ->
             let there = observed.networks.get(network).and_then(|network| network.shared.clone());
             if let Some(external) = there.filter(|_| !addresses.is_empty()) {
                 let of_it = places.entry(external).or_default();
-                of_it.entry(name.clone()).or_insert_with(|| (addresses.clone(), vec![name.to_string()]));
+                of_it.entry(name.clone()).or_insert_with(|| (addresses.clone(), vec![name.service().to_owned()]));
             }
         }
     }
@@ -93,19 +112,29 @@ struct Up<'a> {
     /// They are waited for.
     wait: bool,
     wait_timeout_ms: Option<u64>,
+    /// Replicas that there are and that nobody asks for any more, each with the reason.
+    surplus: BTreeMap<&'a ServiceName, String>,
 }
 
 impl<'a> Up<'a> {
     fn new(project: &'a Project, observed: &'a Observed, intent: &Intent) -> Result<Self, PlanError> {
-        if let Some(unknown) = intent.services.iter().find(|name| !project.services.contains_key(name)) {
+        if let Some(unknown) = intent
+            .services
+            .iter()
+            .find(|name| !project.services.contains_key(name) && !project.replicas.contains_key(name))
+        {
             return Err(PlanError::UnknownService(unknown.clone()));
         }
         let groups = Groups::of(project, &observed.host.containers);
-        let wanted = in_order(project, &intent.services);
+        let wanted = in_order(project, &intent.services, intent.no_deps);
         elsewhere::check(project, observed, &groups, &wanted)?;
         let mut ranges = IdRanges::new(observed.host.ids, &project.name);
         let mut ids = BTreeMap::new();
-        for name in project.services.keys().filter(|name| groups.leader(name) == *name) {
+        // One more replica takes nobody's ids, who has been there longer.
+        let mut leaders: Vec<&ServiceName> =
+            project.services.keys().filter(|name| groups.leader(name) == *name).collect();
+        leaders.sort_by_key(|name| name.number());
+        for name in leaders {
             let map = match (&groups.sources(name).user, elsewhere::users(project, observed, &groups, name)) {
                 (Source::Host, _) => ranges.host(),
                 (_, Some(other)) => IdMap { outside: other.ids.0, count: other.ids.1 },
@@ -117,7 +146,11 @@ impl<'a> Up<'a> {
             let in_host = groups.sources(name).user == Source::Host;
             check::service(observed, name, &project.services[*name], ids[groups.leader(name)], in_host)?;
         }
-        let unmet = limits::unmet(&observed.host, wanted.iter().map(|name| (*name, &project.services[*name])));
+        let unmet = {
+            // All replicas of a service are alike.
+            let first = wanted.iter().filter(|name| name.number() == 1);
+            limits::unmet(&observed.host, first.map(|name| (*name, &project.services[*name])))
+        };
         if !unmet.is_empty() {
             return Err(PlanError::Limits(unmet));
         }
@@ -126,7 +159,8 @@ impl<'a> Up<'a> {
         };
         let addresses = Addresses::choose(project, observed, &intent.pools, on)?;
         let (wait, wait_timeout_ms) = (intent.wait, intent.wait_timeout_ms);
-        let mut up = Self { addresses, project, observed, groups, ids, wanted, wait, wait_timeout_ms };
+        let surplus = replicas::surplus(project, observed, intent, &wanted);
+        let mut up = Self { addresses, project, observed, groups, ids, wanted, wait, wait_timeout_ms, surplus };
         up.wanted = up.with_moved();
         Ok(up)
     }
@@ -136,7 +170,7 @@ impl<'a> Up<'a> {
         let causes = self.causes();
         let mut waits = self.waits(&causes);
         let mut started: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
-        if causes.is_empty() {
+        if causes.is_empty() && self.surplus.is_empty() {
             if self.wait {
                 self.wait_for_all(&mut plan, &waits, &started);
             }
@@ -148,16 +182,20 @@ impl<'a> Up<'a> {
             .keys()
             .copied()
             .filter(|name| self.observed.containers.contains_key(*name) && !self.only_ended(name))
+            .chain(self.surplus.keys().copied().filter(|name| self.observed.containers.contains_key(*name)))
             .collect();
-        let removed = stop_and_remove(&mut plan, self.observed, &replaced, |name| causes[name].to_string());
+        let cause =
+            |name: &ServiceName| causes.get(name).or_else(|| self.surplus.get(name)).cloned().unwrap_or_default();
+        let removed = stop_and_remove(&mut plan, self.observed, &replaced, cause);
         let all_removed: Vec<StepId> = removed.values().copied().collect();
         let mut unpinned: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
         let mut detached: BTreeMap<&NetworkName, Vec<StepId>> = BTreeMap::new();
         // Those that have ended and that nobody wants lose their place on a network that goes, and get another when they come.
         let ended = self.observed.namespaces.keys().filter(|name| !causes.contains_key(name) && self.is_moved(name));
-        for name in causes.keys().copied().filter(|name| self.namespaces_differ(name)).chain(ended) {
+        let differ = causes.keys().copied().filter(|name| self.namespaces_differ(name));
+        for name in differ.chain(ended).chain(self.surplus.keys().copied()) {
             if self.observed.namespaces.contains_key(name) {
-                let cause = "what the file asks of them has changed";
+                let cause = self.surplus.get(name).map_or("what the file asks of them has changed", String::as_str);
                 // A namespace that nothing holds is taken down by the kernel in its own time, and until then the near end of
                 // a cable keeps its name.
                 let networks = self.observed.addresses.get(name).into_iter().flat_map(BTreeMap::keys);
@@ -236,19 +274,28 @@ fn fingerprint(value: &impl Serialize) -> String {
 }
 
 /// The services asked for and all that they need, each after what it depends on, else in the order of names.
-fn in_order<'a>(project: &'a Project, asked: &BTreeSet<ServiceName>) -> Vec<&'a ServiceName> {
-    fn visit<'a>(project: &'a Project, name: &'a ServiceName, order: &mut Vec<&'a ServiceName>) {
-        if order.contains(&name) {
+fn in_order<'a>(project: &'a Project, asked: &BTreeSet<ServiceName>, no_deps: bool) -> Vec<&'a ServiceName> {
+    fn visit<'a>(
+        project: &'a Project,
+        name: &'a ServiceName,
+        no_deps: bool,
+        seen: &mut BTreeSet<&'a ServiceName>,
+        order: &mut Vec<&'a ServiceName>,
+    ) {
+        if !seen.insert(name) {
             return;
         }
-        for dependency in project.services[name].dependencies() {
-            visit(project, dependency, order);
+        let service = &project.services[name];
+        let needed: Vec<&ServiceName> =
+            if no_deps { replicas::owners(service).collect() } else { service.dependencies().collect() };
+        for dependency in needed {
+            visit(project, dependency, no_deps, seen, order);
         }
         order.push(name);
     }
-    let mut order = Vec::new();
-    for name in project.services.keys().filter(|name| asked.is_empty() || asked.contains(name)) {
-        visit(project, name, &mut order);
+    let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
+    for name in project.services.keys().filter(|name| asks_for(asked, name)) {
+        visit(project, name, no_deps, &mut seen, &mut order);
     }
     order
 }

@@ -48,7 +48,8 @@ impl<'a> Up<'a> {
             let mut after = detached.remove(network).unwrap_or_default();
             // Services that the file does not have any more, and that run on.
             for (service, networks) in &self.observed.addresses {
-                if !self.project.services.contains_key(service) && networks.contains_key(network) {
+                let runs_on = !self.project.services.contains_key(service) && !self.surplus.contains_key(service);
+                if runs_on && networks.contains_key(network) {
                     after.push(self.detach(plan, service, network, cause, removed));
                 }
             }
@@ -196,7 +197,7 @@ impl<'a> Up<'a> {
 
     pub(super) fn link_name(&self, service: &ServiceName, network: &NetworkName) -> String {
         // Cables of several stacks meet on a bridge that they share.
-        address::interface_name(service.as_str(), &format!("{}/{service}/{network}", self.project.name))
+        address::interface_name(service.service(), &format!("{}/{service}/{network}", self.project.name))
     }
 }
 

@@ -14,6 +14,7 @@ use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 
 use crate::{
+    model::ServiceName,
     state::{LogFolder, LogLine, LogReader},
     sys,
 };
@@ -77,10 +78,11 @@ impl LogFollower {
         }
     }
 
-    /// Services that have a log in `folder`.
+    /// Containers that have a log in `folder`: `web`, `web/2`.
     pub fn services_in(folder: &Path) -> BTreeSet<String> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        let names = entries.filter_map(|entry| ServiceName::from_file_name(entry.file_name().to_str()?));
+        names.map(String::from).collect()
     }
 
     /// Those of the services of which no log is kept.
@@ -201,7 +203,7 @@ impl LogFollower {
         let mut found = Self::services_in(&self.folder);
         found.retain(|name| !self.known.contains(name) && (self.wanted.is_empty() || self.wanted.contains(name)));
         for name in found {
-            let folder = LogFolder::new(self.folder.join(&name));
+            let folder = LogFolder::new(self.log_of(&name));
             if let Some(watch) = &self.watch
                 && inotify::add_watch(watch.get_ref(), folder.path(), EVENTS).is_err()
             {
@@ -222,6 +224,11 @@ impl LogFollower {
         Ok(())
     }
 
+    /// The folder of the log of a container.
+    fn log_of(&self, name: &str) -> PathBuf {
+        self.folder.join(name.replacen('/', "@", 1))
+    }
+
     /// Watches the folder, which may not be there yet, and those of services.
     fn watch_all(&mut self) {
         if self.watch.is_none() {
@@ -229,7 +236,7 @@ impl LogFollower {
                 let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
                 inotify::add_watch(&watch, &self.folder, EVENTS)?;
                 for service in &self.services {
-                    inotify::add_watch(&watch, self.folder.join(&service.name), EVENTS)?;
+                    inotify::add_watch(&watch, self.log_of(&service.name), EVENTS)?;
                 }
                 sys::wait_on(watch)
             };

@@ -7,7 +7,10 @@ use std::{
 
 use anstyle::{AnsiColor, Color, Style};
 
-use crate::state::{LogLine, Stream};
+use crate::{
+    model::ServiceName,
+    state::{LogLine, Stream},
+};
 
 /// How lines are shown.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +29,8 @@ pub struct LogPrinter {
     style: LogStyle,
     width: usize,
     colors: BTreeMap<String, Style>,
+    /// What stands in front of the lines of each service.
+    labels: BTreeMap<String, String>,
     /// The service and stream whose line goes on: what comes of them next is put behind it.
     open: Option<(String, Stream)>,
 }
@@ -38,10 +43,14 @@ impl LogPrinter {
     /// For these services.
     pub fn new(style: LogStyle, services: impl IntoIterator<Item = String>) -> Self {
         let services: BTreeSet<String> = services.into_iter().collect();
-        let width = services.iter().map(|name| name.len()).max().unwrap_or(0);
+        let names: Vec<ServiceName> = services.iter().filter_map(|name| name.clone().try_into().ok()).collect();
+        let several: BTreeSet<&str> = names.iter().filter(|n| n.number() > 1).map(ServiceName::service).collect();
+        let labels = names.iter().map(|name| (name.to_string(), label(name, several.contains(name.service()))));
+        let labels: BTreeMap<String, String> = labels.collect();
+        let width = labels.values().map(String::len).max().unwrap_or(0);
         let colors = services.into_iter().zip(COLORS.into_iter().cycle());
         let colors = colors.map(|(name, color)| (name, Style::new().fg_color(Some(Color::Ansi(color))))).collect();
-        Self { out: BufWriter::with_capacity(64 * 1024, io::stdout()), style, width, colors, open: None }
+        Self { out: BufWriter::with_capacity(64 * 1024, io::stdout()), style, width, colors, labels, open: None }
     }
 
     /// Writes a line, which [`LogPrinter::flush`] brings out.
@@ -57,7 +66,10 @@ impl LogPrinter {
         let out = &mut self.out;
         if self.style.prefix && !goes_on {
             let style = self.colors.get(service).copied().filter(|_| self.style.color).unwrap_or_default();
-            write!(out, "{style}{service:width$} |{style:#} ", width = self.width)?;
+            // One that has come since is in no list.
+            let of_new = || ServiceName::try_from(service.to_owned()).ok().map(|name| label(&name, name.number() > 1));
+            let shown = self.labels.get(service).cloned().or_else(of_new).unwrap_or_default();
+            write!(out, "{style}{shown:width$} |{style:#} ", width = self.width)?;
         }
         if self.style.timestamps && !goes_on {
             write!(out, "{:.9} ", line.time)?;
@@ -77,4 +89,9 @@ impl LogPrinter {
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// What stands in front of lines: the service, and the number of the container where there are several.
+fn label(name: &ServiceName, is_one_of_several: bool) -> String {
+    if is_one_of_several { format!("{}-{}", name.service(), name.number()) } else { name.service().to_owned() }
 }
