@@ -6,6 +6,7 @@
 
 mod attach;
 mod config;
+mod create;
 mod down;
 mod exec;
 mod files;
@@ -19,6 +20,7 @@ mod ns;
 mod plan;
 mod port;
 mod ps;
+mod rm;
 mod schema;
 mod settings;
 mod stack;
@@ -27,6 +29,7 @@ mod terminal;
 mod typed;
 mod up;
 mod version;
+mod wishes;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -112,7 +115,9 @@ struct Leniency {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Up(up::Args),
+    Create(create::Args),
     Down(down::Args),
+    Rm(rm::Args),
     Ps(ps::Args),
     Ns(ns::Args),
     Stats(stats::Args),
@@ -138,6 +143,7 @@ impl Verb {
     fn more_files(&self) -> &[PathBuf] {
         match self {
             Self::Up(args) => &args.more.files,
+            Self::Create(args) => &args.more.files,
             Self::Down(args) => &args.more.files,
             Self::Ps(args) => &args.more.files,
             Self::Ns(args) => &args.more.files,
@@ -146,7 +152,8 @@ impl Verb {
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
             Self::Images(verb) => verb.more_files(),
-            Self::Logs(_)
+            Self::Rm(_)
+            | Self::Logs(_)
             | Self::Exec(_)
             | Self::Attach(_)
             | Self::Schema(_)
@@ -198,6 +205,8 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
     let settings = Settings::resolve(&global, printer)?;
     match cli.verb {
         Verb::Up(args) => up::run(&args, &settings),
+        Verb::Create(args) => create::run(&args, &settings),
+        Verb::Rm(args) => rm::run(&args, &settings),
         Verb::Down(args) => down::run(&args, &settings),
         Verb::Ps(args) => ps::run(&args, &settings),
         Verb::Ns(args) => ns::run(&args, &settings),

@@ -10,16 +10,14 @@ use clap::{
 use super::{Cli, MessageFormat};
 use crate::diagnostics::{Failure, suggest};
 
-const VERBS: [(&str, &str); 17] = [
+const VERBS: [(&str, &str); 15] = [
     ("build", BUILD),
     ("cp", "use a bind mount, or `exec SERVICE cat FILE`"),
-    ("create", "`up -d` makes and starts"),
     ("events", "`ps` shows what is"),
     ("kill", "`down -t 0` ends the stack at once"),
     ("ls", "`ps` shows one stack"),
     ("pause", NOTHING),
     ("restart", "`down` and `up -d`"),
-    ("rm", "`down` removes"),
     ("run", "`exec SERVICE COMMAND` runs in a service that is up"),
     ("scale", COPIES),
     ("start", "`up -d` starts what has ended"),
@@ -31,9 +29,10 @@ const VERBS: [(&str, &str); 17] = [
 ];
 
 /// Verbs that are, for a did-you-mean.
-const KNOWN: [&str; 25] = [
-    "up", "down", "ps", "port", "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema", "version",
-    "images", "pull", "push", "tag", "rmi", "load", "save", "commit", "export", "image", "system", "network",
+const KNOWN: [&str; 27] = [
+    "up", "create", "down", "rm", "ps", "port", "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema",
+    "version", "images", "pull", "push", "tag", "rmi", "load", "save", "commit", "export", "image", "system",
+    "network",
 ];
 
 /// Flags of a verb, or, without one, of all; those of a line are spellings of one.
@@ -49,16 +48,9 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("ps", &["--filter", "--status"], "`ps --format json` is for choosing among"),
     ("ps", &["--no-trunc", "--orphans"], "leave it out: all is shown"),
     ("up", &["--abort-on-container-exit", "--abort-on-container-failure", "--exit-code-from"], "run `down` yourself"),
-    ("up", &["--always-recreate-deps", "--force-recreate"], "`down` and `up` make everything anew"),
     ("up", &["--attach", "--attach-dependencies", "--no-attach"], "`up -d`, and then `logs -f SERVICE`"),
     ("up", &["--build"], BUILD),
-    ("up", &["--no-deps"], "name services that depend on nothing, or change `depends_on`"),
-    ("up", &["--no-recreate"], "`plan` shows what would be made anew"),
-    ("up", &["--no-start"], "`plan` shows what would be started"),
-    ("up", &["--remove-orphans"], "`down` removes them"),
-    ("up", &["--renew-anon-volumes", "-V"], "`down` and `up` make them anew"),
     ("up", &["--scale"], COPIES),
-    ("up", &["--timeout", "-t"], "set `stop_grace_period` in the file"),
     ("up", &["--wait", "--wait-timeout"], "`up -d` comes back once the programs of all services run"),
     ("up", &["--watch", "-w", "--menu"], NOTHING),
 ];

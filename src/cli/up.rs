@@ -9,6 +9,7 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
+    create,
     files::{check_roots, containers_of_others, load_project, same_stack, services, tell_apart},
     image::{Provided, provide},
     limits::{leave_out, no_plan_of},
@@ -16,13 +17,14 @@ use super::{
     settings::Settings,
     stack::{carry_out, connection, gone, look_again, name_owners, open, talk, until_done, wait_for_end},
     terminal,
+    wishes::{Wishes, pull_policy, warn_of_orphans},
 };
 use crate::{
     diagnostics::Failure,
     image::store::StoreLock,
     load::Loaded,
-    model::{ContainerElsewhere, ContainerState, InvalidPullPolicy, Project, PullPolicy, ServiceName},
-    plan::{self, Intent},
+    model::{ContainerElsewhere, ContainerState, Project, PullPolicy, ServiceName},
+    plan::{self, Action, Intent, Plan},
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
     ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogStyle, Printer, memory_size},
@@ -37,6 +39,8 @@ pub(super) struct Args {
     pub(super) more: super::MoreFiles,
     #[command(flatten)]
     leniency: super::Leniency,
+    #[command(flatten)]
+    wishes: Wishes,
     /// Nothing is built or pulled, and nothing asked, anyway; for those who are used to it
     #[arg(long = "no-build", hide = true)]
     _no_build: bool,
@@ -55,6 +59,9 @@ pub(super) struct Args {
     /// Leave the stack running and come back when it is up
     #[arg(short, long)]
     detach: bool,
+    /// Make containers and start none, as `create` does
+    #[arg(long)]
+    no_start: bool,
     /// When images are looked for in their registries, instead of what `pull_policy` says: always, missing or never
     #[arg(long, value_name = "POLICY", value_parser = pull_policy)]
     pull: Option<PullPolicy>,
@@ -69,25 +76,20 @@ pub(super) struct Args {
     timestamps: bool,
 }
 
-/// Those of `pull_policy` that make sense here.
-fn pull_policy(text: &str) -> Result<PullPolicy, String> {
-    match text {
-        "always" | "missing" | "never" => text.parse().map_err(|e: InvalidPullPolicy| e.to_string()),
-        _ => Err("it may be `always`, `missing` or `never`".to_owned()),
-    }
-}
-
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
+    if args.no_start {
+        return create::make(&words, &args.wishes, args.leniency.allow_unsupported, args.pull, settings);
+    }
     let loaded = load_project(&words, settings, args.leniency.allow_unsupported)?;
-    let intent = Intent {
-        services: services(&words.services, loaded.project.services.keys())?.into_iter().collect(),
-        pools: settings.address_pools()?,
-    };
-    check_roots(&loaded, &intent.services)?;
+    let selected = services(&words.services, loaded.project.services.keys())?.into_iter().collect();
+    let intent = args.wishes.intent(selected, false, &loaded, settings)?;
+    let alone = args.wishes.is_alone();
+    check_roots(&loaded, &intent.services, alone)?;
     // Before there is a runtime, and before anything is started.
     let elsewhere = containers_of_others(&loaded.project, settings)?;
-    let Provided { mut project, held } = provide(loaded.project.clone(), &intent.services, args.pull, settings)?;
+    let provided = provide(loaded.project.clone(), (&intent.services, alone), args.pull, settings)?;
+    let Provided { mut project, held } = provided;
     let layout = settings.layout.stack(&project.name);
     let shared = Shared::of(settings, &project);
     open(&layout)?.on_runtime(async |mut connection, snapshot| {
@@ -95,21 +97,17 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         if args.leniency.allow_unsupported {
             leave_out(&mut project, &snapshot.observed.host, &intent, &loaded, settings.printer);
         }
-        let declared = |name: &ServiceName| loaded.all_services.iter().any(|declared| declared == name.as_str());
-        for orphan in snapshot.observed.containers.keys().filter(|name| !declared(name)) {
-            settings
-                .printer
-                .warning(&format!("service `{orphan}` runs and is not in the file any more; `down` removes it"));
-        }
+        warn_of_orphans(&loaded, &snapshot.observed, &intent, settings);
         if !args.detach && io::stdout().is_terminal() {
             // Before there are terminals, so that programs begin with the right size.
             let (rows, columns) = terminal::size();
             connection.send(&Request::Resize(rows, columns), &[]).await.map_err(|e| talk(&e))?;
         }
-        let progress = Progress { printer: settings.printer, started: Instant::now() };
+        let progress = Progress::new(settings.printer);
         let others = Others { elsewhere: &elsewhere, shared: &shared };
-        let (snapshot, unchanged) =
+        let (snapshot, submitted) =
             submit(&mut connection, snapshot, &project, &intent, others, !args.detach, &loaded).await?;
+        progress.announce(&submitted);
         if args.detach {
             let mut taken = Vec::new();
             let result = until_done(&mut connection, |event| match event {
@@ -127,7 +125,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             // Its containers hold their images themselves by now.
             drop(held);
             result.map_err(|failure| name_owners(failure, &taken))?;
-            if unchanged {
+            if submitted.unchanged {
                 settings.printer.progress(project.name.as_str(), "is up already, nothing to do");
             }
             return Ok(0);
@@ -141,6 +139,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         };
         let foreground = Foreground {
             layout: &layout,
+            timeout_ms: args.wishes.timeout_ms(),
             project: &project,
             progress,
             follower: LogFollower::new(&layout.logs(), []),
@@ -162,14 +161,30 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
 
 /// What a plan depends on that other stacks have.
 #[derive(Clone, Copy)]
-struct Others<'a> {
-    elsewhere: &'a BTreeMap<String, ContainerElsewhere>,
-    shared: &'a Shared,
+pub(super) struct Others<'a> {
+    pub(super) elsewhere: &'a BTreeMap<String, ContainerElsewhere>,
+    pub(super) shared: &'a Shared,
+}
+
+/// What is to be said of a plan that has been taken.
+pub(super) struct Submitted {
+    /// There is nothing to do.
+    pub(super) unchanged: bool,
+    /// Services whose containers are made anew, and why.
+    anew: Vec<(ServiceName, String)>,
+}
+
+impl Submitted {
+    fn of(plan: &Plan) -> Self {
+        let anew = plan.actions().into_iter().filter(|(_, (action, _))| *action == Action::Recreate);
+        let anew = anew.map(|(service, (_, cause))| (service.clone(), cause.to_string())).collect();
+        Self { unchanged: plan.is_empty(), anew }
+    }
 }
 
 /// Plans, and hands the plan over until one is taken: whoever changes the stack meanwhile makes it stale. What the plan was
-/// made from comes back, and whether there is nothing to do.
-async fn submit(
+/// made from comes back, and what is to be said of it.
+pub(super) async fn submit(
     connection: &mut Connection,
     mut snapshot: Snapshot,
     project: &Project,
@@ -177,7 +192,7 @@ async fn submit(
     others: Others<'_>,
     foreground: bool,
     loaded: &Loaded,
-) -> Result<(Snapshot, bool), Failure> {
+) -> Result<(Snapshot, Submitted), Failure> {
     loop {
         snapshot.observed.host.containers.clone_from(others.elsewhere);
         // No other stack chooses addresses between our look and our word.
@@ -187,12 +202,12 @@ async fn submit(
         let places = plan::shared_places(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, loaded))?;
         others.shared.take(snapshot.supervisor, places)?;
         drop(lock);
-        let unchanged = plan.is_empty();
+        let submitted = Submitted::of(&plan);
         let generation = snapshot.generation;
         let request = Request::Apply { plan, generation, files: project.files.clone(), foreground };
         connection.send(&request, &[]).await.map_err(|e| talk(&e))?;
         match connection.next().await.map_err(|e| talk(&e))? {
-            Some(Reply::Accepted) => return Ok((snapshot, unchanged)),
+            Some(Reply::Accepted) => return Ok((snapshot, submitted)),
             Some(Reply::Stale) => snapshot = look_again(connection).await?.ok_or_else(gone)?,
             Some(Reply::Failed(failure)) => return Err(failure),
             Some(_) => return Err(Failure::internal("the supervisor answers something else than what was asked")),
@@ -209,13 +224,24 @@ fn out_of_memory(service: &ServiceName, kills: u64, limit: Option<u64>) -> Strin
 }
 
 /// Prints what happens.
-struct Progress {
+pub(super) struct Progress {
     printer: Printer,
     started: Instant,
 }
 
 impl Progress {
-    fn show(&self, event: &Event) {
+    pub(super) fn new(printer: Printer) -> Self {
+        Self { printer, started: Instant::now() }
+    }
+
+    /// Says why containers that people know are made anew.
+    pub(super) fn announce(&self, submitted: &Submitted) {
+        for (service, cause) in &submitted.anew {
+            self.printer.progress(service.as_str(), &format!("is made anew: {cause}"));
+        }
+    }
+
+    pub(super) fn show(&self, event: &Event) {
         match event {
             Event::Container(service, ContainerState::Running) => {
                 let ms = self.started.elapsed().as_millis();
@@ -229,7 +255,8 @@ impl Progress {
                 self.printer.progress(service.as_str(), &format!("exited with code {code}, is started again"));
             }
             Event::Container(service, ContainerState::Paused) => self.printer.progress(service.as_str(), "paused"),
-            Event::Container(_, ContainerState::Created | ContainerState::Starting) => {}
+            Event::Container(service, ContainerState::Created) => self.printer.progress(service.as_str(), "created"),
+            Event::Container(_, ContainerState::Starting) => {}
             Event::OutOfMemory { service, kills, limit } => {
                 self.printer.warning(&out_of_memory(service, *kills, *limit));
             }
@@ -246,6 +273,8 @@ impl Progress {
 /// The stack belongs to this command for as long as it runs.
 struct Foreground<'a> {
     layout: &'a StackLayout,
+    /// Milliseconds that each may take to stop in the end, instead of what the file says.
+    timeout_ms: Option<u64>,
     project: &'a Project,
     progress: Progress,
     follower: LogFollower,
@@ -333,7 +362,8 @@ impl Foreground<'_> {
     ) -> Result<(), Failure> {
         let Ok(stream) = self.layout.connect() else { return Ok(()) };
         let mut ending = connection(stream)?;
-        ending.send(&Request::Down { timeout_ms: None, volumes: BTreeMap::new() }, &[]).await.map_err(|e| talk(&e))?;
+        let request = Request::Down { timeout_ms: self.timeout_ms, volumes: BTreeMap::new() };
+        ending.send(&request, &[]).await.map_err(|e| talk(&e))?;
         let result = loop {
             tokio::select! {
                 reply = ending.next() => match reply.map_err(|e| talk(&e))? {

@@ -34,8 +34,8 @@ pub(super) async fn carry_out(
         Operation::CreateNetwork(bridge) => {
             create_network(bridge, stack).await?;
             let subnets = bridge.gateways.iter().map(IpNet::trunc).collect();
-            let (config, shared) = (bridge.config.clone(), bridge.shared.clone());
-            let there = ObservedNetwork { subnets, interface: bridge.interface.clone(), config, shared };
+            let (config, record, shared) = (bridge.config.clone(), bridge.record.clone(), bridge.shared.clone());
+            let there = ObservedNetwork { subnets, interface: bridge.interface.clone(), config, record, shared };
             tell(Change::Network(bridge.network.clone(), there));
         }
         Operation::CreateVolume(name, volume) => volume::create(name, volume, stack)?,
@@ -58,15 +58,23 @@ pub(super) async fn carry_out(
             let addresses = link.addresses.iter().map(IpNet::addr).collect();
             tell(Change::Addresses(link.service.clone(), link.network.clone(), addresses));
         }
+        Operation::Create(spec) => container::create(spec, stack, changes).await?,
         Operation::Start(spec) => container::start(spec, stack, claims, changes).await?,
-        Operation::Stop(service) => {
+        Operation::Stop(service) | Operation::StopWithin(service, _) => {
+            if let Operation::StopWithin(_, grace_ms) = operation {
+                stack.set_grace_of(service, *grace_ms);
+            }
             if let Some(pid) = stack.objects().containers.get(service).map(|container| container.pid) {
                 tell(Change::State(service.clone(), pid, ContainerState::Stopping));
             }
             stop(service, stack).await?;
         }
         Operation::Remove(service) => {
-            remove(service, stack).await?;
+            remove(service, stack, false).await?;
+            tell(Change::ContainerRemoved(service.clone()));
+        }
+        Operation::RemoveButVolumes(service) => {
+            remove(service, stack, true).await?;
             tell(Change::ContainerRemoved(service.clone()));
         }
         Operation::RemoveVolume(name, volume) => {
@@ -112,9 +120,10 @@ pub(super) async fn undo(
             remove_namespaces(&set.service, stack);
             tell(Change::NamespacesRemoved(set.service.clone()));
         }
-        Operation::Start(spec) => {
+        Operation::Create(spec) | Operation::Start(spec) => {
             stop(&spec.service, stack).await?;
-            remove(&spec.service, stack).await?;
+            // What the one before has left in its volumes is not lost with this one.
+            remove(&spec.service, stack, true).await?;
             tell(Change::ContainerRemoved(spec.service.clone()));
         }
         // Where the whole stack goes the cables go with it, and nobody waits for the kernel to take them away.
@@ -134,7 +143,9 @@ pub(super) async fn undo(
         | Operation::CreateVolume(..)
         | Operation::SetNames(_)
         | Operation::Stop(_)
+        | Operation::StopWithin(..)
         | Operation::Remove(_)
+        | Operation::RemoveButVolumes(_)
         | Operation::Detach(_)
         // It goes with the stack; where the stack stays, so does what it can reach.
         | Operation::Connect(_)

@@ -53,6 +53,26 @@ pub enum PlanError {
         /// Whose namespace it is.
         owner: ServiceName,
     },
+    /// A service is to be brought up without what it depends on, and cannot be.
+    #[error(
+        "service `{service}` is in a namespace of `{owner}`, which would have to be made anew, and `--no-deps` leaves it alone"
+    )]
+    WithoutOwner {
+        /// The service.
+        service: ServiceName,
+        /// Whose namespace it is.
+        owner: ServiceName,
+    },
+    /// A service is to be in namespaces that are kept although the file has others.
+    #[error(
+        "service `{service}` is in a namespace of `{owner}`, which would have to be made anew, and `--no-recreate` keeps it"
+    )]
+    Kept {
+        /// The service.
+        service: ServiceName,
+        /// Whose namespace it is.
+        owner: ServiceName,
+    },
     /// Files are to belong to somebody who does not exist in the container.
     #[error("service `{service}` wants `{target}` to belong to {id}, an id that its container does not have")]
     MissingId {
@@ -119,6 +139,10 @@ impl PlanError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::LeftBehind { .. } => Some("name both services, or none: then all are brought up".to_owned()),
+            Self::WithoutOwner { owner, .. } => {
+                Some(format!("leave out `--no-deps`, or bring up `{owner}` first"))
+            }
+            Self::Kept { .. } => Some("leave out `--no-recreate`, and look at `nscompose plan` before".to_owned()),
             Self::UnknownService(_)
             | Self::SingleId { .. }
             | Self::SingleIdGroup { .. }

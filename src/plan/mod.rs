@@ -4,13 +4,14 @@
 //! Project ─┐
 //! Observed ─┼─▶ up ───▶ Plan: a graph of Steps, each an Operation with its cause
 //! Intent  ─┘
-//! Observed ───▶ down ─▶ Plan
+//! Observed ───▶ down, remove ─▶ Plan
 //! ```
 //!
 //! Planning is synchronous, deterministic and touches no descriptor. Every choice is made here (addresses, interface
 //! names, id ranges, namespace owners, order), so that the executor decides nothing and the text of a plan is the test.
 
 mod address;
+mod cause;
 mod down;
 mod elsewhere;
 mod error;
@@ -20,10 +21,14 @@ mod ids;
 mod limits;
 mod names;
 mod operation;
+mod record;
+mod remove;
+mod show;
 mod up;
 mod uplink;
 
 pub use address::subnets_for;
+pub use cause::{Cause, Difference};
 pub use down::down;
 pub use elsewhere::NotShared;
 pub use error::PlanError;
@@ -35,4 +40,6 @@ pub use operation::{
     Bridge, BridgeRemoval, Cable, ContainerSpec, FileSystem, Foreign, Link, NamespaceSet, Operation, Route, Shared,
     Source, Sources, Uplink, UplinkBridge, UserNamespace,
 };
-pub use up::{Intent, SharedPlaces, shared_places, up};
+pub use remove::remove;
+pub use show::Action;
+pub use up::{Intent, Orphans, Recreate, SharedPlaces, orphans, shared_places, up};

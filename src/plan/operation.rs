@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{IdMap, Names};
 use crate::model::{
-    Device, DeviceRule, Invoker, Limits, MacAddress, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName,
-    Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
+    Device, DeviceRule, Invoker, Limits, MacAddress, Mount, NetworkName, Origin, Port, Privileges, ProcessOptions,
+    ProjectName, Record, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
 };
 
 /// One effect.
@@ -34,12 +34,18 @@ pub enum Operation {
     CreateNamespaces(NamespaceSet),
     /// Connect the network namespace of a service to a network.
     Attach(Link),
+    /// Make ready all that a container is made of, and start nothing in it.
+    Create(Box<ContainerSpec>),
     /// Make the container and start its first process.
     Start(Box<ContainerSpec>),
     /// Ask a container to stop and wait until it has.
     Stop(ServiceName),
+    /// The same, with so many milliseconds to do so instead of what its file said.
+    StopWithin(ServiceName, u64),
     /// Remove what a stopped container leaves: its writable layer, its log, its control group, its ports.
     Remove(ServiceName),
+    /// The same, but for its anonymous volumes: the next container of the service has them.
+    RemoveButVolumes(ServiceName),
     /// Take a cable away from its bridge, so that its names are free.
     Detach(Cable),
     /// Let go of the namespaces that a service owns.
@@ -71,6 +77,9 @@ pub struct Bridge {
     pub mtu: Option<u32>,
     /// Fingerprint of all this, compared by the next plan.
     pub config: String,
+    /// The same in the words of the file.
+    #[serde(default, skip_serializing_if = "Record::is_empty")]
+    pub record: Record,
 }
 
 /// A bridge that goes.
@@ -361,6 +370,9 @@ pub struct ContainerSpec {
     pub dependencies: BTreeSet<ServiceName>,
     /// Fingerprint of the configuration, compared by the next plan.
     pub config: String,
+    /// The same in the words of the file, for people.
+    #[serde(default)]
+    pub origin: Origin,
 }
 
 impl fmt::Display for Operation {
@@ -416,8 +428,9 @@ impl fmt::Display for Operation {
                 link.default_gateways.iter().try_for_each(|gateway| write!(f, " default via {gateway}"))?;
                 link.routes.iter().try_for_each(|route| write!(f, " {} via {}", route.to, route.via))
             }
-            Self::Start(spec) => {
-                write!(f, "start {}", spec.service)?;
+            Self::Create(spec) | Self::Start(spec) => {
+                let verb = if matches!(self, Self::Create(_)) { "create" } else { "start" };
+                write!(f, "{verb} {}", spec.service)?;
                 for (source, name) in [
                     (&spec.namespaces.net, "net"),
                     (&spec.namespaces.ipc, "ipc"),
@@ -434,7 +447,9 @@ impl fmt::Display for Operation {
                 spec.ports.iter().try_for_each(|port| write!(f, " {port}"))
             }
             Self::Stop(service) => write!(f, "stop {service}"),
+            Self::StopWithin(service, ms) => write!(f, "stop {service} within {ms} ms"),
             Self::Remove(service) => write!(f, "remove {service}"),
+            Self::RemoveButVolumes(service) => write!(f, "remove {service} but its anonymous volumes"),
             Self::Detach(cable) => write!(f, "detach {} from {}", cable.service, cable.network),
             Self::RemoveVolume(volume, _) => write!(f, "remove volume {volume}"),
             Self::RemoveNamespaces(service) => write!(f, "remove namespaces {service}"),

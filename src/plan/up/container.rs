@@ -4,8 +4,11 @@ use std::net::IpAddr;
 
 use super::{Up, check, fingerprint, named_volumes};
 use crate::{
-    model::{Family, Invoker, NamespaceMode, NetworkAttachment, NetworkName, Port, Privileges, ServiceName, UserSpec},
-    plan::{ContainerSpec, FileSystem, Source, limits, names, uplink},
+    model::{
+        Family, Invoker, NamespaceMode, NetworkAttachment, NetworkName, Origin, Port, Privileges, Record, ServiceName,
+        UserSpec,
+    },
+    plan::{ContainerSpec, FileSystem, Source, limits, names, record, uplink},
 };
 
 impl<'a> Up<'a> {
@@ -77,13 +80,30 @@ impl<'a> Up<'a> {
             stop_grace_ms: u64::try_from(service.stop_grace_period.as_millis()).unwrap_or(u64::MAX),
             dependencies: service.dependencies().cloned().collect(),
             config: self.config(name),
+            origin: self.origin(name),
         }
+    }
+
+    /// What the fingerprint is made of, in the words of the file.
+    pub(super) fn origin(&self, name: &ServiceName) -> Origin {
+        let service = &self.project.services[name];
+        let mut record = Record::new();
+        record::service(&mut record, name, service);
+        for volume in named_volumes(&service.mounts) {
+            if let Some(kind) = self.project.volumes.get(volume) {
+                record::volume(&mut record, volume, kind);
+            }
+        }
+        for from in &service.files.volumes_from {
+            self.lent(&from.service).iter().for_each(|mount| record::mount_of(&mut record, &from.service, mount));
+        }
+        Origin { files: self.project.files.clone(), record }
     }
 
     pub(super) fn config(&self, name: &ServiceName) -> String {
         let service = &self.project.services[name];
         let volumes: Vec<_> = named_volumes(&service.mounts).map(|volume| self.project.volumes.get(volume)).collect();
-        let others: Vec<_> = service.files.volumes_from.iter().map(|from| self.mounts(&from.service)).collect();
+        let others: Vec<_> = service.files.volumes_from.iter().map(|from| self.lent(&from.service)).collect();
         fingerprint(&(service, volumes, others, self.as_invoker(service.user.as_ref())))
     }
 
