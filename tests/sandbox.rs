@@ -18,6 +18,7 @@ mod sandbox {
     mod names;
     mod networks;
     mod owners;
+    mod plan_and_up;
     mod ports;
     mod privileges;
     mod process;

@@ -206,7 +206,7 @@ fn flags_of_docker_compose_that_are_not_here_yet_say_what_serves_meanwhile() {
         (&["up", "-d", "--wait"] as &[&str], "up --wait"),
         (&["up", "--scale", "one=2"], "up --scale"),
         (&["up", "--scale=one=2", "one"], "up --scale"),
-        (&["up", "-dV"], "up -V"),
+        (&["up", "-dw"], "up -w"),
         (&["-p", "up", "down", "--rmi", "all"], "down --rmi"),
         (&["logs", "--since", "1h"], "logs --since"),
         (&["--dry-run", "up"], "--dry-run"),
