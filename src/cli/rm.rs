@@ -20,8 +20,7 @@ use crate::{
 
 /// Remove containers that do not run
 ///
-/// Networks and named volumes stay as long as something of the stack is there. So do anonymous volumes, for the next containers
-/// of their services.
+/// Named volumes stay. Anonymous ones stay for the next containers of their services, until the last container of the stack goes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Compose file, or services whose containers are removed

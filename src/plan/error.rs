@@ -53,6 +53,14 @@ pub enum PlanError {
         /// Whose namespace it is.
         owner: ServiceName,
     },
+    /// A running service that was not asked for would have volumes that nobody else has any more.
+    #[error("service `{service}` has volumes of `{owner}`, which gets new ones, and is not asked for")]
+    LosesVolumes {
+        /// The service that runs.
+        service: ServiceName,
+        /// Whose volumes they are.
+        owner: ServiceName,
+    },
     /// A service is to be brought up without what it depends on, and cannot be.
     #[error(
         "service `{service}` is in a namespace of `{owner}`, which would have to be made anew, and `--no-deps` leaves it alone"
@@ -138,7 +146,7 @@ impl PlanError {
     /// How to mend it, if it can be said in general.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::LeftBehind { .. } => Some("name both services, or none: then all are brought up".to_owned()),
+            Self::LeftBehind { .. } | Self::LosesVolumes { .. } => Some("name both services, or none: then all are brought up".to_owned()),
             Self::WithoutOwner { owner, .. } => {
                 Some(format!("leave out `--no-deps`, or bring up `{owner}` first"))
             }

@@ -59,17 +59,22 @@ impl<'a> Up<'a> {
         // Anonymous volumes that are not kept go with the container that they are of. Those come first, since whoever has their
         // volumes depends on them.
         for name in self.wanted.iter().copied().filter(|_| self.intent.renew_volumes) {
-            let mounts = self.mounts(name);
-            let owners = mounts.iter().filter_map(|mount| match &mount.source {
-                MountSource::Volume(VolumeMount { of: Some((owner, _)), .. }) => Some(owner),
-                _ => None,
-            });
-            let is_new = |owner: &&ServiceName| causes.contains_key(*owner) && self.is_replaced(owner);
-            if let Some(owner) = owners.into_iter().find(is_new).cloned() {
+            let is_new = |owner: &ServiceName| causes.contains_key(owner) && self.is_replaced(owner);
+            if let Some(owner) = self.lenders(name).into_iter().find(is_new) {
                 causes.entry(name).or_insert_with(|| format!("it has volumes of {owner}, which is made anew").into());
             }
         }
         causes
+    }
+
+    /// Those whose anonymous volumes a service has.
+    fn lenders(&self, name: &ServiceName) -> Vec<ServiceName> {
+        let mounts = self.mounts(name).into_iter();
+        let owners = mounts.filter_map(|mount| match mount.source {
+            MountSource::Volume(VolumeMount { of: Some((owner, _)), .. }) => Some(owner),
+            _ => None,
+        });
+        owners.collect()
     }
 
     /// Why a container is not what the file says.
@@ -185,6 +190,12 @@ impl<'a> Up<'a> {
         for name in alive.map(|(name, _)| name).filter(|name| self.project.services.contains_key(*name)) {
             if self.wanted.contains(&name) {
                 continue;
+            }
+            let renewed = |owner: &ServiceName| {
+                self.intent.renew_volumes && causes.contains_key(owner) && self.is_replaced(owner)
+            };
+            if let Some(owner) = self.lenders(name).into_iter().find(renewed) {
+                return Err(PlanError::LosesVolumes { service: name.clone(), owner });
             }
             let sources = self.groups.sources(name);
             for source in [&sources.user, &sources.net, &sources.ipc, &sources.uts, &sources.pid] {
