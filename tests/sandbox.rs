@@ -23,6 +23,7 @@ mod sandbox {
     mod networks;
     mod owners;
     mod pause;
+    mod plan_and_up;
     mod ports;
     mod privileges;
     mod process;

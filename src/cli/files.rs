@@ -101,8 +101,9 @@ pub(super) fn file_list(words: &Words, settings: &Settings) -> Result<Vec<PathBu
     Ok(crate::load::project_files(&options(words, settings)?)?)
 }
 
-/// Checks what the files of the selected services, and of those that they need, are made from, before anything is touched.
-pub(super) fn check_roots(loaded: &Loaded, selected: &BTreeSet<ServiceName>) -> Result<(), Failure> {
+/// Checks what the files of the selected services, and of those that they need unless they are to be alone, are made from,
+/// before anything is touched.
+pub(super) fn check_roots(loaded: &Loaded, selected: &BTreeSet<ServiceName>, alone: bool) -> Result<(), Failure> {
     let services = &loaded.project.services;
     let mut wanted: BTreeSet<&ServiceName> = BTreeSet::new();
     let mut next: Vec<&ServiceName> =
@@ -110,6 +111,7 @@ pub(super) fn check_roots(loaded: &Loaded, selected: &BTreeSet<ServiceName>) -> 
     while let Some(name) = next.pop() {
         if let Some(service) = services.get(name)
             && wanted.insert(name)
+            && !alone
         {
             next.extend(service.dependencies());
         }

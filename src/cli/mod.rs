@@ -7,6 +7,7 @@
 mod attach;
 mod change;
 mod config;
+mod create;
 mod down;
 mod events;
 mod exec;
@@ -25,6 +26,7 @@ mod plan;
 mod port;
 mod ps;
 mod restart;
+mod rm;
 mod scale;
 mod schema;
 mod settings;
@@ -39,6 +41,7 @@ mod up;
 mod version;
 mod wait;
 mod when;
+mod wishes;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -124,8 +127,10 @@ struct Leniency {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Up(up::Args),
+    Create(create::Args),
     Scale(scale::Args),
     Down(down::Args),
+    Rm(rm::Args),
     Start(start::Args),
     Stop(stop::Args),
     Restart(restart::Args),
@@ -162,6 +167,7 @@ impl Verb {
         match self {
             Self::Up(args) => &args.more.files,
             Self::Scale(args) => &args.more.files,
+            Self::Create(args) => &args.more.files,
             Self::Down(args) => &args.more.files,
             Self::Start(args) => &args.more.files,
             Self::Stop(args) => &args.more.files,
@@ -179,7 +185,8 @@ impl Verb {
             Self::Plan(args) => &args.more.files,
             Self::Config(args) => &args.more.files,
             Self::Images(verb) => verb.more_files(),
-            Self::Logs(_)
+            Self::Rm(_)
+            | Self::Logs(_)
             | Self::Exec(_)
             | Self::Attach(_)
             | Self::Ls(_)
@@ -233,6 +240,8 @@ fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {
     match cli.verb {
         Verb::Up(args) => up::run(&args, &settings),
         Verb::Scale(args) => scale::run(&args, &settings),
+        Verb::Create(args) => create::run(&args, &settings),
+        Verb::Rm(args) => rm::run(&args, &settings),
         Verb::Down(args) => down::run(&args, &settings),
         Verb::Start(args) => start::run(&args, &settings),
         Verb::Stop(args) => stop::run(&args, &settings),

@@ -10,20 +10,18 @@ use clap::{
 use super::{Cli, MessageFormat};
 use crate::diagnostics::{Failure, suggest};
 
-const VERBS: [(&str, &str); 6] = [
+const VERBS: [(&str, &str); 4] = [
     ("build", BUILD),
     ("cp", "use a bind mount, or `exec SERVICE cat FILE`"),
-    ("create", "`up -d` makes and starts"),
-    ("rm", "`down` removes"),
     ("run", "`exec SERVICE COMMAND` runs in a service that is up"),
     ("watch", NOTHING),
 ];
 
 /// Verbs that are, for a did-you-mean.
-const KNOWN: [&str; 36] = [
-    "start", "stop", "restart", "kill", "pause", "unpause", "wait", "ls", "top", "events", "up", "scale", "down", "ps",
-    "port", "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema", "version", "images", "pull", "push",
-    "tag", "rmi", "load", "save", "commit", "export", "image", "system", "network",
+const KNOWN: [&str; 38] = [
+    "start", "stop", "restart", "kill", "pause", "unpause", "wait", "ls", "top", "events", "up", "create", "scale",
+    "down", "rm", "ps", "port", "ns", "stats", "logs", "exec", "attach", "plan", "config", "schema", "version",
+    "images", "pull", "push", "tag", "rmi", "load", "save", "commit", "export", "image", "system", "network",
 ];
 
 /// Flags of a verb, or, without one, of all; those of a line are spellings of one.
@@ -35,14 +33,7 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("down", &["--rmi"], "`rmi IMAGE` or `image prune` after it"),
     ("ps", &["--orphans"], "leave it out: all is shown"),
     ("start", &["--wait", "--wait-timeout"], "`start` comes back once the programs of all services run"),
-    ("up", &["--always-recreate-deps", "--force-recreate"], "`down` and `up` make everything anew"),
     ("up", &["--build"], BUILD),
-    ("up", &["--no-deps"], "name services that depend on nothing, or change `depends_on`"),
-    ("up", &["--no-recreate"], "`plan` shows what would be made anew"),
-    ("up", &["--no-start"], "`plan` shows what would be started"),
-    ("up", &["--remove-orphans"], "`down` removes them"),
-    ("up", &["--renew-anon-volumes", "-V"], "`down` and `up` make them anew"),
-    ("up", &["--timeout", "-t"], "set `stop_grace_period` in the file"),
     ("up", &["--watch", "-w", "--menu"], NOTHING),
 ];
 

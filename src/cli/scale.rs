@@ -16,7 +16,7 @@ pub(super) struct Args {
     pub(super) more: super::MoreFiles,
     #[command(flatten)]
     leniency: super::Leniency,
-    /// Leave alone what they depend on, but for services whose namespaces or volumes they have
+    /// Leave alone what they depend on
     #[arg(long)]
     no_deps: bool,
     /// Compose file, and services with their numbers

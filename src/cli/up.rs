@@ -9,6 +9,7 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
+    create,
     files::{Scale, check_roots, containers_of_others, load_scaled, same_stack, services, tell_apart},
     image::{Provided, provide},
     limits::{leave_out, no_plan_of},
@@ -17,13 +18,14 @@ use super::{
     settings::Settings,
     stack::{carry_out, connection, gone, look_again, name_owners, open, talk, until_done, wait_for_end},
     terminal,
+    wishes::{Wishes, pull_policy, warn_of_orphans},
 };
 use crate::{
     diagnostics::Failure,
     image::store::StoreLock,
     load::Loaded,
-    model::{Condition, ContainerElsewhere, ContainerState, InvalidPullPolicy, Project, PullPolicy, ServiceName},
-    plan::{self, Intent},
+    model::{Condition, ContainerElsewhere, ContainerState, Project, PullPolicy, ServiceName},
+    plan::{self, Action, Intent, Plan},
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
     ui::{FilterBrokenPipe, LogFollower, LogPrinter, LogRange, LogStyle, Printer, WaitProgress, memory_size},
@@ -38,6 +40,8 @@ pub(super) struct Args {
     pub(super) more: super::MoreFiles,
     #[command(flatten)]
     leniency: super::Leniency,
+    #[command(flatten)]
+    wishes: Wishes,
     /// Nothing is built or pulled, and nothing asked, anyway; for those who are used to it
     #[arg(long = "no-build", hide = true)]
     _no_build: bool,
@@ -86,15 +90,12 @@ pub(super) struct Args {
     /// Show the output of the services that are brought up because the named ones need them, too
     #[arg(long, conflicts_with = "detach")]
     attach_dependencies: bool,
+    /// Make containers and start none, as `create` does
+    #[arg(long)]
+    no_start: bool,
     /// When images are looked for in their registries, instead of what `pull_policy` says: always, missing or never
     #[arg(long, value_name = "POLICY", value_parser = pull_policy)]
     pull: Option<PullPolicy>,
-    /// How many containers a service has, whatever the file says
-    #[arg(long, value_name = "SERVICE=NUMBER")]
-    scale: Vec<Scale>,
-    /// Of `scale` only.
-    #[arg(skip)]
-    no_deps: bool,
     /// Show log lines without the service in front
     #[arg(long)]
     no_log_prefix: bool,
@@ -104,14 +105,6 @@ pub(super) struct Args {
     /// Show the time in front of each log line
     #[arg(long)]
     timestamps: bool,
-}
-
-/// Those of `pull_policy` that make sense here.
-fn pull_policy(text: &str) -> Result<PullPolicy, String> {
-    match text {
-        "always" | "missing" | "never" => text.parse().map_err(|e: InvalidPullPolicy| e.to_string()),
-        _ => Err("it may be `always`, `missing` or `never`".to_owned()),
-    }
 }
 
 /// `up -d` of these services and, unless there is `no_deps`, what they depend on.
@@ -127,31 +120,36 @@ pub(super) fn scale(
         #[command(flatten)]
         args: Args,
     }
-    let Plain { mut args } = clap::Parser::parse_from(["up", "--detach"]);
+    let flags = ["up", "--detach"].into_iter().chain(no_deps.then_some("--no-deps"));
+    let Plain { mut args } = clap::Parser::parse_from(flags);
     args.words = files;
     args.words.extend(scale.iter().map(|scale| scale.service.clone()));
     args.leniency.allow_unsupported |= allow_unsupported;
-    (args.scale, args.no_deps) = (scale, no_deps);
+    args.wishes.scale_to(scale);
     run(&args, settings)
 }
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
-    let loaded = load_scaled(&words, &args.scale, settings, args.leniency.allow_unsupported)?;
+    if args.no_start {
+        return create::make(&words, &args.wishes, args.leniency.allow_unsupported, args.pull, settings);
+    }
+    let loaded = load_scaled(&words, args.wishes.scale(), settings, args.leniency.allow_unsupported)?;
+    let selected = services(&words.services, loaded.project.services.keys())?.into_iter().collect();
     let intent = Intent {
-        services: services(&words.services, loaded.project.services.keys())?.into_iter().collect(),
-        pools: settings.address_pools()?,
         wait: args.wait,
         wait_timeout_ms: args.wait_timeout.filter(|seconds| *seconds > 0).map(|seconds| u64::from(seconds) * 1000),
-        no_deps: args.no_deps,
+        ..args.wishes.intent(selected, false, &loaded, settings)?
     };
+    let alone = args.wishes.is_alone();
     let detach = args.detach || args.wait;
     let attached = attached(args, &plan::expand(loaded.project.clone()), &intent)?;
     let ends = Ends::new(args, &plan::expand(loaded.project.clone()))?;
-    check_roots(&loaded, &intent.services)?;
+    check_roots(&loaded, &intent.services, alone)?;
     // Before there is a runtime, and before anything is started.
     let elsewhere = containers_of_others(&loaded.project, settings)?;
-    let Provided { mut project, held } = provide(loaded.project.clone(), &intent.services, args.pull, settings)?;
+    let provided = provide(loaded.project.clone(), (&intent.services, alone), args.pull, settings)?;
+    let Provided { mut project, held } = provided;
     let layout = settings.layout.stack(&project.name);
     let shared = Shared::of(settings, &project);
     open(&layout)?.on_runtime(async |mut connection, snapshot| {
@@ -159,12 +157,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         if args.leniency.allow_unsupported {
             leave_out(&mut project, &snapshot.observed.host, &intent, &loaded, settings.printer);
         }
-        let declared = |name: &ServiceName| loaded.all_services.iter().any(|declared| declared == name.service());
-        for orphan in snapshot.observed.containers.keys().filter(|name| !declared(name)) {
-            settings
-                .printer
-                .warning(&format!("service `{orphan}` runs and is not in the file any more; `down` removes it"));
-        }
+        warn_of_orphans(&loaded, &snapshot.observed, &intent, settings);
         for (name, container) in &snapshot.observed.containers {
             if intent.asks_for(name) && container.state == ContainerState::Paused {
                 settings.printer.warning(&format!("service `{name}` is paused; `unpause` lets it go on"));
@@ -175,12 +168,12 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             let (rows, columns) = terminal::size();
             connection.send(&Request::Resize(rows, columns), &[]).await.map_err(|e| talk(&e))?;
         }
-        let waits = WaitProgress::new(settings.printer);
-        let mut progress = Progress { printer: settings.printer, started: Instant::now(), waits };
+        let mut progress = Progress::new(settings.printer);
         let was_there = !snapshot.observed.containers.is_empty();
         let others = Others { elsewhere: &elsewhere, shared: &shared, loaded: &loaded };
-        let (snapshot, unchanged) =
+        let (snapshot, submitted) =
             submit(&mut connection, snapshot, &project, &intent, others, !detach, &mut progress).await?;
+        progress.announce(&submitted);
         if detach {
             let mut taken = Vec::new();
             let result = until_done(&mut connection, |event| match event {
@@ -205,7 +198,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 let failure = name_owners(failure, &taken);
                 if kept { failure.hint(KEPT) } else { failure }
             })?;
-            if unchanged {
+            if submitted.unchanged {
                 settings.printer.progress(project.name.as_str(), "is up already, nothing to do");
             }
             return Ok(0);
@@ -219,6 +212,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         };
         let foreground = Foreground {
             layout: &layout,
+            timeout_ms: args.wishes.timeout_ms(),
             project: &project,
             progress,
             follower: LogFollower::new(&layout.logs(), [], LogRange::default()),
@@ -313,15 +307,31 @@ impl Ends {
 
 /// What a plan depends on besides the project: what other stacks have, and the files, for the places of what is wrong.
 #[derive(Clone, Copy)]
-struct Others<'a> {
-    elsewhere: &'a BTreeMap<String, ContainerElsewhere>,
-    shared: &'a Shared,
-    loaded: &'a Loaded,
+pub(super) struct Others<'a> {
+    pub(super) elsewhere: &'a BTreeMap<String, ContainerElsewhere>,
+    pub(super) shared: &'a Shared,
+    pub(super) loaded: &'a Loaded,
+}
+
+/// What is to be said of a plan that has been taken.
+pub(super) struct Submitted {
+    /// There is nothing to do.
+    pub(super) unchanged: bool,
+    /// Services whose containers are made anew, and why.
+    anew: Vec<(ServiceName, String)>,
+}
+
+impl Submitted {
+    fn of(plan: &Plan) -> Self {
+        let anew = plan.actions().into_iter().filter(|(_, (action, _))| *action == Action::Recreate);
+        let anew = anew.map(|(service, (_, cause))| (service.clone(), cause.to_string())).collect();
+        Self { unchanged: plan.is_empty(), anew }
+    }
 }
 
 /// Plans, and hands the plan over until one is taken: whoever changes the stack meanwhile makes it stale. What the plan was
-/// made from comes back, and whether there is nothing to do.
-async fn submit(
+/// made from comes back, and what is to be said of it.
+pub(super) async fn submit(
     connection: &mut Connection,
     mut snapshot: Snapshot,
     project: &Project,
@@ -329,7 +339,7 @@ async fn submit(
     others: Others<'_>,
     foreground: bool,
     progress: &mut Progress,
-) -> Result<(Snapshot, bool), Failure> {
+) -> Result<(Snapshot, Submitted), Failure> {
     loop {
         snapshot.observed.host.containers.clone_from(others.elsewhere);
         // No other stack chooses addresses between our look and our word.
@@ -340,7 +350,7 @@ async fn submit(
             plan::shared_places(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, others.loaded))?;
         others.shared.take(snapshot.supervisor, places)?;
         drop(lock);
-        let unchanged = plan.is_empty();
+        let submitted = Submitted::of(&plan);
         let generation = snapshot.generation;
         let request = Request::Apply { plan, generation, files: project.files.clone(), foreground };
         connection.send(&request, &[]).await.map_err(|e| talk(&e))?;
@@ -352,7 +362,7 @@ async fn submit(
             }
         };
         match answer {
-            Some(Reply::Accepted) => return Ok((snapshot, unchanged)),
+            Some(Reply::Accepted) => return Ok((snapshot, submitted)),
             Some(Reply::Stale) => snapshot = look_again(connection).await?.ok_or_else(gone)?,
             Some(Reply::Failed(failure)) => return Err(failure),
             Some(_) => return Err(Failure::internal("the supervisor answers something else than what was asked")),
@@ -369,14 +379,28 @@ fn out_of_memory(service: &ServiceName, kills: u64, limit: Option<u64>) -> Strin
 }
 
 /// Prints what happens.
-struct Progress {
+pub(super) struct Progress {
     printer: Printer,
     started: Instant,
     waits: WaitProgress,
 }
 
 impl Progress {
-    fn show(&mut self, event: &Event) {
+    pub(super) fn new(printer: Printer) -> Self {
+        Self { printer, started: Instant::now(), waits: WaitProgress::new(printer) }
+    }
+
+    /// Says why containers that people know are made anew.
+    pub(super) fn announce(&mut self, submitted: &Submitted) {
+        let printer = self.printer;
+        self.waits.suspended(|| {
+            for (service, cause) in &submitted.anew {
+                printer.progress(service.as_str(), &format!("is made anew: {cause}"));
+            }
+        });
+    }
+
+    pub(super) fn show(&mut self, event: &Event) {
         match event {
             Event::Waiting(waiting) => return self.waits.show(waiting),
             Event::Waited(service, until) => return self.waits.ended(service, *until),
@@ -399,7 +423,8 @@ impl Progress {
                 self.printer.progress(service.as_str(), &format!("exited with code {code}, is started again"));
             }
             Event::Container(service, ContainerState::Paused) => self.printer.progress(service.as_str(), "paused"),
-            Event::Container(_, ContainerState::Created | ContainerState::Starting) => {}
+            Event::Container(service, ContainerState::Created) => self.printer.progress(service.as_str(), "created"),
+            Event::Container(_, ContainerState::Starting) => {}
             Event::OutOfMemory { service, kills, limit } => {
                 self.printer.warning(&out_of_memory(service, *kills, *limit));
             }
@@ -421,6 +446,8 @@ impl Progress {
 /// The stack belongs to this command for as long as it runs.
 struct Foreground<'a> {
     layout: &'a StackLayout,
+    /// Milliseconds that each may take to stop in the end, instead of what the file says.
+    timeout_ms: Option<u64>,
     project: &'a Project,
     progress: Progress,
     follower: LogFollower,
@@ -521,7 +548,8 @@ impl Foreground<'_> {
     ) -> Result<(), Failure> {
         let Ok(stream) = self.layout.connect() else { return Ok(()) };
         let mut ending = connection(stream)?;
-        ending.send(&Request::Down { timeout_ms: None, volumes: BTreeMap::new() }, &[]).await.map_err(|e| talk(&e))?;
+        let request = Request::Down { timeout_ms: self.timeout_ms, volumes: BTreeMap::new() };
+        ending.send(&request, &[]).await.map_err(|e| talk(&e))?;
         let mut owner_gone = false;
         let result = loop {
             tokio::select! {

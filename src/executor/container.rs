@@ -23,7 +23,7 @@ use super::{
     operation::create_folder,
     root::{hold_images, root},
     run::Claims,
-    stack::Running,
+    stack::{Created, Running},
     stop::{remove, stop},
     streams::{HandedOut, Listeners, Streams, waited_for},
     uplink,
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     cgroup,
-    model::{Container, ContainerState, PublishedPort, Rootfs},
+    model::{Container, ContainerState, Effective, PublishedPort, Rootfs},
     network::ports::serve,
     plan::{ContainerSpec, Source},
     sandbox::{BringUpError, Launch, LaunchFds, Process, SandboxError, SharedFiles},
@@ -53,6 +53,7 @@ pub(super) async fn start(
     let folder = stack.layout.container(&spec.service);
     let mut unfinished = Unfinished { folder: (!folder.exists()).then(|| folder.clone()), group: None };
     create_folder(&folder).map_err(files("make the folder", &folder))?;
+    mounts::forget_volumes(spec, &folder).map_err(files("remove old volumes in", &folder))?;
     let images = hold_images(spec, stack)?;
     let root = root(spec, stack, &folder).await?;
     let volumes = mounts::volumes(spec, stack, &folder);
@@ -166,7 +167,9 @@ pub(super) async fn start(
     let known_before = {
         let mut objects = stack.objects();
         objects.specs.insert(spec.service.clone(), Arc::new(spec.clone()));
-        objects.containers.insert(spec.service.clone(), running).is_some()
+        // What one that was only made has held it holds by itself from now on.
+        let made_before = objects.created.remove(&spec.service).is_some();
+        objects.containers.insert(spec.service.clone(), running).is_some() || made_before
     };
     unfinished.keep();
 
@@ -207,12 +210,12 @@ pub(super) async fn start(
         Err(error) => {
             stop(&spec.service, stack).await?;
             if known_before {
-                // One that is started again stays as it was, with its files.
+                // One that is started again, or was made before, stays as it was, with its files.
                 family.end();
                 stack.ended(&spec.service);
                 return Err(error);
             }
-            remove(&spec.service, stack).await?;
+            remove(&spec.service, stack, true).await?;
             let _ = changes.send(Change::ContainerRemoved(spec.service.clone()));
             return Err(error);
         }
@@ -223,6 +226,7 @@ pub(super) async fn start(
         health: None,
         pid: Some(pid),
         config: spec.config.clone(),
+        origin: spec.origin.clone(),
         image: match &spec.files.rootfs {
             Rootfs::Layers(image) => Some(image.id.clone()),
             _ => None,
@@ -254,6 +258,66 @@ pub(super) async fn start(
         container.told = Some(told);
     }
     Ok(())
+}
+
+/// Makes ready all that the container of `spec` is made of: its folder, the files of its root, its volumes, and what keeps
+/// others from removing them. Its namespaces and its addresses are there already; its control group, its ports and what it
+/// has mounted come when it is started.
+pub(super) async fn create(
+    spec: &ContainerSpec,
+    stack: &Stack,
+    changes: &UnboundedSender<Change>,
+) -> Result<(), ExecutorError> {
+    let files = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| ExecutorError::Files { service: spec.service.clone(), what, path, source }
+    };
+    let folder = stack.layout.container(&spec.service);
+    let unfinished = Unfinished { folder: (!folder.exists()).then(|| folder.clone()), group: None };
+    create_folder(&folder).map_err(files("make the folder", &folder))?;
+    mounts::forget_volumes(spec, &folder).map_err(files("remove old volumes in", &folder))?;
+    let images = hold_images(spec, stack)?;
+    root(spec, stack, &folder).await?;
+    let volumes = mounts::volumes(spec, stack, &folder);
+    for volume in volumes.values() {
+        // What they begin with they get from the container that is started first.
+        create_folder(&volume.path).map_err(files("make the folder", &volume.path))?;
+    }
+    let held = volumes.values().filter_map(VolumeFolder::hold).collect();
+    let created = Created { folder, _volumes: held, _images: images };
+    {
+        let mut objects = stack.objects();
+        objects.specs.insert(spec.service.clone(), Arc::new(spec.clone()));
+        objects.created.insert(spec.service.clone(), created);
+    }
+    unfinished.keep();
+    let _ = changes.send(Change::Container(spec.service.clone(), Box::new(made(spec))));
+    Ok(())
+}
+
+/// The container of `spec` that has not been started.
+fn made(spec: &ContainerSpec) -> Container {
+    Container {
+        name: spec.name.clone(),
+        state: ContainerState::Created,
+        health: None,
+        pid: None,
+        config: spec.config.clone(),
+        origin: spec.origin.clone(),
+        image: match &spec.files.rootfs {
+            Rootfs::Layers(image) => Some(image.id.clone()),
+            _ => None,
+        },
+        dependencies: spec.dependencies.clone(),
+        private_ipc: spec.files.private_ipc,
+        command: spec.argv.clone(),
+        ports: Vec::new(),
+        stop_signal: spec.stop_signal,
+        stop_grace_ms: spec.stop_grace_ms,
+        started_ms: jiff::Timestamp::now().as_millisecond(),
+        limits: Effective::default(),
+        oom_kills: 0,
+    }
 }
 
 /// Rows and columns of a terminal that nobody looks at.

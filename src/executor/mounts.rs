@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     fs,
     io::{self, Write},
     os::unix::{
@@ -22,6 +23,7 @@ use crate::{
     },
     plan::ContainerSpec,
     sandbox::{BindSource, LaunchMount, LaunchSource, Owner, StackIds},
+    state::remove_tree,
 };
 
 /// The volumes of a container, by the position of their mount.
@@ -44,10 +46,39 @@ pub(super) fn volumes(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> BTr
     volumes.collect()
 }
 
+/// What names of folders of anonymous volumes begin with.
+const ANONYMOUS: &str = "volume-";
+
 /// The name of the folder of an anonymous volume, by its place in the container.
 fn anonymous(target: &Path) -> String {
     let digest = Digest::of(target.as_os_str().as_bytes());
-    format!("volume-{}", &digest.hex()[..16])
+    format!("{ANONYMOUS}{}", &digest.hex()[..16])
+}
+
+/// Whether something in the folder of a container is an anonymous volume, or the file that says that one is not complete.
+pub(super) fn is_volume(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(ANONYMOUS.as_bytes())
+}
+
+/// Removes what another container of the service has left in the folder: all but its writable layer and those anonymous
+/// volumes that this one has too.
+pub(super) fn forget_volumes(spec: &ContainerSpec, folder: &Path) -> io::Result<()> {
+    let own = spec
+        .files
+        .mounts
+        .iter()
+        .filter(|mount| matches!(&mount.source, MountSource::Volume(VolumeMount { volume: None, of: None, .. })));
+    let own: BTreeSet<String> = own.map(|mount| anonymous(&mount.target)).collect();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let stem = Path::new(&name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if !is_volume(&name) || own.contains(&stem) {
+            continue;
+        }
+        if entry.file_type()?.is_dir() { remove_tree(&entry.path())? } else { fs::remove_file(entry.path())? }
+    }
+    Ok(())
 }
 
 /// Waits for other services that fill new volumes of this one for the first time, and keeps them from it meanwhile.

@@ -37,8 +37,8 @@ pub(super) async fn carry_out(
         Operation::CreateNetwork(bridge) => {
             create_network(bridge, stack).await?;
             let subnets = bridge.gateways.iter().map(IpNet::trunc).collect();
-            let (config, shared) = (bridge.config.clone(), bridge.shared.clone());
-            let there = ObservedNetwork { subnets, interface: bridge.interface.clone(), config, shared };
+            let (config, record, shared) = (bridge.config.clone(), bridge.record.clone(), bridge.shared.clone());
+            let there = ObservedNetwork { subnets, interface: bridge.interface.clone(), config, record, shared };
             tell(Change::Network(bridge.network.clone(), there));
         }
         Operation::CreateVolume(name, volume) => volume::create(name, volume, stack)?,
@@ -61,6 +61,7 @@ pub(super) async fn carry_out(
             let addresses = link.addresses.iter().map(IpNet::addr).collect();
             tell(Change::Addresses(link.service.clone(), link.network.clone(), addresses));
         }
+        Operation::Create(spec) => container::create(spec, stack, changes).await?,
         Operation::Start(spec) => start(spec, stack, claims, changes, is_over).await?,
         Operation::StartAgain(service) => {
             let spec = stack.spec(service)?;
@@ -68,7 +69,10 @@ pub(super) async fn carry_out(
         }
         // The walk through the plan does it, which knows when nobody waits any more.
         Operation::WaitFor(_) => {}
-        Operation::Stop(service) => {
+        Operation::Stop(service) | Operation::StopWithin(service, _) => {
+            if let Operation::StopWithin(_, grace_ms) = operation {
+                stack.set_grace_of(service, *grace_ms);
+            }
             if let Some(pid) = stack.objects().containers.get(service).map(|container| container.pid) {
                 tell(Change::State(service.clone(), pid, ContainerState::Stopping));
             }
@@ -78,12 +82,15 @@ pub(super) async fn carry_out(
             stack.settled(service).await;
             tell(Change::Stopped(service.clone()));
         }
-        Operation::SetGrace(service, grace_ms) => stack.set_grace_of(service, *grace_ms),
         Operation::Kill(service, signal) => send(service, *signal, stack).await?,
         Operation::Pause(service) => pause(service, stack, changes).await?,
         Operation::Unpause(service) => unpause(service, stack, changes),
         Operation::Remove(service) => {
-            remove(service, stack).await?;
+            remove(service, stack, false).await?;
+            tell(Change::ContainerRemoved(service.clone()));
+        }
+        Operation::RemoveButVolumes(service) => {
+            remove(service, stack, true).await?;
             tell(Change::ContainerRemoved(service.clone()));
         }
         Operation::RemoveVolume(name, volume) => {
@@ -122,7 +129,7 @@ async fn start(
     container::start(spec, stack, claims, changes).await?;
     if let Err(error) = hooks::after_start(spec, stack, is_over.clone()).await {
         stop(&spec.service, stack).await?;
-        remove(&spec.service, stack).await?;
+        remove(&spec.service, stack, true).await?;
         let _ = changes.send(Change::ContainerRemoved(spec.service.clone()));
         return Err(error);
     }
@@ -147,10 +154,13 @@ pub(super) async fn undo(
             remove_namespaces(&set.service, stack);
             tell(Change::NamespacesRemoved(set.service.clone()));
         }
-        Operation::Start(spec) => {
-            hooks::before_stop(&spec.service, stack, changes).await;
+        Operation::Create(spec) | Operation::Start(spec) => {
+            if matches!(operation, Operation::Start(_)) {
+                hooks::before_stop(&spec.service, stack, changes).await;
+            }
             stop(&spec.service, stack).await?;
-            remove(&spec.service, stack).await?;
+            // What the one before has left in its volumes is not lost with this one.
+            remove(&spec.service, stack, true).await?;
             tell(Change::ContainerRemoved(spec.service.clone()));
         }
         // It stays, as it was before.
@@ -177,10 +187,11 @@ pub(super) async fn undo(
         | Operation::SetNames(_)
         | Operation::WaitFor(_)
         | Operation::Stop(_)
-        | Operation::SetGrace(..)
+        | Operation::StopWithin(..)
         | Operation::Kill(..)
         | Operation::Unpause(_)
         | Operation::Remove(_)
+        | Operation::RemoveButVolumes(_)
         | Operation::Detach(_)
         // It goes with the stack; where the stack stays, so does what it can reach.
         | Operation::Connect(_)

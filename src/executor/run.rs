@@ -188,7 +188,7 @@ fn claim_ports(plan: &Plan, stack: &Stack) -> Result<Claims, ExecutorError> {
         // Ports of containers that go are handed over, whichever service wants them next.
         let objects = stack.objects();
         let gone = plan.steps().filter_map(|(_, step)| match &step.operation {
-            Operation::Remove(service) => objects.containers.get(service),
+            Operation::Remove(service) | Operation::RemoveButVolumes(service) => objects.containers.get(service),
             _ => None,
         });
         let again = objects.containers.get(&spec.service);

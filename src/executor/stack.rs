@@ -72,6 +72,8 @@ pub(super) struct Objects {
     pub(super) containers: BTreeMap<ServiceName, Running>,
     /// What each was made from, so that it can be started again.
     pub(super) specs: BTreeMap<ServiceName, Arc<ContainerSpec>>,
+    /// Containers that have been made and never started.
+    pub(super) created: BTreeMap<ServiceName, Created>,
     /// Each is locked by who fills it for the first time.
     pub(super) filling: BTreeMap<VolumeName, Arc<tokio::sync::Mutex<()>>>,
     /// How containers see the host's files; the same for all with ids of their own, and for all with those of the machine.
@@ -102,6 +104,15 @@ pub(super) struct OwnedNamespaces {
     pub(super) net: Option<(Netns, Netlink)>,
     /// Answers in there for as long as this is there.
     pub(super) _resolver: Option<NameServer>,
+}
+
+/// What is held of a container that has been made and never started.
+pub(super) struct Created {
+    pub(super) folder: PathBuf,
+    /// Keep its volumes from being removed by other stacks.
+    pub(super) _volumes: Vec<std::fs::File>,
+    /// Keep its layers from being removed, and those that it will have mounted.
+    pub(super) _images: Vec<InUse>,
 }
 
 /// A container.
@@ -403,7 +414,7 @@ impl Stack {
     /// Forgets what a container was made from that is gone.
     pub fn forget(&self, service: &ServiceName) {
         let mut objects = self.objects();
-        if !objects.containers.contains_key(service) {
+        if !objects.containers.contains_key(service) && !objects.created.contains_key(service) {
             objects.specs.remove(service);
         }
     }
@@ -454,7 +465,7 @@ impl Stack {
         }
     }
 
-    /// The same for one of them.
+    /// Gives one container this many milliseconds to stop, instead of what its file says.
     pub(super) fn set_grace_of(&self, service: &ServiceName, grace_ms: u64) {
         if let Some(container) = self.objects().containers.get_mut(service) {
             container.stop_grace_ms = grace_ms;

@@ -2,14 +2,14 @@
 
 use std::{
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{sync::watch, time::timeout};
 
-use super::{Change, ExecutorError, Stack};
+use super::{Change, ExecutorError, Stack, mounts::is_volume, stack::Created};
 use crate::{
     model::{ServiceName, StopSignal},
     sys::{ExitStatus, PidFd},
@@ -186,8 +186,13 @@ fn disposition(pid: i32, signal: i32) -> Disposition {
     known.unwrap_or(Disposition::Dropped)
 }
 
-/// Removes a container that has ended: its control group with whatever is still in it, its ports, its writable layers.
-pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), ExecutorError> {
+/// Removes a container that has ended: its control group with whatever is still in it, its ports, its writable layers. Its
+/// anonymous volumes may be kept for the next one.
+pub(super) async fn remove(service: &ServiceName, stack: &Stack, keep_volumes: bool) -> Result<(), ExecutorError> {
+    let created = stack.objects().created.remove(service);
+    if let Some(Created { folder, .. }) = created {
+        return remove_folder(service, folder, keep_volumes).await;
+    }
     let running = stack.objects().containers.get(service).map(|c| (c.pid, c.pidfd.clone(), c.exit.clone()));
     if let Some((pid, pidfd, mut exit)) = running.filter(|(_, _, exit)| exit.borrow().is_none()) {
         // The picture that the plan was made from was late.
@@ -213,18 +218,45 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), E
     for copies in [stack.layout.grants(service), stack.layout.devices(service)] {
         let _ = fs::remove_dir_all(copies);
     }
-    let folder = container.folder.clone();
-    let removed = tokio::task::spawn_blocking(move || match fs::remove_dir_all(&folder) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+    remove_folder(service, container.folder, keep_volumes).await
+}
+
+/// Removes what a container has written, but for its anonymous volumes if they are to be kept and there are some.
+async fn remove_folder(service: &ServiceName, folder: PathBuf, keep_volumes: bool) -> Result<(), ExecutorError> {
+    let path = folder.clone();
+    let removed = tokio::task::spawn_blocking(move || {
+        if keep_volumes {
+            remove_but_volumes(&folder)?;
+            match fs::remove_dir(&folder) {
+                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+                other => other,
+            }
+        } else {
+            fs::remove_dir_all(&folder)
+        }
     });
-    let failed = |source| ExecutorError::Files {
-        service: service.clone(),
-        what: "remove",
-        path: container.folder.clone(),
-        source,
-    };
-    removed.await.map_err(|e| failed(io::Error::other(e)))?.map_err(failed)
+    let removed = removed.await.unwrap_or_else(|e| Err(io::Error::other(e)));
+    match removed {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => {
+            other.map_err(|source| ExecutorError::Files { service: service.clone(), what: "remove", path, source })
+        }
+    }
+}
+
+/// Empties the folder of a container but for its anonymous volumes.
+fn remove_but_volumes(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if is_volume(&entry.file_name()) {
+            continue;
+        }
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
 }
 
 /// The last processes of a group leave it a moment after they have ended.

@@ -26,6 +26,7 @@ mod namespaces;
 mod naming;
 mod network;
 mod observed;
+mod origin;
 mod port;
 mod privileges;
 mod process_options;
@@ -66,6 +67,7 @@ pub use observed::{
     Container, ContainerElsewhere, Host, Ids, Invoker, Observed, ObservedNetwork, PublishedPort, SecurityModules,
     SharedNetwork,
 };
+pub use origin::{Origin, Record, Recorded};
 pub use port::{InvalidPort, Port, Protocol};
 pub use privileges::{Privileges, SelinuxLabel};
 pub use process_options::{

@@ -9,8 +9,8 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cgroups, ContainerState, Digest, Effective, Health, HostResolver, Life, Network, NetworkName, Port, ProjectName,
-    Resource, ServiceName, StopSignal, UplinkMeans,
+    Cgroups, ContainerState, Digest, Effective, Health, HostResolver, Life, Network, NetworkName, Origin, Port,
+    ProjectName, Record, Resource, ServiceName, StopSignal, UplinkMeans,
 };
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
@@ -53,6 +53,9 @@ pub struct ObservedNetwork {
     pub interface: String,
     /// Fingerprint of what the file said of it.
     pub config: String,
+    /// The same in the words of the file.
+    #[serde(default)]
+    pub record: Record,
     /// The network that stacks share which it is.
     #[serde(default)]
     pub shared: Option<NetworkName>,
@@ -168,6 +171,9 @@ pub struct Container {
     pub pid: Option<i32>,
     /// Fingerprint of the configuration it was made from.
     pub config: String,
+    /// That configuration in the words of its file, and the files.
+    #[serde(default)]
+    pub origin: Origin,
     /// The image that it runs, if it does.
     #[serde(default)]
     pub image: Option<Digest>,

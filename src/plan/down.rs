@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Operation, Plan, StepId};
+use super::{Cause, Operation, Plan, StepId};
 use crate::model::{Observed, ServiceName, Volume, VolumeName};
 
 /// The plan that stops and removes every container, lets go of every namespace, and removes these volumes.
@@ -12,7 +12,7 @@ use crate::model::{Observed, ServiceName, Volume, VolumeName};
 pub fn down(observed: &Observed, volumes: &BTreeMap<VolumeName, Volume>, cause: &str) -> Plan {
     let mut plan = Plan::default();
     let all: BTreeSet<&ServiceName> = observed.containers.keys().collect();
-    stop_and_remove(&mut plan, observed, &all, |_| cause.to_owned());
+    stop_and_remove(&mut plan, observed, &all, &Manner::default(), |_| cause.into());
     let removed: Vec<StepId> = plan.steps().map(|(id, _)| id).collect();
     for service in observed.namespaces.keys() {
         plan.add(Operation::RemoveNamespaces(service.clone()), cause, removed.iter().copied());
@@ -24,12 +24,22 @@ pub fn down(observed: &Observed, volumes: &BTreeMap<VolumeName, Volume>, cause: 
     plan
 }
 
+/// How containers go.
+#[derive(Debug, Default)]
+pub(super) struct Manner {
+    /// Milliseconds that each may take to stop, instead of what its file said.
+    pub(super) grace_ms: Option<u64>,
+    /// Those whose anonymous volumes are kept for the next container of the service.
+    pub(super) keep_volumes: BTreeSet<ServiceName>,
+}
+
 /// Adds the steps that stop and remove the containers of `services`; the removal of each comes back.
 pub(super) fn stop_and_remove(
     plan: &mut Plan,
     observed: &Observed,
     services: &BTreeSet<&ServiceName>,
-    cause: impl Fn(&ServiceName) -> String,
+    manner: &Manner,
+    cause: impl Fn(&ServiceName) -> Cause,
 ) -> BTreeMap<ServiceName, StepId> {
     let mut stops: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
     let mut removals = BTreeMap::new();
@@ -52,11 +62,19 @@ pub(super) fn stop_and_remove(
         if container.state.is_alive() {
             let dependents = stops.iter().filter(|(other, _)| depends(other, name)).map(|(_, id)| *id);
             let dependents: Vec<StepId> = dependents.collect();
-            let id = plan.add(Operation::Stop(name.clone()), cause(name), dependents);
+            let stop = match manner.grace_ms {
+                None => Operation::Stop(name.clone()),
+                Some(ms) => Operation::StopWithin(name.clone(), ms),
+            };
+            let id = plan.add(stop, cause(name), dependents);
             stops.insert(name, id);
             after.push(id);
         }
-        removals.insert(name.clone(), plan.add(Operation::Remove(name.clone()), cause(name), after));
+        let remove = match manner.keep_volumes.contains(name) {
+            true => Operation::RemoveButVolumes(name.clone()),
+            false => Operation::Remove(name.clone()),
+        };
+        removals.insert(name.clone(), plan.add(remove, cause(name), after));
     }
     removals
 }

@@ -61,6 +61,34 @@ pub enum PlanError {
         /// Whose container goes.
         owner: ServiceName,
     },
+    /// A running service that was not asked for would have volumes that nobody else has any more.
+    #[error("service `{service}` has volumes of `{owner}`, which gets new ones, and is not asked for")]
+    LosesVolumes {
+        /// The service that runs.
+        service: ServiceName,
+        /// Whose volumes they are.
+        owner: ServiceName,
+    },
+    /// A service is to be brought up without what it depends on, and cannot be.
+    #[error(
+        "service `{service}` is in a namespace of `{owner}`, which would have to be made anew, and `--no-deps` leaves it alone"
+    )]
+    WithoutOwner {
+        /// The service.
+        service: ServiceName,
+        /// Whose namespace it is.
+        owner: ServiceName,
+    },
+    /// A service is to be in namespaces that are kept although the file has others.
+    #[error(
+        "service `{service}` is in a namespace of `{owner}`, which would have to be made anew, and `--no-recreate` keeps it"
+    )]
+    Kept {
+        /// The service.
+        service: ServiceName,
+        /// Whose namespace it is.
+        owner: ServiceName,
+    },
     /// Files are to belong to somebody who does not exist in the container.
     #[error("service `{service}` wants `{target}` to belong to {id}, an id that its container does not have")]
     MissingId {
@@ -126,8 +154,12 @@ impl PlanError {
     /// How to mend it, if it can be said in general.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::LeftBehind { .. } => Some("name both services, or none: then all are brought up".to_owned()),
+            Self::LeftBehind { .. } | Self::LosesVolumes { .. } => Some("name both services, or none: then all are brought up".to_owned()),
             Self::OwnerGoes { service, owner } => Some(format!("`nscompose scale {}=0 {owner}=0` takes both away", service.service())),
+            Self::WithoutOwner { owner, .. } => {
+                Some(format!("leave out `--no-deps`, or bring up `{owner}` first"))
+            }
+            Self::Kept { .. } => Some("leave out `--no-recreate`, and look at `nscompose plan` before".to_owned()),
             Self::UnknownService(_)
             | Self::SingleId { .. }
             | Self::SingleIdGroup { .. }

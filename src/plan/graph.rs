@@ -9,7 +9,7 @@ use petgraph::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Operation;
+use super::{Cause, Operation};
 
 /// The place of a step in its plan, counted from 0.
 pub type StepId = usize;
@@ -20,7 +20,7 @@ pub struct Step {
     /// What is done.
     pub operation: Operation,
     /// Why, for people.
-    pub cause: String,
+    pub cause: Cause,
 }
 
 /// A graph of steps; an edge means that the second step begins only after the first has succeeded.
@@ -37,7 +37,7 @@ impl Plan {
     pub(super) fn add(
         &mut self,
         operation: Operation,
-        cause: impl Into<String>,
+        cause: impl Into<Cause>,
         after: impl IntoIterator<Item = StepId>,
     ) -> StepId {
         let node = self.graph.add_node(Step { operation, cause: cause.into() });
@@ -47,6 +47,10 @@ impl Plan {
             self.graph.update_edge(earlier, node, ());
         }
         node.index()
+    }
+
+    pub(super) fn graph(&self) -> &DiGraph<Step, ()> {
+        &self.graph
     }
 
     /// Whether there is nothing to do.

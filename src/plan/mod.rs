@@ -4,13 +4,14 @@
 //! Project ─┐
 //! Observed ─┼─▶ up ───▶ Plan: a graph of Steps, each an Operation with its cause
 //! Intent  ─┘
-//! Observed ───▶ down, stop, start, restart, kill, pause, unpause ─▶ Plan
+//! Observed ───▶ down, remove, stop, start, restart, kill, pause, unpause ─▶ Plan
 //! ```
 //!
 //! Planning is synchronous, deterministic and touches no descriptor. Every choice is made here (addresses, interface
 //! names, id ranges, namespace owners, order), so that the executor decides nothing and the text of a plan is the test.
 
 mod address;
+mod cause;
 mod down;
 mod elsewhere;
 mod error;
@@ -22,9 +23,12 @@ mod limits;
 mod names;
 mod operation;
 mod pause;
+mod record;
+mod remove;
 mod replicas;
 mod restart;
 mod select;
+mod show;
 mod start;
 mod stop;
 mod up;
@@ -32,6 +36,7 @@ mod uplink;
 mod wait;
 
 pub use address::subnets_for;
+pub use cause::{Cause, Difference};
 pub use down::down;
 pub use elsewhere::NotShared;
 pub use error::PlanError;
@@ -45,9 +50,11 @@ pub use operation::{
     Source, Sources, Uplink, UplinkBridge, UserNamespace,
 };
 pub use pause::{pause, unpause};
+pub use remove::remove;
 pub use replicas::expand;
 pub use restart::restart;
+pub use show::Action;
 pub use start::start;
 pub use stop::stop;
-pub use up::{Intent, SharedPlaces, shared_places, up};
+pub use up::{Intent, Orphans, Recreate, SharedPlaces, orphans, shared_places, up};
 pub use wait::{Never, Until, Verdict, Wait};

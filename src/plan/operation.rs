@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{IdMap, Names, Wait};
 use crate::model::{
-    Device, DeviceRule, Hooks, Invoker, Limits, LogSettings, MacAddress, Mount, NetworkName, Port, Privileges,
-    ProcessOptions, ProjectName, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
+    Device, DeviceRule, Hooks, Invoker, Limits, LogSettings, MacAddress, Mount, NetworkName, Origin, Port, Privileges,
+    ProcessOptions, ProjectName, Record, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume,
+    VolumeName,
 };
 
 /// One effect.
@@ -34,6 +35,8 @@ pub enum Operation {
     CreateNamespaces(NamespaceSet),
     /// Connect the network namespace of a service to a network.
     Attach(Link),
+    /// Make ready all that a container is made of, and start nothing in it.
+    Create(Box<ContainerSpec>),
     /// Make the container and start its first process.
     Start(Box<ContainerSpec>),
     /// Start a container that is there and does not run, from what it was made from.
@@ -42,8 +45,8 @@ pub enum Operation {
     WaitFor(Wait),
     /// Ask a container to stop and wait until it has.
     Stop(ServiceName),
-    /// Give a container so many milliseconds to stop, instead of what its file says, until it is started again.
-    SetGrace(ServiceName, u64),
+    /// The same, with so many milliseconds to do so instead of what its file said.
+    StopWithin(ServiceName, u64),
     /// Send a signal to the first process of a container; with SIGKILL, wait until it has ended.
     Kill(ServiceName, StopSignal),
     /// Freeze the processes of a container.
@@ -52,6 +55,8 @@ pub enum Operation {
     Unpause(ServiceName),
     /// Remove what a stopped container leaves: its writable layer, its log, its control group, its ports.
     Remove(ServiceName),
+    /// The same, but for its anonymous volumes: the next container of the service has them.
+    RemoveButVolumes(ServiceName),
     /// Take a cable away from its bridge, so that its names are free.
     Detach(Cable),
     /// Let go of the namespaces that a service owns.
@@ -83,6 +88,9 @@ pub struct Bridge {
     pub mtu: Option<u32>,
     /// Fingerprint of all this, compared by the next plan.
     pub config: String,
+    /// The same in the words of the file.
+    #[serde(default, skip_serializing_if = "Record::is_empty")]
+    pub record: Record,
 }
 
 /// A bridge that goes.
@@ -378,6 +386,9 @@ pub struct ContainerSpec {
     pub hooks: Hooks,
     /// Fingerprint of the configuration, compared by the next plan.
     pub config: String,
+    /// The same in the words of the file, for people.
+    #[serde(default)]
+    pub origin: Origin,
 }
 
 impl fmt::Display for Operation {
@@ -433,8 +444,9 @@ impl fmt::Display for Operation {
                 link.default_gateways.iter().try_for_each(|gateway| write!(f, " default via {gateway}"))?;
                 link.routes.iter().try_for_each(|route| write!(f, " {} via {}", route.to, route.via))
             }
-            Self::Start(spec) => {
-                write!(f, "start {}", spec.service)?;
+            Self::Create(spec) | Self::Start(spec) => {
+                let verb = if matches!(self, Self::Create(_)) { "create" } else { "start" };
+                write!(f, "{verb} {}", spec.service)?;
                 for (source, name) in [
                     (&spec.namespaces.net, "net"),
                     (&spec.namespaces.ipc, "ipc"),
@@ -459,11 +471,12 @@ impl fmt::Display for Operation {
                 if wait.required { Ok(()) } else { f.write_str(" or not") }
             }
             Self::Stop(service) => write!(f, "stop {service}"),
-            Self::SetGrace(service, ms) => write!(f, "give {service} {ms} ms to stop"),
+            Self::StopWithin(service, ms) => write!(f, "stop {service} within {ms} ms"),
             Self::Kill(service, signal) => write!(f, "send {signal} to {service}"),
             Self::Pause(service) => write!(f, "pause {service}"),
             Self::Unpause(service) => write!(f, "unpause {service}"),
             Self::Remove(service) => write!(f, "remove {service}"),
+            Self::RemoveButVolumes(service) => write!(f, "remove {service} but its anonymous volumes"),
             Self::Detach(cable) => write!(f, "detach {} from {}", cable.service, cable.network),
             Self::RemoveVolume(volume, _) => write!(f, "remove volume {volume}"),
             Self::RemoveNamespaces(service) => write!(f, "remove namespaces {service}"),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Intent, PlanError};
+use super::{Cause, Intent, PlanError};
 use crate::model::{Dependency, Observed, Project, Service, ServiceName};
 
 /// The project with each replica of its services; once expanded, it stays the same.
@@ -57,7 +57,7 @@ pub(super) fn surplus<'a>(
     observed: &'a Observed,
     intent: &Intent,
     wanted: &[&ServiceName],
-) -> BTreeMap<&'a ServiceName, String> {
+) -> BTreeMap<&'a ServiceName, Cause> {
     let none = project.replicas.iter().filter(|(name, number)| **number == 0 && intent.asks_for(name));
     let brought_up: BTreeSet<&str> =
         none.map(|(name, _)| name.service()).chain(wanted.iter().map(|name| name.service())).collect();
@@ -70,7 +70,7 @@ pub(super) fn surplus<'a>(
     more.map(|name| {
         let before = before.get(name.service()).copied().unwrap_or_default();
         let after = project.replicas.get(&name.replica(1)).copied().unwrap_or(1);
-        (name, format!("services.{}.scale {before} → {after}", name.service()))
+        (name, format!("services.{}.scale {before} → {after}", name.service()).into())
     })
     .collect()
 }
@@ -80,7 +80,7 @@ pub(super) fn surplus<'a>(
 pub(super) fn left_behind(
     whole: &Project,
     observed: &Observed,
-    surplus: &BTreeMap<&ServiceName, String>,
+    surplus: &BTreeMap<&ServiceName, Cause>,
 ) -> Option<PlanError> {
     let alive = observed.containers.iter().filter(|(_, container)| container.state.is_alive()).map(|(name, _)| name);
     let stay = alive.filter(|name| !surplus.contains_key(name));

@@ -47,11 +47,12 @@ pub(super) fn add_stops(
             continue;
         }
         let dependents = stops.iter().filter(|(other, _)| needs(observed, other).contains(name)).map(|(_, id)| *id);
-        let mut after: Vec<StepId> = dependents.collect();
-        if let Some(grace_ms) = grace_ms {
-            after.push(plan.add(Operation::SetGrace(name.clone(), grace_ms), "it was said with the verb", []));
-        }
-        stops.insert(name.clone(), plan.add(Operation::Stop(name.clone()), cause, after));
+        let after: Vec<StepId> = dependents.collect();
+        let stop = match grace_ms {
+            None => Operation::Stop(name.clone()),
+            Some(grace_ms) => Operation::StopWithin(name.clone(), grace_ms),
+        };
+        stops.insert(name.clone(), plan.add(stop, cause, after));
     }
     stops
 }
@@ -81,7 +82,7 @@ pub(super) fn add_starts(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::model::{Container, Effective, StopSignal};
+    use crate::model::{Container, Effective, Origin, StopSignal};
 
     /// Containers with what they depend on: `web db*` needs `db`, and a state behind `=`.
     pub(in crate::plan) fn observed(text: &str) -> Observed {
@@ -103,6 +104,7 @@ pub(super) mod tests {
                 health: None,
                 pid: Some(1),
                 config: String::new(),
+                origin: Origin::default(),
                 image: None,
                 dependencies: words.map(|word| word.parse().expect("a name")).collect(),
                 private_ipc: false,

@@ -89,6 +89,12 @@ impl Printer {
         }
     }
 
+    /// A question to people, to be answered on the same line.
+    pub fn ask(self, question: &str) {
+        let _ = write!(anstream::stderr(), "{}", sanitize(question));
+        let _ = anstream::stderr().flush();
+    }
+
     /// Something that people should know.
     pub fn warning(self, text: &str) {
         if self.messages == Messages::Json {

@@ -203,8 +203,7 @@ fn what_is_not_supported_yet_is_refused_or_left_out_on_demand() {
 fn flags_of_docker_compose_that_are_not_here_yet_say_what_serves_meanwhile() {
     let stack = with_file("compose.yaml");
     for (args, flag) in [
-        (&["up", "-d", "--force-recreate"] as &[&str], "up --force-recreate"),
-        (&["up", "-dV"], "up -V"),
+        (&["up", "-dw"] as &[&str], "up -w"),
         (&["-p", "up", "down", "--rmi", "all"], "down --rmi"),
         (&["--dry-run", "up"], "--dry-run"),
         (&["up", "--dry-run"], "--dry-run"),

@@ -362,3 +362,20 @@ fn ps_chooses_by_state() {
     assert!(!stack.run(&["ps", "-a"]).success().stdout.contains("in tables"));
     assert!(stack.run(&["ps", "-a", "--no-trunc"]).success().stdout.contains("in tables"));
 }
+
+#[test]
+fn what_has_been_made_is_started_by_start_too() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity], volumes: ['/kept'], scale: 2, depends_on: [db]}, db: {rootfs: host, command: [sleep, infinity]}}",
+    );
+    stack.run(&["create"]).success().stderr_has("web/2 created");
+    let all = stack.run(&["ps", "-a", "--format", "json"]).success().stdout;
+    assert_eq!(all.matches("\"created\"").count(), 3, "{all}");
+    // With all replicas, and with what they depend on.
+    stack.run(&["start", "web"]).success();
+    let all = stack.run(&["ps", "--format", "json"]).success().stdout;
+    assert_eq!(all.matches("\"running\"").count(), 3, "{all}");
+    assert_eq!(stack.run(&["up", "-d"]).success().stderr.matches("nothing to do").count(), 1);
+    stack.run(&["down"]).success();
+}

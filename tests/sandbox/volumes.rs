@@ -337,12 +337,21 @@ volumes: {data: {}}
     stack.exec("web", &["touch", "/there/written"]);
     assert!(stack.path("own/written").exists());
     assert_eq!(stack.exec("db", &["ls", "/anonymous"]), "file\nnew");
-    // The anonymous one goes with the container of `db`, and nobody is left with an old one.
+    // With another container of `db` it stays, as those find it that have run on.
+    let pid = stack.pid("all");
     let yaml = fs::read_to_string(stack.path("stack.yaml")).expect("there").replace("tmpfs: [/memory]", "tmpfs: [/m]");
     stack.file("stack.yaml", &yaml);
     stack.up();
+    stack.exec("db", &["touch", "/anonymous/of-the-next"]);
+    for service in ["db", "web", "more", "all"] {
+        assert_eq!(stack.exec(service, &["ls", "/anonymous"]), "file\nnew\nof-the-next", "{service}");
+    }
+    assert_eq!(stack.pid("all"), pid);
+    // Unless a new one is asked for, and then nobody is left with an old one.
+    stack.file("stack.yaml", &yaml.replace("tmpfs: [/m]", "tmpfs: [/n]"));
+    stack.run(&["up", "-d", "-V"]).success();
     stack.exec("db", &["touch", "/anonymous/of-the-new-one"]);
-    for service in ["web", "more", "all"] {
+    for service in ["db", "web", "more", "all"] {
         assert_eq!(stack.exec(service, &["ls", "/anonymous"]), "of-the-new-one", "{service}");
     }
     stack.run(&["down", "-v"]).success();

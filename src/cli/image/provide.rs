@@ -34,14 +34,15 @@ pub(in crate::cli) struct Provided {
     pub(in crate::cli) held: Option<StoreLock>,
 }
 
-/// Finds the images of `wanted` services, or of all, and pulls what is missing or may be stale.
+/// Finds the images of `wanted` services, or of all, and pulls what is missing or may be stale. `alone` leaves out those that
+/// they depend on.
 pub(in crate::cli) fn provide(
     project: Project,
-    wanted: &BTreeSet<ServiceName>,
+    (wanted, alone): (&BTreeSet<ServiceName>, bool),
     policy: Option<PullPolicy>,
     settings: &Settings,
 ) -> Result<Provided, Failure> {
-    let requests = requests(&project, wanted, policy);
+    let requests = requests(&project, (wanted, alone), policy);
     if requests.is_empty() {
         return Ok(Provided { project, held: None });
     }
@@ -61,11 +62,12 @@ pub(in crate::cli) fn provide(
 /// said to be pulled by `up`.
 pub(in crate::cli) fn look_only(
     project: Project,
-    wanted: &BTreeSet<ServiceName>,
+    (wanted, alone): (&BTreeSet<ServiceName>, bool),
+    policy: Option<PullPolicy>,
     observed: &Observed,
     settings: &Settings,
 ) -> Result<Project, Failure> {
-    let requests = requests(&project, wanted, None);
+    let requests = requests(&project, (wanted, alone), policy);
     let store = store(settings);
     let here = look(&store, &requests)?;
     for (request, _) in requests.iter().zip(&here).filter(|(_, seen)| !matches!(seen, Seen::Certain(_))) {
@@ -109,14 +111,18 @@ struct Request {
     mounts: Vec<(ServiceName, PathBuf)>,
 }
 
-fn requests(project: &Project, wanted: &BTreeSet<ServiceName>, policy: Option<PullPolicy>) -> Vec<Request> {
+fn requests(
+    project: &Project,
+    (wanted, alone): (&BTreeSet<ServiceName>, bool),
+    policy: Option<PullPolicy>,
+) -> Vec<Request> {
     let mut needed: Vec<&ServiceName> = Vec::new();
     let mut next: Vec<&ServiceName> =
         project.services.keys().filter(|name| wanted.is_empty() || wanted.contains(*name)).collect();
     while let Some(name) = next.pop() {
         if !needed.contains(&name) {
             needed.push(name);
-            next.extend(project.services[name].dependencies());
+            next.extend(project.services[name].dependencies().filter(|_| !alone));
         }
     }
     needed.sort();

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use super::{Up, check, fingerprint, named_volumes};
 use crate::{
     model::{
-        Family, Invoker, NamespaceMode, NetworkAttachment, NetworkName, Port, Privileges, Service, ServiceName,
-        UserSpec,
+        Family, Invoker, NamespaceMode, NetworkAttachment, NetworkName, Origin, Port, Privileges, Record, Service,
+        ServiceName, UserSpec,
     },
-    plan::{ContainerSpec, FileSystem, Source, limits, names, uplink},
+    plan::{ContainerSpec, FileSystem, Source, limits, names, record, uplink},
 };
 
 impl<'a> Up<'a> {
@@ -82,14 +82,31 @@ impl<'a> Up<'a> {
             dependencies: service.dependencies().cloned().collect(),
             hooks: service.hooks.clone(),
             config: self.config(name),
+            origin: self.origin(name),
         }
+    }
+
+    /// What the fingerprint is made of, in the words of the file.
+    pub(super) fn origin(&self, name: &ServiceName) -> Origin {
+        let service = &self.project.services[name];
+        let mut record = Record::new();
+        record::service(&mut record, name, service);
+        for volume in named_volumes(&service.mounts) {
+            if let Some(kind) = self.project.volumes.get(volume) {
+                record::volume(&mut record, volume, kind);
+            }
+        }
+        for from in &service.files.volumes_from {
+            self.lent(&from.service).iter().for_each(|mount| record::mount_of(&mut record, &from.service, mount));
+        }
+        Origin { files: self.project.files.clone(), record }
     }
 
     pub(super) fn config(&self, name: &ServiceName) -> String {
         // Who was started before it, and how far, makes it no other container: with one replica more of what it depends on it runs on.
         let service = &Service { depends_on: Vec::new(), ..self.project.services[name].clone() };
         let volumes: Vec<_> = named_volumes(&service.mounts).map(|volume| self.project.volumes.get(volume)).collect();
-        let others: Vec<_> = service.files.volumes_from.iter().map(|from| self.mounts(&from.service)).collect();
+        let others: Vec<_> = service.files.volumes_from.iter().map(|from| self.lent(&from.service)).collect();
         fingerprint(&(service, volumes, others, self.as_invoker(service.user.as_ref())))
     }
 

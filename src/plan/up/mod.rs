@@ -11,15 +11,23 @@ mod waits;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    path::PathBuf,
 };
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use self::volumes::named_volumes;
+use self::volumes::{is_anonymous, named_volumes};
 use super::{
-    IdMap, Operation, Plan, PlanError, Source, StepId, address::Addresses, down::stop_and_remove, elsewhere,
-    group::Groups, ids::IdRanges, limits, names, replicas, uplink,
+    Cause, IdMap, Operation, Plan, PlanError, Source, StepId,
+    address::Addresses,
+    down::{Manner, stop_and_remove},
+    elsewhere,
+    group::Groups,
+    ids::IdRanges,
+    limits, names,
+    remove::unneeded,
+    replicas, uplink,
 };
 use crate::model::{AddressPool, NetworkName, Observed, Project, ServiceName};
 
@@ -28,14 +36,28 @@ use crate::model::{AddressPool, NetworkName, Observed, Project, ServiceName};
 pub struct Intent {
     /// The services to bring up, all replicas of each, with all they depend on; empty means all.
     pub services: BTreeSet<ServiceName>,
+    /// Leave out what they depend on.
+    pub no_dependencies: bool,
+    /// When containers of those services are made anew.
+    pub recreate: Recreate,
+    /// The same for what they depend on.
+    pub recreate_dependencies: Recreate,
+    /// Containers that are made anew get new anonymous volumes, instead of those of the one before.
+    pub renew_volumes: bool,
+    /// Milliseconds that containers may take to stop that are replaced or removed, instead of what their file said.
+    pub grace_ms: Option<u64>,
+    /// Make containers and start none.
+    pub no_start: bool,
+    /// Services that the files have, whether somebody asks for them or not: their containers are no orphans.
+    pub declared: BTreeSet<ServiceName>,
+    /// Remove containers of services that the files do not have any more.
+    pub remove_orphans: bool,
     /// Where subnets come from that nobody has chosen; empty is Docker's pools and the rest of 10.0.0.0/8.
     pub pools: Vec<AddressPool>,
     /// Wait until all of them are up.
     pub wait: bool,
     /// Milliseconds after which nothing is waited for any more; none leaves it to the services.
     pub wait_timeout_ms: Option<u64>,
-    /// What the services depend on is left as it is, but for those whose namespaces or volumes they have.
-    pub no_deps: bool,
 }
 
 impl Intent {
@@ -47,6 +69,48 @@ impl Intent {
 
 fn asks_for(asked: &BTreeSet<ServiceName>, name: &ServiceName) -> bool {
     asked.is_empty() || asked.contains(name) || name.number() > 1 && asked.contains(&name.replica(1))
+}
+
+/// When a container that there is is made anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Recreate {
+    /// When it differs from what the file says.
+    #[default]
+    Changed,
+    /// In any case (`--force-recreate`, `--always-recreate-deps`).
+    Always,
+    /// Never (`--no-recreate`), unless it is on a network that is made anew or has to give up its address.
+    Never,
+}
+
+/// Containers whose services the files do not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orphans {
+    /// Those that came from these files, which had their services once.
+    pub gone: BTreeSet<ServiceName>,
+    /// Those that came from other files too, with these: they may have their services still.
+    pub elsewhere: BTreeMap<ServiceName, Vec<PathBuf>>,
+}
+
+/// The containers whose services the files do not have.
+pub fn orphans(project: &Project, observed: &Observed, intent: &Intent) -> Orphans {
+    let mut orphans = Orphans::default();
+    for (name, container) in &observed.containers {
+        // Replicas that are more than the file asks for are none: it has their service.
+        let first = name.replica(1);
+        let has = |name: &ServiceName| project.services.contains_key(name) || project.replicas.contains_key(name);
+        if intent.declared.contains(&first) || has(&first) || has(name) {
+            continue;
+        }
+        let others = container.origin.files.iter().filter(|file| !project.files.contains(file));
+        let others: Vec<PathBuf> = others.cloned().collect();
+        if others.is_empty() && !container.origin.files.is_empty() {
+            orphans.gone.insert(name.clone());
+        } else {
+            orphans.elsewhere.insert(name.clone(), others);
+        }
+    }
+    orphans
 }
 
 /// Compares what is wanted with what there is.
@@ -89,7 +153,7 @@ pub fn shared_places(project: &Project, observed: &Observed, intent: &Intent) ->
         }
     }
     // What the file does not have any more, and runs on, keeps its addresses.
-    for (name, networks) in &observed.addresses {
+    for (name, networks) in observed.addresses.iter().filter(|(name, _)| !up.gone.contains(*name)) {
         for (network, addresses) in networks {
             let there = observed.networks.get(network).and_then(|network| network.shared.clone());
             if let Some(external) = there.filter(|_| !addresses.is_empty()) {
@@ -101,23 +165,28 @@ pub fn shared_places(project: &Project, observed: &Observed, intent: &Intent) ->
     Ok(places)
 }
 
+/// What is to be touched, and why.
+type Causes<'a> = BTreeMap<&'a ServiceName, Cause>;
+
 struct Up<'a> {
     project: &'a Project,
     observed: &'a Observed,
+    intent: &'a Intent,
     groups: Groups,
     addresses: Addresses,
     ids: BTreeMap<ServiceName, IdMap>,
     /// What is brought up, each after what it depends on.
     wanted: Vec<&'a ServiceName>,
-    /// They are waited for.
-    wait: bool,
-    wait_timeout_ms: Option<u64>,
     /// Replicas that there are and that nobody asks for any more, each with the reason.
-    surplus: BTreeMap<&'a ServiceName, String>,
+    surplus: BTreeMap<&'a ServiceName, Cause>,
+    /// Containers that stay as they are whatever the file says.
+    kept: BTreeSet<&'a ServiceName>,
+    /// Orphans that are removed.
+    gone: BTreeSet<ServiceName>,
 }
 
 impl<'a> Up<'a> {
-    fn new(project: &'a Project, observed: &'a Observed, intent: &Intent) -> Result<Self, PlanError> {
+    fn new(project: &'a Project, observed: &'a Observed, intent: &'a Intent) -> Result<Self, PlanError> {
         if let Some(unknown) = intent
             .services
             .iter()
@@ -126,7 +195,7 @@ impl<'a> Up<'a> {
             return Err(PlanError::UnknownService(unknown.clone()));
         }
         let groups = Groups::of(project, &observed.host.containers);
-        let wanted = in_order(project, &intent.services, intent.no_deps);
+        let wanted = in_order(project, &intent.services, intent.no_dependencies);
         elsewhere::check(project, observed, &groups, &wanted)?;
         let mut ranges = IdRanges::new(observed.host.ids, &project.name);
         let mut ids = BTreeMap::new();
@@ -158,10 +227,12 @@ impl<'a> Up<'a> {
             wanted.iter().any(|name| project.services[*name].networks.iter().any(|on| on.network == *network))
         };
         let addresses = Addresses::choose(project, observed, &intent.pools, on)?;
-        let (wait, wait_timeout_ms) = (intent.wait, intent.wait_timeout_ms);
         let surplus = replicas::surplus(project, observed, intent, &wanted);
-        let mut up = Self { addresses, project, observed, groups, ids, wanted, wait, wait_timeout_ms, surplus };
+        let gone = if intent.remove_orphans { orphans(project, observed, intent).gone } else { BTreeSet::new() };
+        let kept = BTreeSet::new();
+        let mut up = Self { addresses, project, observed, intent, groups, ids, wanted, surplus, kept, gone };
         up.wanted = up.with_moved();
+        up.kept = up.kept_as_they_are();
         Ok(up)
     }
 
@@ -170,43 +241,47 @@ impl<'a> Up<'a> {
         let causes = self.causes();
         let mut waits = self.waits(&causes);
         let mut started: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
-        if causes.is_empty() && self.surplus.is_empty() {
-            if self.wait {
-                self.wait_for_all(&mut plan, &waits, &started);
-            }
+        if causes.is_empty() && self.surplus.is_empty() && self.gone.is_empty() {
+            self.wait_for_all(&mut plan, &waits, &started);
             return Ok(plan);
         }
         self.nobody_is_left_behind(&causes)?;
+        self.namespaces_are_there(&causes)?;
 
         let replaced: BTreeSet<&ServiceName> = causes
             .keys()
             .copied()
-            .filter(|name| self.observed.containers.contains_key(*name) && !self.only_ended(name))
+            .filter(|name| self.is_replaced(name))
             .chain(self.surplus.keys().copied().filter(|name| self.observed.containers.contains_key(*name)))
+            .chain(&self.gone)
             .collect();
-        let cause =
-            |name: &ServiceName| causes.get(name).or_else(|| self.surplus.get(name)).cloned().unwrap_or_default();
-        let removed = stop_and_remove(&mut plan, self.observed, &replaced, cause);
+        let orphaned = Cause::from("its service is not in the file any more");
+        let cause_of =
+            |name: &ServiceName| causes.get(name).or_else(|| self.surplus.get(name)).unwrap_or(&orphaned).clone();
+        let removed = stop_and_remove(&mut plan, self.observed, &replaced, &self.manner(&replaced), cause_of);
         let all_removed: Vec<StepId> = removed.values().copied().collect();
         let mut unpinned: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
         let mut detached: BTreeMap<&NetworkName, Vec<StepId>> = BTreeMap::new();
+        let gone: BTreeSet<&ServiceName> = self.gone.iter().collect();
+        for name in unneeded(self.observed, &gone) {
+            let Some((name, _)) = self.observed.namespaces.get_key_value(name) else { continue };
+            self.let_go(&mut plan, name, &orphaned, &all_removed, &mut detached);
+        }
+        if causes.is_empty() && self.surplus.is_empty() {
+            self.wait_for_all(&mut plan, &waits, &started);
+            return Ok(plan);
+        }
         // Those that have ended and that nobody wants lose their place on a network that goes, and get another when they come.
         let ended = self.observed.namespaces.keys().filter(|name| !causes.contains_key(name) && self.is_moved(name));
         let differ = causes.keys().copied().filter(|name| self.namespaces_differ(name));
         for name in differ.chain(ended).chain(self.surplus.keys().copied()) {
             if self.observed.namespaces.contains_key(name) {
-                let cause = self.surplus.get(name).map_or("what the file asks of them has changed", String::as_str);
-                // A namespace that nothing holds is taken down by the kernel in its own time, and until then the near end of
-                // a cable keeps its name.
-                let networks = self.observed.addresses.get(name).into_iter().flat_map(BTreeMap::keys);
-                let mut cables: Vec<StepId> = Vec::new();
-                for network in networks {
-                    let id = self.detach(&mut plan, name, network, cause, &all_removed);
-                    detached.entry(network).or_default().push(id);
-                    cables.push(id);
-                }
-                let after = all_removed.iter().copied().chain(cables);
-                unpinned.insert(name, plan.add(Operation::RemoveNamespaces(name.clone()), cause, after));
+                let cause = match self.surplus.get(name) {
+                    Some(cause) => cause.clone(),
+                    None => Cause::of(self.namespaces_differences(name), "what the file asks of them has changed"),
+                };
+                let id = self.let_go(&mut plan, name, &cause, &all_removed, &mut detached);
+                unpinned.insert(name, id);
             }
         }
 
@@ -258,12 +333,46 @@ impl<'a> Up<'a> {
             after.extend(connected);
             after.extend(named_volumes(&self.mounts(name)).filter_map(|volume| volumes.get(volume)));
             let spec = self.container(name);
-            started.insert(name, plan.add(Operation::Start(Box::new(spec)), causes[name].clone(), after));
+            let operation = match self.intent.no_start {
+                true => Operation::Create(Box::new(spec)),
+                false => Operation::Start(Box::new(spec)),
+            };
+            started.insert(name, plan.add(operation, causes[name].clone(), after));
         }
-        if self.wait {
-            self.wait_for_all(&mut plan, &waits, &started);
-        }
+        self.wait_for_all(&mut plan, &waits, &started);
         Ok(plan)
+    }
+
+    /// How containers that are replaced go: with what is in their anonymous volumes, unless the next one has none there.
+    fn manner(&self, replaced: &BTreeSet<&ServiceName>) -> Manner {
+        let has_volumes = |name: &&&ServiceName| {
+            let service = self.project.services.get(**name);
+            service.is_some_and(|service| service.mounts.iter().any(is_anonymous))
+        };
+        let keep = replaced.iter().filter(|_| !self.intent.renew_volumes).filter(has_volumes);
+        Manner { grace_ms: self.intent.grace_ms, keep_volumes: keep.copied().cloned().collect() }
+    }
+
+    /// Lets go of the namespaces that a service owns; the step that is done then comes back.
+    fn let_go(
+        &self,
+        plan: &mut Plan,
+        name: &'a ServiceName,
+        cause: &Cause,
+        removed: &[StepId],
+        detached: &mut BTreeMap<&'a NetworkName, Vec<StepId>>,
+    ) -> StepId {
+        // A namespace that nothing holds is taken down by the kernel in its own time, and until then the near end of
+        // a cable keeps its name.
+        let networks = self.observed.addresses.get(name).into_iter().flat_map(BTreeMap::keys);
+        let mut cables: Vec<StepId> = Vec::new();
+        for network in networks {
+            let id = self.detach(plan, name, network, cause, removed);
+            detached.entry(network).or_default().push(id);
+            cables.push(id);
+        }
+        let after = removed.iter().copied().chain(cables);
+        plan.add(Operation::RemoveNamespaces(name.clone()), cause.clone(), after)
     }
 }
 
@@ -274,29 +383,27 @@ fn fingerprint(value: &impl Serialize) -> String {
 }
 
 /// The services asked for and all that they need, each after what it depends on, else in the order of names.
-fn in_order<'a>(project: &'a Project, asked: &BTreeSet<ServiceName>, no_deps: bool) -> Vec<&'a ServiceName> {
+/// `alone` leaves out those that were not asked for.
+fn in_order<'a>(project: &'a Project, asked: &BTreeSet<ServiceName>, alone: bool) -> Vec<&'a ServiceName> {
     fn visit<'a>(
         project: &'a Project,
         name: &'a ServiceName,
-        no_deps: bool,
         seen: &mut BTreeSet<&'a ServiceName>,
         order: &mut Vec<&'a ServiceName>,
     ) {
         if !seen.insert(name) {
             return;
         }
-        let service = &project.services[name];
-        let needed: Vec<&ServiceName> =
-            if no_deps { replicas::owners(service).collect() } else { service.dependencies().collect() };
-        for dependency in needed {
-            visit(project, dependency, no_deps, seen, order);
+        for dependency in project.services[name].dependencies() {
+            visit(project, dependency, seen, order);
         }
         order.push(name);
     }
     let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
     for name in project.services.keys().filter(|name| asks_for(asked, name)) {
-        visit(project, name, no_deps, &mut seen, &mut order);
+        visit(project, name, &mut seen, &mut order);
     }
+    order.retain(|name| !alone || asks_for(asked, name));
     order
 }
 
@@ -305,7 +412,7 @@ mod tests {
     use super::*;
     use crate::{
         load::{LoadOptions, load},
-        model::{Addressing, Network, ObservedNetwork, SharedNetwork},
+        model::{Addressing, Network, ObservedNetwork, Record, SharedNetwork},
     };
 
     fn project(yaml: &str) -> Project {
@@ -327,7 +434,8 @@ mod tests {
         let shared =
             shared.iter().map(|it| (name(it), SharedNetwork { network: network.clone(), taken: BTreeMap::new() }));
         let observed = Observed { shared: shared.collect(), ..Observed::default() };
-        let up = Up::new(&project, &observed, &Intent::default()).unwrap_or_else(|e| panic!("{e}"));
+        let intent = Intent::default();
+        let up = Up::new(&project, &observed, &intent).unwrap_or_else(|e| panic!("{e}"));
         let service = "a".parse().expect("a name");
         let networks = project.services[&service].networks.iter().map(|attachment| &attachment.network);
         let gateways = |network| up.way_out(&service, network).iter().map(ToString::to_string).collect();
@@ -372,6 +480,7 @@ networks:
             subnets: Vec::new(),
             interface: String::new(),
             config: String::new(),
+            record: Record::new(),
             shared: Some(all.clone()),
         };
         observed.networks.insert("it".parse().expect("a name"), there);

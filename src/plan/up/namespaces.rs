@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Up, fingerprint};
+use super::{Causes, Up, fingerprint};
 use crate::{
     model::{NetworkName, ServiceName},
     plan::{NamespaceSet, Operation, Plan, Shared, Source, StepId, UserNamespace, elsewhere, names},
@@ -10,7 +10,7 @@ use crate::{
 
 impl<'a> Up<'a> {
     /// Owners of user namespaces before those who live in them.
-    pub(super) fn owners_first(&self, causes: &BTreeMap<&'a ServiceName, String>) -> Vec<&'a ServiceName> {
+    pub(super) fn owners_first(&self, causes: &Causes<'a>) -> Vec<&'a ServiceName> {
         let is_owner = |name: &&ServiceName| self.groups.sources(name).user == Source::Of((*name).clone());
         let needed = causes.keys().copied();
         // The one that stands for a group may not be wanted itself; its user namespace is.
@@ -19,8 +19,14 @@ impl<'a> Up<'a> {
             Source::New | Source::Host => None,
         });
         let leaders: BTreeSet<&ServiceName> = leaders.collect();
+        // Neither may whoever has another namespace that somebody shares, where nothing is brought up but what was asked for.
+        let others = needed.clone().flat_map(|name| self.owners(name));
+        let others =
+            others.filter(|owner| !causes.contains_key(*owner) && !self.observed.namespaces.contains_key(*owner));
+        let others: BTreeSet<&ServiceName> = others.collect();
+        let rest = self.project.services.keys().filter(|name| others.contains(name));
+        let rest = needed.chain(rest).filter(|name| !is_owner(name));
         let leaders = self.project.services.keys().filter(|name| leaders.contains(name));
-        let rest = needed.filter(|name| !is_owner(name));
         leaders.chain(rest).collect()
     }
 

@@ -7,17 +7,20 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Up, fingerprint};
+use super::{Causes, Up, fingerprint};
 use crate::{
-    model::{Family, HOST_GATEWAY, Network, NetworkName, ServiceName},
-    plan::{Bridge, BridgeRemoval, Cable, Link, Operation, Plan, Route, StepId, UplinkBridge, address, uplink},
+    model::{Family, HOST_GATEWAY, Network, NetworkName, Record, ServiceName},
+    plan::{
+        Bridge, BridgeRemoval, Cable, Cause, Link, Operation, Plan, Route, StepId, UplinkBridge, address, record,
+        uplink,
+    },
 };
 
 impl<'a> Up<'a> {
     pub(super) fn create_networks(
         &self,
         plan: &mut Plan,
-        causes: &BTreeMap<&'a ServiceName, String>,
+        causes: &Causes<'a>,
         removed: &BTreeMap<&'a NetworkName, StepId>,
     ) -> BTreeMap<&'a NetworkName, StepId> {
         let mut made = BTreeMap::new();
@@ -44,13 +47,14 @@ impl<'a> Up<'a> {
     ) -> BTreeMap<&'a NetworkName, StepId> {
         let mut gone = BTreeMap::new();
         for network in self.observed.networks.keys().filter(|network| self.network_changes(network)) {
-            let cause = "what the file says of it has changed";
+            let cause = Cause::of(self.network_differences(network), "what the file says of it has changed");
             let mut after = detached.remove(network).unwrap_or_default();
             // Services that the file does not have any more, and that run on.
             for (service, networks) in &self.observed.addresses {
-                let runs_on = !self.project.services.contains_key(service) && !self.surplus.contains_key(service);
+                let stays = !self.surplus.contains_key(service) && !self.gone.contains(service);
+                let runs_on = !self.project.services.contains_key(service) && stays;
                 if runs_on && networks.contains_key(network) {
-                    after.push(self.detach(plan, service, network, cause, removed));
+                    after.push(self.detach(plan, service, network, &cause, removed));
                 }
             }
             let removal = BridgeRemoval { network: network.clone() };
@@ -64,12 +68,12 @@ impl<'a> Up<'a> {
         plan: &mut Plan,
         service: &ServiceName,
         network: &NetworkName,
-        cause: &str,
+        cause: &Cause,
         after: &[StepId],
     ) -> StepId {
         let bridge_end = self.link_name(service, network);
         let cable = Cable { service: service.clone(), network: network.clone(), bridge_end };
-        plan.add(Operation::Detach(cable), cause, after.iter().copied())
+        plan.add(Operation::Detach(cable), cause.clone(), after.iter().copied())
     }
 
     pub(super) fn bridge(&self, network: &NetworkName) -> Bridge {
@@ -87,8 +91,10 @@ impl<'a> Up<'a> {
             masquerade: what.bridge.masquerade,
             mtu: self.mtu(network),
             config: String::new(),
+            record: Record::new(),
         };
         bridge.config = fingerprint(&(&bridge, what.bridge.icc));
+        bridge.record = record::network(&bridge, what.bridge.icc);
         bridge
     }
 

@@ -2,18 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Up;
+use super::{Causes, Up};
 use crate::{
     model::{Mount, MountSource, ServiceName, VolumeMount, VolumeName},
     plan::{Operation, Plan, StepId},
 };
 
 impl<'a> Up<'a> {
-    pub(super) fn create_volumes(
-        &self,
-        plan: &mut Plan,
-        causes: &BTreeMap<&'a ServiceName, String>,
-    ) -> BTreeMap<VolumeName, StepId> {
+    pub(super) fn create_volumes(&self, plan: &mut Plan, causes: &Causes<'a>) -> BTreeMap<VolumeName, StepId> {
         let mut made = BTreeMap::new();
         for name in causes.keys() {
             for volume in named_volumes(&self.mounts(name)) {
@@ -30,6 +26,13 @@ impl<'a> Up<'a> {
     pub(super) fn mounts(&self, name: &ServiceName) -> Vec<Mount> {
         let mut mounts = Vec::new();
         self.collect_mounts(name, false, &mut mounts, &mut BTreeSet::new());
+        mounts
+    }
+
+    /// Those of them that others can have, too.
+    pub(super) fn lent(&self, name: &ServiceName) -> Vec<Mount> {
+        let mut mounts = self.mounts(name);
+        mounts.retain(|mount| !matches!(mount.source, MountSource::Tmpfs(_) | MountSource::Grant(_)));
         mounts
     }
 
@@ -78,4 +81,9 @@ pub(super) fn named_volumes(mounts: &[Mount]) -> impl Iterator<Item = &VolumeNam
         MountSource::Volume(VolumeMount { volume, .. }) => volume.as_ref(),
         MountSource::Bind(_) | MountSource::Tmpfs(_) | MountSource::Grant(_) | MountSource::Image(_) => None,
     })
+}
+
+/// Whether it is an anonymous volume of the service's own.
+pub(super) fn is_anonymous(mount: &Mount) -> bool {
+    matches!(&mount.source, MountSource::Volume(VolumeMount { volume: None, of: None, .. }))
 }

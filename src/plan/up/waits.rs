@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Up;
+use super::{Causes, Up};
 use crate::{
     model::{Condition, Container, Dependency, Project, ServiceName},
     plan::{Operation, Plan, StepId, Until, Verdict, Wait},
@@ -26,8 +26,11 @@ pub(super) fn is_job(project: &Project, name: &ServiceName) -> bool {
 
 impl<'a> Up<'a> {
     /// What services that are started need of others.
-    pub(super) fn waits(&self, causes: &BTreeMap<&'a ServiceName, String>) -> Waits<'a> {
+    pub(super) fn waits(&self, causes: &Causes<'a>) -> Waits<'a> {
         let mut dependents: BTreeMap<Needed<'a>, Vec<&'a ServiceName>> = BTreeMap::new();
+        if self.intent.no_start {
+            return Waits { dependents, steps: BTreeMap::new() };
+        }
         for name in self.wanted.iter().copied().filter(|name| causes.contains_key(name)) {
             for dependency in &self.project.services[name].depends_on {
                 let on = &dependency.service;
@@ -60,7 +63,7 @@ impl<'a> Up<'a> {
                     until,
                     dependents: dependents.iter().copied().cloned().collect(),
                     required,
-                    within_ms: self.wait_timeout_ms,
+                    within_ms: self.intent.wait_timeout_ms,
                 };
                 plan.add(Operation::WaitFor(wait), cause, started.get(service).copied())
             });
@@ -69,15 +72,18 @@ impl<'a> Up<'a> {
         all
     }
 
-    /// Adds steps that wait until all that is wanted is up, beyond what is waited for anyway.
+    /// If somebody wants to know, adds steps that wait until all that is wanted is up, beyond what is waited for anyway.
     pub(super) fn wait_for_all(&self, plan: &mut Plan, waits: &Waits<'a>, started: &BTreeMap<&ServiceName, StepId>) {
+        if !self.intent.wait || self.intent.no_start {
+            return;
+        }
         for name in self.wanted.iter().copied() {
             let until = if is_job(self.project, name) { Until::Completed } else { Until::Up };
             let known = waits.steps.keys().any(|(service, _, required)| *service == name && *required);
             if known || !started.contains_key(name) && self.has_come(name, until) {
                 continue;
             }
-            let (service, within_ms) = (name.clone(), self.wait_timeout_ms);
+            let (service, within_ms) = (name.clone(), self.intent.wait_timeout_ms);
             let wait = Wait { service, until, dependents: Vec::new(), required: true, within_ms };
             plan.add(Operation::WaitFor(wait), "it is waited for until all are up", started.get(name).copied());
         }

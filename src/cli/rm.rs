@@ -1,0 +1,120 @@
+//! `nscompose rm`.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, BufRead},
+};
+
+use super::{
+    files::{project_name, services_or_containers, tell_apart},
+    settings::Settings,
+    stack::{gone, look_again, open_if_up, talk, until_done, wait_for_end},
+    up::Progress,
+};
+use crate::{
+    diagnostics::Failure,
+    model::{Observed, ServiceName},
+    plan,
+    supervisor::{Reply, Request},
+};
+
+/// Remove containers that do not run
+///
+/// Named volumes stay. Anonymous ones stay for the next containers of their services, until the last container of the stack goes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Compose file, or services whose containers are removed
+    #[arg(value_name = "FILE|SERVICE")]
+    words: Vec<String>,
+    /// Ask nothing
+    #[arg(short, long)]
+    force: bool,
+    /// Stop those that run, and remove them too
+    #[arg(short, long)]
+    stop: bool,
+    /// Remove their anonymous volumes too
+    #[arg(short, long)]
+    volumes: bool,
+    /// Those that have ended are removed anyway; for those who are used to it
+    #[arg(short = 'a', long = "all", hide = true)]
+    _all: bool,
+}
+
+pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
+    let words = tell_apart(&args.words, &settings.directory);
+    let name = project_name(&words, settings)?;
+    let layout = settings.layout.stack(&name);
+    let nothing = || settings.printer.progress(name.as_str(), "has no container to remove");
+    let Some(opened) = open_if_up(&layout)? else {
+        nothing();
+        return Ok(0);
+    };
+    let observed = &opened.snapshot.observed;
+    let named = services_or_containers(&words.services, &observed.containers)?;
+    let chosen = choose(observed, &named, args.stop);
+    if chosen.is_empty() {
+        nothing();
+        return Ok(0);
+    }
+    if !args.force && !is_agreed(&chosen, settings)? {
+        settings.printer.progress(name.as_str(), "stays as it is");
+        return Ok(0);
+    }
+    opened.on_runtime(async |mut connection, mut snapshot| {
+        let mut progress = Progress::new(settings.printer);
+        loop {
+            // What has been started meanwhile is not removed unasked.
+            let chosen: BTreeSet<ServiceName> = choose(&snapshot.observed, &named, args.stop)
+                .into_iter()
+                .filter(|name| chosen.contains(name))
+                .collect();
+            let plan = plan::remove(&snapshot.observed, &chosen, args.volumes);
+            let (generation, files) = (snapshot.generation, snapshot.files);
+            let request = Request::Apply { plan, generation, files, foreground: false };
+            connection.send(&request, &[]).await.map_err(|e| talk(&e))?;
+            let answer = loop {
+                match connection.next().await.map_err(|e| talk(&e))? {
+                    // Another command is carried out first.
+                    Some(Reply::Event(event)) => progress.show(&event),
+                    answer => break answer,
+                }
+            };
+            match answer {
+                Some(Reply::Accepted) => break,
+                Some(Reply::Stale) => snapshot = look_again(&mut connection).await?.ok_or_else(gone)?,
+                Some(Reply::Failed(failure)) => return Err(failure),
+                Some(_) => return Err(Failure::internal("the supervisor answers something else than what was asked")),
+                None => return Err(gone()),
+            }
+        }
+        until_done(&mut connection, |event| progress.show(&event)).await?;
+        // With the last container everything of the stack goes.
+        let left = look_again(&mut connection).await?;
+        if left.is_none_or(|snapshot| snapshot.observed.containers.is_empty()) {
+            wait_for_end(&mut connection).await;
+        }
+        Ok(0)
+    })
+}
+
+/// Those of the named services, or of all, that do not run; with `stop` the others too.
+fn choose(observed: &Observed, named: &[ServiceName], stop: bool) -> BTreeSet<ServiceName> {
+    let containers = observed.containers.iter();
+    let chosen = containers.filter(|(name, container)| {
+        (named.is_empty() || named.contains(name)) && (stop || !container.state.is_alive())
+    });
+    chosen.map(|(name, _)| name.clone()).collect()
+}
+
+/// Asks whoever is there; the end of the input is no answer.
+fn is_agreed(chosen: &BTreeSet<ServiceName>, settings: &Settings) -> Result<bool, Failure> {
+    let names: Vec<&str> = chosen.iter().map(ServiceName::as_str).collect();
+    settings.printer.ask(&format!("remove {}? [y/N] ", names.join(", ")));
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    if read.map_err(|e| Failure::host("cannot read the answer").caused_by(&e))? == 0 {
+        return Err(Failure::usage("nobody is there to say whether containers may be removed")
+            .hint("`--force` removes them without a question"));
+    }
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
