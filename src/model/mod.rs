@@ -13,6 +13,7 @@
 //! service joins) is known to resolve: `load` is the only maker, and it refuses a file in which one does not.
 
 mod capability;
+mod health;
 mod image;
 mod life;
 mod limits;
@@ -27,6 +28,7 @@ mod port;
 mod privileges;
 mod process_options;
 mod project;
+mod restart;
 mod seccomp;
 mod service;
 mod signal;
@@ -34,6 +36,7 @@ mod uplink;
 mod user;
 
 pub use capability::{Capabilities, Capability, UnknownCapability};
+pub use health::{HealthCheck, HealthSettings, HealthTest, InvalidListeningPort, ListeningPort, ProbeLog, ProbeResult};
 pub use image::{
     Digest, Image, ImageConfig, ImageHealthcheck, ImageName, ImageRequest, ImageSource, InArchive, InvalidDigest,
     InvalidImageName, InvalidImageSource, InvalidPlatform, InvalidPullPolicy, NoCommand, Platform, PullPolicy,
@@ -65,6 +68,7 @@ pub use process_options::{
     ProcessOptions, Resource, ResourceLimit, Sysctls, UnknownResource, is_of_interface, limit_text,
 };
 pub use project::{Project, Volume, VolumeSource};
+pub use restart::{InvalidRestart, LifePolicy, LifeSettings, RestartCondition, RestartPolicy};
 pub use seccomp::{
     Comparison, KernelVersion, Seccomp, SeccompAction, SeccompArch, SeccompCondition, SeccompProfile, SeccompRule,
     When, X32_BIT, is_syscall, syscall_number,
