@@ -50,6 +50,8 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
                     name: spec.name.clone(),
                     state: ContainerState::Running,
                     health: None,
+                    probes: Default::default(),
+                    restarts: 0,
                     pid: Some(1),
                     image: None,
                     config: spec.config.clone(),
@@ -125,6 +127,10 @@ fn run(case: &Path) -> String {
                 observed.containers.get_mut(&service.parse().expect("name")).expect("a service of before.yaml");
             container.state = ContainerState::Exited(code.parse().expect("a code"));
         }
+    }
+    for service in fs::read_to_string(case.join("restarting")).unwrap_or_default().split_whitespace() {
+        let container = observed.containers.get_mut(&service.parse().expect("name")).expect("a service of before.yaml");
+        (container.state, container.pid) = (ContainerState::Restarting(1), None);
     }
     let file = case.join("compose.yaml");
     if !file.exists() {

@@ -10,6 +10,7 @@ mod sandbox {
     mod escapes;
     mod files;
     mod grants;
+    mod health;
     mod identity;
     mod images;
     mod isolation;
@@ -21,6 +22,7 @@ mod sandbox {
     mod ports;
     mod privileges;
     mod process;
+    mod restart;
     mod shared_networks;
     mod sharing;
     mod stopping;

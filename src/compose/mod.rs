@@ -72,6 +72,6 @@ pub(crate) use schemas::Schemas;
 pub(crate) use tree_text::fingerprint;
 pub(crate) use values::{
     RefusedValue, SECURITY_OPTIONS as REFUSED_SECURITY_OPTIONS, TMPFS_OPTIONS as REFUSED_TMPFS_OPTIONS, harmless,
-    is_of_parts, refused, switches_off,
+    is_of_parts, refused,
 };
 pub(crate) use visit::{Visited, Visitor};

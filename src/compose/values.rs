@@ -19,7 +19,6 @@ pub(crate) static REFUSED: &[RefusedValue] = &[
         values: &["service_healthy", "service_completed_successfully"],
         hint: "use `service_started`",
     },
-    RefusedValue { path: "services.*.depends_on.*.restart", values: &["true"], hint: "" },
     RefusedValue { path: "services.*.depends_on.*.required", values: &["false"], hint: "" },
     RefusedValue { path: "services.*.ports[].protocol", values: &["sctp"], hint: "use `tcp` or `udp`" },
     RefusedValue {
@@ -64,11 +63,7 @@ pub(crate) const SECURITY_OPTIONS: RefusedValue = RefusedValue {
 pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
     ("services.*.deploy.mode", &["replicated"]),
     ("services.*.deploy.replicas", &["1"]),
-    ("services.*.deploy.restart_policy.condition", NONE),
-    ("services.*.healthcheck.disable", &["true", "false"]),
-    ("services.*.healthcheck.test", NONE),
     ("services.*.logging.driver", &["json-file"]),
-    ("services.*.restart", &["no"]),
     ("services.*.scale", &["1"]),
     ("services.*.use_api_socket", NO),
     ("configs.*.external", NO),
@@ -76,17 +71,9 @@ pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
 ];
 
 const NO: &[Word] = &["false"];
-const NONE: &[Word] = &["none"];
 
 /// Refused keys that ask for nothing when each of their parts does.
-static OF_PARTS: &[&str] = &["services.*.deploy.restart_policy", "services.*.healthcheck", "services.*.logging"];
-
-/// Values of a part that make nothing of all others.
-static SWITCHES: &[(&str, &[Word])] = &[
-    ("services.*.deploy.restart_policy.condition", NONE),
-    ("services.*.healthcheck.disable", &["true"]),
-    ("services.*.healthcheck.test", NONE),
-];
+static OF_PARTS: &[&str] = &["services.*.logging"];
 
 impl RefusedValue {
     /// True if it is of these.
@@ -103,11 +90,6 @@ pub(crate) fn refused(path: &str, text: &str) -> Option<&'static RefusedValue> {
 /// True if this value of the refused key at `path` says what is so anyway.
 pub(crate) fn harmless(path: &str, text: &str) -> bool {
     one_of(HARMLESS, path, text)
-}
-
-/// True if this value of the part at `path` makes nothing of the others beside it.
-pub(crate) fn switches_off(path: &str, text: &str) -> bool {
-    one_of(SWITCHES, path, text)
 }
 
 /// True if the refused key at `path` asks for no more than its parts.
@@ -138,7 +120,7 @@ mod tests {
     fn values() {
         assert!(refused("services.*.pull_policy", "build").is_some());
         assert!(refused("services.*.pull_policy", "always").is_none());
-        assert!(refused("services.*.depends_on.*.restart", "Yes").is_some());
+        assert!(refused("services.*.depends_on.*.required", "No").is_some());
         assert!(refused("services.*.ports[].published", "8000-8010").is_none());
     }
 }

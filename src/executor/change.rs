@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    model::{Container, ContainerState, NetworkName, ObservedNetwork, ServiceName},
+    model::{Container, ContainerState, Health, NetworkName, ObservedNetwork, ProbeLog, ServiceName},
     plan::StepId,
 };
 
@@ -32,6 +32,8 @@ pub enum Change {
     Container(ServiceName, Box<Container>),
     /// The one with this first process is somewhere else in its life.
     State(ServiceName, i32, ContainerState),
+    /// Somebody has looked at the health of the one with this first process: what that came to, and the latest looks.
+    Health(ServiceName, i32, Health, ProbeLog),
     /// It is gone.
     ContainerRemoved(ServiceName),
     /// Limits can be set from now on.

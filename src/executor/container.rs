@@ -18,6 +18,7 @@ use super::{
     Change, ExecutorError, Stack, devices,
     exit::{Kills, bytes, tell_exit},
     family::Family,
+    life::Attempt,
     logs, mounts,
     operation::create_folder,
     root::{hold_images, root},
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     cgroup,
-    model::{Container, ContainerState, PublishedPort, Rootfs},
+    model::{Container, ContainerState, Health, ProbeLog, PublishedPort, Rootfs},
     network::ports::serve,
     plan::{ContainerSpec, Source},
     sandbox::{BringUpError, Launch, LaunchFds, Process, SandboxError, SharedFiles},
@@ -38,12 +39,14 @@ use crate::{
     sys::NamespaceKind,
 };
 
-/// Makes the container of `spec` and waits until its program runs.
+/// Makes the container of `spec` and waits until its program runs. One that does not come up is gone, unless it is an attempt
+/// to start it again: then it is there as before.
 pub(super) async fn start(
     spec: &ContainerSpec,
     stack: &Stack,
     claims: &Claims,
     changes: &UnboundedSender<Change>,
+    attempt: &Attempt,
 ) -> Result<(), ExecutorError> {
     let files = |what, path: &Path| {
         let path = path.to_owned();
@@ -188,16 +191,20 @@ pub(super) async fn start(
         }
         Err(error) => {
             stop(&spec.service, stack).await?;
-            remove(&spec.service, stack).await?;
-            // One that is started again was known before.
-            let _ = changes.send(Change::ContainerRemoved(spec.service.clone()));
+            if !attempt.again {
+                remove(&spec.service, stack).await?;
+                // One that is started again was known before.
+                let _ = changes.send(Change::ContainerRemoved(spec.service.clone()));
+            }
             return Err(error);
         }
     };
     let observed = Container {
         name: spec.name.clone(),
         state: ContainerState::Running,
-        health: None,
+        health: spec.life.health.as_ref().map(|_| Health::Starting),
+        probes: ProbeLog::default(),
+        restarts: attempt.restarts,
         pid: Some(pid),
         config: spec.config.clone(),
         image: match &spec.files.rootfs {
@@ -222,7 +229,7 @@ pub(super) async fn start(
         tokio::spawn(kills.tell(exit.clone(), changes.clone()));
     }
     let memory = group.map(|group| Kills { service: spec.service.clone(), pid, group, before: killed_before });
-    let told = tell_exit(spec.service.clone(), pid, exit, family, pumps, memory, changes.clone());
+    let told = tell_exit(pid, exit, family, pumps, memory, changes.clone(), attempt.teller());
     let told = tokio::spawn(async move {
         told.await;
         tell_end.send_replace(true);

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Change, ExecutorError, Stack, container, elsewhere, mounts,
+    Change, ExecutorError, Stack, elsewhere, life, mounts,
     run::Claims,
     shared_network,
     stack::{OwnedNamespaces, StackBridge},
@@ -14,7 +14,7 @@ use super::{
     uplink, volume,
 };
 use crate::{
-    model::{ContainerState, MacAddress, NetworkName, ObservedNetwork, ServiceName, is_of_interface},
+    model::{MacAddress, NetworkName, ObservedNetwork, ServiceName, is_of_interface},
     network::netlink::{self, Interface, Netlink},
     plan::{self, Cable, Link, NameClient, NamespaceSet, Operation, UserNamespace},
     sandbox::{NamespaceOrder, forget_shared_memory},
@@ -23,7 +23,7 @@ use crate::{
 
 pub(super) async fn carry_out(
     operation: &Operation,
-    stack: &Stack,
+    stack: &Arc<Stack>,
     claims: &Claims,
     changes: &UnboundedSender<Change>,
 ) -> Result<(), ExecutorError> {
@@ -56,11 +56,10 @@ pub(super) async fn carry_out(
             let addresses = link.addresses.iter().map(IpNet::addr).collect();
             tell(Change::Addresses(link.service.clone(), link.network.clone(), addresses));
         }
-        Operation::Start(spec) => container::start(spec, stack, claims, changes).await?,
+        Operation::Start(spec) => life::begin(spec, stack, claims, changes).await?,
         Operation::Stop(service) => {
-            if let Some(pid) = stack.objects().containers.get(service).map(|container| container.pid) {
-                tell(Change::State(service.clone(), pid, ContainerState::Stopping));
-            }
+            // Its unit tells that it is stopping.
+            life::hands_off(service, stack).await;
             stop(service, stack).await?;
         }
         Operation::Remove(service) => {
@@ -111,6 +110,7 @@ pub(super) async fn undo(
             tell(Change::NamespacesRemoved(set.service.clone()));
         }
         Operation::Start(spec) => {
+            life::hands_off(&spec.service, stack).await;
             stop(&spec.service, stack).await?;
             remove(&spec.service, stack).await?;
             tell(Change::ContainerRemoved(spec.service.clone()));

@@ -1,6 +1,9 @@
 //! Walking a plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::{mpsc::UnboundedSender, watch};
@@ -25,7 +28,7 @@ pub(super) type Claims = std::sync::Mutex<BTreeMap<ServiceName, Vec<Claimed>>>;
 /// The first failure. What could not be undone is told as a warning.
 pub async fn run(
     plan: &Plan,
-    stack: &Stack,
+    stack: &Arc<Stack>,
     changes: &UnboundedSender<Change>,
     mut interrupted: watch::Receiver<bool>,
 ) -> Result<(), ExecutorError> {

@@ -18,6 +18,7 @@ use super::{
     AskForNetwork, ExecutorError,
     container::program_runs,
     family::Family,
+    life::{self, Unit},
     names::Names,
     streams::{Attached, Output, Streams},
     volume::VolumeFolder,
@@ -26,6 +27,7 @@ use crate::{
     cgroup::{self, CgroupError, Group, Hierarchy, StackGroup},
     dns::Server,
     image::store::InUse,
+    life::Happening,
     model::{Capabilities, Cgroups, Life, NetworkName, ServiceName, StopSignal, Usage, Volume, VolumeName},
     network::{
         self,
@@ -64,6 +66,8 @@ pub(super) struct Objects {
     pub(super) bridges: BTreeMap<NetworkName, Arc<StackBridge>>,
     pub(super) namespaces: BTreeMap<ServiceName, Arc<OwnedNamespaces>>,
     pub(super) containers: BTreeMap<ServiceName, Running>,
+    /// Who looks after each of them.
+    pub(super) units: BTreeMap<ServiceName, Unit>,
     /// Each is locked by who fills it for the first time.
     pub(super) filling: BTreeMap<VolumeName, Arc<tokio::sync::Mutex<()>>>,
     /// How containers see the host's files; the same for all with ids of their own, and for all with those of the machine.
@@ -322,8 +326,17 @@ impl Stack {
         bridge.map(|bridge| bridge.netns.clone())
     }
 
-    /// Sends a signal to the first process of every container.
+    /// Tells whoever looks after a container what happens to it from outside: that it is frozen or thawed, that somebody wants
+    /// it stopped or started. When this comes back that has been dealt with: no start and no probe is under way that should
+    /// not be. So one that is to be frozen is [`Happening::Paused`] before it is: nothing may be on its way into it then. False
+    /// if nobody looks after it.
+    pub async fn tell(&self, service: &ServiceName, happening: Happening) -> bool {
+        life::tell(service, self, happening).await
+    }
+
+    /// Sends a signal to the first process of every container, none of which is started again by itself.
     pub fn signal_all(&self, signal: StopSignal) {
+        life::hands_off_all(self);
         for container in self.objects().containers.values() {
             let _ = container.pidfd.signal(signal.number());
         }

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 
-use super::{ExecutorError, Stack};
+use super::{ExecutorError, Stack, life};
 use crate::{
     model::ServiceName,
     sys::{ExitStatus, PidFd},
@@ -159,12 +159,16 @@ fn disposition(pid: i32, signal: i32) -> Disposition {
 
 /// Removes a container that has ended: its control group with whatever is still in it, its ports, its writable layers.
 pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), ExecutorError> {
+    life::hands_off(service, stack).await;
     let running = stack.objects().containers.get(service).map(|c| (c.pid, c.pidfd.clone(), c.exit.clone()));
     if let Some((pid, pidfd, mut exit)) = running.filter(|(_, _, exit)| exit.borrow().is_none()) {
         // The picture that the plan was made from was late.
         kill(service, pid, &pidfd, &mut exit).await?;
     }
-    let Some(mut container) = stack.objects().containers.remove(service) else { return Ok(()) };
+    let Some(mut container) = stack.objects().containers.remove(service) else {
+        life::leave(service, stack).await;
+        return Ok(());
+    };
     container.forwarders.clear();
     stack.names.disappears(service);
     super::uplink::publish(service, container.pid, &[], stack).await;
@@ -172,6 +176,7 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), E
     if let Some(told) = container.told.take() {
         let _ = told.await;
     }
+    life::leave(service, stack).await;
     // It is held by nobody but us by now, or its files would be busy.
     let family = container.family.clone();
     let _ = tokio::task::spawn_blocking(move || family.end()).await;

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerName, Files, Image, ImageRequest, Limits, Mount, NameSettings, NamespaceMode, NetworkAttachment, Port,
-    Privileges, ProcessOptions, ServiceName, StopSignal, UserSpec,
+    ContainerName, Files, Image, ImageRequest, LifeSettings, Limits, Mount, NameSettings, NamespaceMode,
+    NetworkAttachment, Port, Privileges, ProcessOptions, ServiceName, StopSignal, UserSpec,
 };
 
 /// Where the root file system of a service comes from.
@@ -87,6 +87,9 @@ pub struct Service {
     pub stop_signal: Option<StopSignal>,
     /// How long it may take to stop before it is killed.
     pub stop_grace_period: Duration,
+    /// When it is started again, and how it is looked after its health.
+    #[serde(default, skip_serializing_if = "super::mount::is_default")]
+    pub life: LifeSettings,
 }
 
 impl Service {

@@ -45,7 +45,7 @@ pub(super) fn stop_and_remove(
         rest.remove(name);
         let container = &observed.containers[name];
         let mut after: Vec<StepId> = Vec::new();
-        if container.state.is_alive() {
+        if container.state.is_up() {
             let dependents = stops
                 .iter()
                 .filter(|(other, _)| observed.containers[**other].dependencies.contains(name))

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{IdMap, Names};
 use crate::model::{
-    Device, DeviceRule, Invoker, Limits, MacAddress, Mount, NetworkName, Port, Privileges, ProcessOptions, ProjectName,
-    Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
+    Device, DeviceRule, Invoker, LifePolicy, Limits, MacAddress, Mount, NetworkName, Port, Privileges, ProcessOptions,
+    ProjectName, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
 };
 
 /// One effect.
@@ -351,6 +351,12 @@ pub struct ContainerSpec {
     pub stop_signal: StopSignal,
     /// Milliseconds it may take to stop.
     pub stop_grace_ms: u64,
+    /// When it is started again, and how it is looked after its health.
+    #[serde(default)]
+    pub life: LifePolicy,
+    /// It is started again when one of these has been.
+    #[serde(default)]
+    pub restart_with: BTreeSet<ServiceName>,
     /// Services it is started after.
     pub dependencies: BTreeSet<ServiceName>,
     /// Fingerprint of the configuration, compared by the next plan.

@@ -24,7 +24,7 @@ use tokio::{
 use super::{Event, Reply, Snapshot, connection, host};
 use crate::{
     executor::{self, Change, ExecutorError, Stack},
-    model::{ContainerState, Observed, StopSignal, Volume, VolumeName},
+    model::{ContainerState, Health, Observed, StopSignal, Volume, VolumeName},
     plan::{self, Plan, StepId},
 };
 
@@ -310,7 +310,12 @@ impl Dispatcher {
     fn change(&mut self, change: Change) {
         if !matches!(
             change,
-            Change::Began(_) | Change::Done(_) | Change::Undoing(_) | Change::Notice(_) | Change::Warning(_)
+            Change::Began(_)
+                | Change::Done(_)
+                | Change::Undoing(_)
+                | Change::Notice(_)
+                | Change::Warning(_)
+                | Change::Health(..)
         ) {
             self.generation += 1;
         }
@@ -351,19 +356,49 @@ impl Dispatcher {
                 Some(Event::Container(service, state))
             }
             // News of one that has been replaced since is none.
-            Change::State(service, pid, _) if observed.containers.get(&service).is_some_and(|c| c.pid != Some(pid)) => {
+            Change::State(service, pid, _)
+                if observed.containers.get(&service).is_some_and(|c| c.pid != Some(pid) && !is_between(c.state)) =>
+            {
                 None
             }
             Change::State(service, _, state) => observed.containers.get_mut(&service).map(|container| {
                 container.state = state;
+                // What the probes said was of the one that has ended.
+                container.health = match (container.health, state) {
+                    (Some(_), ContainerState::Restarting(_) | ContainerState::Starting) => Some(Health::Starting),
+                    (Some(_), ContainerState::Exited(_)) => Some(Health::Unhealthy),
+                    (health, _) => health,
+                };
                 self.stack.set_life(&service, Some(container.life()));
-                if let ContainerState::Exited(_) = state {
-                    container.pid = None;
-                    container.ports.clear();
-                    self.stack.ended(&service);
+                match state {
+                    ContainerState::Exited(_) => {
+                        container.pid = None;
+                        container.ports.clear();
+                        self.stack.ended(&service);
+                    }
+                    // Its ports stay its own.
+                    ContainerState::Restarting(_) => {
+                        container.pid = None;
+                        container.restarts += 1;
+                    }
+                    ContainerState::Starting => container.pid = None,
+                    _ => {}
                 }
                 Event::Container(service, state)
             }),
+            Change::Health(service, pid, health, probes) => {
+                let container = observed.containers.get_mut(&service).filter(|container| container.pid == Some(pid));
+                container.and_then(|container| {
+                    container.probes = probes;
+                    let changed = container.health.replace(health) != Some(health);
+                    // Probes that find what was known make no plan stale.
+                    changed.then(|| {
+                        self.generation += 1;
+                        self.stack.set_life(&service, Some(container.life()));
+                        Event::Health(service, health)
+                    })
+                })
+            }
             Change::ContainerRemoved(service) => {
                 observed.containers.remove(&service);
                 self.stack.set_life(&service, None);
@@ -406,4 +441,9 @@ impl Dispatcher {
     fn step(&self, id: StepId) -> Option<String> {
         self.job.as_ref()?.steps.get(id).cloned()
     }
+}
+
+/// Whether a container has ended and is on its way to the next start, so that it has no first process to be known by.
+fn is_between(state: ContainerState) -> bool {
+    matches!(state, ContainerState::Restarting(_) | ContainerState::Starting)
 }

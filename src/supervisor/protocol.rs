@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     diagnostics::Failure,
     model::{
-        ContainerState, Namespaces, NetworkName, Observed, Port, ServiceName, Usage, UserSpec, Volume, VolumeName,
+        ContainerState, Health, Namespaces, NetworkName, Observed, Port, ServiceName, Usage, UserSpec, Volume,
+        VolumeName,
     },
     plan::Plan,
 };
@@ -153,6 +154,8 @@ pub enum Event {
     Undoing(String),
     /// A container is somewhere else in its life.
     Container(ServiceName, ContainerState),
+    /// Probes of a container have come to something else.
+    Health(ServiceName, Health),
     /// The kernel has killed processes of a container, so many in all, because its memory was used up.
     OutOfMemory {
         /// Whose container it is.

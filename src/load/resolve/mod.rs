@@ -15,6 +15,7 @@ mod exclusions;
 mod grants;
 mod hostname;
 mod image;
+mod life;
 mod limits;
 mod mounts;
 mod namespaces;

@@ -1,8 +1,8 @@
 //! One service.
 
 use super::{
-    Context, Cursor, devices, exclusions, hostname, limits, mounts, namespaces, naming, networks, ports, privileges,
-    process_options, program, rootfs,
+    Context, Cursor, devices, exclusions, hostname, life, limits, mounts, namespaces, naming, networks, ports,
+    privileges, process_options, program, rootfs,
 };
 use crate::{
     compose,
@@ -62,6 +62,7 @@ pub(super) fn lower(
         limits: limits::lower(cx, service, at),
         stop_signal: stop_signal(cx, lifecycle, at),
         stop_grace_period: lifecycle.stop_grace_period.map_or(Service::DEFAULT_STOP_GRACE_PERIOD, |span| span.0),
+        life: life::lower(cx, service, at),
     };
     exclusions::check(cx, name, &lowered, at);
     Some(Service { rootfs: rootfs?, ..lowered })

@@ -70,7 +70,7 @@ impl<'a> Up<'a> {
 
     /// Namespaces that are made anew take every container in them along, so all of these have to be brought up again.
     pub(super) fn nobody_is_left_behind(&self, causes: &BTreeMap<&'a ServiceName, String>) -> Result<(), PlanError> {
-        let alive = self.observed.containers.iter().filter(|(_, container)| container.state.is_alive());
+        let alive = self.observed.containers.iter().filter(|(_, container)| container.state.is_up());
         for name in alive.map(|(name, _)| name).filter(|name| self.project.services.contains_key(*name)) {
             if self.wanted.contains(&name) {
                 continue;
@@ -98,9 +98,8 @@ impl<'a> Up<'a> {
             let own = [&sources.user, &sources.net, &sources.ipc, &sources.uts, &sources.pid];
             own.into_iter().any(|source| matches!(source, Source::Of(owner) if moved.contains(owner)))
         };
-        let runs = |name: &&ServiceName| {
-            self.observed.containers.get(*name).is_some_and(|container| container.state.is_alive())
-        };
+        let runs =
+            |name: &&ServiceName| self.observed.containers.get(*name).is_some_and(|container| container.state.is_up());
         let more: BTreeSet<ServiceName> =
             self.project.services.keys().filter(|name| runs(name) && touched(name)).cloned().collect();
         if more.is_empty() {

@@ -66,6 +66,8 @@ impl<'a> Up<'a> {
             address_on,
             stop_signal: service.stop_signal.unwrap_or_default(),
             stop_grace_ms: u64::try_from(service.stop_grace_period.as_millis()).unwrap_or(u64::MAX),
+            life: service.life.policy(),
+            restart_with: service.life.restart_with.clone(),
             dependencies: service.dependencies().cloned().collect(),
             config: self.config(name),
         }
