@@ -16,6 +16,7 @@ pub mod compose;
 pub mod dns;
 pub mod executor;
 pub mod image;
+pub mod life;
 pub mod load;
 pub mod model;
 pub mod network;

@@ -99,6 +99,8 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
                     name: spec.name.clone(),
                     state: if is_started { ContainerState::Running } else { ContainerState::Created },
                     health: None,
+                    probes: Default::default(),
+                    restarts: 0,
                     pid: is_started.then_some(1),
                     image: match &spec.files.rootfs {
                         Rootfs::Layers(image) => Some(image.id.clone()),
@@ -200,6 +202,10 @@ fn run(case: &Path) -> String {
                 observed.containers.get_mut(&service.parse().expect("name")).expect("a service of before.yaml");
             container.state = ContainerState::Exited(code.parse().expect("a code"));
         }
+    }
+    for service in fs::read_to_string(case.join("restarting")).unwrap_or_default().split_whitespace() {
+        let container = observed.containers.get_mut(&service.parse().expect("name")).expect("a service of before.yaml");
+        (container.state, container.pid) = (ContainerState::Restarting(1), None);
     }
     let file = case.join("compose.yaml");
     if !file.exists() {

@@ -12,6 +12,7 @@ mod sandbox {
     mod events;
     mod files;
     mod grants;
+    mod health;
     mod hooks;
     mod identity;
     mod images;
@@ -28,6 +29,7 @@ mod sandbox {
     mod privileges;
     mod process;
     mod replicas;
+    mod restart;
     mod shared_networks;
     mod sharing;
     mod stopping;

@@ -74,7 +74,7 @@ fn look(layout: &StackLayout, all: bool) -> Result<Option<(String, String)>, Fai
     };
     let Some(Snapshot { observed, files, .. }) = observe(&stream).map_err(|e| talk(&e))? else { return Ok(None) };
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    let shown = |state: ContainerState| all || state.is_alive() || matches!(state, ContainerState::Restarting(_));
+    let shown = |state: ContainerState| all || state.is_up();
     for container in observed.containers.values().filter(|container| shown(container.state)) {
         *counts.entry(container.state.name()).or_default() += 1;
     }

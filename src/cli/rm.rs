@@ -100,9 +100,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
 /// Those of the named services, or of all, that do not run; with `stop` the others too.
 fn choose(observed: &Observed, named: &[ServiceName], stop: bool) -> BTreeSet<ServiceName> {
     let containers = observed.containers.iter();
-    let chosen = containers.filter(|(name, container)| {
-        (named.is_empty() || named.contains(name)) && (stop || !container.state.is_alive())
-    });
+    let chosen = containers
+        .filter(|(name, container)| (named.is_empty() || named.contains(name)) && (stop || !container.state.is_up()));
     chosen.map(|(name, _)| name.clone()).collect()
 }
 

@@ -24,7 +24,7 @@ use crate::{
     diagnostics::Failure,
     image::store::StoreLock,
     load::Loaded,
-    model::{Condition, ContainerElsewhere, ContainerState, Project, PullPolicy, ServiceName},
+    model::{Condition, ContainerElsewhere, ContainerState, Health, Project, PullPolicy, ServiceName},
     plan::{self, Action, Intent, Plan},
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
@@ -225,7 +225,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 .observed
                 .containers
                 .iter()
-                .filter(|(_, container)| container.state.is_alive())
+                .filter(|(_, container)| container.state.is_up())
                 .map(|(name, _)| name.clone())
                 .collect(),
         };
@@ -425,6 +425,9 @@ impl Progress {
             Event::Container(service, ContainerState::Paused) => self.printer.progress(service.as_str(), "paused"),
             Event::Container(service, ContainerState::Created) => self.printer.progress(service.as_str(), "created"),
             Event::Container(_, ContainerState::Starting) => {}
+            Event::Health(service, Health::Healthy) => self.printer.progress(service.as_str(), "healthy"),
+            Event::Health(service, Health::Unhealthy) => self.printer.progress(service.as_str(), "unhealthy"),
+            Event::Health(_, Health::Starting) => {}
             Event::OutOfMemory { service, kills, limit } => {
                 self.printer.warning(&out_of_memory(service, *kills, *limit));
             }
@@ -481,7 +484,10 @@ impl Foreground<'_> {
                 reply = owner.next() => match reply.map_err(|e| talk(&e))? {
                     Some(Reply::Event(event)) => {
                         match &event {
-                            Event::Container(service, state) if state.is_alive() => {
+                            Event::Container(service, state) if state.is_up() => {
+                                if !state.is_alive() {
+                                    self.print_logs();
+                                }
                                 self.running.insert(service.clone());
                             }
                             Event::Container(service, _) | Event::Removed(service) => {

@@ -27,7 +27,7 @@ mapping! {
         /// What containers may use.
         works resources: Resources,
         /// What happens when a container ends.
-        refused restart_policy: RestartPolicy,
+        works restart_policy: RestartPolicy,
         /// Machines of a cluster that containers may run on.
         no_effect("there is only this machine") placement: Box<Placement>,
         /// How clients reach the containers of a cluster.
@@ -190,13 +190,13 @@ mapping! {
     /// What happens when a container ends.
     pub struct RestartPolicy {
         /// `none`, `on-failure` or `any`.
-        refused condition: Text,
+        works condition: Text,
         /// Time before it is started again.
-        refused delay: Span,
+        works delay: Span,
         /// How often it is tried.
-        refused max_attempts: Kept<Int<0>>,
+        works max_attempts: Kept<Int<0>>,
         /// How long it has to run to count as started.
-        refused window: Span,
+        works window: Span,
     }
 }
 

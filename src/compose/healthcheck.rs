@@ -12,19 +12,19 @@ mapping! {
     /// How it is known that a service is healthy.
     pub struct Healthcheck {
         /// The probe: a command line for a shell, or a list that begins with `CMD`, `CMD-SHELL` or `NONE`.
-        refused test: Probe,
+        works test: Probe,
         /// Time a probe may take.
-        refused timeout: Span,
+        works timeout: Span,
         /// Time between two probes.
-        refused interval: Span,
+        works interval: Span,
         /// How many probes fail before the service counts as unhealthy.
-        refused retries: Kept<Truncated<0>>,
+        works retries: Kept<Truncated<0>>,
         /// Time at the start in which a failure does not count.
-        refused start_period: Span,
+        works start_period: Span,
         /// Time between two probes during that time.
-        refused start_interval: Span,
+        works start_interval: Span,
         /// There is no probe, even if the image has one.
-        refused disable: Flag,
+        works disable: Flag,
     }
 }
 

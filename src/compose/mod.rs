@@ -72,7 +72,6 @@ pub(crate) use schemas::Schemas;
 pub(crate) use tree_text::fingerprint;
 pub(crate) use values::{
     LOG_DRIVERS as REFUSED_LOG_DRIVERS, LOG_MODES as REFUSED_LOG_MODES, RefusedValue,
-    SECURITY_OPTIONS as REFUSED_SECURITY_OPTIONS, TMPFS_OPTIONS as REFUSED_TMPFS_OPTIONS, harmless, is_of_parts,
-    refused, switches_off,
+    SECURITY_OPTIONS as REFUSED_SECURITY_OPTIONS, TMPFS_OPTIONS as REFUSED_TMPFS_OPTIONS, harmless, refused,
 };
 pub(crate) use visit::{Visited, Visitor};

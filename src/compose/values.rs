@@ -87,28 +87,10 @@ pub(crate) const LOG_MODES: RefusedValue = RefusedValue {
 };
 
 /// Values of refused keys that say what is so anyway.
-pub(crate) static HARMLESS: &[(&str, &[Word])] = &[
-    ("services.*.deploy.restart_policy.condition", NONE),
-    ("services.*.healthcheck.disable", &["true", "false"]),
-    ("services.*.healthcheck.test", NONE),
-    ("services.*.restart", &["no"]),
-    ("services.*.use_api_socket", NO),
-    ("configs.*.external", NO),
-    ("secrets.*.external", NO),
-];
+pub(crate) static HARMLESS: &[(&str, &[Word])] =
+    &[("services.*.use_api_socket", NO), ("configs.*.external", NO), ("secrets.*.external", NO)];
 
 const NO: &[Word] = &["false"];
-const NONE: &[Word] = &["none"];
-
-/// Refused keys that ask for nothing when each of their parts does.
-static OF_PARTS: &[&str] = &["services.*.deploy.restart_policy", "services.*.healthcheck"];
-
-/// Values of a part that make nothing of all others.
-static SWITCHES: &[(&str, &[Word])] = &[
-    ("services.*.deploy.restart_policy.condition", NONE),
-    ("services.*.healthcheck.disable", &["true"]),
-    ("services.*.healthcheck.test", NONE),
-];
 
 impl RefusedValue {
     /// True if it is of these.
@@ -125,16 +107,6 @@ pub(crate) fn refused(path: &str, text: &str) -> Option<&'static RefusedValue> {
 /// True if this value of the refused key at `path` says what is so anyway.
 pub(crate) fn harmless(path: &str, text: &str) -> bool {
     one_of(HARMLESS, path, text)
-}
-
-/// True if this value of the part at `path` makes nothing of the others beside it.
-pub(crate) fn switches_off(path: &str, text: &str) -> bool {
-    one_of(SWITCHES, path, text)
-}
-
-/// True if the refused key at `path` asks for no more than its parts.
-pub(crate) fn is_of_parts(path: &str) -> bool {
-    OF_PARTS.contains(&path)
 }
 
 fn one_of(all: &[(&str, &[Word])], path: &str, text: &str) -> bool {

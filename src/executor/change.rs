@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use tokio::sync::Notify;
 
 use crate::{
-    model::{Container, ContainerState, NetworkName, ObservedNetwork, ServiceName, StopSignal},
+    model::{Container, ContainerState, Health, NetworkName, ObservedNetwork, ProbeLog, ServiceName, StopSignal},
     plan::{StepId, Until, Wait},
 };
 
@@ -38,6 +38,8 @@ pub enum Change {
     Signalled(ServiceName, i32, StopSignal),
     /// A container has been stopped because that was asked for.
     Stopped(ServiceName),
+    /// Somebody has looked at the health of the one with this first process: what that came to, and the latest looks.
+    Health(ServiceName, i32, Health, ProbeLog),
     /// It is gone.
     ContainerRemoved(ServiceName),
     /// Limits can be set from now on.

@@ -19,6 +19,7 @@ use super::{
     exit::{Kills, bytes, tell_exit},
     family::Family,
     freeze::Freezer,
+    life::Attempt,
     logs, mounts,
     operation::create_folder,
     root::{hold_images, root},
@@ -31,7 +32,7 @@ use super::{
 };
 use crate::{
     cgroup,
-    model::{Container, ContainerState, Effective, PublishedPort, Rootfs},
+    model::{Container, ContainerState, Effective, Health, ProbeLog, PublishedPort, Rootfs},
     network::ports::serve,
     plan::{ContainerSpec, Source},
     sandbox::{BringUpError, Launch, LaunchFds, Process, SandboxError, SharedFiles},
@@ -39,12 +40,14 @@ use crate::{
     sys::NamespaceKind,
 };
 
-/// Makes the container of `spec` and waits until its program runs.
+/// Makes the container of `spec` and waits until its program runs. One that does not come up is gone, unless it was there
+/// before: then it still is.
 pub(super) async fn start(
     spec: &ContainerSpec,
     stack: &Stack,
     claims: &Claims,
     changes: &UnboundedSender<Change>,
+    attempt: &Attempt,
 ) -> Result<(), ExecutorError> {
     let files = |what, path: &Path| {
         let path = path.to_owned();
@@ -212,7 +215,9 @@ pub(super) async fn start(
             if known_before {
                 // One that is started again, or was made before, stays as it was, with its files.
                 family.end();
-                stack.ended(&spec.service);
+                if !attempt.again {
+                    stack.ended(&spec.service);
+                }
                 return Err(error);
             }
             remove(&spec.service, stack, true).await?;
@@ -223,7 +228,9 @@ pub(super) async fn start(
     let observed = Container {
         name: spec.name.clone(),
         state: ContainerState::Running,
-        health: None,
+        health: spec.life.health.as_ref().map(|_| Health::Starting),
+        probes: ProbeLog::default(),
+        restarts: attempt.restarts,
         pid: Some(pid),
         config: spec.config.clone(),
         origin: spec.origin.clone(),
@@ -249,7 +256,7 @@ pub(super) async fn start(
         tokio::spawn(kills.tell(exit.clone(), changes.clone()));
     }
     let memory = group.map(|group| Kills { service: spec.service.clone(), pid, group, before: killed_before });
-    let told = tell_exit(spec.service.clone(), pid, exit, family, pump, memory, changes.clone());
+    let told = tell_exit(pid, exit, family, pump, memory, changes.clone(), attempt.teller());
     let told = tokio::spawn(async move {
         told.await;
         tell_end.send_replace(true);
@@ -301,6 +308,8 @@ fn made(spec: &ContainerSpec) -> Container {
         name: spec.name.clone(),
         state: ContainerState::Created,
         health: None,
+        probes: ProbeLog::default(),
+        restarts: 0,
         pid: None,
         config: spec.config.clone(),
         origin: spec.origin.clone(),

@@ -4,22 +4,18 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
-use super::{Change, family::Family, logs::Pump};
-use crate::{
-    cgroup,
-    model::{ContainerState, ServiceName},
-    sys::ExitStatus,
-};
+use super::{Change, family::Family, life::EndTeller, logs::Pump};
+use crate::{cgroup, model::ServiceName, sys::ExitStatus};
 
 /// Waits for the end of a container, and for the last of its log, and tells of it.
 pub(super) async fn tell_exit(
-    service: ServiceName,
     pid: i32,
     mut exit: watch::Receiver<Option<ExitStatus>>,
     family: Arc<Family>,
     pump: Option<Pump>,
     memory: Option<Kills>,
     changes: UnboundedSender<Change>,
+    life: EndTeller,
 ) {
     let Ok(status) = exit.wait_for(Option::is_some).await.map(|status| *status) else { return };
     let code = status.map_or(255, ExitStatus::shell_code);
@@ -33,7 +29,7 @@ pub(super) async fn tell_exit(
     if let Some(kills) = memory {
         kills.tell_now(0, &changes);
     }
-    let _ = changes.send(Change::State(service, pid, ContainerState::Exited(code)));
+    life.tell(pid, code).await;
 }
 
 /// An amount of memory for people.

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc::UnboundedSender, watch};
 use super::{
     Change, ExecutorError, Stack, container, elsewhere,
     freeze::Means,
-    hooks, mounts,
+    hooks, life, mounts,
     run::Claims,
     shared_network,
     stack::{OwnedNamespaces, StackBridge},
@@ -16,7 +16,8 @@ use super::{
     uplink, volume,
 };
 use crate::{
-    model::{ContainerState, MacAddress, NetworkName, ObservedNetwork, ServiceName, is_of_interface},
+    life::Happening,
+    model::{MacAddress, NetworkName, ObservedNetwork, ServiceName, is_of_interface},
     network::netlink::{self, Interface, Netlink},
     plan::{self, Cable, ContainerSpec, Link, NameClient, NamespaceSet, Operation, UserNamespace},
     sandbox::{NamespaceOrder, forget_shared_memory},
@@ -25,7 +26,7 @@ use crate::{
 
 pub(super) async fn carry_out(
     operation: &Operation,
-    stack: &Stack,
+    stack: &Arc<Stack>,
     claims: &Claims,
     changes: &UnboundedSender<Change>,
     is_over: &watch::Receiver<bool>,
@@ -73,9 +74,8 @@ pub(super) async fn carry_out(
             if let Operation::StopWithin(_, grace_ms) = operation {
                 stack.set_grace_of(service, *grace_ms);
             }
-            if let Some(pid) = stack.objects().containers.get(service).map(|container| container.pid) {
-                tell(Change::State(service.clone(), pid, ContainerState::Stopping));
-            }
+            // Its unit tells that it is stopping.
+            life::hands_off(service, stack).await;
             hooks::before_stop(service, stack, changes).await;
             stop(service, stack).await?;
             // Whoever starts it next, or asks what there is, finds it stopped.
@@ -84,7 +84,7 @@ pub(super) async fn carry_out(
         }
         Operation::Kill(service, signal) => send(service, *signal, stack).await?,
         Operation::Pause(service) => pause(service, stack, changes).await?,
-        Operation::Unpause(service) => unpause(service, stack, changes),
+        Operation::Unpause(service) => unpause(service, stack).await,
         Operation::Remove(service) => {
             remove(service, stack, false).await?;
             tell(Change::ContainerRemoved(service.clone()));
@@ -121,13 +121,14 @@ pub(super) async fn carry_out(
 /// Makes a container and runs what is to be run once its program does; it is taken away again when that fails.
 async fn start(
     spec: &ContainerSpec,
-    stack: &Stack,
+    stack: &Arc<Stack>,
     claims: &Claims,
     changes: &UnboundedSender<Change>,
     is_over: &watch::Receiver<bool>,
 ) -> Result<(), ExecutorError> {
-    container::start(spec, stack, claims, changes).await?;
+    life::begin(spec, stack, claims, changes).await?;
     if let Err(error) = hooks::after_start(spec, stack, is_over.clone()).await {
+        life::hands_off(&spec.service, stack).await;
         stop(&spec.service, stack).await?;
         remove(&spec.service, stack, true).await?;
         let _ = changes.send(Change::ContainerRemoved(spec.service.clone()));
@@ -155,6 +156,7 @@ pub(super) async fn undo(
             tell(Change::NamespacesRemoved(set.service.clone()));
         }
         Operation::Create(spec) | Operation::Start(spec) => {
+            life::hands_off(&spec.service, stack).await;
             if matches!(operation, Operation::Start(_)) {
                 hooks::before_stop(&spec.service, stack, changes).await;
             }
@@ -165,10 +167,11 @@ pub(super) async fn undo(
         }
         // It stays, as it was before.
         Operation::StartAgain(service) => {
+            life::hands_off(service, stack).await;
             stop(service, stack).await?;
             stack.settled(service).await;
         }
-        Operation::Pause(service) => unpause(service, stack, changes),
+        Operation::Pause(service) => unpause(service, stack).await,
         // Where the whole stack goes the cables go with it, and nobody waits for the kernel to take them away.
         Operation::Attach(link) if !stack.objects().containers.is_empty() => {
             let cable = Cable {
@@ -203,13 +206,19 @@ pub(super) async fn undo(
 }
 
 async fn pause(service: &ServiceName, stack: &Stack, changes: &UnboundedSender<Change>) -> Result<(), ExecutorError> {
-    let found = stack.objects().containers.get(service).map(|container| (container.pid, container.freezer.clone()));
-    let Some((pid, freezer)) = found else {
+    let found = stack.objects().containers.get(service).map(|container| container.freezer.clone());
+    let Some(freezer) = found else {
         return Err(ExecutorError::Missing(format!("the container of `{service}`")));
     };
-    let means = freezer.freeze().await;
-    let means = means.map_err(|error| ExecutorError::NotPaused { service: service.clone(), source: error.into() })?;
-    let _ = changes.send(Change::State(service.clone(), pid, ContainerState::Paused));
+    // Its unit tells that it is paused, and has nothing on its way into it from then on.
+    stack.tell(service, Happening::Paused).await;
+    let means = match freezer.freeze().await {
+        Ok(means) => means,
+        Err(error) => {
+            stack.tell(service, Happening::Resumed).await;
+            return Err(ExecutorError::NotPaused { service: service.clone(), source: error.into() });
+        }
+    };
     if means == Means::Signals {
         let _ = changes.send(Change::Warning(format!(
             "service `{service}` has no control group that could be frozen: its processes are stopped with SIGSTOP, which \
@@ -219,11 +228,14 @@ async fn pause(service: &ServiceName, stack: &Stack, changes: &UnboundedSender<C
     Ok(())
 }
 
-fn unpause(service: &ServiceName, stack: &Stack, changes: &UnboundedSender<Change>) {
-    let objects = stack.objects();
-    if let Some(container) = objects.containers.get(service).filter(|container| container.freezer.is_frozen()) {
-        container.freezer.thaw();
-        let _ = changes.send(Change::State(service.clone(), container.pid, ContainerState::Running));
+async fn unpause(service: &ServiceName, stack: &Stack) {
+    let frozen = {
+        let objects = stack.objects();
+        let container = objects.containers.get(service).filter(|container| container.freezer.is_frozen());
+        container.map(|container| container.freezer.thaw()).is_some()
+    };
+    if frozen {
+        stack.tell(service, Happening::Resumed).await;
     }
 }
 

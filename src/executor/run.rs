@@ -34,7 +34,7 @@ pub(super) type Claims = std::sync::Mutex<BTreeMap<ServiceName, Vec<Claimed>>>;
 /// The first failure. What could not be undone is told as a warning.
 pub async fn run(
     plan: &Plan,
-    stack: &Stack,
+    stack: &Arc<Stack>,
     changes: &UnboundedSender<Change>,
     mut interrupted: watch::Receiver<bool>,
     abandoned: watch::Receiver<bool>,

@@ -19,6 +19,7 @@ use super::{
     container::program_runs,
     family::Family,
     freeze::Freezer,
+    life::{self, Unit},
     logs::Logs,
     names::{NameServer, Names},
     streams::{Attached, Output, Streams},
@@ -27,9 +28,9 @@ use super::{
 use crate::{
     cgroup::{self, CgroupError, Group, Hierarchy, StackGroup},
     image::store::InUse,
+    life::Happening,
     model::{
-        Capabilities, Cgroups, ContainerState, Hook, Life, NetworkName, Rootfs, ServiceName, StopSignal, Usage, Volume,
-        VolumeName,
+        Capabilities, Cgroups, Hook, Life, NetworkName, Rootfs, ServiceName, StopSignal, Usage, Volume, VolumeName,
     },
     network::{
         self,
@@ -74,6 +75,10 @@ pub(super) struct Objects {
     pub(super) specs: BTreeMap<ServiceName, Arc<ContainerSpec>>,
     /// Containers that have been made and never started.
     pub(super) created: BTreeMap<ServiceName, Created>,
+    /// Who looks after each of them.
+    pub(super) units: BTreeMap<ServiceName, Unit>,
+    /// What the last look at the health of each wrote, if it went wrong.
+    pub(super) last_probes: BTreeMap<ServiceName, String>,
     /// Each is locked by who fills it for the first time.
     pub(super) filling: BTreeMap<VolumeName, Arc<tokio::sync::Mutex<()>>>,
     /// How containers see the host's files; the same for all with ids of their own, and for all with those of the machine.
@@ -277,9 +282,9 @@ impl Stack {
         self.lives.subscribe()
     }
 
-    /// What the last probe of a service wrote, for people who wait for it; none as long as nothing has probed it.
-    pub fn last_probe(&self, _service: &ServiceName) -> Option<String> {
-        None
+    /// What the last probe of a service wrote that failed, for people who wait for it.
+    pub fn last_probe(&self, service: &ServiceName) -> Option<String> {
+        self.objects().last_probes.get(service).cloned()
     }
 
     /// What its control groups cannot do.
@@ -358,22 +363,30 @@ impl Stack {
         bridge.map(|bridge| bridge.netns.clone())
     }
 
-    /// Sends a signal to the first process of every container.
+    /// Tells whoever looks after a container what happens to it from outside: that it is frozen or thawed, that somebody wants
+    /// it stopped or started. When this comes back that has been dealt with: no start and no probe is under way that should
+    /// not be. So one that is to be frozen is [`Happening::Paused`] before it is: nothing may be on its way into it then. False
+    /// if nobody looks after it.
+    pub async fn tell(&self, service: &ServiceName, happening: Happening) -> bool {
+        life::tell(service, self, happening).await
+    }
+
+    /// Sends a signal to the first process of every container, none of which is started again by itself.
     pub fn signal_all(&self, signal: StopSignal) {
+        life::hands_off_all(self);
         for container in self.objects().containers.values() {
             let _ = container.pidfd.signal(signal.number());
             container.freezer.thaw();
         }
     }
 
-    /// Sends a signal to the first process of a container, as far as it has one, and tells of it.
-    pub(super) fn signal(&self, service: &ServiceName, signal: StopSignal) {
+    /// Sends a signal to the first process of a container, as far as it has one, and tells of it. True if it was frozen, and
+    /// goes on to take it.
+    pub(super) fn signal(&self, service: &ServiceName, signal: StopSignal) -> bool {
         let objects = self.objects();
-        let Some(container) = objects.containers.get(service).filter(|c| c.exit.borrow().is_none()) else { return };
-        if signal == StopSignal::KILL {
-            let stopping = Change::State(service.clone(), container.pid, ContainerState::Stopping);
-            let _ = container.changes.send(stopping);
-        }
+        let Some(container) = objects.containers.get(service).filter(|c| c.exit.borrow().is_none()) else {
+            return false;
+        };
         let _ = container.changes.send(Change::Signalled(service.clone(), container.pid, signal));
         // ESRCH: it ended just now.
         let _ = container.pidfd.signal(signal.number());
@@ -381,11 +394,9 @@ impl Stack {
         if signal == StopSignal::KILL || signal == container.stop_signal {
             let was_frozen = container.freezer.is_frozen();
             container.freezer.thaw();
-            if was_frozen && signal != StopSignal::KILL {
-                let goes_on = Change::State(service.clone(), container.pid, ContainerState::Running);
-                let _ = container.changes.send(goes_on);
-            }
+            return was_frozen;
         }
+        false
     }
 
     /// Waits until whoever keeps the picture of the stack has taken note that a container has no processes any more.
@@ -416,6 +427,7 @@ impl Stack {
         let mut objects = self.objects();
         if !objects.containers.contains_key(service) && !objects.created.contains_key(service) {
             objects.specs.remove(service);
+            objects.last_probes.remove(service);
         }
     }
 

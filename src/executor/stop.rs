@@ -9,8 +9,9 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 
-use super::{Change, ExecutorError, Stack, mounts::is_volume, stack::Created};
+use super::{Change, ExecutorError, Stack, life, mounts::is_volume, stack::Created};
 use crate::{
+    life::Happening,
     model::{ServiceName, StopSignal},
     sys::{ExitStatus, PidFd},
 };
@@ -60,8 +61,15 @@ fn thaw(service: &ServiceName, stack: &Stack) {
 
 /// Sends a signal; after SIGKILL, waits for the end.
 pub(super) async fn send(service: &ServiceName, signal: StopSignal, stack: &Stack) -> Result<(), ExecutorError> {
-    stack.signal(service, signal);
+    if signal == StopSignal::KILL {
+        // Whoever kills it wants it to stay so. Its unit tells that it is stopping.
+        life::hands_off(service, stack).await;
+    }
+    let goes_on = stack.signal(service, signal);
     if signal != StopSignal::KILL {
+        if goes_on {
+            stack.tell(service, Happening::Resumed).await;
+        }
         return Ok(());
     }
     let running = stack.objects().containers.get(service).map(|c| (c.pid, c.pidfd.clone(), c.exit.clone()));
@@ -189,6 +197,7 @@ fn disposition(pid: i32, signal: i32) -> Disposition {
 /// Removes a container that has ended: its control group with whatever is still in it, its ports, its writable layers. Its
 /// anonymous volumes may be kept for the next one.
 pub(super) async fn remove(service: &ServiceName, stack: &Stack, keep_volumes: bool) -> Result<(), ExecutorError> {
+    life::hands_off(service, stack).await;
     let created = stack.objects().created.remove(service);
     if let Some(Created { folder, .. }) = created {
         return remove_folder(service, folder, keep_volumes).await;
@@ -199,7 +208,10 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack, keep_volumes: b
         thaw(service, stack);
         kill(service, pid, &pidfd, &mut exit).await?;
     }
-    let Some(mut container) = stack.objects().containers.remove(service) else { return Ok(()) };
+    let Some(mut container) = stack.objects().containers.remove(service) else {
+        life::leave(service, stack).await;
+        return Ok(());
+    };
     container.forwarders.clear();
     stack.names.disappears(service);
     super::uplink::publish(service, container.pid, &[], None, stack).await;
@@ -207,6 +219,7 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack, keep_volumes: b
     if let Some(told) = container.told.take() {
         let _ = told.await;
     }
+    life::leave(service, stack).await;
     // It is held by nobody but us by now, or its files would be busy.
     let family = container.family.clone();
     let _ = tokio::task::spawn_blocking(move || family.end()).await;

@@ -172,6 +172,7 @@ struct DockerExtra {
 #[serde(rename_all = "PascalCase")]
 struct DockerConfig {
     healthcheck: Option<DockerHealthcheck>,
+    shell: Option<Vec<String>>,
 }
 
 impl Configuration {
@@ -183,6 +184,7 @@ impl Configuration {
         let wrong = |why: String| invalid("configuration", why);
         let all: ImageConfiguration = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;
         let extra: DockerExtra = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;
+        let extra = extra.config.unwrap_or_default();
         let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let config = all.config().clone().unwrap_or_default();
         let mut environment = BTreeMap::new();
@@ -221,7 +223,8 @@ impl Configuration {
                     .map(|text| text.parse().map_err(|e| wrong(format!("{e}"))))
                     .transpose()?,
                 labels: config.labels().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect(),
-                healthcheck: extra.config.and_then(|config| config.healthcheck).and_then(|health| {
+                shell: extra.shell.unwrap_or_default(),
+                healthcheck: extra.healthcheck.and_then(|health| {
                     Some(ImageHealthcheck {
                         test: health.test.filter(|test| !test.is_empty())?,
                         interval: nanoseconds(health.interval),

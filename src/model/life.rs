@@ -31,6 +31,11 @@ impl ContainerState {
         }
     }
 
+    /// Whether it is meant to run: it does, or it will in a moment.
+    pub fn is_up(self) -> bool {
+        self.is_alive() || matches!(self, Self::Restarting(_))
+    }
+
     /// How its first process has ended, if it has and no other has taken its place.
     pub fn exit_code(self) -> Option<i32> {
         match self {
@@ -63,6 +68,17 @@ pub enum Health {
     Healthy,
     /// So many in a row as its file allows went wrong.
     Unhealthy,
+}
+
+impl Health {
+    /// What people and programs read, as Docker has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
 }
 
 /// What others wait for.

@@ -14,6 +14,7 @@
 
 mod capability;
 mod dependency;
+mod health;
 mod hook;
 mod image;
 mod life;
@@ -31,6 +32,7 @@ mod port;
 mod privileges;
 mod process_options;
 mod project;
+mod restart;
 mod seccomp;
 mod service;
 mod service_name;
@@ -40,6 +42,7 @@ mod user;
 
 pub use capability::{Capabilities, Capability, UnknownCapability};
 pub use dependency::{Condition, Dependency};
+pub use health::{HealthCheck, HealthSettings, HealthTest, InvalidListeningPort, ListeningPort, ProbeLog, ProbeResult};
 pub use hook::{Hook, Hooks};
 pub use image::{
     Digest, Image, ImageConfig, ImageHealthcheck, ImageName, ImageRequest, ImageSource, InArchive, InvalidDigest,
@@ -74,6 +77,7 @@ pub use process_options::{
     ProcessOptions, Resource, ResourceLimit, Sysctls, UnknownResource, is_of_interface, limit_text,
 };
 pub use project::{Project, Volume, VolumeSource};
+pub use restart::{InvalidRestart, LifePolicy, LifeSettings, RestartCondition, RestartPolicy};
 pub use seccomp::{
     Comparison, KernelVersion, Seccomp, SeccompAction, SeccompArch, SeccompCondition, SeccompProfile, SeccompRule,
     When, X32_BIT, is_syscall, syscall_number,

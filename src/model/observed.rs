@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cgroups, ContainerState, Digest, Effective, Health, HostResolver, Life, Network, NetworkName, Origin, Port,
-    ProjectName, Record, Resource, ServiceName, StopSignal, UplinkMeans,
+    ProbeLog, ProjectName, Record, Resource, ServiceName, StopSignal, UplinkMeans,
 };
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
@@ -167,6 +167,12 @@ pub struct Container {
     /// What its probes say; none if it has none.
     #[serde(default)]
     pub health: Option<Health>,
+    /// What the latest of them found.
+    #[serde(default)]
+    pub probes: ProbeLog,
+    /// How often it has been started again by itself since somebody asked for it.
+    #[serde(default)]
+    pub restarts: u32,
     /// Its first process, in the pid namespace of the host.
     pub pid: Option<i32>,
     /// Fingerprint of the configuration it was made from.

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerName, Dependency, Files, Hooks, Image, ImageRequest, Limits, Logging, Mount, NameSettings, NamespaceMode,
-    NetworkAttachment, Port, Privileges, ProcessOptions, ServiceName, StopSignal, UserSpec,
+    ContainerName, Dependency, Files, Hooks, Image, ImageRequest, LifeSettings, Limits, Logging, Mount, NameSettings,
+    NamespaceMode, NetworkAttachment, Port, Privileges, ProcessOptions, ServiceName, StopSignal, UserSpec,
 };
 
 /// Where the root file system of a service comes from.
@@ -94,6 +94,9 @@ pub struct Service {
     /// Commands that are run in it.
     #[serde(default, skip_serializing_if = "super::mount::is_default")]
     pub hooks: Hooks,
+    /// When it is started again, and how it is looked after its health.
+    #[serde(default, skip_serializing_if = "super::mount::is_default")]
+    pub life: LifeSettings,
 }
 
 impl Service {

@@ -11,9 +11,10 @@
 //!
 //! Order: `add_bridge`, per container `add_link` and, on a socket opened in there, `configure`, then `settle` for the new
 //! outer ends and their bridge. [`netlink`] makes and removes links, addresses and routes; [`ports`] claims what is published before anything starts
-//! and then carries it; [`local_port`] lends a port of loopback to the name server; [`uplink`] is the way out of the stack, and the firewall that goes with it. Which addresses and names are used is the plan's choice, the order is the executor's. Names of
+//! and then carries it; [`local_port`] lends a port of loopback to the name server; [`listening`] sees who listens; [`uplink`] is the way out of the stack, and the firewall that goes with it. Which addresses and names are used is the plan's choice, the order is the executor's. Names of
 //! services are `dns`'s; the namespaces themselves come from `sys`.
 
+pub mod listening;
 pub mod local_port;
 pub mod netlink;
 pub mod ports;

@@ -59,7 +59,7 @@ pub(super) fn stop_and_remove(
         rest.remove(name);
         let container = &observed.containers[name];
         let mut after: Vec<StepId> = Vec::new();
-        if container.state.is_alive() {
+        if container.state.is_up() {
             let dependents = stops.iter().filter(|(other, _)| depends(other, name)).map(|(_, id)| *id);
             let dependents: Vec<StepId> = dependents.collect();
             let stop = match manner.grace_ms {

@@ -148,6 +148,16 @@ pub enum PlanError {
         /// The service.
         service: ServiceName,
     },
+    /// A service says when it is looked after its health and not how, and its image does not either.
+    #[error(
+        "service `{service}` has no health check that its keys could be about, and neither has its image `{image}`"
+    )]
+    NoHealthTest {
+        /// The service.
+        service: ServiceName,
+        /// What its image is called.
+        image: String,
+    },
 }
 
 impl PlanError {
@@ -180,6 +190,7 @@ impl PlanError {
                     .to_owned(),
             ),
             Self::NoSelinux { .. } => Some("leave it out; `label=disable` works everywhere".to_owned()),
+            Self::NoHealthTest { .. } => Some("add a `test` to `healthcheck`, or `x-nscompose: {ready: {listen: PORT}}`".to_owned()),
             Self::NoAddress(_) => Some("a larger `subnet` or `ip_range` has more".to_owned()),
             Self::NoSubnet(_) => Some(
                 "`ip route` shows the routes; a narrower one leaves room, and so does `networks.default_address_pools` of \

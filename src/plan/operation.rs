@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{IdMap, Names, Wait};
 use crate::model::{
-    Device, DeviceRule, Hooks, Invoker, Limits, LogSettings, MacAddress, Mount, NetworkName, Origin, Port, Privileges,
-    ProcessOptions, ProjectName, Record, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec, Volume,
-    VolumeName,
+    Device, DeviceRule, Hooks, Invoker, LifePolicy, Limits, LogSettings, MacAddress, Mount, NetworkName, Origin, Port,
+    Privileges, ProcessOptions, ProjectName, Record, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec,
+    Volume, VolumeName,
 };
 
 /// One effect.
@@ -379,6 +379,12 @@ pub struct ContainerSpec {
     pub stop_signal: StopSignal,
     /// Milliseconds it may take to stop.
     pub stop_grace_ms: u64,
+    /// When it is started again, and how it is looked after its health.
+    #[serde(default)]
+    pub life: LifePolicy,
+    /// It is started again when one of these has been.
+    #[serde(default)]
+    pub restart_with: BTreeSet<ServiceName>,
     /// Services it is started after.
     pub dependencies: BTreeSet<ServiceName>,
     /// Commands that are run in it.

@@ -9,13 +9,13 @@ use serde_json::Value;
 use super::Bridge;
 use crate::model::{
     Capabilities, Capability, Digest, Files, Grant, GrantSource, Hook, HostAddress, ImageConfig, ImageMount, IoLimits,
-    Limits, Logging, Mount, MountSource, MountedImage, NameSettings, NamespaceMode, NetworkAttachment, Privileges,
-    ProcessOptions, Propagation, Record, Recorded, Rootfs, Seccomp, Service, ServiceName, Submounts, Volume,
-    VolumeName, VolumeSource, limit_text,
+    LifeSettings, Limits, Logging, Mount, MountSource, MountedImage, NameSettings, NamespaceMode, NetworkAttachment,
+    Privileges, ProcessOptions, Propagation, Record, Recorded, RestartPolicy, Rootfs, Seccomp, Service, ServiceName,
+    Submounts, Volume, VolumeName, VolumeSource, limit_text,
 };
 
 /// Fields of the model that are not called as the keys of the file are, or hold something that is not to be shown.
-const APART: [&str; 25] = [
+const APART: [&str; 26] = [
     "rootfs",
     "entrypoint",
     "command",
@@ -40,6 +40,7 @@ const APART: [&str; 25] = [
     "stop_signal",
     "logging",
     "hooks",
+    "life",
     // Who is started before it makes it no other container.
     "depends_on",
 ];
@@ -148,6 +149,7 @@ pub(super) fn service(record: &mut Record, name: &ServiceName, service: &Service
     privileges(notes, &service.privileges);
     limits(notes, &service.limits);
     logging(notes, &service.logging);
+    life(notes, &service.life);
     hooks(notes, "post_start", &service.hooks.post_start);
     hooks(notes, "pre_stop", &service.hooks.pre_stop);
     if let Ok(Value::Object(rest)) = serde_json::to_value(service) {
@@ -212,6 +214,15 @@ fn hooks(notes: &mut Notes<'_>, key: &str, hooks: &[Hook]) {
             variable(notes, &format!("{key}.environment"), name, value);
         }
     }
+}
+
+fn life(notes: &mut Notes<'_>, life: &LifeSettings) {
+    let LifeSettings { restart, health, restart_unhealthy, shell: _ } = life;
+    if *restart != RestartPolicy::default() {
+        notes.tree_of("restart", restart);
+    }
+    notes.tree_of("healthcheck", health);
+    notes.flag("x-nscompose.restart_unhealthy", *restart_unhealthy);
 }
 
 fn logging(notes: &mut Notes<'_>, logging: &Logging) {

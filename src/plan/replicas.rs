@@ -82,7 +82,7 @@ pub(super) fn left_behind(
     observed: &Observed,
     surplus: &BTreeMap<&ServiceName, Cause>,
 ) -> Option<PlanError> {
-    let alive = observed.containers.iter().filter(|(_, container)| container.state.is_alive()).map(|(name, _)| name);
+    let alive = observed.containers.iter().filter(|(_, container)| container.state.is_up()).map(|(name, _)| name);
     let stay = alive.filter(|name| !surplus.contains_key(name));
     let mut left = stay.filter_map(|name| {
         let mut owners = owners(whole.services.get(&name.replica(1))?);

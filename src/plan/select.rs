@@ -30,7 +30,7 @@ pub(super) fn in_order<'a>(observed: &'a Observed, services: &BTreeSet<ServiceNa
 
 /// Whether there is something to stop: processes, or a start that is to come.
 pub(super) fn can_be_stopped(state: ContainerState) -> bool {
-    state.is_alive() || matches!(state, ContainerState::Restarting(_))
+    state.is_up()
 }
 
 /// Adds the steps that stop those of `services` that run, those first that need others; that of each comes back.
@@ -82,7 +82,7 @@ pub(super) fn add_starts(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::model::{Container, Effective, Origin, StopSignal};
+    use crate::model::{Container, Effective, Origin, ProbeLog, StopSignal};
 
     /// Containers with what they depend on: `web db*` needs `db`, and a state behind `=`.
     pub(in crate::plan) fn observed(text: &str) -> Observed {
@@ -102,6 +102,8 @@ pub(super) mod tests {
                 name: name.to_owned(),
                 state,
                 health: None,
+                probes: ProbeLog::default(),
+                restarts: 0,
                 pid: Some(1),
                 config: String::new(),
                 origin: Origin::default(),

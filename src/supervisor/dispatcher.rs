@@ -25,7 +25,7 @@ use tokio::{
 use super::{Event, Reply, Snapshot, connection, host};
 use crate::{
     executor::{self, Change, ExecutorError, Stack},
-    model::{ContainerState, Observed, ServiceName, StopSignal, Volume, VolumeName},
+    model::{ContainerState, Health, Observed, ServiceName, StopSignal, Volume, VolumeName},
     plan::{self, Plan, StepId},
     state::{EventLog, Happening},
 };
@@ -401,6 +401,7 @@ impl Dispatcher {
                 | Change::Undoing(_)
                 | Change::Signalled(..)
                 | Change::Stopped(_)
+                | Change::Health(..)
                 | Change::Waiting(_)
                 | Change::Waited(..)
                 | Change::Sync(_)
@@ -446,20 +447,50 @@ impl Dispatcher {
                 Some(Event::Container(service, state))
             }
             // News of one that has been replaced since is none.
-            Change::State(service, pid, _) if observed.containers.get(&service).is_some_and(|c| c.pid != Some(pid)) => {
+            Change::State(service, pid, _)
+                if observed.containers.get(&service).is_some_and(|c| c.pid != Some(pid) && !is_between(c.state)) =>
+            {
                 None
             }
             Change::State(service, _, state) => observed.containers.get_mut(&service).map(|container| {
                 let goes_on = container.state == ContainerState::Paused && state == ContainerState::Running;
                 container.state = state;
+                // What the probes said was of the one that has ended.
+                container.health = match (container.health, state) {
+                    (Some(_), ContainerState::Restarting(_) | ContainerState::Starting) => Some(Health::Starting),
+                    (Some(_), ContainerState::Exited(_)) => Some(Health::Unhealthy),
+                    (health, _) => health,
+                };
                 self.stack.set_life(&service, Some(container.life()));
-                if let ContainerState::Exited(_) = state {
-                    container.pid = None;
-                    container.ports.clear();
-                    self.stack.ended(&service);
+                match state {
+                    ContainerState::Exited(_) => {
+                        container.pid = None;
+                        container.ports.clear();
+                        self.stack.ended(&service);
+                    }
+                    // Its ports stay its own.
+                    ContainerState::Restarting(_) => {
+                        container.pid = None;
+                        container.restarts += 1;
+                    }
+                    ContainerState::Starting => container.pid = None,
+                    _ => {}
                 }
                 if goes_on { Event::Unpaused(service) } else { Event::Container(service, state) }
             }),
+            Change::Health(service, pid, health, probes) => {
+                let container = observed.containers.get_mut(&service).filter(|container| container.pid == Some(pid));
+                container.and_then(|container| {
+                    container.probes = probes;
+                    let changed = container.health.replace(health) != Some(health);
+                    // Probes that find what was known make no plan stale.
+                    changed.then(|| {
+                        self.generation += 1;
+                        self.stack.set_life(&service, Some(container.life()));
+                        Event::Health(service, health)
+                    })
+                })
+            }
             Change::ContainerRemoved(service) => {
                 observed.containers.remove(&service);
                 self.stack.set_life(&service, None);
@@ -523,7 +554,9 @@ fn happenings(observed: &Observed, change: &Change) -> Vec<Happening> {
     match change {
         Change::Container(service, container) => {
             let before = known(service);
-            let starts = container.state.is_alive() && before.is_none_or(|before| !before.state.is_alive());
+            // One that is started again by itself is on its way there before.
+            let runs = |state: ContainerState| state.is_alive() && state != ContainerState::Starting;
+            let starts = container.state.is_alive() && before.is_none_or(|before| !runs(before.state));
             let (made, starts) = (before.is_none().then_some("create"), starts.then_some("start"));
             made.into_iter().chain(starts).map(|action| of(action, service, &container.name)).collect()
         }
@@ -543,6 +576,11 @@ fn happenings(observed: &Observed, change: &Change) -> Vec<Happening> {
             };
             happening.into_iter().collect()
         }
+        Change::Health(service, pid, health, _) => {
+            let container = known(service).filter(|it| it.pid == Some(*pid) && it.health != Some(*health));
+            let action = format!("health_status: {}", health.name());
+            container.map(|container| of(&action, service, &container.name)).into_iter().collect()
+        }
         Change::Signalled(service, pid, signal) => {
             let container = known(service).filter(|container| container.pid == Some(*pid));
             let sent = container.map(|container| of("kill", service, &container.name).with("signal", signal.number()));
@@ -558,4 +596,9 @@ fn happenings(observed: &Observed, change: &Change) -> Vec<Happening> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Whether a container has ended and is on its way to the next start, so that it has no first process to be known by.
+fn is_between(state: ContainerState) -> bool {
+    matches!(state, ContainerState::Restarting(_) | ContainerState::Starting)
 }

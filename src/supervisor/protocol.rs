@@ -14,7 +14,8 @@ use crate::{
     diagnostics::Failure,
     executor::Waiting,
     model::{
-        ContainerState, Namespaces, NetworkName, Observed, Port, ServiceName, Usage, UserSpec, Volume, VolumeName,
+        ContainerState, Health, Namespaces, NetworkName, Observed, Port, ServiceName, Usage, UserSpec, Volume,
+        VolumeName,
     },
     plan::{Plan, Until},
     state::{Happening, ProcessRecord},
@@ -173,6 +174,8 @@ pub enum Event {
     Container(ServiceName, ContainerState),
     /// A container that was paused goes on.
     Unpaused(ServiceName),
+    /// Probes of a container have come to something else.
+    Health(ServiceName, Health),
     /// The kernel has killed processes of a container, so many in all, because its memory was used up.
     OutOfMemory {
         /// Whose container it is.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::memory_size;
 use crate::{
     diagnostics::sanitize,
-    model::{Container, Effective, Observed, Port, Protocol},
+    model::{Container, ContainerState, Effective, Health, Observed, Port, ProbeLog, ProbeResult, Protocol},
 };
 
 /// One container, as `ps` shows it.
@@ -21,6 +21,15 @@ pub struct Row {
     name: String,
     service: String,
     state: String,
+    /// What its probes say while it runs, as `docker compose ps` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<&'static str>,
+    /// The same with the latest of them, as `docker inspect` has it (`State.Health`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probes: Option<Probes>,
+    /// How often it has been started again by itself.
+    #[serde(skip_serializing_if = "is_none")]
+    restarts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit_code: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +59,9 @@ pub fn container_rows(observed: &Observed, now: jiff::Timestamp) -> Vec<Row> {
             name: container.name.clone(),
             service: service.service().to_owned(),
             state: container.state.name().to_owned(),
+            health: health(container).map(Health::name),
+            probes: container.health.map(|health| Probes::of(health, &container.probes)),
+            restarts: container.restarts,
             exit_code: container.state.exit_code(),
             pid: container.pid,
             command: container.command.join(" "),
@@ -68,6 +80,48 @@ pub fn container_rows(observed: &Observed, now: jiff::Timestamp) -> Vec<Row> {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_none(number: &u32) -> bool {
+    *number == 0
+}
+
+/// What its probes say, if it runs.
+fn health(container: &Container) -> Option<Health> {
+    container.health.filter(|_| matches!(container.state, ContainerState::Running | ContainerState::Paused))
+}
+
+/// The latest looks at the health of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Probes {
+    status: &'static str,
+    failing_streak: u32,
+    log: Vec<Probe>,
+}
+
+/// One look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Probe {
+    start: String,
+    end: String,
+    exit_code: i32,
+    output: String,
+}
+
+impl Probes {
+    fn of(health: Health, log: &ProbeLog) -> Self {
+        let time = |ms| jiff::Timestamp::from_millisecond(ms).map_or(String::new(), |time| format!("{time:.3}"));
+        let probe = |result: &ProbeResult| Probe {
+            start: time(result.start_ms),
+            end: time(result.end_ms),
+            exit_code: result.exit_code,
+            output: result.output.clone(),
+        };
+        Self { status: health.name(), failing_streak: log.failing, log: log.results.iter().map(probe).collect() }
+    }
 }
 
 /// Limits in few words.
@@ -147,10 +201,19 @@ pub fn containers_table(rows: &[Row], whole: bool) -> String {
     }
     table.set_header(header);
     for row in rows {
-        let state = match row.exit_code {
-            Some(code) if row.oom_kills > 0 => format!("exited ({code}, out of memory)"),
-            Some(code) => format!("exited ({code})"),
-            None => row.state.clone(),
+        let mut more: Vec<String> = row.health.map(str::to_owned).into_iter().collect();
+        more.extend(row.exit_code.map(|code| code.to_string()));
+        if row.exit_code.is_some() && row.oom_kills > 0 {
+            more.push("out of memory".to_owned());
+        }
+        match row.restarts {
+            0 => {}
+            1 => more.push("1 restart".to_owned()),
+            number => more.push(format!("{number} restarts")),
+        }
+        let state = match &more[..] {
+            [] => row.state.clone(),
+            more => format!("{} ({})", row.state, more.join(", ")),
         };
         let mut command: String = sanitize(&row.command).into_owned();
         if !whole && command.chars().count() > 40 {

@@ -115,6 +115,9 @@ pub(crate) fn up_on(stack: &Stack, rootfs: &Rootfs, services: &[&str]) -> Result
     for name in services {
         let name: ServiceName = name.parse().expect("a name");
         project.services.get_mut(&name).expect("a service").rootfs = rootfs.clone();
+        if let Rootfs::Layers(image) = rootfs {
+            project = project.on_images(&[(name, (**image).clone())].into()).unwrap_or_else(|e| panic!("{e}"));
+        }
     }
     let places: StackLayout = layout(stack).stack(&project.name);
     let stream = places.connect().expect("a supervisor");

@@ -34,6 +34,12 @@ pub(crate) struct Container {
     pub(crate) name: String,
     pub(crate) service: String,
     pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) health: Option<String>,
+    #[serde(default)]
+    pub(crate) probes: Option<Probes>,
+    #[serde(default)]
+    pub(crate) restarts: u32,
     pub(crate) exit_code: Option<i32>,
     pub(crate) pid: Option<i32>,
     pub(crate) command: String,
@@ -43,6 +49,25 @@ pub(crate) struct Container {
     #[serde(default, rename = "OOMKills")]
     pub(crate) oom_kills: u64,
     pub(crate) started_at: String,
+}
+
+/// The latest looks at the health of a container.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct Probes {
+    pub(crate) status: String,
+    pub(crate) failing_streak: u32,
+    pub(crate) log: Vec<Probe>,
+}
+
+/// One look.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct Probe {
+    pub(crate) start: String,
+    pub(crate) end: String,
+    pub(crate) exit_code: i32,
+    pub(crate) output: String,
 }
 
 impl Stack {

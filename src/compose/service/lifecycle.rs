@@ -23,13 +23,13 @@ mapping! {
         /// Names of which one has to be asked for, or the service is left out.
         loaded profiles: Set<Text>,
         /// What happens when it ends.
-        refused restart: Text,
+        works restart: Text,
         /// Signal that asks it to stop.
         works stop_signal: Text,
         /// Time that it has to stop.
         works stop_grace_period: Span,
         /// How it is known that it is healthy.
-        refused healthcheck: Box<Healthcheck>,
+        works healthcheck: Box<Healthcheck>,
         /// Commands run before it starts.
         refused("use a service of its own, with `depends_on: {…: {condition: service_completed_successfully}}`") pre_start: List<Hook>,
         /// Commands run in it once it has started, one after the other; it counts as started when the last has ended. One that

@@ -17,6 +17,7 @@ mod grants;
 mod hooks;
 mod hostname;
 mod image;
+mod life;
 mod limits;
 mod logging;
 mod mounts;

@@ -2,10 +2,7 @@
 
 use super::super::tree::{Node, Value};
 use crate::{
-    compose::{
-        Format, Project, RefusedValue, Support, Visited, Visitor, harmless, is_of_parts, located, located_key, refused,
-        switches_off,
-    },
+    compose::{Format, Project, RefusedValue, Support, Visited, Visitor, harmless, located, located_key, refused},
     diagnostics::{Diagnostic, Diagnostics},
 };
 
@@ -87,11 +84,6 @@ impl<'a> Refusals<'a> {
 /// Nothing would be different without it.
 fn changes_nothing(path: &str, node: &Node) -> bool {
     match &node.value {
-        Value::Mapping(entries) if is_of_parts(path) => {
-            let mut parts = entries.iter().map(|entry| (format!("{path}.{}", entry.key), &entry.value));
-            let off = |(path, node): &(String, &Node)| word(node).is_some_and(|word| switches_off(path, word));
-            parts.clone().any(|part| off(&part)) || parts.all(|(path, node)| changes_nothing(&path, node))
-        }
         Value::Mapping(entries) => entries.is_empty(),
         Value::Sequence(nodes) if nodes.is_empty() => true,
         // It has been reported.

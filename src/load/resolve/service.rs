@@ -1,8 +1,8 @@
 //! One service.
 
 use super::{
-    Context, Cursor, dependencies, devices, exclusions, hooks, hostname, limits, logging, mounts, namespaces, naming,
-    networks, ports, privileges, process_options, program, rootfs,
+    Context, Cursor, dependencies, devices, exclusions, hooks, hostname, life, limits, logging, mounts, namespaces,
+    naming, networks, ports, privileges, process_options, program, rootfs,
 };
 use crate::{
     compose,
@@ -64,6 +64,7 @@ pub(super) fn lower(
         stop_signal: stop_signal(cx, lifecycle, at),
         stop_grace_period: lifecycle.stop_grace_period.map_or(Service::DEFAULT_STOP_GRACE_PERIOD, |span| span.0),
         hooks: hooks::lower(cx, lifecycle, at),
+        life: life::lower(cx, service, at),
     };
     exclusions::check(cx, name, &lowered, at);
     Some(Service { rootfs: rootfs?, ..lowered })

@@ -70,6 +70,10 @@ impl Service {
         self.working_dir = self.working_dir.take().or_else(|| config.working_dir.clone());
         self.user = self.user.take().or_else(|| config.user.clone());
         self.stop_signal = self.stop_signal.or(config.stop_signal);
+        if let Some(health) = &config.healthcheck {
+            self.life.health.put_on(health);
+        }
+        self.life.shell.clone_from(&config.shell);
         // One on the root would hide the whole image, and what leads up may lead there.
         for target in config.volumes.iter().filter(|target| is_mountable(target)) {
             if !self.mounts.iter().any(|mount| mount.target == *target) {
@@ -159,6 +163,7 @@ mod tests {
             stop_signal: None,
             stop_grace_period: Service::DEFAULT_STOP_GRACE_PERIOD,
             hooks: crate::model::Hooks::default(),
+            life: crate::model::LifeSettings::default(),
         }
     }
 

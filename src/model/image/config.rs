@@ -30,6 +30,9 @@ pub struct ImageConfig {
     pub labels: BTreeMap<String, String>,
     /// `Healthcheck`, Docker's addition; kept for who looks after a container's health.
     pub healthcheck: Option<ImageHealthcheck>,
+    /// `Shell`, Docker's addition: what runs lines of the health check; empty is `/bin/sh -c`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shell: Vec<String>,
 }
 
 /// How an image says that its health is checked (Docker Image Specification v1.2, `Healthcheck`).

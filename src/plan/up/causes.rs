@@ -207,7 +207,7 @@ impl<'a> Up<'a> {
 
     /// Namespaces that are made anew take every container in them along, so all of these have to be brought up again.
     pub(super) fn nobody_is_left_behind(&self, causes: &Causes<'a>) -> Result<(), PlanError> {
-        let alive = self.observed.containers.iter().filter(|(_, container)| container.state.is_alive());
+        let alive = self.observed.containers.iter().filter(|(_, container)| container.state.is_up());
         for name in alive.map(|(name, _)| name).filter(|name| self.project.services.contains_key(*name)) {
             if self.wanted.contains(&name) {
                 continue;
@@ -241,9 +241,8 @@ impl<'a> Up<'a> {
             let own = [&sources.user, &sources.net, &sources.ipc, &sources.uts, &sources.pid];
             own.into_iter().any(|source| matches!(source, Source::Of(owner) if moved.contains(owner)))
         };
-        let runs = |name: &&ServiceName| {
-            self.observed.containers.get(*name).is_some_and(|container| container.state.is_alive())
-        };
+        let runs =
+            |name: &&ServiceName| self.observed.containers.get(*name).is_some_and(|container| container.state.is_up());
         let more: BTreeSet<ServiceName> =
             self.project.services.keys().filter(|name| runs(name) && touched(name)).cloned().collect();
         if more.is_empty() {
@@ -279,7 +278,7 @@ impl<'a> Up<'a> {
     pub(super) fn is_replaced(&self, name: &ServiceName) -> bool {
         self.observed.containers.get(name).is_some_and(|container| {
             let same = container.config == self.config(name) && !self.namespaces_differ(name);
-            container.state.is_alive() || !same || self.policy(name) == Recreate::Always
+            container.state.is_up() || !same || self.policy(name) == Recreate::Always
         })
     }
 

@@ -1,7 +1,7 @@
 //! Whether a service can have here what it asks for.
 
 use crate::{
-    model::{Grant, GrantSource, Invoker, Mount, MountSource, Observed, Service, ServiceName, UserSpec},
+    model::{Grant, GrantSource, Invoker, Mount, MountSource, Observed, Rootfs, Service, ServiceName, UserSpec},
     plan::{IdMap, PlanError},
 };
 
@@ -42,6 +42,11 @@ pub(super) fn service(
     }
     if !privileges.label.is_empty() && !observed.host.modules.selinux {
         return Err(PlanError::NoSelinux { service: name.clone() });
+    }
+    if let Rootfs::Layers(image) = &service.rootfs
+        && service.life.wants_test()
+    {
+        return Err(PlanError::NoHealthTest { service: name.clone(), image: image.name.clone() });
     }
     for (resource, limit) in &service.process.limits {
         let Some(most) = observed.host.hard_limits.get(resource) else { continue };

@@ -1,0 +1,383 @@
+//! The life of containers that have come up: a task for each, which is told what happens to it and does what
+//! [`life::step`] says.
+//!
+//! ```text
+//! exit.rs ──Ended──┐
+//! steps of plans ──┼──▶ Unit ──▶ life::step ──▶ start again, stop, probe.rs
+//! other units ─────┘     │
+//!                        └─ Change ──▶ whoever keeps the picture of the stack
+//! ```
+//!
+//! A unit is there from the first start of a container until it is removed or somebody starts it anew. It sleeps until a
+//! message comes, and until [`life::Stage::due`] if there is something to be done then.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{
+        OnceCell,
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        oneshot, watch,
+    },
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Change, ExecutorError, Stack, container, hooks, probe,
+    run::Claims,
+    stop::stop,
+    uplink::{self, chain},
+};
+use crate::{
+    life::{self, Action, Happening, Past, Stage},
+    model::{ContainerState, LifePolicy, ProbeLog, ProbeResult, ServiceName},
+    network::{listening::Listening, ports::claim},
+    plan::ContainerSpec,
+};
+
+/// What Docker says of a container that does not come up.
+const NOT_STARTED: i32 = 128;
+
+/// How long a probe that is dropped may take to end before what waits for that goes on.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The hold on the task of a container.
+pub(super) struct Unit {
+    messages: UnboundedSender<Message>,
+    /// Somebody wants it stopped: nothing is begun in it any more that would be waited for.
+    stopping: watch::Sender<bool>,
+    restart_with: BTreeSet<ServiceName>,
+    task: JoinHandle<()>,
+}
+
+/// What a unit is told.
+enum Message {
+    /// Something has happened, or is asked for; dropped when it has been dealt with.
+    Happens(Happening, Option<oneshot::Sender<()>>),
+    /// The container with this first process has ended.
+    Ended { pid: i32, code: i32, dealt_with: oneshot::Sender<()> },
+    /// There is nothing more to do.
+    Leave,
+}
+
+/// One start of a container, for who carries it out.
+pub(super) struct Attempt {
+    messages: UnboundedSender<Message>,
+    /// How often it has been started again by itself.
+    pub(super) restarts: u32,
+    /// It has been there before, and stays there should this not succeed.
+    pub(super) again: bool,
+}
+
+impl Attempt {
+    /// Where its end is told.
+    pub(super) fn teller(&self) -> EndTeller {
+        EndTeller(self.messages.clone())
+    }
+}
+
+/// Tells of the end of a container.
+pub(super) struct EndTeller(UnboundedSender<Message>);
+
+impl EndTeller {
+    /// Comes back when everybody knows of it.
+    pub(super) async fn tell(self, pid: i32, code: i32) {
+        let (dealt_with, waited_for) = oneshot::channel();
+        let _ = self.0.send(Message::Ended { pid, code, dealt_with });
+        let _ = waited_for.await;
+    }
+}
+
+/// Starts a container, and looks after it from then on.
+pub(super) async fn begin(
+    spec: &ContainerSpec,
+    stack: &Arc<Stack>,
+    claims: &Claims,
+    changes: &UnboundedSender<Change>,
+) -> Result<(), ExecutorError> {
+    // One that was there before and may be about to be started again.
+    hands_off(&spec.service, stack).await;
+    leave(&spec.service, stack).await;
+    let (messages, queue) = unbounded_channel();
+    let attempt = Attempt { messages: messages.clone(), restarts: 0, again: false };
+    container::start(spec, stack, claims, changes, &attempt).await?;
+    let (stopping, is_stopping) = watch::channel(false);
+    let driver = Driver {
+        is_stopping,
+        spec: spec.clone(),
+        policy: spec.life.clone(),
+        stack: stack.clone(),
+        changes: changes.clone(),
+        messages: messages.clone(),
+        stage: Stage::Starting { past: Past::default() },
+        epoch: Instant::now(),
+        pid: pid_of(stack, &spec.service),
+        listening: Arc::default(),
+        probe: None,
+        log: ProbeLog::default(),
+        said: None,
+    };
+    let task = tokio::spawn(driver.run(queue));
+    let unit = Unit { messages, stopping, restart_with: spec.restart_with.clone(), task };
+    stack.objects().units.insert(spec.service.clone(), unit);
+    tell_dependents(&spec.service, stack);
+    Ok(())
+}
+
+/// From now on a container is not started again by itself: somebody wants it stopped. When this comes back no start is
+/// under way. False if nobody looks after it.
+pub(super) async fn hands_off(service: &ServiceName, stack: &Stack) -> bool {
+    tell(service, stack, Happening::StopAsked).await
+}
+
+/// Tells the unit of a container, and waits until that has been dealt with. False if there is none.
+pub(super) async fn tell(service: &ServiceName, stack: &Stack, happening: Happening) -> bool {
+    let (dealt_with, waited_for) = oneshot::channel();
+    let sent = stack.objects().units.get(service).map(|unit| {
+        match happening {
+            Happening::StopAsked => _ = unit.stopping.send_replace(true),
+            Happening::StartAsked => _ = unit.stopping.send_replace(false),
+            _ => {}
+        }
+        let _ = unit.messages.send(Message::Happens(happening, Some(dealt_with)));
+    });
+    if sent.is_some() {
+        let _ = waited_for.await;
+    }
+    sent.is_some()
+}
+
+/// Ends the unit of a container, once it has dealt with all that it has been told.
+pub(super) async fn leave(service: &ServiceName, stack: &Stack) {
+    let unit = stack.objects().units.remove(service);
+    if let Some(unit) = unit {
+        let _ = unit.messages.send(Message::Leave);
+        let _ = unit.task.await;
+    }
+}
+
+/// No container is started again by itself: all are about to be killed.
+pub(super) fn hands_off_all(stack: &Stack) {
+    for unit in stack.objects().units.values() {
+        unit.stopping.send_replace(true);
+        let _ = unit.messages.send(Message::Happens(Happening::StopAsked, None));
+    }
+}
+
+/// Tells those that restart with a service that it has been started.
+fn tell_dependents(service: &ServiceName, stack: &Stack) {
+    for unit in stack.objects().units.values().filter(|unit| unit.restart_with.contains(service)) {
+        let _ = unit.messages.send(Message::Happens(Happening::NeededStarted, None));
+    }
+}
+
+fn pid_of(stack: &Stack, service: &ServiceName) -> i32 {
+    stack.objects().containers.get(service).map_or(0, |container| container.pid)
+}
+
+struct Driver {
+    spec: ContainerSpec,
+    policy: LifePolicy,
+    stack: Arc<Stack>,
+    changes: UnboundedSender<Change>,
+    /// Somebody wants it stopped.
+    is_stopping: watch::Receiver<bool>,
+    /// To itself.
+    messages: UnboundedSender<Message>,
+    stage: Stage,
+    /// What `now` is reckoned from.
+    epoch: Instant,
+    /// The first process of the latest one.
+    pid: i32,
+    /// Its network namespace, which stays, once somebody has asked who listens there.
+    listening: Arc<OnceCell<Listening>>,
+    probe: Option<Probe>,
+    log: ProbeLog,
+    /// Why it could not be started the last time, so that it is said once.
+    said: Option<String>,
+}
+
+/// A look under way.
+struct Probe {
+    result: JoinHandle<Option<ProbeResult>>,
+    drop: oneshot::Sender<()>,
+}
+
+impl Driver {
+    async fn run(mut self, mut queue: UnboundedReceiver<Message>) {
+        self.happens(Happening::Runs).await;
+        loop {
+            let due = self.stage.due().map(|due| self.epoch + due);
+            tokio::select! {
+                biased;
+                message = queue.recv() => match message {
+                    Some(Message::Happens(happening, dealt_with)) => {
+                        self.happens(happening).await;
+                        drop(dealt_with);
+                    }
+                    Some(Message::Ended { pid, code, dealt_with }) => {
+                        // One that has been replaced since is no news.
+                        if pid == self.pid {
+                            self.happens(Happening::Ended(code)).await;
+                        }
+                        drop(dealt_with);
+                    }
+                    Some(Message::Leave) | None => {
+                        self.drop_probe().await;
+                        return;
+                    }
+                },
+                result = looked(&mut self.probe) => {
+                    self.probe = None;
+                    self.probed(result).await;
+                }
+                () = sleep_until(due.unwrap_or(self.epoch)), if due.is_some() => self.happens(Happening::Due).await,
+            }
+        }
+    }
+
+    /// Goes from stage to stage until nothing more is to be done at once.
+    async fn happens(&mut self, happening: Happening) {
+        let mut next = Some(happening);
+        while let Some(happening) = next.take() {
+            let before = self.stage.state();
+            let (stage, actions) = life::step(&self.policy, self.stage.clone(), happening, self.epoch.elapsed());
+            self.stage = stage;
+            let state = self.stage.state();
+            // That it runs has been told with all the rest of it, unless it was there all the time.
+            if state != before && (state != ContainerState::Running || before == ContainerState::Paused) {
+                let _ = self.changes.send(Change::State(self.spec.service.clone(), self.pid, state));
+            }
+            for action in actions {
+                match action {
+                    Action::Start => next = Some(self.start().await),
+                    Action::Stop => self.stop(),
+                    Action::Probe => self.begin_probe(),
+                    Action::DropProbe => self.drop_probe().await,
+                }
+            }
+        }
+    }
+
+    /// Brings it up again, in the same namespaces and with the same ports, which nobody has had meanwhile.
+    async fn start(&mut self) -> Happening {
+        let service = &self.spec.service.clone();
+        self.log = ProbeLog::default();
+        let restarts = self.stage.past().restarts;
+        let attempt = Attempt { messages: self.messages.clone(), restarts, again: true };
+        let started = match self.claims() {
+            Ok(claims) => container::start(&self.spec, &self.stack, &claims, &self.changes, &attempt).await,
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(()) => {
+                let before = std::mem::replace(&mut self.pid, pid_of(&self.stack, service));
+                if !self.spec.ports.is_empty() {
+                    uplink::publish(service, before, &[], None, &self.stack).await;
+                }
+                if let Err(error) = hooks::after_start(&self.spec, &self.stack, self.is_stopping.clone()).await {
+                    self.say(&error);
+                    // It has not come up, and whoever asks for something else meanwhile is not kept waiting.
+                    self.stack.set_grace_of(service, 0);
+                    if let Err(error) = stop(service, &self.stack).await {
+                        let _ = self.changes.send(Change::Warning(chain(&error)));
+                    }
+                    return Happening::Ended(NOT_STARTED);
+                }
+                self.said = None;
+                tell_dependents(service, &self.stack);
+                Happening::Runs
+            }
+            Err(error) => {
+                self.say(&error);
+                Happening::Ended(NOT_STARTED)
+            }
+        }
+    }
+
+    /// Says once why it could not be started.
+    fn say(&mut self, error: &ExecutorError) {
+        let text = format!("service `{}` cannot be started again: {}", self.spec.service, chain(error));
+        if self.said.as_ref() != Some(&text) {
+            let _ = self.changes.send(Change::Warning(text.clone()));
+        }
+        self.said = Some(text);
+    }
+
+    /// Its ports once more: those that it still has are taken over from itself.
+    fn claims(&self) -> Result<Claims, ExecutorError> {
+        let mut claims = std::collections::BTreeMap::new();
+        if !self.spec.ports.is_empty() {
+            let objects = self.stack.objects();
+            let held = objects.containers.get(&self.spec.service).into_iter();
+            let held: Vec<_> = held.flat_map(|container| &container.forwarders).collect();
+            let claimed = claim(&self.spec.ports, &held).map_err(|conflicts| ExecutorError::Ports { conflicts })?;
+            claims.insert(self.spec.service.clone(), claimed);
+        }
+        Ok(Claims::new(claims))
+    }
+
+    /// Asks it to stop; its end comes as a message.
+    fn stop(&self) {
+        let (service, stack, changes) = (self.spec.service.clone(), self.stack.clone(), self.changes.clone());
+        tokio::spawn(async move {
+            hooks::before_stop(&service, &stack, &changes).await;
+            if let Err(error) = stop(&service, &stack).await {
+                let _ = changes.send(Change::Warning(chain(&error)));
+            }
+        });
+    }
+
+    fn begin_probe(&mut self) {
+        let Some(check) = self.policy.health.clone() else { return };
+        let (drop, dropped) = oneshot::channel();
+        let look = probe::look(self.spec.service.clone(), check, self.stack.clone(), self.listening.clone(), dropped);
+        self.probe = Some(Probe { result: tokio::spawn(look), drop });
+    }
+
+    /// Ends the look under way. Whoever freezes a container waits for this: nothing may be on its way into it then.
+    async fn drop_probe(&mut self) {
+        let Some(probe) = self.probe.take() else { return };
+        let _ = probe.drop.send(());
+        let _ = tokio::time::timeout(PROBE_PATIENCE, probe.result).await;
+    }
+
+    async fn probed(&mut self, result: Option<ProbeResult>) {
+        // It has ended meanwhile, which is about to be told.
+        let Some(result) = result else { return };
+        let well = result.exit_code == 0;
+        match result.output.trim() {
+            said if well || said.is_empty() => _ = self.stack.objects().last_probes.remove(&self.spec.service),
+            said => _ = self.stack.objects().last_probes.insert(self.spec.service.clone(), said.to_owned()),
+        }
+        self.log.add(result);
+        let before = self.stage.state();
+        let (stage, actions) =
+            life::step(&self.policy, self.stage.clone(), Happening::Probed(well), self.epoch.elapsed());
+        if let Some(checks) = stage.checks() {
+            self.log.failing = checks.failing();
+            let health = (checks.health(), self.log.clone());
+            let _ = self.changes.send(Change::Health(self.spec.service.clone(), self.pid, health.0, health.1));
+        } else if stage.state() == ContainerState::Stopping && before == ContainerState::Running {
+            // For its health: it is stopped for it.
+            self.log.failing = self.policy.health.as_ref().map_or(0, |check| check.retries);
+            let health = (crate::model::Health::Unhealthy, self.log.clone());
+            let _ = self.changes.send(Change::Health(self.spec.service.clone(), self.pid, health.0, health.1));
+        }
+        self.stage = stage;
+        if self.stage.state() != before {
+            let _ = self.changes.send(Change::State(self.spec.service.clone(), self.pid, self.stage.state()));
+        }
+        if actions.contains(&Action::Stop) {
+            self.stop();
+        }
+    }
+}
+
+async fn looked(probe: &mut Option<Probe>) -> Option<ProbeResult> {
+    match probe {
+        None => std::future::pending().await,
+        Some(probe) => (&mut probe.result).await.unwrap_or(None),
+    }
+}
