@@ -29,11 +29,11 @@ mod tests {
     }
 
     #[test]
-    fn time_to_stop_is_a_step_of_its_own() {
+    fn time_to_stop_is_part_of_the_step() {
         let observed = observed("web=paused");
         assert_eq!(
             stop(&observed, &names("web"), Some(3000)).to_string(),
-            "1 give web 3000 ms to stop  because it was said with the verb\n2 stop web  after 1  because stop was asked for\n"
+            "1 stop web within 3000 ms  because stop was asked for\n"
         );
     }
 

@@ -187,10 +187,10 @@ fn a_verb_that_is_not_supported_yet_is_named() {
 #[test]
 fn what_is_not_supported_yet_is_refused_or_left_out_on_demand() {
     needs!(Need::Namespaces);
-    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], scale: 2}}");
-    let refused = stack.run(&["plan"]).code(3).stderr_has("error: `scale` is not supported yet");
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity], use_api_socket: true}}");
+    let refused = stack.run(&["plan"]).code(3).stderr_has("error: `use_api_socket` is not supported yet");
     assert_eq!(refused.stderr.matches("--allow-unsupported").count(), 1, "{refused}");
-    let left_out = "warning: `scale` is not supported yet and is left out";
+    let left_out = "warning: `use_api_socket` is not supported yet and is left out";
     let _ = stack.run(&["plan", "--allow-unsupported"]).code(2).stderr_has(left_out);
     let planned = stack.nscompose().env("NSCOMPOSE_ALLOW_UNSUPPORTED", "1").args(["plan"]).run();
     let _ = planned.code(2).stderr_has(left_out);
