@@ -427,3 +427,33 @@ fn output_is_shown_of_those_that_are_attached() {
         }
     }
 }
+
+#[test]
+fn probes_of_all_replicas_are_waited_for_and_the_last_one_is_shown() {
+    needs!(Need::Namespaces);
+    let file = |test: &str| {
+        format!(
+            "
+services:
+  db:
+    rootfs: host
+    scale: 2
+    command: [sh, -c, 'sleep 0.3; touch /tmp/ready; exec sleep infinity']
+    tmpfs: /tmp
+    healthcheck: {{test: [CMD, sh, -c, '{test}'], interval: 50ms, retries: 100}}
+  app: {{rootfs: host, command: [sleep, infinity], depends_on: {{db: {{condition: service_healthy}}}}}}
+"
+        )
+    };
+    let stack = Stack::new(&file("test -e /tmp/ready"));
+    stack.run(&["up", "-d"]).success();
+    let all = stack.run(&["ps", "--format", "json"]).success().stdout;
+    assert_eq!(all.matches("\"Health\": \"healthy\"").count(), 2, "{all}");
+    assert_eq!(stack.container("app").state, "running");
+    stack.run(&["down"]).success();
+    let never = file("echo not yet; exit 1").replace("retries: 100", "retries: 2");
+    stack.file("stack.yaml", &format!("name: {}\n{never}", stack.project()));
+    let failed = stack.run(&["up", "-d"]).failure();
+    failed.stderr_has("not yet").stderr_has("the last probe of `db");
+    stack.run(&["down"]).success();
+}
