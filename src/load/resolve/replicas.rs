@@ -9,7 +9,8 @@ use crate::{
     model::{Port, Service, ServiceName},
 };
 
-/// The most containers that a file may ask for in all: each costs this process some kilobytes before anything is started.
+/// The most replicas, beyond the first of each service, that a file may ask for in all: a few letters of it are enough for each, and each
+/// costs this process some kilobytes before anything is started.
 const MOST: i64 = 10_000;
 
 /// Modes that mean something here. On one machine `global` is one container.
@@ -37,11 +38,12 @@ pub(super) fn check(cx: &mut Context<'_>, services: &BTreeMap<ServiceName, Servi
         mode(cx, name, said, at);
         let number = said.number();
         let place = place(at);
-        if total <= MOST && total + number > MOST {
-            let wrong = Diagnostic::error(format!("the services have more than {MOST} containers in all"));
+        let further = (number - 1).max(0);
+        if total <= MOST && total.saturating_add(further) > MOST {
+            let wrong = Diagnostic::error(format!("the services have more than {MOST} further replicas in all"));
             cx.push(place.unwrap_or(at).at_key(wrong).hint("that is more than a machine has room for"));
         }
-        total = total.saturating_add(number);
+        total = total.saturating_add(further);
         if number > 1 {
             let so_many = |diagnostic: Diagnostic| match place {
                 Some(place) => diagnostic.label(place.span(), "so many"),
