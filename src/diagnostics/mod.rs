@@ -11,6 +11,7 @@
 //! Nothing here prints: renderers return text, and who calls them knows about colours and the stream. Everything that is
 //! rendered may come from a hostile file or a hostile log, so control characters never reach the terminal.
 
+mod chain;
 mod diagnostic;
 mod failure;
 mod json;
@@ -19,6 +20,7 @@ mod sanitize;
 mod source;
 mod suggest;
 
+pub use chain::chain;
 pub use diagnostic::{Diagnostic, Diagnostics, Label, Severity};
 pub use failure::{Failure, FailureKind};
 pub(crate) use json::warning as warning_json;

@@ -23,13 +23,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{
-    Change, ExecutorError, Stack, container, hooks, probe,
-    run::Claims,
-    stop::stop,
-    uplink::{self, chain},
-};
+use super::{Change, ExecutorError, Stack, container, hooks, probe, run::Claims, stop::stop, uplink};
 use crate::{
+    diagnostics::chain,
     life::{self, Action, Happening, Past, Stage},
     model::{ContainerState, LifePolicy, ProbeLog, ProbeResult, ServiceName},
     network::{listening::Listening, ports::claim},

@@ -18,9 +18,9 @@ use super::{
     session::Session,
     stack::{Exec, ExecError},
     streams::waited_for,
-    uplink::chain,
 };
 use crate::{
+    diagnostics::chain,
     model::{HealthCheck, HealthTest, ProbeResult, RESOLVER, ServiceName},
     network::listening::Listening,
 };

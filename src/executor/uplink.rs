@@ -13,6 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Change, Stack};
 use crate::{
+    diagnostics::chain,
     model::{Family, PublishedPort, ServiceName, UplinkMeans},
     network::{
         netlink,
@@ -284,17 +285,6 @@ fn names(stack: &Stack) -> (String, String) {
     let [a, b, c, d, ..] = digest;
     let link = format!("{}{a:02x}{b:02x}{c:02x}{d:02x}", forwarding::LINK);
     (link, format!("{}{project}-{a:02x}{b:02x}{c:02x}", forwarding::TABLE_OF_STACK))
-}
-
-/// An error with its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// The same, with how to mend it where that is known.

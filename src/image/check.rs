@@ -17,7 +17,7 @@ use super::{
     store::{StoreError, StoredLayer},
     unpack::unpack,
 };
-use crate::model::Digest;
+use crate::{diagnostics::chain, model::Digest};
 
 /// Something that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,16 +159,6 @@ fn take_away(path: &Path) -> Result<(), StoreError> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::Io { path: path.to_owned(), source: e }),
         _ => Ok(()),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(&format!(": {source}"));
-        next = source.source();
-    }
-    text
 }
 
 fn blob_damage(path: &Path, digest: &Digest, size: u64) -> Option<String> {

@@ -30,14 +30,6 @@ pub fn may_stay<T: AsFd>(fd: T) -> io::Result<T> {
     }
 }
 
-/// Whether the next descriptor [`may_stay`]; any that is open will do for asking.
-///
-/// # Errors
-/// EMFILE.
-pub fn has_room(beside: impl AsFd) -> io::Result<()> {
-    may_stay(beside.as_fd().try_clone_to_owned()?).map(drop)
-}
-
 /// Sends `bytes`, with `fds` attached to the first of them; how many bytes were taken comes back.
 ///
 /// # Errors

@@ -75,9 +75,9 @@ fn a_large_answer_and_half_closed_connections_come_through() {
 fn a_udp_port_leads_to_the_service_and_back() {
     needs!(Need::Program("python3"));
     let port = free_udp_port();
-    let script = "import socket\\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\\ns.bind(('', 5300))\\nwhile True:\\n d, a = s.recvfrom(65536)\\n s.sendto(b're: ' + d, a)";
+    let script = "import socket\\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\\ns.bind(('', 53))\\nwhile True:\\n d, a = s.recvfrom(65536)\\n s.sendto(b're: ' + d, a)";
     let stack = Stack::new(&format!(
-        "services: {{web: {{rootfs: host, command: [python3, -c, \"{script}\"], ports: ['127.0.0.1:{port}:5300/udp']}}}}"
+        "services: {{web: {{rootfs: host, command: [python3, -c, \"{script}\"], ports: ['127.0.0.1:{port}:53/udp']}}}}"
     ));
     stack.up();
     let clients: Vec<UdpSocket> = (0..2).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket")).collect();

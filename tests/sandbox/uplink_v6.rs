@@ -46,6 +46,26 @@ fn all(holder: &Holder, lines: &str) {
     }
 }
 
+const IPV4: &str = "ip address add 192.0.2.1/24 dev out0
+    ip route add default via 192.0.2.2";
+
+const IPV6: &str = "ip address add 2001:db8:1::1/64 dev out0 nodad
+    ip -6 route add default via 2001:db8:1::2";
+
+/// A host with one interface and what these commands give it, where nobody is at the other end.
+fn host(lines: &[&str]) -> Holder {
+    let host = Holder::new();
+    all(
+        &host,
+        "ip link set lo up
+         ip link add out0 type veth peer name far0
+         ip link set out0 up
+         ip link set far0 up",
+    );
+    lines.iter().for_each(|lines| all(&host, lines));
+    host
+}
+
 #[test]
 fn addresses_outside_of_the_stack_are_reached_by_ipv6() {
     needs!(Need::Uplink, Need::Program("python3"));
@@ -175,18 +195,7 @@ networks: {{both: {{enable_ipv6: true}}, six: {{enable_ipv4: false, enable_ipv6:
 #[test]
 fn a_network_with_ipv6_that_comes_later_leads_out_too() {
     needs!(Need::Uplink, Need::Program("ip"), Need::Program("python3"));
-    let host = Holder::new();
-    all(
-        &host,
-        "ip link set lo up
-         ip link add out0 type veth peer name far0
-         ip link set out0 up
-         ip link set far0 up
-         ip address add 192.0.2.1/24 dev out0
-         ip route add default via 192.0.2.2
-         ip address add 2001:db8:1::1/64 dev out0 nodad
-         ip -6 route add default via 2001:db8:1::2",
-    );
+    let host = host(&[IPV4, IPV6]);
     let file = |network: &str| format!("services: {{web: {{{SLEEP}}}}}\nnetworks: {{default: {network}}}");
     let stack = Stack::new(&file("{}"));
     let on_host = Host { holder: &host, stack: &stack };
@@ -215,19 +224,7 @@ fn a_host_without_ipv6_has_ipv4_alone_and_says_nothing() {
     needs!(Need::Uplink, Need::Program("ip"), Need::Program("python3"));
     let file = format!("services: {{web: {{{SLEEP}}}}}\nnetworks: {{default: {{enable_ipv6: true}}}}");
     for off in ["true", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6"] {
-        let host = Holder::new();
-        all(
-            &host,
-            &format!(
-                "{off}
-                 ip link set lo up
-                 ip link add out0 type veth peer name far0
-                 ip link set out0 up
-                 ip link set far0 up
-                 ip address add 192.0.2.1/24 dev out0
-                 ip route add default via 192.0.2.2"
-            ),
-        );
+        let host = host(&[off, IPV4]);
         let mut server = host.start(&[
             "python3",
             "-uc",
@@ -249,16 +246,7 @@ fn a_host_without_ipv6_has_ipv4_alone_and_says_nothing() {
 #[test]
 fn a_host_with_ipv6_alone_has_a_way_out_too() {
     needs!(Need::Uplink, Need::Program("ip"), Need::Program("python3"));
-    let host = Holder::new();
-    all(
-        &host,
-        "ip link set lo up
-         ip link add out0 type veth peer name far0
-         ip link set out0 up
-         ip link set far0 up
-         ip address add 2001:db8:1::1/64 dev out0 nodad
-         ip -6 route add default via 2001:db8:1::2",
-    );
+    let host = host(&[IPV6]);
     let mut server = host.start(&[
         "python3",
         "-uc",

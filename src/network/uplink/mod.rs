@@ -367,10 +367,10 @@ fn outer_v6(inner: Ipv6Net) -> Ipv6Addr {
     Ipv6Addr::from_bits(inner.addr().to_bits().wrapping_sub(1))
 }
 
-/// An address that nobody leads away from its host or link: that of loopback, or a link-local one of IPv6.
+/// An address of IPv6 that nobody leads away from its host or link: that of loopback, or a link-local one. Loopback of IPv4 is led away, by
+/// route_localnet.
 fn is_of_one_link(address: SocketAddr) -> bool {
     match address {
-        // The link has route_localnet.
         SocketAddr::V4(_) => false,
         SocketAddr::V6(address) => address.ip().is_loopback() || address.ip().is_unicast_link_local(),
     }

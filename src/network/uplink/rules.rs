@@ -96,9 +96,9 @@ pub fn inside(bridges: &[Bridge], host_gateway: Ipv4Addr, outer: Ipv4Addr, publi
 ///
 /// What comes from the stack for the outer address is for the host's loopback: `link` has route_localnet set for it
 /// (ip-sysctl), and since that would let the stack name any address of loopback, what already does is dropped first.
-/// Connections of the stack itself are not translated, since they would come back to where they came from: the built-in forwarder has
-/// them. It also has those from elsewhere by families that are not in `routed`, which says that nobody else drops what the host forwards. Nor are
-/// those to and from link-local addresses of IPv6, which nobody forwards (RFC 4291, 2.5.6), and those to its loopback.
+/// The built-in forwarder has the connections that are not translated: those of the stack itself, which would come back to where they came
+/// from; those to and from link-local addresses of IPv6, which nobody forwards (RFC 4291, 2.5.6), and to its loopback; and those from elsewhere, unless their
+/// family is in `routed`, which says that nobody else drops what the host forwards.
 ///
 /// `inner` are the addresses of the inner end; it may have none of IPv6. The two ends have link-local ones, too, by which they find each other; with
 /// none of ours the link carries no IPv6.

@@ -1,6 +1,10 @@
 //! The uplink of root: a veth pair into the host's network namespace.
 
-use std::{fs, io, net::Ipv4Addr, path::PathBuf};
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -47,26 +51,23 @@ async fn configure(link: &str, inner: Ipv4Net, host: &Netlink, inside: &Netlink)
     for name in ["accept_ra", "accept_dad"] {
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{link}/{name}"), "0");
     }
-    let address = |address| IpNet::V4(Ipv4Net::new_assert(address, inner.prefix_len()));
-    let gateway = outer(inner);
-    let end = Interface {
-        name: link.to_owned(),
-        addresses: vec![address(gateway)],
-        gateways: Vec::new(),
-        routes: Vec::new(),
-    };
-    host.configure(&[end]).await?;
-    let end = Interface {
-        name: INNER.to_owned(),
-        addresses: vec![address(inner.addr())],
-        gateways: vec![gateway.into()],
-        routes: Vec::new(),
-    };
-    inside.configure(&[end]).await?;
+    address(link, outer(inner).into(), inner.into(), host, inside).await?;
     // As for containers: what is sent before the link is noticed to be up is lost.
     host.settle(&[link]).await?;
     inside.settle(&[INNER]).await?;
     Ok(())
+}
+
+/// Gives both ends their addresses, and the stack its default route by the outer one.
+async fn address(link: &str, outer: IpAddr, inner: IpNet, host: &Netlink, inside: &Netlink) -> Result<(), UplinkError> {
+    let end = |name: &str, address: IpAddr, gateways| Interface {
+        name: name.to_owned(),
+        addresses: vec![IpNet::new_assert(address, inner.prefix_len())],
+        gateways,
+        routes: Vec::new(),
+    };
+    host.configure(&[end(link, outer, Vec::new())]).await?;
+    Ok(inside.configure(&[end(INNER, inner.addr(), vec![outer])]).await?)
 }
 
 /// The hardware address of the outer end. It is given when the link is made: one that is random would be replaced by udev, at any moment
@@ -97,21 +98,6 @@ pub(super) async fn add_ipv6(
     let taken = |net: &Ipv6Net, route: &Ipv6Net| net.contains(route) || route.contains(net) && route.prefix_len() >= 48;
     let free = |net: &&Ipv6Net| !routes.iter().any(|route| taken(&net.trunc(), route));
     let inner = *addresses.iter().find(free).ok_or(UplinkError::NoAddress)?;
-    let address = |address| IpNet::V6(Ipv6Net::new_assert(address, inner.prefix_len()));
-    let gateway = outer_v6(inner);
-    let end = Interface {
-        name: link.to_owned(),
-        addresses: vec![address(gateway)],
-        gateways: Vec::new(),
-        routes: Vec::new(),
-    };
-    host.configure(&[end]).await?;
-    let end = Interface {
-        name: INNER.to_owned(),
-        addresses: vec![address(inner.addr())],
-        gateways: vec![gateway.into()],
-        routes: Vec::new(),
-    };
-    inside.configure(&[end]).await?;
+    address(link, outer_v6(inner).into(), inner.into(), &host, inside).await?;
     Ok(Some(inner))
 }
