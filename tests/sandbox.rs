@@ -24,6 +24,7 @@ mod sandbox {
     mod shared_networks;
     mod sharing;
     mod stopping;
+    mod supervisor_dies;
     mod terminal;
     mod uplink;
     mod users;

@@ -3,7 +3,7 @@
 use super::{
     files::{project_name, services_or_containers, tell_apart},
     settings::Settings,
-    stack::open_if_up,
+    stack::{open_if_up, reconnect},
 };
 use crate::{
     diagnostics::Failure,
@@ -73,6 +73,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             tokio::select! {
                 () = follower.changed() => {}
                 reply = connection.next() => ended = !matches!(reply, Ok(Some(_))),
+            }
+            if ended && let Some((again, _)) = reconnect(&layout).await? {
+                (connection, ended) = (again, false);
             }
             let lines = follower.read().map_err(read)?;
             let printed = printer.print(&lines);

@@ -14,7 +14,10 @@ use super::{
     limits::{leave_out, no_plan_of},
     network::Shared,
     settings::Settings,
-    stack::{carry_out, connection, gone, look_again, name_owners, open, talk, until_done, wait_for_end},
+    stack::{
+        Broken, DEATHS, broken, carry_out, connection, gone, look_again, name_owners, open, reconnect, talk,
+        until_done, wait_for_end,
+    },
     terminal,
 };
 use crate::{
@@ -108,15 +111,29 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         }
         let progress = Progress { printer: settings.printer, started: Instant::now() };
         let others = Others { elsewhere: &elsewhere, shared: &shared };
-        let (snapshot, unchanged) =
-            submit(&mut connection, snapshot, &project, &intent, others, !args.detach, &loaded).await?;
+        let wanted = Wanted { project: &project, intent: &intent, others, loaded: &loaded, foreground: !args.detach };
         if args.detach {
             let mut taken = Vec::new();
-            let result = until_done(&mut connection, |event| match event {
-                Event::PortTaken(port) => taken.push(port),
-                event => progress.show(&event),
-            })
-            .await;
+            let mut snapshot = snapshot;
+            let mut deaths = 0;
+            let (result, unchanged) = loop {
+                let outcome = async {
+                    let (_, unchanged) = wanted.submit(&mut connection, snapshot.clone()).await?;
+                    let show = |event| match event {
+                        Event::PortTaken(port) => taken.push(port),
+                        event => progress.show(&event),
+                    };
+                    until_done(&mut connection, show).await.map(|()| unchanged)
+                };
+                match outcome.await {
+                    Ok(unchanged) => break (Ok(()), unchanged && deaths == 0),
+                    Err(Broken::Failed(failure)) => break (Err(failure), false),
+                    Err(Broken::Gone) if deaths == DEATHS => return Err(gone()),
+                    // What the last supervisor has not done is planned anew from what there is.
+                    Err(Broken::Gone) => (connection, snapshot) = reconnect(&layout).await?.ok_or_else(gone)?,
+                }
+                deaths += 1;
+            };
             if result.is_err() {
                 // What was begun has been undone. If that was all there was, let the last of it go before saying so.
                 let left = look_again(&mut connection).await?;
@@ -139,24 +156,24 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             color: !args.no_color && settings.printer.data_color(),
             timestamps: args.timestamps,
         };
-        let foreground = Foreground {
+        let mut foreground = Foreground {
             layout: &layout,
             project: &project,
+            wanted,
+            deaths: 0,
             progress,
             follower: LogFollower::new(&layout.logs(), []),
             logs: LogPrinter::new(style, attached.iter().cloned()),
             attached,
             log_lost: false,
             images: held,
-            running: snapshot
-                .observed
-                .containers
-                .iter()
-                .filter(|(_, container)| container.state.is_alive())
-                .map(|(name, _)| name.clone())
-                .collect(),
+            running: BTreeSet::new(),
         };
-        foreground.run(connection).await
+        if let Some(connection) = foreground.hand_over(connection, snapshot).await? {
+            foreground.run(connection).await
+        } else {
+            Err(gone())
+        }
     })
 }
 
@@ -167,36 +184,44 @@ struct Others<'a> {
     shared: &'a Shared,
 }
 
-/// Plans, and hands the plan over until one is taken: whoever changes the stack meanwhile makes it stale. What the plan was
-/// made from comes back, and whether there is nothing to do.
-async fn submit(
-    connection: &mut Connection,
-    mut snapshot: Snapshot,
-    project: &Project,
-    intent: &Intent,
-    others: Others<'_>,
+/// What is to be brought up, and what its plan depends on.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    project: &'a Project,
+    intent: &'a Intent,
+    others: Others<'a>,
+    loaded: &'a Loaded,
     foreground: bool,
-    loaded: &Loaded,
-) -> Result<(Snapshot, bool), Failure> {
-    loop {
-        snapshot.observed.host.containers.clone_from(others.elsewhere);
-        // No other stack chooses addresses between our look and our word.
-        let lock = others.shared.lock()?;
-        others.shared.look(&mut snapshot.observed)?;
-        let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, loaded))?;
-        let places = plan::shared_places(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, loaded))?;
-        others.shared.take(snapshot.supervisor, places)?;
-        drop(lock);
-        let unchanged = plan.is_empty();
-        let generation = snapshot.generation;
-        let request = Request::Apply { plan, generation, files: project.files.clone(), foreground };
-        connection.send(&request, &[]).await.map_err(|e| talk(&e))?;
-        match connection.next().await.map_err(|e| talk(&e))? {
-            Some(Reply::Accepted) => return Ok((snapshot, unchanged)),
-            Some(Reply::Stale) => snapshot = look_again(connection).await?.ok_or_else(gone)?,
-            Some(Reply::Failed(failure)) => return Err(failure),
-            Some(_) => return Err(Failure::internal("the supervisor answers something else than what was asked")),
-            None => return Err(gone()),
+}
+
+impl Wanted<'_> {
+    /// Plans, and hands the plan over until one is taken: whoever changes the stack meanwhile makes it stale. What the plan was
+    /// made from comes back, and whether there is nothing to do.
+    async fn submit(&self, connection: &mut Connection, mut snapshot: Snapshot) -> Result<(Snapshot, bool), Broken> {
+        let Self { project, intent, others, loaded, foreground } = *self;
+        loop {
+            snapshot.observed.host.containers.clone_from(others.elsewhere);
+            // No other stack chooses addresses between our look and our word.
+            let lock = others.shared.lock()?;
+            others.shared.look(&mut snapshot.observed)?;
+            let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, loaded))?;
+            let places =
+                plan::shared_places(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, loaded))?;
+            others.shared.take(snapshot.keeper, places)?;
+            drop(lock);
+            let unchanged = plan.is_empty();
+            let generation = snapshot.generation;
+            let request = Request::Apply { plan, generation, files: project.files.clone(), foreground };
+            connection.send(&request, &[]).await.map_err(|e| broken(&e))?;
+            match connection.next().await.map_err(|e| broken(&e))? {
+                Some(Reply::Accepted) => return Ok((snapshot, unchanged)),
+                Some(Reply::Stale) => snapshot = look_again(connection).await?.ok_or(Broken::Gone)?,
+                Some(Reply::Failed(failure)) => return Err(failure.into()),
+                Some(_) => {
+                    return Err(Failure::internal("the supervisor answers something else than what was asked").into());
+                }
+                None => return Err(Broken::Gone),
+            }
         }
     }
 }
@@ -247,6 +272,9 @@ impl Progress {
 struct Foreground<'a> {
     layout: &'a StackLayout,
     project: &'a Project,
+    wanted: Wanted<'a>,
+    /// How many supervisors have died meanwhile.
+    deaths: u32,
     progress: Progress,
     follower: LogFollower,
     logs: LogPrinter,
@@ -300,14 +328,18 @@ impl Foreground<'_> {
                         return Err(name_owners(failure, &taken));
                     }
                     Some(_) => {}
-                    // Somebody else has taken it down.
-                    None if up && self.running.is_empty() => break,
-                    None => return Err(gone()),
+                    None => match self.come_back(up).await? {
+                        Some(connection) => owner = connection,
+                        // Somebody else has taken it down.
+                        None if up && self.running.is_empty() => break,
+                        None => return Err(gone()),
+                    },
                 },
                 () = self.follower.changed() => self.print_logs(),
                 _ = resized.recv(), if io::stdout().is_terminal() => {
                     let (rows, columns) = terminal::size();
-                    owner.send(&Request::Resize(rows, columns), &[]).await.map_err(|e| talk(&e))?;
+                    // Where the supervisor has gone, the next one asks.
+                    let _ = owner.send(&Request::Resize(rows, columns), &[]).await;
                 }
                 _ = interrupt.recv() => interrupted = true,
                 _ = terminate.recv() => interrupted = true,
@@ -319,44 +351,112 @@ impl Foreground<'_> {
         if interrupted {
             self.progress.printer.progress(self.project.name.as_str(), "is going down; again to kill it");
         }
-        self.down(&mut owner, &mut interrupt, &mut terminate).await?;
-        drop_and_wait(owner).await;
+        self.down(owner, &mut interrupt, &mut terminate).await?;
         Ok(if interrupted { INTERRUPTED } else { 0 })
+    }
+
+    /// Hands the plan to a supervisor, or to the one after it; none when there is none any more.
+    async fn hand_over(
+        &mut self,
+        mut connection: Connection,
+        mut snapshot: Snapshot,
+    ) -> Result<Option<Connection>, Failure> {
+        loop {
+            match self.wanted.submit(&mut connection, snapshot).await {
+                Ok((snapshot, _)) => {
+                    let containers = snapshot.observed.containers.into_iter();
+                    let alive = containers.filter(|(_, container)| container.state.is_alive());
+                    self.running = alive.map(|(name, _)| name).collect();
+                    return Ok(Some(connection));
+                }
+                Err(Broken::Failed(failure)) => return Err(failure),
+                Err(Broken::Gone) => match self.another().await? {
+                    Some(another) => (connection, snapshot) = another,
+                    None => return Ok(None),
+                },
+            }
+        }
+    }
+
+    /// The supervisor that comes after one that has gone.
+    async fn another(&mut self) -> Result<Option<(Connection, Snapshot)>, Failure> {
+        self.deaths += 1;
+        if self.deaths > DEATHS { Err(gone()) } else { reconnect(self.layout).await }
+    }
+
+    /// Goes on with the supervisor that has come after one that has gone; none when there is none. What was not `up` yet is
+    /// planned anew from what there is.
+    async fn come_back(&mut self, up: bool) -> Result<Option<Connection>, Failure> {
+        while let Some((mut connection, snapshot)) = self.another().await? {
+            if !up {
+                return self.hand_over(connection, snapshot).await;
+            }
+            let containers = snapshot.observed.containers.into_iter();
+            let alive = containers.filter(|(_, container)| container.state.is_alive());
+            self.running = alive.map(|(name, _)| name).collect();
+            match carry_out(&mut connection, &Request::Own, |_| {}).await {
+                Ok(()) => return Ok(Some(connection)),
+                Err(Broken::Failed(failure)) => return Err(failure),
+                Err(Broken::Gone) => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Takes the stack down and shows the last of its logs.
     async fn down(
         &mut self,
-        owner: &mut Connection,
+        mut owner: Connection,
         interrupt: &mut Signal,
         terminate: &mut Signal,
     ) -> Result<(), Failure> {
-        let Ok(stream) = self.layout.connect() else { return Ok(()) };
-        let mut ending = connection(stream)?;
-        ending.send(&Request::Down { timeout_ms: None, volumes: BTreeMap::new() }, &[]).await.map_err(|e| talk(&e))?;
-        let result = loop {
-            tokio::select! {
-                reply = ending.next() => match reply.map_err(|e| talk(&e))? {
-                    Some(Reply::Done) | None => break Ok(()),
-                    Some(Reply::Failed(failure)) => break Err(failure),
-                    Some(Reply::Event(event)) => self.progress.show(&event),
-                    Some(_) => {}
-                },
-                // Its events come to `ending` too; here they are only taken.
-                _ = owner.next() => {}
-                () = self.follower.changed() => self.print_logs(),
-                _ = interrupt.recv() => self.kill().await?,
-                _ = terminate.recv() => self.kill().await?,
+        loop {
+            let Ok(stream) = self.layout.connect() else { return Ok(()) };
+            let mut ending = connection(stream)?;
+            let request = Request::Down { timeout_ms: None, volumes: BTreeMap::new() };
+            let sent = ending.send(&request, &[]).await;
+            let result = loop {
+                if sent.is_err() {
+                    break Err(Broken::Gone);
+                }
+                tokio::select! {
+                    reply = ending.next() => match reply.map_err(|e| talk(&e))? {
+                        Some(Reply::Done) => break Ok(()),
+                        None => break Err(Broken::Gone),
+                        Some(Reply::Failed(failure)) => break Err(Broken::Failed(failure)),
+                        Some(Reply::Event(event)) => self.progress.show(&event),
+                        Some(_) => {}
+                    },
+                    // Its events come to `ending` too; here they are only taken.
+                    Ok(Some(_)) = owner.next() => {}
+                    () = self.follower.changed() => self.print_logs(),
+                    _ = interrupt.recv() => self.kill().await?,
+                    _ = terminate.recv() => self.kill().await?,
+                }
+            };
+            self.print_logs();
+            match result {
+                Ok(()) => {
+                    owner.hang_up().await;
+                    wait_for_end(&mut owner).await;
+                    wait_for_end(&mut ending).await;
+                    return Ok(());
+                }
+                Err(Broken::Failed(failure)) => return Err(failure),
+                // Either it has gone with all of the stack, or another one takes its place.
+                Err(Broken::Gone) => {
+                    if self.another().await?.is_none() {
+                        return Ok(());
+                    }
+                }
             }
-        };
-        self.print_logs();
-        result
+        }
     }
 
     async fn kill(&self) -> Result<(), Failure> {
         self.progress.printer.progress(self.project.name.as_str(), "is killed");
         let mut connection = connection(self.layout.connect().map_err(|e| talk(&e))?)?;
-        carry_out(&mut connection, &Request::Kill, |_| {}).await
+        Ok(carry_out(&mut connection, &Request::Kill, |_| {}).await?)
     }
 
     fn declares(&self, service: &str) -> bool {

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io,
+    net::SocketAddr,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
@@ -12,7 +13,13 @@ use std::{
     time::Instant,
 };
 
-use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc::UnboundedSender, task::JoinHandle};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::AsyncReadExt,
+    net::unix::pipe,
+    sync::{mpsc::UnboundedSender, watch},
+    task::JoinHandle,
+};
 
 use super::{
     Change, ExecutorError, Stack, devices,
@@ -22,7 +29,8 @@ use super::{
     operation::create_folder,
     root::{hold_images, root},
     run::Claims,
-    stack::Running,
+    spool::Spool,
+    stack::{PORTS, Running, of_service},
     stop::{remove, stop},
     streams::{HandedOut, Listeners, Streams, waited_for},
     uplink,
@@ -30,12 +38,13 @@ use super::{
 };
 use crate::{
     cgroup,
-    model::{Container, ContainerState, PublishedPort, Rootfs},
+    image::store::InUse,
+    model::{Container, ContainerState, Effective, NetworkName, PublishedPort, Rootfs, ServiceName},
     network::ports::serve,
     plan::{ContainerSpec, Source},
     sandbox::{BringUpError, Launch, LaunchFds, Process, SandboxError, SharedFiles},
     state::Stream,
-    sys::NamespaceKind,
+    sys::{ExitStatus, NamespaceKind},
 };
 
 /// Makes the container of `spec` and waits until its program runs.
@@ -58,7 +67,7 @@ pub(super) async fn start(
     let filling = mounts::wait_for_volumes(spec, stack, &volumes).await;
     let mut mounts = mounts::mounts(spec, stack, &volumes, changes)?;
     mounts.extend(devices::mounts(spec, stack)?);
-    let held = volumes.values().filter_map(VolumeFolder::hold).collect();
+    let held: Vec<File> = volumes.values().filter_map(VolumeFolder::hold).collect();
     let (join, namespaces) = namespaces(spec, stack).await?;
     let limits = |source| ExecutorError::Limits { service: spec.service.clone(), source };
     let group = stack.group().map(|group| group.create(&spec.service, &spec.limits)).transpose();
@@ -108,8 +117,10 @@ pub(super) async fn start(
     };
 
     let log = stack.layout.log(&spec.service);
-    let Streamed { stdin, stdout, stderr, socket, mut handed_out, mut pumps, streams, listeners, file } =
+    let Streamed { stdin, stdout, stderr, socket, mut handed_out, mut pumps, streams, listeners, file, mut keep } =
         streamed(spec, &log).map_err(files("keep the log", &log))?;
+    let locks = |error| files("hold the volumes and images of", Path::new(spec.name.as_str()))(error);
+    keep_locks(&spec.service, &held, &images, &mut keep).map_err(locks)?;
     let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| files("start", Path::new(spec.name.as_str()))(e.into()))?;
     let fds =
@@ -124,7 +135,7 @@ pub(super) async fn start(
         },
         _ => ExecutorError::Start { service: spec.service.clone(), source },
     };
-    let started = stack.keeper.launch(launch, fds).await.map_err(|source| {
+    let started = stack.keeper.launch(launch, fds, spec.service.as_str(), keep).await.map_err(|source| {
         stack.names.disappears(&spec.service);
         failed(source)
     })?;
@@ -138,7 +149,7 @@ pub(super) async fn start(
         is_init: spec.namespaces.pid == Source::New,
         stop_signal: spec.stop_signal,
         stop_grace_ms: spec.stop_grace_ms,
-        process,
+        process: process.clone(),
         group: group.clone(),
         own_network: spec.namespaces.net != Source::Host,
         folder,
@@ -160,18 +171,40 @@ pub(super) async fn start(
             // None comes if something goes wrong before, which the status pipe will tell.
             let lost = |error: io::Error| tracing::error!(%error, "what a container handed out is lost");
             let mounts = handed_out.next().await.map_err(lost).unwrap_or(None);
-            family.know(mounts.filter(|_| spec.namespaces.pid != Source::New));
+            let mounts = mounts.filter(|_| spec.namespaces.pid != Source::New);
+            let mut keep = Vec::new();
+            let kept = |what: &str, fd: std::os::fd::BorrowedFd<'_>| {
+                Some((of_service(&spec.service, what), fd.try_clone_to_owned().ok()?))
+            };
+            keep.extend(mounts.as_ref().and_then(|mounts| kept(MOUNTS, mounts.as_fd())));
+            family.know(mounts);
             if spec.process.terminal {
                 let side = handed_out.next().await.and_then(|side| side.map(waited_for).transpose());
                 if let Some(side) = side.map_err(lost).unwrap_or(None) {
-                    pumps.push(logs::pump_from(side.clone(), file, Stream::Stdout, listeners.clone()));
+                    match Spool::new().and_then(|spool| Ok((spool.to_keep()?, spool))) {
+                        Ok((again, spool)) => {
+                            keep.extend(kept(TERMINAL, side.get_ref().as_fd()));
+                            keep.push((of_service(&spec.service, spooled(Stream::Stdout)), again));
+                            let spool = (spool, Vec::new());
+                            pumps.push(logs::pump(side.clone(), spool, file, Stream::Stdout, listeners.clone()));
+                        }
+                        Err(error) => lost(error),
+                    }
                     if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
                         container.streams.input = spec.process.stdin_open.then(|| side.clone());
                         container.streams.terminal = Some(side);
                     }
                 }
             }
-            program_runs(status_reader).await.map_err(failed)
+            let ran = program_runs(status_reader).await.map_err(failed);
+            // Answers come in their order, so this one is there by the time anything is written down.
+            match ran {
+                Ok(()) if !keep.is_empty() => {
+                    let failed = |source| ExecutorError::Keep { service: spec.service.clone(), source };
+                    stack.keeper.keep(keep).await.map_err(failed)
+                }
+                ran => ran,
+            }
         }
         Err(error) => Err(error),
     };
@@ -179,13 +212,35 @@ pub(super) async fn start(
     drop(listeners);
     volumes.values().for_each(VolumeFolder::settle);
     drop(filling);
-    let ports = match runs.and_then(|()| publish(spec, stack, claims)) {
+    let began = match runs {
+        Ok(()) => publish(spec, stack, claims).await,
+        Err(error) => Err(error),
+    };
+    let written = match began {
         Ok(ports) => {
-            if is_led_to_by_uplink(spec, stack).await {
+            let led = is_led_to_by_uplink(spec, stack).await;
+            if led {
                 uplink::publish(&spec.service, pid, &ports, stack).await;
             }
-            ports.into_iter().map(|(port, _)| port).collect()
+            let (ports, targets): (Vec<_>, Vec<_>) = ports.into_iter().unzip();
+            let observed = observed(spec, pid, ports, effective);
+            let began = Began {
+                process,
+                is_init: spec.namespaces.pid == Source::New,
+                own_network: spec.namespaces.net != Source::Host,
+                group: group.as_deref().cloned(),
+                targets,
+                address_on: spec.address_on.clone(),
+                led_by_uplink: led,
+                killed_before,
+                container: observed,
+            };
+            stack.record(&container_fact(&spec.service), &began).map(|()| began.container)
         }
+        Err(error) => Err(error),
+    };
+    let observed = match written {
+        Ok(observed) => observed,
         Err(error) => {
             stop(&spec.service, stack).await?;
             remove(&spec.service, stack).await?;
@@ -194,7 +249,51 @@ pub(super) async fn start(
             return Err(error);
         }
     };
-    let observed = Container {
+    let limited = observed.limits.memory.is_some();
+    let _ = changes.send(Change::Container(spec.service.clone(), Box::new(observed)));
+    let watched = Watched { service: &spec.service, pid, exit, family, pumps, group, limited, killed_before };
+    watch(watched, tell_end, stack, changes);
+    Ok(())
+}
+
+/// A container whose end is waited for.
+pub(super) struct Watched<'a> {
+    pub(super) service: &'a ServiceName,
+    pub(super) pid: i32,
+    pub(super) exit: watch::Receiver<Option<ExitStatus>>,
+    pub(super) family: Arc<Family>,
+    pub(super) pumps: Vec<JoinHandle<()>>,
+    pub(super) group: Option<Arc<cgroup::Group>>,
+    /// Its memory is limited.
+    pub(super) limited: bool,
+    pub(super) killed_before: u64,
+}
+
+/// Tells of the end of a container, and of what is killed of it.
+pub(super) fn watch(
+    watched: Watched<'_>,
+    tell_end: watch::Sender<bool>,
+    stack: &Stack,
+    changes: &UnboundedSender<Change>,
+) {
+    let Watched { service, pid, exit, family, pumps, group, limited, killed_before } = watched;
+    if limited && let Some(group) = &group {
+        let kills = Kills { service: service.clone(), pid, group: group.clone(), before: killed_before };
+        tokio::spawn(kills.tell(exit.clone(), changes.clone()));
+    }
+    let memory = group.map(|group| Kills { service: service.clone(), pid, group, before: killed_before });
+    let told = tell_exit(service.clone(), pid, exit, family, pumps, memory, changes.clone());
+    let told = tokio::spawn(async move {
+        told.await;
+        tell_end.send_replace(true);
+    });
+    if let Some(container) = stack.objects().containers.get_mut(service) {
+        container.told = Some(told);
+    }
+}
+
+fn observed(spec: &ContainerSpec, pid: i32, ports: Vec<PublishedPort>, limits: Effective) -> Container {
+    Container {
         name: spec.name.clone(),
         state: ContainerState::Running,
         health: None,
@@ -211,24 +310,71 @@ pub(super) async fn start(
         stop_signal: spec.stop_signal,
         stop_grace_ms: spec.stop_grace_ms,
         started_ms: jiff::Timestamp::now().as_millisecond(),
-        limits: effective.clone(),
+        limits,
         oom_kills: 0,
-    };
-    let _ = changes.send(Change::Container(spec.service.clone(), Box::new(observed)));
-    if effective.memory.is_some()
-        && let Some(group) = &group
-    {
-        let kills = Kills { service: spec.service.clone(), pid, group: group.clone(), before: killed_before };
-        tokio::spawn(kills.tell(exit.clone(), changes.clone()));
     }
-    let memory = group.map(|group| Kills { service: spec.service.clone(), pid, group, before: killed_before });
-    let told = tell_exit(spec.service.clone(), pid, exit, family, pumps, memory, changes.clone());
-    let told = tokio::spawn(async move {
-        told.await;
-        tell_end.send_replace(true);
-    });
-    if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
-        container.told = Some(told);
+}
+
+/// What the journal says of a container that runs: all that the next supervisor could not know.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Began {
+    pub(super) process: Process,
+    pub(super) is_init: bool,
+    pub(super) own_network: bool,
+    pub(super) group: Option<cgroup::Group>,
+    /// Where each of its ports leads.
+    pub(super) targets: Vec<SocketAddr>,
+    /// The network that it is on there.
+    pub(super) address_on: Option<NetworkName>,
+    pub(super) led_by_uplink: bool,
+    pub(super) killed_before: u64,
+    pub(super) container: Container,
+}
+
+/// The name of that fact.
+pub(super) fn container_fact(service: &ServiceName) -> String {
+    format!("{CONTAINERS}{service}")
+}
+
+/// What the names of all of them begin with.
+pub(super) const CONTAINERS: &str = "container/";
+
+/// What the keeper has of a container, by name.
+pub(super) const MOUNTS: &str = "mounts";
+pub(super) const TERMINAL: &str = "terminal";
+pub(super) const INPUT: &str = "input";
+pub(super) const LOCKS: &str = "lock/";
+
+/// The pipe of a stream, likewise.
+pub(super) fn piped(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    }
+}
+
+/// What came from it and is not in the log, likewise.
+pub(super) fn spooled(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdout => "spool-stdout",
+        Stream::Stderr => "spool-stderr",
+    }
+}
+
+/// The name of a socket of a port, likewise.
+pub(super) fn socket_of_port(service: &ServiceName, port: usize, socket: usize) -> String {
+    of_service(service, &format!("{PORTS}{port:05}/{socket}"))
+}
+
+/// The locks of volumes and images stay while nobody is there to hold them but the keeper.
+fn keep_locks(
+    service: &ServiceName,
+    volumes: &[File],
+    images: &[InUse],
+    keep: &mut Vec<(String, OwnedFd)>,
+) -> io::Result<()> {
+    for (i, lock) in volumes.iter().map(AsFd::as_fd).chain(images.iter().map(InUse::lock)).enumerate() {
+        keep.push((of_service(service, &format!("{LOCKS}{i}")), lock.try_clone_to_owned()?));
     }
     Ok(())
 }
@@ -248,6 +394,8 @@ struct Streamed {
     streams: Streams,
     listeners: Arc<Listeners>,
     file: Arc<File>,
+    /// What the keeper is to keep of it.
+    keep: Vec<(String, OwnedFd)>,
 }
 
 fn streamed(spec: &ContainerSpec, log: &Path) -> io::Result<Streamed> {
@@ -257,22 +405,34 @@ fn streamed(spec: &ContainerSpec, log: &Path) -> io::Result<Streamed> {
     let mut streams = Streams { listeners: Arc::downgrade(&listeners), ..Streams::default() };
     let (handed_out, socket) = UnixStream::pair()?;
     let (handed_out, socket) = (HandedOut::through(handed_out)?, socket.into());
+    let mut keep = Vec::new();
+    let mut pumps = Vec::new();
     if spec.process.terminal {
         let (stdin, stdout, stderr) = (null()?, null()?, null()?);
-        return Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pumps: Vec::new(), streams, listeners, file });
+        return Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pumps, streams, listeners, file, keep });
     }
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    let named = |what: &str| of_service(&spec.service, what);
     let stdin = if spec.process.stdin_open {
-        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let (reader, writer) = pipe()?;
+        keep.push((named(INPUT), writer.try_clone()?));
         // Held for as long as the container is there: its input never ends.
         streams.input = Some(waited_for(writer)?);
         reader
     } else {
         null()?
     };
-    let (stdout, out_pump) = logs::pump(file.clone(), Stream::Stdout, listeners.clone())?;
-    let (stderr, err_pump) = logs::pump(file.clone(), Stream::Stderr, listeners.clone())?;
-    let pumps = vec![out_pump, err_pump];
-    Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pumps, streams, listeners, file })
+    let mut taken_down = |stream| -> io::Result<OwnedFd> {
+        let (reader, writer) = pipe()?;
+        let spool = Spool::new()?;
+        keep.push((named(piped(stream)), reader.try_clone()?));
+        keep.push((named(spooled(stream)), spool.to_keep()?));
+        let spool = (spool, Vec::new());
+        pumps.push(logs::pump(waited_for(reader)?, spool, file.clone(), stream, listeners.clone()));
+        Ok(writer)
+    };
+    let (stdout, stderr) = (taken_down(Stream::Stdout)?, taken_down(Stream::Stderr)?);
+    Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pumps, streams, listeners, file, keep })
 }
 
 /// What a container that does not come about leaves; removed when this is dropped, unless the container is there.
@@ -325,7 +485,7 @@ async fn is_led_to_by_uplink(spec: &ContainerSpec, stack: &Stack) -> bool {
     }
 }
 
-fn publish(
+async fn publish(
     spec: &ContainerSpec,
     stack: &Stack,
     claims: &Claims,
@@ -335,6 +495,21 @@ fn publish(
     let address = spec.address.ok_or_else(|| ExecutorError::Missing(format!("an address of `{}`", spec.service)))?;
     let bridge = spec.address_on.as_ref().and_then(|network| stack.objects().bridges.get(network).cloned());
     let netns = bridge.map_or_else(|| stack.netns.clone(), |bridge| bridge.netns.clone());
+    let failed = |source| ExecutorError::Files {
+        service: spec.service.clone(),
+        what: "listen on the ports of",
+        path: spec.name.as_str().into(),
+        source,
+    };
+    let mut keep = Vec::new();
+    for (i, port) in claimed.iter().enumerate() {
+        for (j, socket) in port.sockets().into_iter().enumerate() {
+            keep.push((socket_of_port(&spec.service, i, j), socket.try_clone_to_owned().map_err(failed)?));
+        }
+    }
+    // Before it is written down that they are there.
+    let kept = stack.keeper.keep(keep).await;
+    kept.map_err(|source| ExecutorError::Keep { service: spec.service.clone(), source })?;
     let mut ports = Vec::new();
     let mut forwarders = Vec::new();
     for claimed in claimed {
@@ -342,12 +517,7 @@ fn publish(
         let target = std::net::SocketAddr::new(address, port.target);
         ports.push((PublishedPort { port, listens_on: claimed.addresses().to_vec() }, target));
         let forwarder = serve(claimed, target, netns.clone());
-        forwarders.push(forwarder.map_err(|source| ExecutorError::Files {
-            service: spec.service.clone(),
-            what: "listen on the ports of",
-            path: spec.name.as_str().into(),
-            source,
-        })?);
+        forwarders.push(forwarder.map_err(failed)?);
     }
     if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
         container.forwarders = forwarders;

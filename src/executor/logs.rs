@@ -8,12 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    task::JoinHandle,
-};
+use tokio::{io::unix::AsyncFd, task::JoinHandle};
 
-use super::streams::{Listeners, waited_for};
+use super::{spool::Spool, streams::Listeners};
 use crate::state::{LogLine, Stream};
 
 /// A log file that is only ever appended to.
@@ -24,51 +21,37 @@ pub(super) fn open(path: &Path) -> io::Result<Arc<File>> {
     Ok(Arc::new(OpenOptions::new().append(true).create(true).mode(0o600).open(path)?))
 }
 
-/// A pipe whose other end is taken down line by line until it closes, and handed on as it comes.
+/// Takes down line by line what comes from a pipe, or from the controlling side of a terminal, until the last program has closed
+/// it, and hands it on as it comes. `pending` is what the spool has of a supervisor that has died.
 pub(super) fn pump(
-    file: Arc<File>,
-    stream: Stream,
-    listeners: Arc<Listeners>,
-) -> io::Result<(OwnedFd, JoinHandle<()>)> {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let reader = waited_for(reader)?;
-    Ok((writer, pump_from(reader, file, stream, listeners)))
-}
-
-/// The same for what is there already: the controlling side of a terminal, until the last program has closed it.
-pub(super) fn pump_from(
     reader: Arc<AsyncFd<OwnedFd>>,
+    (spool, pending): (Spool, Vec<u8>),
     file: Arc<File>,
     stream: Stream,
     listeners: Arc<Listeners>,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
-        if let Err(error) = take_down(&reader, &file, stream, &listeners).await {
+        if let Err(error) = take_down(&reader, spool, pending, &file, stream, &listeners).await {
             tracing::error!(%error, "a log line is lost");
         }
     })
 }
 
-async fn read(reader: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
-    match reader.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut *buffer)?)).await {
-        // The last process has closed the terminal (pty(7)).
-        Err(e) if e.raw_os_error() == Some(libc::EIO) => Ok(0),
-        other => other,
-    }
-}
-
 async fn take_down(
     reader: &AsyncFd<OwnedFd>,
+    mut spool: Spool,
+    mut pending: Vec<u8>,
     mut file: &File,
     stream: Stream,
     listeners: &Listeners,
 ) -> io::Result<()> {
-    let mut pending: Vec<u8> = Vec::new();
     let mut lost = 0_u64;
-    let mut buffer = vec![0; 64 * 1024];
+    let mut inherited = !pending.is_empty();
     loop {
-        let n = read(reader, &mut buffer).await?;
-        listeners.tell(stream, &buffer[..n]);
+        // Whole lines may be in what is inherited, and nothing may come after them for long.
+        let n = if inherited { pending.len() } else { spool.fill(reader, &mut pending).await? };
+        inherited = false;
+        listeners.tell(stream, &pending[pending.len() - n..]);
         let time = jiff::Timestamp::now();
         let mut out = Vec::new();
         let mut write_line = |line: &[u8]| -> io::Result<()> {
@@ -77,7 +60,6 @@ async fn take_down(
             out.push(b'\n');
             Ok(())
         };
-        pending.extend_from_slice(&buffer[..n]);
         let mut start = 0;
         while let Some(end) = pending[start..].iter().position(|byte| *byte == b'\n') {
             for part in pending[start..=start + end].chunks(LogLine::MAX) {
@@ -90,7 +72,6 @@ async fn take_down(
             write_line(&pending[start..end])?;
             start = end;
         }
-        pending.drain(..start);
         // A service must not stop because a disk is full. How much is missing is said where it is missing, once that can be.
         if lost > 0 {
             let mut notice = Vec::new();
@@ -102,6 +83,9 @@ async fn take_down(
         // One write for all: on a file opened for appending the kernel keeps it in one piece, or a part of it on a full disk,
         // which is taken away again, since half a line would spoil the next one.
         let before = file.metadata().map(|meta| meta.len());
+        if let Ok(before) = before {
+            spool.begin(before, out.len(), start)?;
+        }
         match file.write_all(&out) {
             Ok(()) => lost = 0,
             Err(error) => {
@@ -114,6 +98,8 @@ async fn take_down(
                 }
             }
         }
+        spool.done(start)?;
+        pending.drain(..start);
         if n == 0 {
             return Ok(());
         }
@@ -128,7 +114,10 @@ mod tests {
     async fn lines_parts_and_bytes_are_kept_in_order() {
         let dir = tempfile::tempdir().expect("folder");
         let path = dir.path().join("logs/x.jsonl");
-        let (writer, task) = pump(open(&path).expect("file"), Stream::Stderr, Arc::default()).expect("pipe");
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("pipe");
+        let reader = super::super::streams::waited_for(reader).expect("reader");
+        let spool = (Spool::new().expect("spool"), Vec::new());
+        let task = pump(reader, spool, open(&path).expect("file"), Stream::Stderr, Arc::default());
         let long = "x".repeat(LogLine::MAX + 5);
         File::from(writer).write_all(format!("one\n\n{long}\nlast").as_bytes()).expect("write");
         task.await.expect("pump");

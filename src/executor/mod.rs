@@ -9,6 +9,7 @@
 //! It takes no decisions: every choice is in the plan. It holds what the operations make ([`Stack`]): namespaces, links,
 //! running processes, published ports.
 
+mod adopt;
 mod change;
 mod container;
 mod devices;
@@ -24,12 +25,14 @@ mod operation;
 mod root;
 mod run;
 mod shared_network;
+mod spool;
 mod stack;
 mod stop;
 mod streams;
 mod uplink;
 mod volume;
 
+pub use adopt::Inherited;
 pub use change::Change;
 pub use error::ExecutorError;
 pub use run::run;

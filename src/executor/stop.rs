@@ -9,9 +9,14 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 
-use super::{ExecutorError, Stack};
+use super::{
+    ExecutorError, Stack,
+    container::container_fact,
+    stack::{PORTS, of_service},
+};
 use crate::{
     model::ServiceName,
+    sandbox::Forget,
     sys::{ExitStatus, PidFd},
 };
 
@@ -166,6 +171,7 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), E
     }
     let Some(mut container) = stack.objects().containers.remove(service) else { return Ok(()) };
     container.forwarders.clear();
+    stack.keeper.forget(vec![Forget::Descriptors(of_service(service, PORTS))]);
     stack.names.disappears(service);
     super::uplink::publish(service, container.pid, &[], stack).await;
     // The news of its end comes before that of its removal, and nothing that it wrote is lost.
@@ -194,7 +200,15 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack) -> Result<(), E
         path: container.folder.clone(),
         source,
     };
-    removed.await.map_err(|e| failed(io::Error::other(e)))?.map_err(failed)
+    removed.await.map_err(|e| failed(io::Error::other(e)))?.map_err(failed)?;
+    forget(service, stack);
+    Ok(())
+}
+
+/// Nothing is left of a container: first by what is written down, then in the keeper. What only that has is removed.
+pub(super) fn forget(service: &ServiceName, stack: &Stack) {
+    stack.strike(&container_fact(service));
+    stack.keeper.forget(vec![Forget::Process(service.to_string()), Forget::Descriptors(of_service(service, ""))]);
 }
 
 /// The last processes of a group leave it a moment after they have ended.

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Change, Stack};
@@ -28,21 +30,61 @@ pub(super) async fn connect(wish: &plan::Uplink, stack: &Stack, changes: &Unboun
     let warn = |text: String| {
         let _ = changes.send(Change::Warning(text));
     };
-    let bridges: Vec<Bridge> = wish
-        .bridges
-        .iter()
-        .map(|bridge| Bridge { interface: bridge.interface.clone(), leads_out: bridge.leads_out })
-        .collect();
+    let bridges = bridges_of(wish);
     if let Some(there) = stack.uplink() {
         if let Err(error) = there.set_bridges(bridges).await {
             warn(format!("new networks of the stack do not lead out: {}", chain(&error)));
         }
         return;
     }
+    let wish = match wish_of(wish, stack) {
+        Ok(Some(wish)) => wish,
+        Ok(None) => return,
+        Err(text) => return warn(text),
+    };
+    if let Err(text) = make(wish, stack, changes).await {
+        warn(format!("the stack has no way out: {text}"));
+        if stack.uplink().is_none()
+            && let Err(error) = uplink::refuse(&stack.netns, &stack.netlink, &bridges).await
+        {
+            tracing::warn!(error = chain(&error), "what is outside of the stack is waited for in vain");
+        }
+    }
+}
+
+/// What the journal says of the way out.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Way {
+    pub(super) wish: plan::Uplink,
+    /// Its inner address; none when there is no way out.
+    pub(super) addresses: Option<Ipv4Net>,
+}
+
+/// Goes on with the uplink of a supervisor that has died, which led to these ports.
+pub(super) async fn adopt(
+    way: &Way,
+    ports: Vec<(String, uplink::Ports)>,
+    stack: &Stack,
+    changes: &UnboundedSender<Change>,
+) {
+    let (Some(addresses), Ok(Some(wish))) = (way.addresses, wish_of(&way.wish, stack)) else { return };
+    let events = pasta_events(stack, changes);
+    match Uplink::adopt(wish, addresses, ports, stack.netns.clone(), &stack.netlink, events).await {
+        Ok(uplink) => stack.objects().uplink = Some(Arc::new(uplink)),
+        Err(error) => {
+            let text = format!("the way out of the stack is lost: {}; `down` and `up` make it anew", hinted(&error));
+            tracing::warn!("{text}");
+            let _ = changes.send(Change::Warning(text));
+        }
+    }
+}
+
+/// What it is made from, none where there is to be none; or why it cannot be.
+fn wish_of(wish: &plan::Uplink, stack: &Stack) -> Result<Option<Wish>, String> {
     let outside = match &wish.means {
-        UplinkMeans::None => return,
+        UplinkMeans::None => return Ok(None),
         UplinkMeans::Missing { program, package } => {
-            return warn(format!(
+            return Err(format!(
                 "the stack has no way out, since this host has no `{program}`: install it (package {package}), then \
                  `down` and `up`"
             ));
@@ -57,15 +99,12 @@ pub(super) async fn connect(wish: &plan::Uplink, stack: &Stack, changes: &Unboun
     };
     let (outside, nft) = outside;
     let (addresses, host_gateway) = (wish.addresses.clone(), wish.host_gateway);
-    let wish = Wish { outside, nft: nft.clone(), addresses, host_gateway, bridges: bridges.clone() };
-    if let Err(text) = make(wish, stack, changes).await {
-        warn(format!("the stack has no way out: {text}"));
-        if stack.uplink().is_none()
-            && let Err(error) = uplink::refuse(&stack.netns, &stack.netlink, &bridges).await
-        {
-            tracing::warn!(error = chain(&error), "what is outside of the stack is waited for in vain");
-        }
-    }
+    Ok(Some(Wish { outside, nft: nft.clone(), addresses, host_gateway, bridges: bridges_of(wish) }))
+}
+
+fn bridges_of(wish: &plan::Uplink) -> Vec<Bridge> {
+    let bridges = wish.bridges.iter();
+    bridges.map(|bridge| Bridge { interface: bridge.interface.clone(), leads_out: bridge.leads_out }).collect()
 }
 
 async fn make(wish: Wish, stack: &Stack, changes: &UnboundedSender<Change>) -> Result<(), String> {
@@ -152,6 +191,13 @@ fn pasta_events(stack: &Stack, changes: &UnboundedSender<Change>) -> impl Fn(Pas
 /// serves them anyway.
 pub(super) async fn publish(service: &ServiceName, pid: i32, ports: &[(PublishedPort, SocketAddr)], stack: &Stack) {
     let Some(uplink) = stack.uplink() else { return };
+    if let Err(error) = uplink.publish(&owner(service, pid), led_to(ports)).await {
+        tracing::warn!(%service, error = chain(&error), "ports of a service are served by the built-in forwarder only");
+    }
+}
+
+/// The same as an uplink has it.
+pub(super) fn led_to(ports: &[(PublishedPort, SocketAddr)]) -> uplink::Ports {
     let ports = ports.iter().map(|(published, target)| {
         let protocol = match published.port.protocol {
             crate::model::Protocol::Tcp => "tcp",
@@ -159,9 +205,7 @@ pub(super) async fn publish(service: &ServiceName, pid: i32, ports: &[(Published
         };
         (published.listens_on.clone(), *target, protocol)
     });
-    if let Err(error) = uplink.publish(&owner(service, pid), ports.collect()).await {
-        tracing::warn!(%service, error = chain(&error), "ports of a service are served by the built-in forwarder only");
-    }
+    ports.collect()
 }
 
 /// Whose ports they are: a container, not a service, whose next one may be there before the last one is known to have ended.

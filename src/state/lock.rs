@@ -4,7 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, Write},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
@@ -87,6 +87,11 @@ impl Lock {
         self.file.set_len(0)?;
         self.file.rewind()?;
         write!(self.file, "{}", std::process::id())
+    }
+
+    /// Takes over a lock that another process has taken and handed on by its descriptor.
+    pub fn from_fd(fd: OwnedFd, path: &Path) -> Self {
+        Self { file: fd.into(), path: path.to_owned() }
     }
 
     /// The descriptor that has to stay open for the lock to be held.

@@ -116,6 +116,32 @@ struct State {
     publications: BTreeMap<String, Vec<Publication>>,
 }
 
+/// Ports of a container: addresses on the host, where they lead, and the protocol.
+pub type Ports = Vec<(Vec<SocketAddr>, SocketAddr, &'static str)>;
+
+impl State {
+    /// Sets the ports of a container, and says whether they are others than before.
+    fn set(&mut self, owner: &str, ports: Ports) -> bool {
+        let before = self.publications.remove(owner).unwrap_or_default();
+        let mut publications: Vec<Publication> = Vec::new();
+        for (addresses, target, protocol) in ports {
+            let SocketAddr::V4(target) = target else { continue };
+            for address in addresses {
+                // IPv6 is the forwarder's, as long as the container has none.
+                let SocketAddr::V4(address) = address else { continue };
+                let others = self.publications.values().flatten().chain(&publications);
+                let inner = rules::free_port(others, protocol, address.port());
+                publications.push(Publication { address, protocol, inner, target });
+            }
+        }
+        let changed = before != publications;
+        if !publications.is_empty() {
+            self.publications.insert(owner.to_owned(), publications);
+        }
+        changed
+    }
+}
+
 /// What an uplink is made from.
 #[derive(Debug, Clone)]
 pub struct Wish {
@@ -144,13 +170,43 @@ impl Uplink {
         netlink: &Netlink,
         events: impl Fn(PastaEvent) + Send + 'static,
     ) -> Result<Self, UplinkError> {
+        Self::make(wish, None, Vec::new(), stack, netlink, events).await
+    }
+
+    /// The uplink that a process has made which has ended: with this inner address, and these ports by owner. A veth pair is there
+    /// still; pasta has ended with that process and is started anew.
+    ///
+    /// # Errors
+    /// When pasta does not come up, or the rules are refused.
+    pub async fn adopt(
+        wish: Wish,
+        addresses: Ipv4Net,
+        ports: Vec<(String, Ports)>,
+        stack: Arc<Netns>,
+        netlink: &Netlink,
+        events: impl Fn(PastaEvent) + Send + 'static,
+    ) -> Result<Self, UplinkError> {
+        Self::make(wish, Some(addresses), ports, stack, netlink, events).await
+    }
+
+    async fn make(
+        wish: Wish,
+        there: Option<Ipv4Net>,
+        ports: Vec<(String, Ports)>,
+        stack: Arc<Netns>,
+        netlink: &Netlink,
+        events: impl Fn(PastaEvent) + Send + 'static,
+    ) -> Result<Self, UplinkError> {
         let Wish { outside, nft, addresses, host_gateway, bridges } = wish;
         // An earlier attempt may have failed.
         netlink.accept_from(&names(&bridges)).await?;
         let (addresses, pasta, foreign) = match &outside {
             Outside::Veth { link, alias, .. } => {
                 let foreign = foreign::rules(&nft, link).await?;
-                let addresses = veth::connect(link, alias, &addresses, &stack, netlink).await?;
+                let addresses = match there {
+                    Some(addresses) => addresses,
+                    None => veth::connect(link, alias, &addresses, &stack, netlink).await?,
+                };
                 (addresses, None, foreign)
             }
             Outside::Pasta { program, folder } => {
@@ -159,10 +215,16 @@ impl Uplink {
                 (addresses, Some(pasta), Foreign::default())
             }
         };
-        let state = Mutex::new(State { bridges, publications: BTreeMap::new() });
+        let mut state = State { bridges, publications: BTreeMap::new() };
+        if matches!(outside, Outside::Veth { .. }) {
+            for (owner, ports) in ports {
+                state.set(&owner, ports);
+            }
+        }
+        let state = Mutex::new(state);
         let uplink = Self { stack, nft, outside, addresses, host_gateway, foreign, state, _pasta: pasta };
         let made = uplink.establish().await;
-        if let (Err(_), Outside::Veth { link, table, .. }) = (&made, &uplink.outside) {
+        if let (Err(_), None, Outside::Veth { link, table, .. }) = (&made, there, &uplink.outside) {
             // One that hangs would do so again; who removes the stack tries it.
             if !matches!(made, Err(UplinkError::Nft(NftError::Slow { .. }))) {
                 let _ = remove_table(&uplink.nft, table).await;
@@ -211,35 +273,20 @@ impl Uplink {
     ///
     /// # Errors
     /// When the rules are refused.
-    pub async fn publish(
-        &self,
-        owner: &str,
-        ports: Vec<(Vec<SocketAddr>, SocketAddr, &'static str)>,
-    ) -> Result<(), UplinkError> {
+    pub async fn publish(&self, owner: &str, ports: Ports) -> Result<(), UplinkError> {
         if !matches!(self.outside, Outside::Veth { .. }) {
             return Ok(());
         }
         let mut state = self.state.lock().await;
-        let before = state.publications.remove(owner).unwrap_or_default();
-        let mut publications: Vec<Publication> = Vec::new();
-        for (addresses, target, protocol) in ports {
-            let SocketAddr::V4(target) = target else { continue };
-            for address in addresses {
-                // IPv6 is the forwarder's, as long as the container has none.
-                let SocketAddr::V4(address) = address else { continue };
-                let others = state.publications.values().flatten().chain(&publications);
-                let inner = rules::free_port(others, protocol, address.port());
-                publications.push(Publication { address, protocol, inner, target });
-            }
-        }
-        let same = before == publications;
-        if !publications.is_empty() {
-            state.publications.insert(owner.to_owned(), publications);
-        }
-        if same {
+        if !state.set(owner, ports) {
             return Ok(());
         }
         self.apply(&state).await
+    }
+
+    /// The inner address, with the prefix that both ends are in.
+    pub fn addresses(&self) -> Ipv4Net {
+        self.addresses
     }
 
     /// Both tables, anew.
