@@ -122,11 +122,19 @@ impl Journal {
     /// Goes on with the journal of a supervisor that has died, and says what is in it.
     ///
     /// # Errors
-    /// What open(2) and write(2) say. The journal is as it was then.
+    /// What open(2) says.
     pub fn reopen(layout: &StackLayout) -> io::Result<(Self, Past)> {
         let path = layout.journal();
         let past = past_of(&path);
-        let (file, size) = write_anew(&path, &past)?;
+        let written = write_anew(&path, &past).or_else(|_| {
+            // The disk is full. What was cut short goes, and the rest stays as it is.
+            let bytes = std::fs::read(&path)?;
+            let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1) as u64;
+            let file = append_to(&path)?;
+            file.set_len(whole)?;
+            Ok::<_, io::Error>((file, whole))
+        });
+        let (file, size) = written?;
         Ok((Self { path, inner: Mutex::new(Inner { file, size, compact: size }) }, past))
     }
 

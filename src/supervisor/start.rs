@@ -187,19 +187,27 @@ fn supervise(
     mut caller: UnixStream,
 ) -> ! {
     let failure = match prepare(layout, &mut lock, &ids, user, &mut caller) {
-        Ok(prepared) => match serve(layout, ids, prepared, &mut caller) {
-            Ok(()) => {
-                end(layout, lock);
-                process::exit_now(0)
-            }
+        Ok(prepared) => match serve(layout, ids, prepared, lock, &mut caller) {
+            Ok(()) => process::exit_now(0),
             Err(failure) => failure,
         },
-        Err(failure) => failure,
+        Err(failure) => {
+            end(layout, lock);
+            failure
+        }
     };
-    end(layout, lock);
     // Only now: the caller ends when it has heard.
     let _ = caller.write_all(&serde_json::to_vec(&failure).unwrap_or_default());
     process::exit_now(1)
+}
+
+/// Ends all that there is of a stack, the keeper last. As long as that is there and the lock in its place, a supervisor that
+/// is killed on the way has another one after it.
+async fn end_with(keeper: &Keeper, layout: &StackLayout, lock: Lock) {
+    // One that hangs on a child that is stuck in the kernel is killed when this process ends.
+    let _ = tokio::time::timeout(PATIENCE, keeper.kill_all()).await;
+    end(layout, lock);
+    let _ = tokio::time::timeout(PATIENCE, keeper.end()).await;
 }
 
 /// Removes everything, with the lock in hand until the last of it.
@@ -322,6 +330,16 @@ fn succeed(mut inheritance: Inheritance) -> Result<(), Failure> {
     let mut lock = Lock::from_fd(lock, &layout.lock());
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"nscompose");
+    if !lock.is_in_place() || !layout.journal().exists() {
+        // The last one was about to end, or had not begun.
+        if lock.is_in_place() {
+            end(&layout, lock);
+        }
+        let keeper = inheritance.keeper;
+        let _ = inheritance.decline();
+        end_keeper(keeper);
+        process::exit_now(0);
+    }
     lock.name_holder().map_err(|e| broken("write to the lock", &e))?;
     // Whoever asks who listens here is to hear of this process (unix_listen of the kernel takes note of its caller).
     let backlog = nix::sys::socket::Backlog::MAXALLOWABLE;
@@ -344,12 +362,10 @@ fn succeed(mut inheritance: Inheritance) -> Result<(), Failure> {
         let listener = tokio::net::UnixListener::from_std(listener);
         let listener = listener.map_err(|e| broken("listen on the control socket", &e))?;
         dispatcher::run(listener, stack, routes, changes, memory).await;
-        let _ = tokio::time::timeout(PATIENCE, keeper.end()).await;
+        end_with(&keeper, &layout, lock).await;
         Ok::<(), Failure>(())
     })?;
     end_keeper(keeper_pid);
-    std::mem::forget(runtime);
-    end(&layout, lock);
     process::exit_now(0)
 }
 
@@ -378,7 +394,13 @@ fn listen(runtime: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves until the stack is gone.
-fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut UnixStream) -> Result<(), Failure> {
+fn serve(
+    layout: &StackLayout,
+    ids: StackIds,
+    prepared: Prepared,
+    lock: Lock,
+    caller: &mut UnixStream,
+) -> Result<(), Failure> {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
         .with_writer(|| Unfailing)
@@ -394,6 +416,7 @@ fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut U
             prepared.keeper,
             prepared.keeper_pid,
             prepared.listener,
+            lock,
             caller,
         ));
         // Clients wait for the end of their connection: it must come when there is nothing left to do, so it comes from the
@@ -411,6 +434,7 @@ async fn serve_on_runtime(
     socket: UnixStream,
     keeper_pid: i32,
     listener: UnixListener,
+    lock: Lock,
     caller: &mut UnixStream,
 ) -> Result<(), Failure> {
     let host = |what: &str, e: &dyn std::error::Error| Failure::host(format!("cannot {what}")).caused_by(e);
@@ -429,8 +453,8 @@ async fn serve_on_runtime(
         Ok(())
     };
     let served = served.await;
-    // Whatever has happened: one that is not told to end would start another supervisor.
-    let _ = tokio::time::timeout(PATIENCE, keeper.end()).await;
+    // Whatever has happened: a keeper that is not told to end would start another supervisor.
+    end_with(&keeper, layout, lock).await;
     served
 }
 

@@ -237,7 +237,7 @@ fn whatever_moment_it_dies_at_the_next_command_goes_on() {
 services:
   web: {{rootfs: host, command: [sleep, infinity], ports: ["127.0.0.1:{}:80"], volumes: ["data:/data"]}}
   side: {{rootfs: host, command: [sleep, infinity], network_mode: "service:web", pid: "service:web", ipc: "service:web"}}
-  busy: {{rootfs: host, command: [sh, -c, "while :; do echo busy; done"], networks: [front, default]}}
+  busy: {{rootfs: host, command: [sh, -c, "while :; do echo busy; sleep 0.002; done"], networks: [front, default]}}
 networks: {{front: {{}}}}
 volumes: {{data: {{}}}}
 "#,
@@ -333,11 +333,12 @@ mount -t tmpfs -o size=256k,mode=700 none RUN || exit 90
 NSC up -d || exit 91
 dd if=/dev/zero of=RUN/fill bs=4k 2>/dev/null
 while printf x >> RUN/fill2; do :; done 2>/dev/null
-NSC -f two.yaml up -d 2>RUN.error && exit 92
+cp two.yaml stack.yaml
+NSC up -d 2>RUN.error && exit 92
 kill -9 $(cat RUN/v1/PROJECT.lock)
 NSC ps --format json >RUN.ps || exit 93
 rm RUN/fill RUN/fill2
-NSC -f two.yaml up -d || exit 94
+NSC up -d || exit 94
 NSC ps --format json >RUN.ps2 || exit 95
 NSC down || exit 96
 umount RUN

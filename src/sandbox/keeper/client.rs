@@ -186,6 +186,14 @@ impl Keeper {
         let _ = self.orders.send(Outgoing { bytes, fds: Vec::new(), answer: oneshot::channel().0 });
     }
 
+    /// Has the keeper end all that it has made, and waits until it has. It stays.
+    ///
+    /// # Errors
+    /// When it has gone.
+    pub async fn kill_all(&self) -> Result<(), SandboxError> {
+        self.order(&Order::KillAll, Vec::new()).await.map(drop)
+    }
+
     /// Has the keeper end all that it has made, and itself, and waits until it has.
     pub async fn end(&self) {
         let Ok(bytes) = wire::encode(&Order::End) else { return };

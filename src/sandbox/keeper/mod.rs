@@ -48,6 +48,8 @@ enum Order {
     Keep(Vec<String>),
     /// Let go of these.
     Forget(Vec<Forget>),
+    /// Kill all children, and tell when they have gone.
+    KillAll,
     /// Kill all children and end.
     End,
 }

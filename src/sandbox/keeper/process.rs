@@ -355,6 +355,10 @@ impl KeeperProcess {
                 all.into_iter().for_each(|one| self.store.forget(one));
                 self.send(&Report::Done { id }, &[])
             }
+            Order::KillAll => {
+                end_children(self.supervisor);
+                self.send(&Report::Done { id }, &[])
+            }
             // Taken before.
             Order::End => Ok(()),
         }

@@ -85,6 +85,18 @@ pub struct Inheritance {
     pub kept: Kept,
 }
 
+impl Inheritance {
+    /// Has the keeper end, since nothing is left of the stack, and waits until it has.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn decline(self) -> io::Result<()> {
+        wire::send(self.socket.as_fd(), &super::Order::End, &[])?;
+        while let Ok(Some(_)) = wire::receive::<serde_json::Value>(self.socket.as_fd()) {}
+        Ok(())
+    }
+}
+
 /// Takes everything over if this process was started by a keeper as its new supervisor. To be called in `main` before
 /// anything else but [`super::keeper_main`].
 ///
