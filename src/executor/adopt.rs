@@ -30,6 +30,7 @@ use super::{
         GROUP, NAMES, UPLINK, forget_namespaces, held_key, kill, namespaces_fact, network_fact, observed_network,
         open_network, own, shared_key,
     },
+    root::HOST_VIEWS,
     spool::Spool,
     stack::{NETNS, Running, StackBridge, of_service},
     stop,
@@ -98,6 +99,11 @@ impl Stack {
         adoption.links().await?;
         if let Some(names) = adoption.fact::<plan::Names>(NAMES) {
             stack.names.plan(names);
+        }
+        for of_machine in [false, true] {
+            if let Some(view) = adoption.fact(&format!("{HOST_VIEWS}{of_machine}")) {
+                stack.objects().host_views.insert(of_machine, view);
+            }
         }
         let mut ports = Vec::new();
         for (service, began) in began {
