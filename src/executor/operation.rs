@@ -114,6 +114,8 @@ pub(super) async fn carry_out(
             tell(Change::ContainerRemoved(service.clone()));
         }
         Operation::RemoveVolume(name, volume) => {
+            // The keeper has the locks of containers that have gone until it has done what it was told before.
+            let _ = stack.keeper.keep(Vec::new()).await;
             if !volume::remove(name, volume, stack)? {
                 tell(Change::Warning(format!("volume `{name}` stays: another stack has it mounted")));
             }
