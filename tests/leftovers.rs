@@ -163,8 +163,9 @@ fn up_works_after_a_killed_supervisor_and_its_keeper() {
     let stack = rich(support::free_port());
     stack.up();
     let before = stack.traces();
-    for ((pid, _), name) in &before.processes {
-        if name == "nscompose" || name == "nsc-keeper" {
+    // The keeper first, or it would start another supervisor.
+    for wanted in ["nsc-keeper", "nscompose"] {
+        for ((pid, _), _) in before.processes.iter().filter(|(_, name)| *name == wanted) {
             let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
         }
     }

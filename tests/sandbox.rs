@@ -33,6 +33,7 @@ mod sandbox {
     mod shared_networks;
     mod sharing;
     mod stopping;
+    mod supervisor_dies;
     mod terminal;
     mod uplink;
     mod uplink_v6;

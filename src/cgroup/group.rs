@@ -228,8 +228,8 @@ fn move_back(base: &Path) {
     let _ = fs::remove_dir(aside);
 }
 
-/// The group of a container: a folder in each hierarchy that it needs.
-#[derive(Debug)]
+/// The group of a container: a folder in each hierarchy that it needs. Written down, it is one that is there.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Group {
     v2: Option<PathBuf>,
     /// By the name of the controller.

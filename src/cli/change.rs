@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use super::{
     files::{Words, file_list, options, project_name, same_stack, services_or_containers, tell_apart},
     settings::Settings,
-    stack::{Opened, gone, look_again, open_if_up, talk, until_done},
+    stack::{Broken, DEATHS, Opened, broken, gone, look_again, open_if_up, reconnect, until_done},
 };
 use crate::{
     diagnostics::{Failure, suggest},
     load::{self, LoadOptions},
     model::{Container, ContainerState, Observed, ProjectName, ServiceName},
     plan::Plan,
+    state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
     ui::Printer,
 };
@@ -98,14 +99,31 @@ pub(super) fn not_up(project: &ProjectName, settings: &Settings) -> Result<u8, F
     Ok(0)
 }
 
-/// Plans, and has the plan carried out; whoever changes the stack meanwhile has it made anew. Whether there was anything to
-/// do comes back.
+/// Plans, and has the plan carried out; whoever changes the stack meanwhile has it made anew, and so has a supervisor that
+/// dies: what it has not done is planned again from what there is. Whether there was anything to do comes back.
 pub(super) async fn carry_out_plan(
+    (connection, layout): (&mut Connection, &StackLayout),
+    mut snapshot: Snapshot,
+    plan: impl Fn(&Observed) -> Plan,
+    mut show: impl FnMut(&Event),
+) -> Result<bool, Failure> {
+    for death in 0.. {
+        match try_plan(connection, snapshot, &plan, &mut show).await {
+            Ok(any) => return Ok(any || death > 0),
+            Err(Broken::Failed(failure)) => return Err(failure),
+            Err(Broken::Gone) if death == DEATHS => break,
+            Err(Broken::Gone) => (*connection, snapshot) = reconnect(layout).await?.ok_or_else(gone)?,
+        }
+    }
+    Err(gone())
+}
+
+async fn try_plan(
     connection: &mut Connection,
     mut snapshot: Snapshot,
-    printer: Printer,
     plan: impl Fn(&Observed) -> Plan,
-) -> Result<bool, Failure> {
+    mut show: impl FnMut(&Event),
+) -> Result<bool, Broken> {
     loop {
         let plan = plan(&snapshot.observed);
         if plan.is_empty() {
@@ -113,20 +131,29 @@ pub(super) async fn carry_out_plan(
         }
         let (generation, files) = (snapshot.generation, snapshot.files.clone());
         let request = Request::Apply { plan, generation, files, foreground: false };
-        connection.send(&request, &[]).await.map_err(|e| talk(&e))?;
-        match connection.next().await.map_err(|e| talk(&e))? {
+        connection.send(&request, &[]).await.map_err(|e| broken(&e))?;
+        let answer = loop {
+            match connection.next().await.map_err(|e| broken(&e))? {
+                // Another command is carried out first.
+                Some(Reply::Event(event)) => show(&event),
+                answer => break answer,
+            }
+        };
+        match answer {
             Some(Reply::Accepted) => break,
-            Some(Reply::Stale) => snapshot = look_again(connection).await?.ok_or_else(gone)?,
-            Some(Reply::Failed(failure)) => return Err(failure),
-            Some(_) => return Err(Failure::internal("the supervisor answers something else than what was asked")),
-            None => return Err(gone()),
+            Some(Reply::Stale) => snapshot = look_again(connection).await?.ok_or(Broken::Gone)?,
+            Some(Reply::Failed(failure)) => return Err(failure.into()),
+            Some(_) => {
+                return Err(Failure::internal("the supervisor answers something else than what was asked").into());
+            }
+            None => return Err(Broken::Gone),
         }
     }
-    until_done(connection, |event| show(printer, &event)).await?;
-    Ok(true)
+    until_done(connection, |event| show(&event)).await.map(|()| true)
 }
 
-fn show(printer: Printer, event: &Event) {
+/// Says what happens.
+pub(super) fn show(printer: Printer, event: &Event) {
     match event {
         Event::Container(service, state) => match state {
             ContainerState::Running => printer.progress(service.as_str(), "started"),

@@ -6,8 +6,8 @@ use super::{
     limits::leave_out,
     network::Shared,
     settings::Settings,
-    stack::{look_again, open, until_done, wait_for_end},
-    up::{Others, Progress, submit},
+    stack::{look_again, open, wait_for_end},
+    up::{Others, Progress, Wanted},
     wishes::{Wishes, pull_policy, warn_of_orphans},
 };
 use crate::{diagnostics::Failure, model::PullPolicy};
@@ -71,9 +71,9 @@ pub(super) fn make(
         warn_of_orphans(&loaded, &snapshot.observed, &intent, settings);
         let mut progress = Progress::new(settings.printer);
         let others = Others { elsewhere: &elsewhere, shared: &shared, loaded: &loaded };
-        let (_, submitted) = submit(&mut connection, snapshot, &project, &intent, others, false, &mut progress).await?;
-        progress.announce(&submitted);
-        let result = until_done(&mut connection, |event| progress.show(&event)).await;
+        let wanted = Wanted { layout: &layout, project: &project, intent: &intent, others, foreground: false };
+        // Nobody listens on ports of what is not started.
+        let result = wanted.carry_through(&mut connection, snapshot, &mut progress, &mut Vec::new()).await;
         if result.is_err() {
             // What was begun has been undone. If that was all there was, let the last of it go before saying so.
             let left = look_again(&mut connection).await?;
@@ -83,8 +83,7 @@ pub(super) fn make(
         }
         // Its containers hold their images themselves by now.
         drop(held);
-        result?;
-        if submitted.unchanged {
+        if result? {
             settings.printer.progress(project.name.as_str(), "has all its containers already, nothing to do");
         }
         Ok(0)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     files::{file_list, options, project_name, same_stack, tell_apart},
     settings::Settings,
-    stack::{carry_out, open, open_if_up, wait_for_end},
+    stack::{Broken, DEATHS, carry_out, gone, open, open_if_up, reconnect, wait_for_end},
 };
 use crate::{
     diagnostics::Failure,
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     }
     opened.on_runtime(async |mut connection, _| {
         let request = Request::Down { timeout_ms: args.timeout.map(|seconds| u64::from(seconds) * 1000), volumes };
-        carry_out(&mut connection, &request, |event| match event {
+        let show = |event| match event {
             Event::Container(service, ContainerState::Stopping) => {
                 settings.printer.progress(service.as_str(), "stopping");
             }
@@ -70,9 +70,20 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             Event::Removed(service) => settings.printer.progress(service.as_str(), "removed"),
             Event::Warning(text) => settings.printer.warning(&text),
             _ => {}
-        })
-        .await?;
-        wait_for_end(&mut connection).await;
+        };
+        for death in 0.. {
+            match carry_out(&mut connection, &request, show).await {
+                Ok(()) => wait_for_end(&mut connection).await,
+                Err(Broken::Gone) if death < DEATHS => {}
+                Err(error) => return Err(error.into()),
+            }
+            // One that was killed on its way to the end has another one come after it.
+            match reconnect(&layout).await? {
+                Some((again, _)) if death < DEATHS => connection = again,
+                None if layout.runtime().exists() && layout.connect().is_err() => return Err(gone()),
+                _ => break,
+            }
+        }
         settings.printer.progress(name.as_str(), "is down");
         Ok(0)
     })

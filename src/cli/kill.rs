@@ -1,7 +1,7 @@
 //! `nscompose kill`.
 
 use super::{
-    change::{Target, carry_out_plan, not_up},
+    change::{Target, carry_out_plan, not_up, show},
     settings::Settings,
 };
 use crate::{diagnostics::Failure, model::StopSignal, plan};
@@ -35,12 +35,13 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         target.services.retain(|name| declared.iter().any(|declared| declared == name.service()));
     }
     let (services, project) = (target.services, target.project);
+    let layout = settings.layout.stack(&project);
     target.opened.on_runtime(async |mut connection, snapshot| {
         let alive =
             |(name, container): &(&_, &crate::model::Container)| services.contains(*name) && container.state.is_alive();
         let there: Vec<_> = snapshot.observed.containers.iter().filter(alive).map(|(name, _)| name.clone()).collect();
         let plan = |observed: &_| plan::kill(observed, &services, args.signal);
-        if !carry_out_plan(&mut connection, snapshot, settings.printer, plan).await? {
+        if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| show(settings.printer, event)).await? {
             settings.printer.progress(project.as_str(), "no container to kill");
         }
         let done =

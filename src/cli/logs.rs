@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     files::{Words, container, known_services, no_container, project_name, services_or_containers, tell_apart},
     settings::Settings,
-    stack::connect_if_up,
+    stack::{connect_if_up, reconnect},
     when,
 };
 use crate::{
@@ -157,16 +157,22 @@ async fn show(
             return Ok(0);
         }
         if ended {
+            if until > Timestamp::now()
+                && let Some((again, _)) = reconnect(layout).await?
+            {
+                *connection = again;
+                continue;
+            }
             shown.show_unended()?;
             return was_killed(layout, until);
         }
     }
 }
 
-/// A supervisor that ends has taken its folder along.
+/// A supervisor that ends has taken its folder along; one that was killed has another one after it, unless the keeper was, too.
 fn was_killed(layout: &StackLayout, until: Timestamp) -> Result<u8, Failure> {
     if until > Timestamp::now() && layout.runtime().exists() && connect_if_up(layout)?.is_none() {
-        return Err(Failure::operation("the supervisor of the stack has been killed")
+        return Err(Failure::operation("the supervisor of the stack and its keeper have been killed")
             .hint("`nscompose up` or `nscompose down` finds out what is left of the stack"));
     }
     Ok(0)

@@ -211,6 +211,9 @@ pub fn main() -> ExitCode {
     if let Some(code) = crate::sandbox::keeper_main() {
         return code;
     }
+    if let Some(code) = crate::supervisor::successor_main() {
+        return code;
+    }
     // Before clap: a reader that goes away ends us with an error to handle and not with a signal, as Rust has it.
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

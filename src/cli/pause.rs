@@ -1,7 +1,7 @@
 //! `nscompose pause` and `nscompose unpause`.
 
 use super::{
-    change::{Target, carry_out_plan, not_up},
+    change::{Target, carry_out_plan, not_up, show},
     settings::Settings,
 };
 use crate::{diagnostics::Failure, model::ContainerState, plan};
@@ -77,9 +77,10 @@ fn change(
     nothing: &str,
 ) -> Result<u8, Failure> {
     let (services, project) = (target.services, target.project);
+    let layout = settings.layout.stack(&project);
     target.opened.on_runtime(async |mut connection, snapshot| {
         let plan = |observed: &_| plan(observed, &services);
-        if !carry_out_plan(&mut connection, snapshot, settings.printer, plan).await? {
+        if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| show(settings.printer, event)).await? {
             settings.printer.progress(project.as_str(), nothing);
         }
         Ok(0)

@@ -6,16 +6,16 @@ use std::{
 };
 
 use super::{
+    change::carry_out_plan,
     files::{project_name, services_or_containers, tell_apart},
     settings::Settings,
-    stack::{gone, look_again, open_if_up, talk, until_done, wait_for_end},
+    stack::{look_again, open_if_up, wait_for_end},
     up::Progress,
 };
 use crate::{
     diagnostics::Failure,
     model::{Observed, ServiceName},
     plan,
-    supervisor::{Reply, Request},
 };
 
 /// Remove containers that do not run
@@ -60,34 +60,14 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         settings.printer.progress(name.as_str(), "stays as it is");
         return Ok(0);
     }
-    opened.on_runtime(async |mut connection, mut snapshot| {
+    opened.on_runtime(async |mut connection, snapshot| {
         let mut progress = Progress::new(settings.printer);
-        loop {
+        let plan = |observed: &Observed| {
             // What has been started meanwhile is not removed unasked.
-            let chosen: BTreeSet<ServiceName> = choose(&snapshot.observed, &named, args.stop)
-                .into_iter()
-                .filter(|name| chosen.contains(name))
-                .collect();
-            let plan = plan::remove(&snapshot.observed, &chosen, args.volumes);
-            let (generation, files) = (snapshot.generation, snapshot.files);
-            let request = Request::Apply { plan, generation, files, foreground: false };
-            connection.send(&request, &[]).await.map_err(|e| talk(&e))?;
-            let answer = loop {
-                match connection.next().await.map_err(|e| talk(&e))? {
-                    // Another command is carried out first.
-                    Some(Reply::Event(event)) => progress.show(&event),
-                    answer => break answer,
-                }
-            };
-            match answer {
-                Some(Reply::Accepted) => break,
-                Some(Reply::Stale) => snapshot = look_again(&mut connection).await?.ok_or_else(gone)?,
-                Some(Reply::Failed(failure)) => return Err(failure),
-                Some(_) => return Err(Failure::internal("the supervisor answers something else than what was asked")),
-                None => return Err(gone()),
-            }
-        }
-        until_done(&mut connection, |event| progress.show(&event)).await?;
+            let still = choose(observed, &named, args.stop);
+            plan::remove(observed, &still.intersection(&chosen).cloned().collect(), args.volumes)
+        };
+        carry_out_plan((&mut connection, &layout), snapshot, plan, |event| progress.show(event)).await?;
         // With the last container everything of the stack goes.
         let left = look_again(&mut connection).await?;
         if left.is_none_or(|snapshot| snapshot.observed.containers.is_empty()) {

@@ -80,7 +80,9 @@ pub(super) fn connect_if_up(layout: &StackLayout) -> Result<Option<Opened>, Fail
 }
 
 fn look(stream: UnixStream) -> Result<Option<Opened>, Failure> {
-    match observe(&stream).map_err(|e| talk(&e))? {
+    let silent = |e: &std::io::Error| matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+    let seen = observe(&stream).map_err(|e| if silent(&e) { mute() } else { talk(&e) });
+    match seen? {
         Some(snapshot) => Ok(Some(Opened { stream, snapshot })),
         None => {
             std::thread::sleep(Duration::from_millis(10));
@@ -121,7 +123,73 @@ pub(super) fn no_plan(error: &PlanError) -> Failure {
 
 pub(super) fn gone() -> Failure {
     Failure::internal("the supervisor of the stack ended in the middle of its work")
-        .hint("`nscompose down` removes what it left")
+        .hint("`nscompose ps` shows what there is, and `nscompose down` removes it")
+}
+
+fn mute() -> Failure {
+    Failure::host("the supervisor of the stack does not answer, nor does one that takes its place").hint(
+        "its log, supervisor.log in the runtime folder, may say why; killing the process `nsc-keeper` ends the stack",
+    )
+}
+
+/// Why something that was asked for has not come to its end.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// The supervisor has gone. There may be another one by now.
+    Gone,
+    /// It cannot be done.
+    Failed(Failure),
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Gone => gone(),
+            Broken::Failed(failure) => failure,
+        }
+    }
+}
+
+/// What an error of the connection means.
+pub(super) fn broken(error: &std::io::Error) -> Broken {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    match error.kind() {
+        BrokenPipe | ConnectionReset | NotConnected => Broken::Gone,
+        _ => Broken::Failed(talk(error)),
+    }
+}
+
+/// How many deaths of supervisors a command gets over.
+pub(super) const DEATHS: u32 = 100;
+
+/// How long a supervisor may take to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Connects to the supervisor that has come after one that has gone, and says what there is; none when nobody has, and the stack
+/// has gone.
+pub(super) async fn reconnect(layout: &StackLayout) -> Result<Option<(Connection, Snapshot)>, Failure> {
+    for _ in 0..ATTEMPTS {
+        let stream = match layout.connect() {
+            Ok(stream) => stream,
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
+                return Ok(None);
+            }
+            Err(e) => return Err(talk(&e)),
+        };
+        let mut connection = connection(stream)?;
+        let look = tokio::time::timeout(PATIENCE, look_again(&mut connection)).await;
+        if let Some(snapshot) = look.map_err(|_| mute())?? {
+            return Ok(Some((connection, snapshot)));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Err(gone())
 }
 
 /// What there is now, on a connection that is otherwise idle; none when the supervisor has gone.
@@ -144,20 +212,20 @@ pub(super) async fn carry_out(
     connection: &mut Connection,
     request: &Request,
     on_event: impl FnMut(Event),
-) -> Result<(), Failure> {
-    connection.send(request, &[]).await.map_err(|e| talk(&e))?;
+) -> Result<(), Broken> {
+    connection.send(request, &[]).await.map_err(|e| broken(&e))?;
     until_done(connection, on_event).await
 }
 
 /// Waits for the end of what has been asked for.
-pub(super) async fn until_done(connection: &mut Connection, mut on_event: impl FnMut(Event)) -> Result<(), Failure> {
+pub(super) async fn until_done(connection: &mut Connection, mut on_event: impl FnMut(Event)) -> Result<(), Broken> {
     loop {
-        match connection.next().await.map_err(|e| talk(&e))? {
+        match connection.next().await.map_err(|e| broken(&e))? {
             Some(Reply::Done) => return Ok(()),
-            Some(Reply::Failed(failure)) => return Err(failure),
+            Some(Reply::Failed(failure)) => return Err(failure.into()),
             Some(Reply::Event(event)) => on_event(event),
             Some(_) => {}
-            None => return Err(gone()),
+            None => return Err(Broken::Gone),
         }
     }
 }

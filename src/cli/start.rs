@@ -1,7 +1,7 @@
 //! `nscompose start`.
 
 use super::{
-    change::{Target, carry_out_plan},
+    change::{Target, carry_out_plan, show},
     settings::Settings,
 };
 use crate::{diagnostics::Failure, plan};
@@ -30,9 +30,10 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         return Err(Failure::operation(format!("service `{service}` has no container to start")).hint(makes));
     }
     let (services, project) = (target.services, target.project);
+    let layout = settings.layout.stack(&project);
     target.opened.on_runtime(async |mut connection, snapshot| {
         let plan = |observed: &_| plan::start(observed, &services);
-        if !carry_out_plan(&mut connection, snapshot, settings.printer, plan).await? {
+        if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| show(settings.printer, event)).await? {
             settings.printer.progress(project.as_str(), "runs already, nothing to do");
         }
         Ok(0)

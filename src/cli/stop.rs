@@ -1,7 +1,7 @@
 //! `nscompose stop`.
 
 use super::{
-    change::{Target, carry_out_plan, milliseconds, not_up},
+    change::{Target, carry_out_plan, milliseconds, not_up, show},
     settings::Settings,
 };
 use crate::{diagnostics::Failure, plan};
@@ -27,10 +27,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         Err(project) => return not_up(&project, settings),
     };
     let (services, project) = (target.services, target.project);
+    let layout = settings.layout.stack(&project);
     target.opened.on_runtime(async |mut connection, snapshot| {
         let grace_ms = milliseconds(args.timeout);
         let plan = |observed: &_| plan::stop(observed, &services, grace_ms);
-        if !carry_out_plan(&mut connection, snapshot, settings.printer, plan).await? {
+        if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| show(settings.printer, event)).await? {
             settings.printer.progress(project.as_str(), "nothing to stop");
         }
         Ok(0)

@@ -16,7 +16,10 @@ use super::{
     logs::gap,
     network::Shared,
     settings::Settings,
-    stack::{carry_out, connection, gone, look_again, name_owners, open, talk, until_done, wait_for_end},
+    stack::{
+        Broken, DEATHS, broken, carry_out, connection, gone, look_again, name_owners, open, reconnect, talk,
+        until_done, wait_for_end,
+    },
     terminal,
     wishes::{Wishes, pull_policy, warn_of_orphans},
 };
@@ -24,7 +27,7 @@ use crate::{
     diagnostics::Failure,
     image::store::StoreLock,
     load::Loaded,
-    model::{Condition, ContainerElsewhere, ContainerState, Health, Project, PullPolicy, ServiceName},
+    model::{Condition, ContainerElsewhere, ContainerState, Health, Port, Project, PullPolicy, ServiceName},
     plan::{self, Action, Intent, Plan},
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
@@ -171,16 +174,10 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let mut progress = Progress::new(settings.printer);
         let was_there = !snapshot.observed.containers.is_empty();
         let others = Others { elsewhere: &elsewhere, shared: &shared, loaded: &loaded };
-        let (snapshot, submitted) =
-            submit(&mut connection, snapshot, &project, &intent, others, !detach, &mut progress).await?;
-        progress.announce(&submitted);
+        let wanted = Wanted { layout: &layout, project: &project, intent: &intent, others, foreground: !detach };
         if detach {
             let mut taken = Vec::new();
-            let result = until_done(&mut connection, |event| match event {
-                Event::PortTaken(port) => taken.push(port),
-                event => progress.show(&event),
-            })
-            .await;
+            let result = wanted.carry_through(&mut connection, snapshot, &mut progress, &mut taken).await;
             let mut kept = false;
             if result.is_err() {
                 // What was begun has been undone, unless it is to be looked at. If that was all there was, let the last of it
@@ -194,26 +191,28 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             }
             // Its containers hold their images themselves by now.
             drop(held);
-            result.map_err(|failure| {
+            let unchanged = result.map_err(|failure| {
                 let failure = name_owners(failure, &taken);
                 if kept { failure.hint(KEPT) } else { failure }
             })?;
-            if submitted.unchanged {
+            if unchanged {
                 settings.printer.progress(project.name.as_str(), "is up already, nothing to do");
             }
             return Ok(0);
         }
         // What it shows are containers.
-        let project = plan::expand(project);
+        let expanded = plan::expand(project.clone());
         let style = LogStyle {
             prefix: !args.no_log_prefix,
             color: !args.no_color && settings.printer.data_color(),
             timestamps: args.timestamps,
         };
-        let foreground = Foreground {
+        let mut foreground = Foreground {
             layout: &layout,
             timeout_ms: args.wishes.timeout_ms(),
-            project: &project,
+            project: &expanded,
+            wanted,
+            deaths: 0,
             progress,
             follower: LogFollower::new(&layout.logs(), [], LogRange::default()),
             logs: LogPrinter::new(style, attached.iter().cloned()),
@@ -221,15 +220,13 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             ends,
             log_lost: false,
             images: held,
-            running: snapshot
-                .observed
-                .containers
-                .iter()
-                .filter(|(_, container)| container.state.is_up())
-                .map(|(name, _)| name.clone())
-                .collect(),
+            running: BTreeSet::new(),
         };
-        foreground.run(connection).await
+        if let Some(connection) = foreground.hand_over(connection, snapshot).await? {
+            foreground.run(connection).await
+        } else {
+            Err(gone())
+        }
     })
 }
 
@@ -329,44 +326,90 @@ impl Submitted {
     }
 }
 
-/// Plans, and hands the plan over until one is taken: whoever changes the stack meanwhile makes it stale. What the plan was
-/// made from comes back, and what is to be said of it.
-pub(super) async fn submit(
-    connection: &mut Connection,
-    mut snapshot: Snapshot,
-    project: &Project,
-    intent: &Intent,
-    others: Others<'_>,
-    foreground: bool,
-    progress: &mut Progress,
-) -> Result<(Snapshot, Submitted), Failure> {
-    loop {
-        snapshot.observed.host.containers.clone_from(others.elsewhere);
-        // No other stack chooses addresses between our look and our word.
-        let lock = others.shared.lock()?;
-        others.shared.look(&mut snapshot.observed)?;
-        let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, others.loaded))?;
-        let places =
-            plan::shared_places(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, others.loaded))?;
-        others.shared.take(snapshot.supervisor, places)?;
-        drop(lock);
-        let submitted = Submitted::of(&plan);
-        let generation = snapshot.generation;
-        let request = Request::Apply { plan, generation, files: project.files.clone(), foreground };
-        connection.send(&request, &[]).await.map_err(|e| talk(&e))?;
-        let answer = loop {
-            match connection.next().await.map_err(|e| talk(&e))? {
-                // Another command is carried out first.
-                Some(Reply::Event(event)) => progress.show(&event),
-                answer => break answer,
+/// What is to be brought up, and what its plan depends on.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) layout: &'a StackLayout,
+    pub(super) project: &'a Project,
+    pub(super) intent: &'a Intent,
+    pub(super) others: Others<'a>,
+    /// The stack goes down with who wants it.
+    pub(super) foreground: bool,
+}
+
+impl Wanted<'_> {
+    /// Plans, and hands the plan over until one is taken: whoever changes the stack meanwhile makes it stale. What the plan was
+    /// made from comes back, and what is to be said of it.
+    async fn submit(
+        &self,
+        connection: &mut Connection,
+        mut snapshot: Snapshot,
+        progress: &mut Progress,
+    ) -> Result<(Snapshot, Submitted), Broken> {
+        let Self { project, intent, others, foreground, .. } = *self;
+        loop {
+            snapshot.observed.host.containers.clone_from(others.elsewhere);
+            // No other stack chooses addresses between our look and our word.
+            let lock = others.shared.lock()?;
+            others.shared.look(&mut snapshot.observed)?;
+            let plan = plan::up(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, others.loaded))?;
+            let places =
+                plan::shared_places(project, &snapshot.observed, intent).map_err(|e| no_plan_of(&e, others.loaded))?;
+            others.shared.take(snapshot.keeper, places)?;
+            drop(lock);
+            let submitted = Submitted::of(&plan);
+            let generation = snapshot.generation;
+            let request = Request::Apply { plan, generation, files: project.files.clone(), foreground };
+            connection.send(&request, &[]).await.map_err(|e| broken(&e))?;
+            let answer = loop {
+                match connection.next().await.map_err(|e| broken(&e))? {
+                    // Another command is carried out first.
+                    Some(Reply::Event(event)) => progress.show(&event),
+                    answer => break answer,
+                }
+            };
+            match answer {
+                Some(Reply::Accepted) => {
+                    progress.announce(&submitted);
+                    return Ok((snapshot, submitted));
+                }
+                Some(Reply::Stale) => snapshot = look_again(connection).await?.ok_or(Broken::Gone)?,
+                Some(Reply::Failed(failure)) => return Err(failure.into()),
+                Some(_) => {
+                    return Err(Failure::internal("the supervisor answers something else than what was asked").into());
+                }
+                None => return Err(Broken::Gone),
             }
-        };
-        match answer {
-            Some(Reply::Accepted) => return Ok((snapshot, submitted)),
-            Some(Reply::Stale) => snapshot = look_again(connection).await?.ok_or_else(gone)?,
-            Some(Reply::Failed(failure)) => return Err(failure),
-            Some(_) => return Err(Failure::internal("the supervisor answers something else than what was asked")),
-            None => return Err(gone()),
+        }
+    }
+
+    /// Has it carried out to its end, by the next supervisor if one dies, and shows what happens but for ports that are `taken`.
+    /// Whether there was nothing to do comes back.
+    pub(super) async fn carry_through(
+        &self,
+        connection: &mut Connection,
+        mut snapshot: Snapshot,
+        progress: &mut Progress,
+        taken: &mut Vec<Port>,
+    ) -> Result<bool, Failure> {
+        let mut deaths = 0;
+        loop {
+            let outcome = async {
+                let (_, submitted) = self.submit(connection, snapshot, progress).await?;
+                let show = |event| match event {
+                    Event::PortTaken(port) => taken.push(port),
+                    event => progress.show(&event),
+                };
+                until_done(connection, show).await.map(|()| submitted.unchanged)
+            };
+            match outcome.await {
+                Ok(unchanged) => return Ok(unchanged && deaths == 0),
+                Err(Broken::Failed(failure)) => return Err(failure),
+                Err(Broken::Gone) if deaths == DEATHS => return Err(gone()),
+                // What the last supervisor has not done is planned anew from what there is.
+                Err(Broken::Gone) => (*connection, snapshot) = reconnect(self.layout).await?.ok_or_else(gone)?,
+            }
+            deaths += 1;
         }
     }
 }
@@ -446,12 +489,32 @@ impl Progress {
     }
 }
 
+/// The next word of a supervisor; none when it has gone.
+async fn heard(connection: &mut Connection) -> Result<Option<Reply>, Failure> {
+    match connection.next().await.map_err(|e| broken(&e)) {
+        Ok(reply) => Ok(reply),
+        Err(Broken::Gone) => Ok(None),
+        Err(Broken::Failed(failure)) => Err(failure),
+    }
+}
+
+/// The same of one that may be gone already, which says nothing.
+async fn next_of(connection: &mut Option<Connection>) -> Option<Reply> {
+    match connection {
+        Some(connection) => connection.next().await.ok().flatten(),
+        None => std::future::pending().await,
+    }
+}
+
 /// The stack belongs to this command for as long as it runs.
 struct Foreground<'a> {
     layout: &'a StackLayout,
     /// Milliseconds that each may take to stop in the end, instead of what the file says.
     timeout_ms: Option<u64>,
     project: &'a Project,
+    wanted: Wanted<'a>,
+    /// How many supervisors have died meanwhile.
+    deaths: u32,
     progress: Progress,
     follower: LogFollower,
     logs: LogPrinter,
@@ -481,7 +544,7 @@ impl Foreground<'_> {
         let mut taken = Vec::new();
         loop {
             tokio::select! {
-                reply = owner.next() => match reply.map_err(|e| talk(&e))? {
+                reply = heard(&mut owner) => match reply? {
                     Some(Reply::Event(event)) => {
                         match &event {
                             Event::Container(service, state) if state.is_up() => {
@@ -513,19 +576,22 @@ impl Foreground<'_> {
                     Some(Reply::Failed(failure)) => {
                         self.print_logs();
                         // What was begun has been undone, unless it is to be looked at, which is over with this command.
-                        self.down(&mut owner, &mut interrupt, &mut terminate).await?;
-                        self.let_go(owner).await;
+                        self.down(owner, &mut interrupt, &mut terminate).await?;
                         return Err(name_owners(failure, &taken));
                     }
                     Some(_) => {}
-                    // Somebody else has taken it down.
-                    None if up && self.running.is_empty() => break,
-                    None => return Err(gone()),
+                    None => match self.come_back(up).await? {
+                        Some(connection) => owner = connection,
+                        // Somebody else has taken it down.
+                        None if up && self.running.is_empty() => break,
+                        None => return Err(gone()),
+                    },
                 },
                 () = self.follower.changed() => self.print_logs(),
                 _ = resized.recv(), if io::stdout().is_terminal() => {
                     let (rows, columns) = terminal::size();
-                    owner.send(&Request::Resize(rows, columns), &[]).await.map_err(|e| talk(&e))?;
+                    // Where the supervisor has gone, the next one asks.
+                    let _ = owner.send(&Request::Resize(rows, columns), &[]).await;
                 }
                 _ = interrupt.recv() => interrupted = true,
                 _ = terminate.recv() => interrupted = true,
@@ -540,55 +606,125 @@ impl Foreground<'_> {
             let why = format!("is going down, since {service} has exited with code {code}");
             self.progress.printer.progress(self.project.name.as_str(), &why);
         }
-        self.down(&mut owner, &mut interrupt, &mut terminate).await?;
-        self.let_go(owner).await;
+        self.down(owner, &mut interrupt, &mut terminate).await?;
         Ok(if interrupted { INTERRUPTED } else { self.ends.exit_code() })
     }
 
-    /// Takes the stack down and shows the last of its logs.
-    async fn down(
+    /// Hands the plan to a supervisor, or to the one after it; none when there is none any more.
+    async fn hand_over(
         &mut self,
-        owner: &mut Connection,
-        interrupt: &mut Signal,
-        terminate: &mut Signal,
-    ) -> Result<(), Failure> {
-        let Ok(stream) = self.layout.connect() else { return Ok(()) };
-        let mut ending = connection(stream)?;
-        let request = Request::Down { timeout_ms: self.timeout_ms, volumes: BTreeMap::new() };
-        ending.send(&request, &[]).await.map_err(|e| talk(&e))?;
-        let mut owner_gone = false;
-        let result = loop {
-            tokio::select! {
-                reply = ending.next() => match reply.map_err(|e| talk(&e))? {
-                    Some(Reply::Done) | None => break Ok(()),
-                    Some(Reply::Failed(failure)) => break Err(failure),
-                    Some(Reply::Event(event)) => {
-                        if let Event::Container(service, ContainerState::Exited(code)) = &event {
-                            self.ends.ended(service, *code);
-                        }
-                        self.progress.show(&event);
-                    }
-                    Some(_) => {}
+        mut connection: Connection,
+        mut snapshot: Snapshot,
+    ) -> Result<Option<Connection>, Failure> {
+        loop {
+            match self.wanted.submit(&mut connection, snapshot, &mut self.progress).await {
+                Ok((snapshot, _)) => {
+                    let containers = snapshot.observed.containers.into_iter();
+                    let alive = containers.filter(|(_, container)| container.state.is_up());
+                    self.running = alive.map(|(name, _)| name).collect();
+                    return Ok(Some(connection));
+                }
+                Err(Broken::Failed(failure)) => return Err(failure),
+                Err(Broken::Gone) => match self.another().await? {
+                    Some(another) => (connection, snapshot) = another,
+                    None => return Ok(None),
                 },
-                // Its events come to `ending` too, but for the ends of what is undone.
-                reply = owner.next(), if !owner_gone => match reply {
-                    Ok(Some(reply)) => self.notice_end(&reply),
-                    Ok(None) | Err(_) => owner_gone = true,
-                },
-                () = self.follower.changed() => self.print_logs(),
-                _ = interrupt.recv() => self.kill().await?,
-                _ = terminate.recv() => self.kill().await?,
             }
-        };
-        self.print_logs();
-        // As with all lines, nobody reading them is no reason for anything.
+        }
+    }
+
+    /// The supervisor that comes after one that has gone.
+    async fn another(&mut self) -> Result<Option<(Connection, Snapshot)>, Failure> {
+        self.deaths += 1;
+        if self.deaths > DEATHS { Err(gone()) } else { reconnect(self.layout).await }
+    }
+
+    /// Goes on with the supervisor that has come after one that has gone; none when there is none. What was not `up` yet is
+    /// planned anew from what there is.
+    async fn come_back(&mut self, up: bool) -> Result<Option<Connection>, Failure> {
+        while let Some((mut connection, snapshot)) = self.another().await? {
+            if !up {
+                return self.hand_over(connection, snapshot).await;
+            }
+            let containers = snapshot.observed.containers.into_iter();
+            let alive = containers.filter(|(_, container)| container.state.is_up());
+            self.running = alive.map(|(name, _)| name).collect();
+            match carry_out(&mut connection, &Request::Own, |_| {}).await {
+                Ok(()) => return Ok(Some(connection)),
+                Err(Broken::Failed(failure)) => return Err(failure),
+                Err(Broken::Gone) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the stack down and shows the last of its logs.
+    async fn down(&mut self, owner: Connection, interrupt: &mut Signal, terminate: &mut Signal) -> Result<(), Failure> {
+        let mut owner = Some(owner);
+        loop {
+            let Ok(stream) = self.layout.connect() else { return Ok(()) };
+            let mut ending = connection(stream)?;
+            let request = Request::Down { timeout_ms: self.timeout_ms, volumes: BTreeMap::new() };
+            let sent = ending.send(&request, &[]).await;
+            let result = loop {
+                if sent.is_err() {
+                    break Err(Broken::Gone);
+                }
+                tokio::select! {
+                    reply = ending.next() => match reply.map_err(|e| broken(&e)) {
+                        Ok(Some(Reply::Done)) => break Ok(()),
+                        Ok(None) => break Err(Broken::Gone),
+                        Err(broken) => break Err(broken),
+                        Ok(Some(Reply::Failed(failure))) => break Err(Broken::Failed(failure)),
+                        Ok(Some(Reply::Event(event))) => {
+                            if let Event::Container(service, ContainerState::Exited(code)) = &event {
+                                self.ends.ended(service, *code);
+                            }
+                            self.progress.show(&event);
+                        }
+                        Ok(Some(_)) => {}
+                    },
+                    // Its events come to `ending` too, but for the ends of what is undone.
+                    reply = next_of(&mut owner) => match reply {
+                        Some(reply) => self.notice_end(&reply),
+                        None => owner = None,
+                    },
+                    () = self.follower.changed() => self.print_logs(),
+                    _ = interrupt.recv() => self.kill().await?,
+                    _ = terminate.recv() => self.kill().await?,
+                }
+            };
+            self.print_logs();
+            match result {
+                Ok(()) => {
+                    self.print_last();
+                    if let Some(owner) = owner {
+                        self.let_go(owner).await;
+                    }
+                    wait_for_end(&mut ending).await;
+                    return Ok(());
+                }
+                Err(Broken::Failed(failure)) => return Err(failure),
+                // Either it has gone with all of the stack, or another one takes its place.
+                Err(Broken::Gone) => {
+                    owner = None;
+                    if self.another().await?.is_none() {
+                        self.print_last();
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Shows lines that have not been ended. As with all, nobody reading them is no reason for anything.
+    fn print_last(&mut self) {
         for (service, line) in self.follower.unended() {
             if self.attached.contains(&service) {
                 let _ = self.logs.print(&service, &line);
             }
         }
         let _ = self.logs.flush();
-        result
     }
 
     /// Takes note of the end of a service.
@@ -609,7 +745,7 @@ impl Foreground<'_> {
     async fn kill(&self) -> Result<(), Failure> {
         self.progress.printer.progress(self.project.name.as_str(), "is killed");
         let mut connection = connection(self.layout.connect().map_err(|e| talk(&e))?)?;
-        carry_out(&mut connection, &Request::Kill, |_| {}).await
+        Ok(carry_out(&mut connection, &Request::Kill, |_| {}).await?)
     }
 
     fn print_logs(&mut self) {

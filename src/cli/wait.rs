@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::{
     change::Target,
     settings::Settings,
-    stack::{carry_out, gone, talk, wait_for_end},
+    stack::{carry_out, gone, reconnect, wait_for_end},
 };
 use crate::{
     diagnostics::Failure,
-    supervisor::{Reply, Request},
+    supervisor::{Connection, Reply, Request},
 };
 
 /// Wait until all of these services have ended
@@ -41,15 +41,14 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         return Err(Failure::operation(format!("service `{service}` has no container to wait for")));
     }
     let services = target.services;
+    let layout = settings.layout.stack(&target.project);
     target.opened.on_runtime(async |mut connection, _| {
-        // Whoever ends between the two is in both.
-        connection.send(&Request::Events { since: None }, &[]).await.map_err(|e| talk(&e))?;
-        connection.send(&Request::Observe, &[]).await.map_err(|e| talk(&e))?;
+        listen(&mut connection).await;
         let mut ended: BTreeMap<String, i32> = BTreeMap::new();
         let mut last = 0;
         while ended.len() < services.len() {
             let mut more = Vec::new();
-            match connection.next().await.map_err(|e| talk(&e))? {
+            match connection.next().await.unwrap_or(None) {
                 Some(Reply::Snapshot(snapshot)) => {
                     for service in &services {
                         let Some(container) = snapshot.observed.containers.get(service) else {
@@ -69,7 +68,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 }
                 Some(Reply::Failed(failure)) => return Err(failure),
                 Some(_) => {}
-                None => return Err(gone()),
+                // The next one knows how those have ended that have ended meanwhile.
+                None => {
+                    connection = reconnect(&layout).await?.ok_or_else(gone)?.0;
+                    listen(&mut connection).await;
+                }
             }
             for (service, container, code) in more {
                 if ended.insert(service, code).is_none() {
@@ -85,6 +88,14 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         }
         Ok(u8::try_from(last).unwrap_or(u8::MAX))
     })
+}
+
+/// Whoever ends between the two is in both.
+async fn listen(connection: &mut Connection) {
+    for request in [Request::Events { since: None }, Request::Observe] {
+        // One that has gone is noticed when it does not answer.
+        let _ = connection.send(&request, &[]).await;
+    }
 }
 
 fn removed(service: &str) -> Failure {

@@ -12,14 +12,19 @@ use std::{
     time::Instant,
 };
 
-use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc::UnboundedSender};
+use tokio::{
+    io::AsyncReadExt,
+    net::unix::pipe,
+    sync::{mpsc::UnboundedSender, watch},
+};
 
 use super::{
     Change, ExecutorError, Stack, devices,
     exit::{Kills, bytes, tell_exit},
+    facts::{self, Began, INPUT, LOCKS, MOUNTS, TERMINAL, of_service, piped, socket_of_port},
     family::Family,
     freeze::Freezer,
-    life::Attempt,
+    life::{Attempt, EndTeller},
     logs, mounts,
     operation::create_folder,
     root::{hold_images, root},
@@ -32,13 +37,17 @@ use super::{
 };
 use crate::{
     cgroup,
-    model::{Container, ContainerState, Effective, Health, ProbeLog, PublishedPort, Rootfs},
+    image::store::InUse,
+    model::{Container, ContainerState, Effective, Health, ProbeLog, PublishedPort, Rootfs, ServiceName},
     network::ports::serve,
     plan::{ContainerSpec, Source},
     sandbox::{BringUpError, Launch, LaunchFds, Process, SandboxError, SharedFiles},
     state::Stream,
-    sys::NamespaceKind,
+    sys::{ExitStatus, NamespaceKind},
 };
+
+/// What Docker says of a container that does not come up.
+pub(super) const NOT_STARTED: i32 = 128;
 
 /// Makes the container of `spec` and waits until its program runs. One that does not come up is gone, unless it was there
 /// before: then it still is.
@@ -63,7 +72,7 @@ pub(super) async fn start(
     let filling = mounts::wait_for_volumes(spec, stack, &volumes).await;
     let mut mounts = mounts::mounts(spec, stack, &volumes, changes)?;
     mounts.extend(devices::mounts(spec, stack)?);
-    let held = volumes.values().filter_map(VolumeFolder::hold).collect();
+    let held: Vec<File> = volumes.values().filter_map(VolumeFolder::hold).collect();
     let (join, namespaces) = namespaces(spec, stack).await?;
     let limits = |source| ExecutorError::Limits { service: spec.service.clone(), source };
     let group = stack.group().map(|group| group.create(&spec.service, &spec.limits)).transpose();
@@ -118,8 +127,9 @@ pub(super) async fn start(
 
     let log = stack.layout.log(&spec.service);
     let writer = log_writer(spec, stack).await.map_err(files("keep the log", log.path()))?;
-    let Streamed { stdin, stdout, stderr, socket, mut handed_out, mut pump, streams, listeners } =
+    let Streamed { stdin, stdout, stderr, socket, mut handed_out, mut pump, streams, listeners, mut keep } =
         streamed(spec, stack, writer.clone()).map_err(files("keep the log", log.path()))?;
+    keep.extend(locks(spec, &held, &images)?);
     let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| files("start", Path::new(spec.name.as_str()))(e.into()))?;
     let fds =
@@ -134,7 +144,7 @@ pub(super) async fn start(
         },
         _ => ExecutorError::Start { service: spec.service.clone(), source },
     };
-    let started = stack.keeper.launch(launch, fds).await.map_err(|source| {
+    let started = stack.keeper.launch(launch, fds, spec.service.as_str(), keep).await.map_err(|source| {
         stack.names.disappears(&spec.service);
         failed(source)
     })?;
@@ -151,7 +161,7 @@ pub(super) async fn start(
         is_init: spec.namespaces.pid == Source::New,
         stop_signal: spec.stop_signal,
         stop_grace_ms: spec.stop_grace_ms,
-        process,
+        process: process.clone(),
         group: group.clone(),
         own_network: spec.namespaces.net != Source::Host,
         folder,
@@ -167,12 +177,12 @@ pub(super) async fn start(
         changes: changes.clone(),
         pre_stop: Vec::new(),
     };
-    let known_before = {
+    let (known_before, made_before) = {
         let mut objects = stack.objects();
         objects.specs.insert(spec.service.clone(), Arc::new(spec.clone()));
         // What one that was only made has held it holds by itself from now on.
         let made_before = objects.created.remove(&spec.service).is_some();
-        objects.containers.insert(spec.service.clone(), running).is_some() || made_before
+        (objects.containers.insert(spec.service.clone(), running).is_some() || made_before, made_before)
     };
     unfinished.keep();
 
@@ -182,10 +192,17 @@ pub(super) async fn start(
             // None comes if something goes wrong before, which the status pipe will tell.
             let lost = |error: io::Error| tracing::error!(%error, "what a container handed out is lost");
             let mounts = handed_out.next().await.map_err(lost).unwrap_or(None);
-            family.know(mounts.filter(|_| spec.namespaces.pid != Source::New));
+            let mounts = mounts.filter(|_| spec.namespaces.pid != Source::New);
+            let mut keep = Vec::new();
+            let kept = |what: &str, fd: std::os::fd::BorrowedFd<'_>| {
+                Some((of_service(&spec.service, what), fd.try_clone_to_owned().ok()?))
+            };
+            keep.extend(mounts.as_ref().and_then(|mounts| kept(MOUNTS, mounts.as_fd())));
+            family.know(mounts);
             if spec.process.terminal {
                 let side = handed_out.next().await.and_then(|side| side.map(waited_for).transpose());
                 if let Some(side) = side.map_err(lost).unwrap_or(None) {
+                    keep.extend(kept(TERMINAL, side.get_ref().as_fd()));
                     let spool = stack.layout.spool(&spec.service, Stream::Stdout);
                     let sources = vec![(Stream::Stdout, logs::Source::Terminal(side.clone()), spool)];
                     pump = logs::pump(sources, writer, listeners.clone(), false).map_err(lost).ok();
@@ -195,7 +212,15 @@ pub(super) async fn start(
                     }
                 }
             }
-            program_runs(status_reader).await.map_err(failed)
+            let ran = program_runs(status_reader).await.map_err(failed);
+            // Answers come in their order, so this one is there by the time anything is written down.
+            match ran {
+                Ok(()) if !keep.is_empty() => {
+                    let failed = |source| ExecutorError::Keep { service: spec.service.clone(), source };
+                    stack.keeper.keep(keep).await.map_err(failed)
+                }
+                ran => ran,
+            }
         }
         Err(error) => Err(error),
     };
@@ -203,13 +228,31 @@ pub(super) async fn start(
     drop(listeners);
     volumes.values().for_each(VolumeFolder::settle);
     drop(filling);
-    let ports = match runs.and_then(|()| publish(spec, stack, claims)) {
+    let began = match runs {
+        Ok(()) => publish(spec, stack, claims).await,
+        Err(error) => Err(error),
+    };
+    let written = match began {
         Ok(ports) => {
-            if is_led_to_by_uplink(spec, stack).await {
+            let led = is_led_to_by_uplink(spec, stack).await;
+            if led {
                 uplink::publish(&spec.service, pid, &ports, spec.address_v6, stack).await;
             }
-            ports.into_iter().map(|(port, _)| port).collect()
+            let (ports, targets): (Vec<_>, Vec<_>) = ports.into_iter().unzip();
+            let container = observed(spec, pid, ports, effective, attempt);
+            let group = group.as_deref().cloned();
+            let made_from = match attempt.again {
+                true => Ok(()),
+                false => stack.record(&facts::spec(&spec.service), spec),
+            };
+            let began = Began { group, targets, led_by_uplink: led, killed_before, known_before, container };
+            let written = made_from.and_then(|()| stack.record(&facts::container(&spec.service), &began));
+            written.map(|()| began.container)
         }
+        Err(error) => Err(error),
+    };
+    let observed = match written {
+        Ok(observed) => observed,
         Err(error) => {
             stop(&spec.service, stack).await?;
             if known_before {
@@ -225,7 +268,63 @@ pub(super) async fn start(
             return Err(error);
         }
     };
-    let observed = Container {
+    if made_before {
+        stack.strike(&facts::created(&spec.service));
+    }
+    let limited = observed.limits.memory.is_some();
+    let _ = changes.send(Change::Container(spec.service.clone(), Box::new(observed)));
+    let teller = attempt.teller();
+    let watched = Watched { service: &spec.service, pid, exit, family, pump, group, limited, killed_before, teller };
+    watch(watched, tell_end, stack, changes);
+    Ok(())
+}
+
+/// A container whose end is waited for.
+pub(super) struct Watched<'a> {
+    pub(super) service: &'a ServiceName,
+    pub(super) pid: i32,
+    pub(super) exit: watch::Receiver<Option<ExitStatus>>,
+    pub(super) family: Arc<Family>,
+    pub(super) pump: Option<logs::Pump>,
+    pub(super) group: Option<Arc<cgroup::Group>>,
+    /// Its memory is limited.
+    pub(super) limited: bool,
+    pub(super) killed_before: u64,
+    /// Who is told of it.
+    pub(super) teller: EndTeller,
+}
+
+/// Tells of the end of a container, and of what is killed of it.
+pub(super) fn watch(
+    watched: Watched<'_>,
+    tell_end: watch::Sender<bool>,
+    stack: &Stack,
+    changes: &UnboundedSender<Change>,
+) {
+    let Watched { service, pid, exit, family, pump, group, limited, killed_before, teller } = watched;
+    if limited && let Some(group) = &group {
+        let kills = Kills { service: service.clone(), pid, group: group.clone(), before: killed_before };
+        tokio::spawn(kills.tell(exit.clone(), changes.clone()));
+    }
+    let memory = group.map(|group| Kills { service: service.clone(), pid, group, before: killed_before });
+    let told = tell_exit(pid, exit, family, pump, memory, changes.clone(), teller);
+    let told = tokio::spawn(async move {
+        told.await;
+        tell_end.send_replace(true);
+    });
+    if let Some(container) = stack.objects().containers.get_mut(service) {
+        container.told = Some(told);
+    }
+}
+
+fn observed(
+    spec: &ContainerSpec,
+    pid: i32,
+    ports: Vec<PublishedPort>,
+    limits: Effective,
+    attempt: &Attempt,
+) -> Container {
+    Container {
         name: spec.name.clone(),
         state: ContainerState::Running,
         health: spec.life.health.as_ref().map(|_| Health::Starting),
@@ -245,26 +344,24 @@ pub(super) async fn start(
         stop_signal: spec.stop_signal,
         stop_grace_ms: spec.stop_grace_ms,
         started_ms: jiff::Timestamp::now().as_millisecond(),
-        limits: effective.clone(),
+        limits,
         oom_kills: 0,
+    }
+}
+
+/// The locks of volumes and images, which stay while nobody is there to hold them but the keeper.
+fn locks(spec: &ContainerSpec, volumes: &[File], images: &[InUse]) -> Result<Vec<(String, OwnedFd)>, ExecutorError> {
+    let failed = |source| ExecutorError::Files {
+        service: spec.service.clone(),
+        what: "hold the volumes and images of",
+        path: spec.name.as_str().into(),
+        source,
     };
-    let _ = changes.send(Change::Container(spec.service.clone(), Box::new(observed)));
-    if effective.memory.is_some()
-        && let Some(group) = &group
-    {
-        let kills = Kills { service: spec.service.clone(), pid, group: group.clone(), before: killed_before };
-        tokio::spawn(kills.tell(exit.clone(), changes.clone()));
-    }
-    let memory = group.map(|group| Kills { service: spec.service.clone(), pid, group, before: killed_before });
-    let told = tell_exit(pid, exit, family, pump, memory, changes.clone(), attempt.teller());
-    let told = tokio::spawn(async move {
-        told.await;
-        tell_end.send_replace(true);
+    let all = volumes.iter().map(AsFd::as_fd).chain(images.iter().map(InUse::lock)).enumerate();
+    let named = all.map(|(i, lock)| {
+        Ok((of_service(&spec.service, &format!("{LOCKS}{i}")), lock.try_clone_to_owned().map_err(failed)?))
     });
-    if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
-        container.told = Some(told);
-    }
-    Ok(())
+    named.collect()
 }
 
 /// Makes ready all that the container of `spec` is made of: its folder, the files of its root, its volumes, and what keeps
@@ -290,7 +387,11 @@ pub(super) async fn create(
         // What they begin with they get from the container that is started first.
         create_folder(&volume.path).map_err(files("make the folder", &volume.path))?;
     }
-    let held = volumes.values().filter_map(VolumeFolder::hold).collect();
+    let held: Vec<File> = volumes.values().filter_map(VolumeFolder::hold).collect();
+    stack.record(&facts::spec(&spec.service), spec)?;
+    let kept = stack.keeper.keep(locks(spec, &held, &images)?).await;
+    kept.map_err(|source| ExecutorError::Keep { service: spec.service.clone(), source })?;
+    stack.record(&facts::created(&spec.service), &true)?;
     let created = Created { folder, _volumes: held, _images: images };
     {
         let mut objects = stack.objects();
@@ -303,7 +404,7 @@ pub(super) async fn create(
 }
 
 /// The container of `spec` that has not been started.
-fn made(spec: &ContainerSpec) -> Container {
+pub(super) fn made(spec: &ContainerSpec) -> Container {
     Container {
         name: spec.name.clone(),
         state: ContainerState::Created,
@@ -344,6 +445,8 @@ struct Streamed {
     pump: Option<logs::Pump>,
     streams: Streams,
     listeners: Arc<Listeners>,
+    /// What the keeper is to keep of it.
+    keep: Vec<(String, OwnedFd)>,
 }
 
 /// Who writes the log, if one is kept.
@@ -360,12 +463,16 @@ fn streamed(spec: &ContainerSpec, stack: &Stack, writer: Option<Arc<logs::Writer
     let mut streams = Streams { listeners: Arc::downgrade(&listeners), ..Streams::default() };
     let (handed_out, socket) = UnixStream::pair()?;
     let (handed_out, socket) = (HandedOut::through(handed_out)?, socket.into());
+    let mut keep = Vec::new();
     if spec.process.terminal {
         let (stdin, stdout, stderr) = (null()?, null()?, null()?);
-        return Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pump: None, streams, listeners });
+        return Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pump: None, streams, listeners, keep });
     }
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    let named = |what: &str| of_service(&spec.service, what);
     let stdin = if spec.process.stdin_open {
-        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let (reader, writer) = pipe()?;
+        keep.push((named(INPUT), writer.try_clone()?));
         // Held for as long as the container is there: its input never ends.
         streams.input = Some(waited_for(writer)?);
         reader
@@ -373,14 +480,15 @@ fn streamed(spec: &ContainerSpec, stack: &Stack, writer: Option<Arc<logs::Writer
         null()?
     };
     let mut sources = Vec::new();
-    let mut piped = |stream| -> io::Result<OwnedFd> {
-        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let mut taken_down = |stream| -> io::Result<OwnedFd> {
+        let (reader, writer) = pipe()?;
+        keep.push((named(piped(stream)), reader.try_clone()?));
         sources.push((stream, logs::Source::Pipe(reader), stack.layout.spool(&spec.service, stream)));
         Ok(writer)
     };
-    let (stdout, stderr) = (piped(Stream::Stdout)?, piped(Stream::Stderr)?);
+    let (stdout, stderr) = (taken_down(Stream::Stdout)?, taken_down(Stream::Stderr)?);
     let pump = Some(logs::pump(sources, writer, listeners.clone(), false)?);
-    Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pump, streams, listeners })
+    Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pump, streams, listeners, keep })
 }
 
 /// What a container that does not come about leaves; removed when this is dropped, unless the container is there.
@@ -433,7 +541,7 @@ async fn is_led_to_by_uplink(spec: &ContainerSpec, stack: &Stack) -> bool {
     }
 }
 
-fn publish(
+async fn publish(
     spec: &ContainerSpec,
     stack: &Stack,
     claims: &Claims,
@@ -443,6 +551,21 @@ fn publish(
     let address = spec.address.ok_or_else(|| ExecutorError::Missing(format!("an address of `{}`", spec.service)))?;
     let bridge = spec.address_on.as_ref().and_then(|network| stack.objects().bridges.get(network).cloned());
     let netns = bridge.map_or_else(|| stack.netns.clone(), |bridge| bridge.netns.clone());
+    let failed = |source| ExecutorError::Files {
+        service: spec.service.clone(),
+        what: "listen on the ports of",
+        path: spec.name.as_str().into(),
+        source,
+    };
+    let mut keep = Vec::new();
+    for (i, port) in claimed.iter().enumerate() {
+        for (j, socket) in port.sockets().into_iter().enumerate() {
+            keep.push((socket_of_port(&spec.service, i, j), socket.try_clone_to_owned().map_err(failed)?));
+        }
+    }
+    // Before it is written down that they are there.
+    let kept = stack.keeper.keep(keep).await;
+    kept.map_err(|source| ExecutorError::Keep { service: spec.service.clone(), source })?;
     let mut ports = Vec::new();
     let mut forwarders = Vec::new();
     for claimed in claimed {
@@ -450,12 +573,7 @@ fn publish(
         let target = std::net::SocketAddr::new(address, port.target);
         ports.push((PublishedPort { port, listens_on: claimed.addresses().to_vec() }, target));
         let forwarder = serve(claimed, target, netns.clone());
-        forwarders.push(forwarder.map_err(|source| ExecutorError::Files {
-            service: spec.service.clone(),
-            what: "listen on the ports of",
-            path: spec.name.as_str().into(),
-            source,
-        })?);
+        forwarders.push(forwarder.map_err(failed)?);
     }
     if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
         container.forwarders = forwarders;
@@ -463,7 +581,7 @@ fn publish(
     Ok(ports)
 }
 
-fn process(spec: &ContainerSpec) -> Process {
+pub(super) fn process(spec: &ContainerSpec) -> Process {
     let mut environment: Vec<(String, String)> =
         spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     if !spec.environment.contains_key("HOSTNAME") {

@@ -108,6 +108,22 @@ pub enum ExecutorError {
         /// Why.
         source: io::Error,
     },
+    /// What was made cannot be written down for whoever comes after a supervisor that is killed.
+    #[error("cannot write to the journal of the stack, {}", path.display())]
+    Journal {
+        /// The journal.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What was made cannot be given to the keeper.
+    #[error("cannot keep what belongs to service `{service}`")]
+    Keep {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        source: SandboxError,
+    },
     /// An image that cannot be had.
     #[error("service `{service}` cannot have its image `{image}`")]
     Image {
@@ -252,6 +268,9 @@ impl ExecutorError {
             Self::Condition(unmet) => unmet.explain(failure),
             Self::Hook { service, log, .. } if !log.is_empty() => {
                 failure.note(format!("the last lines of `{service}`"), log)
+            }
+            Self::Journal { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
+                failure.hint("make room on the file system of the runtime folder")
             }
             Self::NoGroup(source) | Self::Limits { source, .. } => match source.hint() {
                 Some(hint) => failure.hint(hint),

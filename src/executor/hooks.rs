@@ -13,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Change, Exec, ExecError, ExecutorError, Stack, container::log_writer, logs};
+use super::{Change, Exec, ExecError, ExecutorError, Stack, container::log_writer, facts, logs};
 use crate::{
     model::{Hook, ServiceName},
     plan::ContainerSpec,
@@ -68,10 +68,15 @@ pub(super) async fn after_start(
         }
     }
     // What has not come up has nothing to do before it goes.
-    if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
+    let pid = stack.objects().containers.get_mut(&spec.service).map(|container| {
         container.pre_stop.clone_from(&spec.hooks.pre_stop);
+        container.pid
+    });
+    match pid {
+        // A supervisor that comes before this is written finds a container that has not come up.
+        Some(pid) if !spec.hooks.post_start.is_empty() => stack.record(&facts::hooked(&spec.service), &pid),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Runs what is to be run before a service is asked to stop, one after the other. All of them together have as long as the
@@ -124,6 +129,7 @@ async fn run(
         working_dir: hook.working_dir.clone(),
         terminal: None,
         privileged: hook.privileged,
+        stays: false,
     };
     let starting = stack.exec(exec, vec![stdin, stdout, stderr]).await?;
     let (pidfd, mut exit) = (starting.started.pidfd.clone(), starting.started.exit.clone());

@@ -23,17 +23,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Change, ExecutorError, Stack, container, hooks, probe, run::Claims, stop::stop, uplink};
+use super::{Change, ExecutorError, Stack, container, facts, hooks, probe, run::Claims, stop::stop, uplink};
 use crate::{
     diagnostics::chain,
-    life::{self, Action, Happening, Past, Stage},
+    life::{self, Action, Happening, Memory, Past, Remembered, Stage},
     model::{ContainerState, LifePolicy, ProbeLog, ProbeResult, ServiceName},
     network::{listening::Listening, ports::claim},
     plan::ContainerSpec,
 };
-
-/// What Docker says of a container that does not come up.
-const NOT_STARTED: i32 = 128;
 
 /// How long a probe that is dropped may take to end before what waits for that goes on.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
@@ -98,7 +95,22 @@ pub(super) async fn begin(
     let (messages, queue) = unbounded_channel();
     let attempt = Attempt { messages: messages.clone(), restarts: 0, again: false };
     container::start(spec, stack, claims, changes, &attempt).await?;
-    let (stopping, is_stopping) = watch::channel(false);
+    let stage = Stage::Starting { past: Past::default() };
+    let written = Memory { pid: 0, past: Past::default(), stage: Remembered::Starting };
+    look_after(spec, stack, changes, (messages, queue), (stage, written));
+    tell_dependents(&spec.service, stack);
+    Ok(())
+}
+
+/// Makes the unit of a container that is there, in this stage, of which the journal says this.
+fn look_after(
+    spec: &ContainerSpec,
+    stack: &Arc<Stack>,
+    changes: &UnboundedSender<Change>,
+    (messages, queue): (UnboundedSender<Message>, UnboundedReceiver<Message>),
+    (stage, written): (Stage, Memory),
+) {
+    let (stopping, is_stopping) = watch::channel(matches!(stage, Stage::Stopping { .. }));
     let driver = Driver {
         is_stopping,
         spec: spec.clone(),
@@ -106,7 +118,8 @@ pub(super) async fn begin(
         stack: stack.clone(),
         changes: changes.clone(),
         messages: messages.clone(),
-        stage: Stage::Starting { past: Past::default() },
+        stage,
+        written,
         epoch: Instant::now(),
         pid: pid_of(stack, &spec.service),
         listening: Arc::default(),
@@ -117,8 +130,34 @@ pub(super) async fn begin(
     let task = tokio::spawn(driver.run(queue));
     let unit = Unit { messages, stopping, restart_with: spec.restart_with.clone(), task };
     stack.objects().units.insert(spec.service.clone(), unit);
-    tell_dependents(&spec.service, stack);
-    Ok(())
+}
+
+/// A unit that is to go on with the container of a supervisor that has died.
+pub(super) struct Heir {
+    messages: UnboundedSender<Message>,
+    queue: UnboundedReceiver<Message>,
+    memory: Memory,
+    /// How long the container has run.
+    ran: Duration,
+}
+
+impl Heir {
+    pub(super) fn new(memory: Memory, ran: Duration) -> Self {
+        let (messages, queue) = unbounded_channel();
+        Self { messages, queue, memory, ran }
+    }
+
+    /// Where its end is told.
+    pub(super) fn teller(&self) -> EndTeller {
+        EndTeller(self.messages.clone())
+    }
+
+    /// Goes on. All that it may need has to be there.
+    pub(super) fn go_on(self, spec: &ContainerSpec, stack: &Arc<Stack>, changes: &UnboundedSender<Change>) {
+        let Self { messages, queue, memory, ran } = self;
+        let stage = memory.recall(&spec.life, ran, Duration::ZERO);
+        look_after(spec, stack, changes, (messages, queue), (stage, memory));
+    }
 }
 
 /// From now on a container is not started again by itself: somebody wants it stopped. When this comes back no start is
@@ -182,6 +221,8 @@ struct Driver {
     /// To itself.
     messages: UnboundedSender<Message>,
     stage: Stage,
+    /// What the journal says of it.
+    written: Memory,
     /// What `now` is reckoned from.
     epoch: Instant,
     /// The first process of the latest one.
@@ -202,7 +243,10 @@ struct Probe {
 
 impl Driver {
     async fn run(mut self, mut queue: UnboundedReceiver<Message>) {
-        self.happens(Happening::Runs).await;
+        // Nobody has told yet that it is up; or it was asked to stop by somebody who may not have come to it.
+        if matches!(self.stage, Stage::Starting { .. } | Stage::Stopping { .. }) {
+            self.happens(Happening::Runs).await;
+        }
         loop {
             let due = self.stage.due().map(|due| self.epoch + due);
             tokio::select! {
@@ -240,6 +284,7 @@ impl Driver {
             let before = self.stage.state();
             let (stage, actions) = life::step(&self.policy, self.stage.clone(), happening, self.epoch.elapsed());
             self.stage = stage;
+            self.write_down();
             let state = self.stage.state();
             // That it runs has been told with all the rest of it, unless it was there all the time.
             if state != before && (state != ContainerState::Running || before == ContainerState::Paused) {
@@ -253,6 +298,21 @@ impl Driver {
                     Action::DropProbe => self.drop_probe().await,
                 }
             }
+        }
+    }
+
+    /// Has the journal say where it is, for the next supervisor.
+    fn write_down(&mut self) {
+        let memory = Memory::of(&self.stage, self.pid);
+        // Of one that has just come up nothing is said: the next supervisor finds it running.
+        let is_news = self.written != memory && !(memory.is_plain() && self.written.pid == 0);
+        if !is_news {
+            return;
+        }
+        match self.stack.record(&facts::life(&self.spec.service), &memory) {
+            Ok(()) => self.written = memory,
+            // What it says stays true of a while ago; the container is not to suffer from a full disk.
+            Err(error) => tracing::warn!(service = %self.spec.service, %error, "its life is not written down"),
         }
     }
 
@@ -279,7 +339,7 @@ impl Driver {
                     if let Err(error) = stop(service, &self.stack).await {
                         let _ = self.changes.send(Change::Warning(chain(&error)));
                     }
-                    return Happening::Ended(NOT_STARTED);
+                    return Happening::Ended(container::NOT_STARTED);
                 }
                 self.said = None;
                 tell_dependents(service, &self.stack);
@@ -287,7 +347,7 @@ impl Driver {
             }
             Err(error) => {
                 self.say(&error);
-                Happening::Ended(NOT_STARTED)
+                Happening::Ended(container::NOT_STARTED)
             }
         }
     }
@@ -362,6 +422,7 @@ impl Driver {
             let _ = self.changes.send(Change::Health(self.spec.service.clone(), self.pid, health.0, health.1));
         }
         self.stage = stage;
+        self.write_down();
         if self.stage.state() != before {
             let _ = self.changes.send(Change::State(self.spec.service.clone(), self.pid, self.stage.state()));
         }

@@ -9,12 +9,14 @@
 //! It takes no decisions: every choice is in the plan. It holds what the operations make ([`Stack`]): namespaces, links,
 //! running processes, published ports.
 
+mod adopt;
 mod change;
 mod container;
 mod devices;
 mod elsewhere;
 mod error;
 mod exit;
+mod facts;
 mod family;
 mod freeze;
 mod hooks;
@@ -36,6 +38,7 @@ mod uplink;
 mod volume;
 mod wait;
 
+pub use adopt::Inherited;
 pub use change::{Change, Waiting};
 pub use error::ExecutorError;
 pub use hooks::HookError;

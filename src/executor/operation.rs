@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use super::{
-    Change, ExecutorError, Stack, container, elsewhere,
+    Change, ExecutorError, Stack, container, elsewhere, facts,
     freeze::Means,
     hooks, life, mounts,
     run::Claims,
@@ -20,9 +20,27 @@ use crate::{
     model::{MacAddress, NetworkName, ObservedNetwork, ServiceName, is_of_interface},
     network::netlink::{self, Interface, Netlink},
     plan::{self, Cable, ContainerSpec, Link, NameClient, NamespaceSet, Operation, UserNamespace},
-    sandbox::{NamespaceOrder, forget_shared_memory},
-    sys::{NamespaceKind, Netns, PidFd},
+    sandbox::{Forget, NamespaceOrder, Pinned, forget_shared_memory},
+    sys::{Namespace, NamespaceKind, Netns, PidFd},
 };
+
+fn cable_of(link: &Link) -> Cable {
+    Cable { service: link.service.clone(), network: link.network.clone(), bridge_end: link.bridge_end.clone() }
+}
+
+/// What cannot be written down is undone: after a death of the supervisor nobody would know of it.
+async fn recorded(
+    written: Result<(), ExecutorError>,
+    operation: &Operation,
+    stack: &Stack,
+    changes: &UnboundedSender<Change>,
+) -> Result<(), ExecutorError> {
+    if let Err(error) = written {
+        let _ = undo(operation, stack, changes).await;
+        return Err(error);
+    }
+    Ok(())
+}
 
 pub(super) async fn carry_out(
     operation: &Operation,
@@ -37,10 +55,8 @@ pub(super) async fn carry_out(
     match operation {
         Operation::CreateNetwork(bridge) => {
             create_network(bridge, stack).await?;
-            let subnets = bridge.gateways.iter().map(IpNet::trunc).collect();
-            let (config, record, shared) = (bridge.config.clone(), bridge.record.clone(), bridge.shared.clone());
-            let there = ObservedNetwork { subnets, interface: bridge.interface.clone(), config, record, shared };
-            tell(Change::Network(bridge.network.clone(), there));
+            recorded(stack.record(&facts::network(&bridge.network), bridge), operation, stack, changes).await?;
+            tell(Change::Network(bridge.network.clone(), observed_network(bridge)));
         }
         Operation::CreateVolume(name, volume) => volume::create(name, volume, stack)?,
         Operation::SetNames(names) => {
@@ -48,17 +64,25 @@ pub(super) async fn carry_out(
             let what = "write the names of";
             let failed = |(service, path, source)| ExecutorError::Files { service, what, path, source };
             stack.names.plan(names.clone()).map_err(failed)?;
+            stack.record(facts::NAMES, names)?;
         }
         Operation::AskForGroup => {
             stack.ask_for_group().await.map_err(ExecutorError::NoGroup)?;
+            stack.record(facts::GROUP, &true)?;
             tell(Change::GroupGiven);
         }
         Operation::CreateNamespaces(set) => {
             create_namespaces(set, stack).await?;
+            recorded(stack.record(&facts::namespaces(&set.service), set), operation, stack, changes).await?;
             tell(Change::Namespaces(set.service.clone(), set.fingerprint.clone()));
         }
         Operation::Attach(link) => {
             attach(link, stack).await?;
+            let fact = stack.record(&facts::link(&link.service, &link.network), link);
+            if let Err(error) = fact {
+                let _ = detach(&cable_of(link), stack).await;
+                return Err(error);
+            }
             let addresses = link.addresses.iter().map(IpNet::addr).collect();
             tell(Change::Addresses(link.service.clone(), link.network.clone(), addresses));
         }
@@ -94,16 +118,20 @@ pub(super) async fn carry_out(
             tell(Change::ContainerRemoved(service.clone()));
         }
         Operation::RemoveVolume(name, volume) => {
+            // The keeper has the locks of containers that have gone until it has done what it was told before.
+            let _ = stack.keeper.keep(Vec::new()).await;
             if !volume::remove(name, volume, stack)? {
                 tell(Change::Warning(format!("volume `{name}` stays: another stack has it mounted")));
             }
         }
         Operation::Detach(cable) => {
             detach(cable, stack).await?;
+            stack.strike(&facts::link(&cable.service, &cable.network));
             tell(Change::Detached(cable.service.clone(), cable.network.clone()));
         }
         Operation::Connect(wish) => {
             uplink::connect(wish, stack, changes).await;
+            stack.record(facts::UPLINK, &uplink::way(wish, stack).await)?;
             tell(Change::Uplink(wish.fingerprint.clone()));
         }
         Operation::RemoveNamespaces(service) => {
@@ -174,12 +202,8 @@ pub(super) async fn undo(
         Operation::Pause(service) => unpause(service, stack).await,
         // Where the whole stack goes the cables go with it, and nobody waits for the kernel to take them away.
         Operation::Attach(link) if !stack.objects().containers.is_empty() => {
-            let cable = Cable {
-                service: link.service.clone(),
-                network: link.network.clone(),
-                bridge_end: link.bridge_end.clone(),
-            };
-            detach(&cable, stack).await?;
+            detach(&cable_of(link), stack).await?;
+            stack.strike(&facts::link(&link.service, &link.network));
             tell(Change::Detached(link.service.clone(), link.network.clone()));
         }
         // A volume may have been there before, and is never removed unasked. Hosts files
@@ -251,6 +275,13 @@ async fn create_network(bridge: &plan::Bridge, stack: &Stack) -> Result<(), Exec
     Ok(())
 }
 
+/// The same in the picture of the stack.
+pub(super) fn observed_network(bridge: &plan::Bridge) -> ObservedNetwork {
+    let subnets = bridge.gateways.iter().map(IpNet::trunc).collect();
+    let (config, record, shared) = (bridge.config.clone(), bridge.record.clone(), bridge.shared.clone());
+    ObservedNetwork { subnets, interface: bridge.interface.clone(), config, record, shared }
+}
+
 pub(super) fn netlink_bridge(bridge: &plan::Bridge) -> netlink::Bridge {
     netlink::Bridge { name: bridge.interface.clone(), addresses: bridge.gateways.clone(), mtu: bridge.mtu }
 }
@@ -259,13 +290,26 @@ pub(super) fn netlink_bridge(bridge: &plan::Bridge) -> netlink::Bridge {
 async fn remove_network(network: &NetworkName, stack: &Stack) -> Result<(), ExecutorError> {
     let Some(bridge) = stack.objects().bridges.remove(network) else { return Ok(()) };
     if bridge.shared.is_some() {
+        stack.strike(&facts::network(network));
+        stack.keeper.forget(vec![Forget::Descriptors(facts::shared(network))]);
         return Ok(());
     }
     let deleted = bridge.netlink.delete_link(&bridge.interface).await;
-    deleted.map_err(|source| ExecutorError::Network { network: network.clone(), source: Box::new(source) })
+    deleted.map_err(|source| ExecutorError::Network { network: network.clone(), source: Box::new(source) })?;
+    stack.strike(&facts::network(network));
+    Ok(())
 }
 
 async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), ExecutorError> {
+    let made = make_namespaces(set, stack).await;
+    if made.is_err() {
+        // They may be made, and not be ready.
+        forget_namespaces(&set.service, stack);
+    }
+    made
+}
+
+async fn make_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), ExecutorError> {
     let service = &set.service;
     let failed = |source| ExecutorError::Namespaces { service: service.clone(), source };
     let mut order = NamespaceOrder {
@@ -313,6 +357,14 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
             pinned
         }
     };
+    let mut keep = Vec::new();
+    for (i, namespace) in held.iter().enumerate() {
+        let fd = namespace.as_fd().try_clone_to_owned().map_err(|e| failed(crate::sandbox::SandboxError::Talk(e)))?;
+        keep.push((format!("{}{}/{i}", held_key(service), namespace.kind().proc_name()), fd));
+    }
+    if !keep.is_empty() {
+        stack.keeper.keep(keep).await.map_err(failed)?;
+    }
     held.into_iter().for_each(|namespace| pinned.hold(namespace));
     if let Some(init) = pinned.init()
         && let Err(source) = stack.note_process(init)
@@ -323,31 +375,64 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
     }
     // That of another stack is set up by that one.
     let net = match pinned.get(NamespaceKind::Net).filter(|_| set.net) {
+        Some(net) => Some(prepare_network(set, net).await?),
         None => None,
-        Some(net) => {
-            let open = |source| ExecutorError::Files {
-                service: service.clone(),
-                what: "open the network namespace of",
-                path: service.as_str().into(),
-                source,
-            };
-            let netns = Netns::from_fd(net.as_fd().try_clone_to_owned().map_err(open)?);
-            // As in Docker: whoever a service runs as, its ports are its own, unless the file says otherwise.
-            if !set.sysctls.contains_key("net/ipv4/ip_unprivileged_port_start") {
-                netns.run(|| fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")).map_err(open)?;
-            }
-            // Anybody on a network could call himself a router otherwise (CVE-2020-13401). Without IPv6 there is no such file.
-            let _ = netns.run(|| fs::write("/proc/sys/net/ipv6/conf/default/accept_ra", "0"));
-            let attach = |source| ExecutorError::Attach {
-                service: service.clone(),
-                network: "loopback".parse().expect("a valid name"),
-                source: Box::new(source),
-            };
-            let netlink = Netlink::open(&netns).map_err(attach)?;
-            netlink.loopback_up().await.map_err(attach)?;
-            Some((netns, netlink))
-        }
     };
+    own(set, pinned, net, stack)
+}
+
+/// What the keeper has namespaces of other stacks under that a service has.
+pub(super) fn held_key(service: &ServiceName) -> String {
+    format!("held/{}/", service.file_name())
+}
+
+/// The network namespace of a service, to be configured.
+pub(super) fn open_network(set: &NamespaceSet, net: &Namespace) -> Result<(Netns, Netlink), ExecutorError> {
+    let fd = net.as_fd().try_clone_to_owned();
+    let netns = Netns::from_fd(fd.map_err(|source| cannot_open_network(set, source))?);
+    let netlink = Netlink::open(&netns).map_err(|source| cannot_set_up(set, source))?;
+    Ok((netns, netlink))
+}
+
+fn cannot_open_network(set: &NamespaceSet, source: io::Error) -> ExecutorError {
+    ExecutorError::Files {
+        service: set.service.clone(),
+        what: "open the network namespace of",
+        path: set.service.as_str().into(),
+        source,
+    }
+}
+
+/// Sets up a network namespace that has just been made.
+async fn prepare_network(set: &NamespaceSet, net: &Namespace) -> Result<(Netns, Netlink), ExecutorError> {
+    let open = |source| cannot_open_network(set, source);
+    let (netns, netlink) = open_network(set, net)?;
+    // As in Docker: whoever a service runs as, its ports are its own, unless the file says otherwise.
+    if !set.sysctls.contains_key("net/ipv4/ip_unprivileged_port_start") {
+        netns.run(|| fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")).map_err(open)?;
+    }
+    // Anybody on a network could call himself a router otherwise (CVE-2020-13401). Without IPv6 there is no such file.
+    let _ = netns.run(|| fs::write("/proc/sys/net/ipv6/conf/default/accept_ra", "0"));
+    netlink.loopback_up().await.map_err(|source| cannot_set_up(set, source))?;
+    Ok((netns, netlink))
+}
+
+fn cannot_set_up(set: &NamespaceSet, source: netlink::NetlinkError) -> ExecutorError {
+    ExecutorError::Attach {
+        service: set.service.clone(),
+        network: "loopback".parse().expect("a valid name"),
+        source: Box::new(source),
+    }
+}
+
+/// Takes namespaces that are ready for those of their owner.
+pub(super) fn own(
+    set: &NamespaceSet,
+    pinned: Pinned,
+    net: Option<(Netns, Netlink)>,
+    stack: &Stack,
+) -> Result<(), ExecutorError> {
+    let service = &set.service;
     let resolver = match net.as_ref().filter(|_| set.resolver) {
         None => None,
         Some((netns, _)) => Some(stack.names.serve(netns, service).map_err(|source| ExecutorError::Files {
@@ -378,6 +463,12 @@ fn remove_namespaces(service: &ServiceName, stack: &Stack) {
     }
     // It is one only where it is somebody else's.
     let _ = rustix::mount::unmount(stack.layout.hosts_elsewhere(service), rustix::mount::UnmountFlags::DETACH);
+    stack.strike(&facts::namespaces(service));
+    forget_namespaces(service, stack);
+}
+
+pub(super) fn forget_namespaces(service: &ServiceName, stack: &Stack) {
+    stack.keeper.forget(vec![Forget::Namespaces(service.to_string()), Forget::Descriptors(held_key(service))]);
 }
 
 async fn detach(cable: &Cable, stack: &Stack) -> Result<(), ExecutorError> {
@@ -391,7 +482,7 @@ async fn detach(cable: &Cable, stack: &Stack) -> Result<(), ExecutorError> {
     })
 }
 
-fn kill(init: i32) {
+pub(super) fn kill(init: i32) {
     if let Ok(init) = PidFd::open(init) {
         let _ = init.signal(libc::SIGKILL);
     }

@@ -90,6 +90,7 @@ async fn run(
         working_dir: None,
         terminal: None,
         privileged: false,
+        stays: false,
     };
     // An order that has been given is carried out in any case, and comes back soon.
     let starting = stack.exec(exec, vec![null.into(), copy, writer]).await?;

@@ -74,6 +74,9 @@ pub(super) async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> 
     }
 }
 
+/// What the journal has them under.
+pub(super) const HOST_VIEWS: &str = "host-view/";
+
 /// How containers of the stack see the host's files, found out once.
 fn host_view(spec: &ContainerSpec, stack: &Stack) -> Result<HostView, ExecutorError> {
     let of_machine = spec.namespaces.user == Source::Host && stack.ids == StackIds::Root;
@@ -87,7 +90,11 @@ fn host_view(spec: &ContainerSpec, stack: &Stack) -> Result<HostView, ExecutorEr
     let path = stack.layout.private().join("skeleton");
     let view = match of_machine {
         true => HostView::as_it_is(),
-        false => HostView::make(user.as_ref().map(AsFd::as_fd), &path),
+        false => {
+            // A supervisor that died may have begun it; what containers have is written down.
+            let _ = fs::remove_dir_all(&path);
+            HostView::make(user.as_ref().map(AsFd::as_fd), &path)
+        }
     };
     let view = view.map_err(|source| ExecutorError::Files {
         service: spec.service.clone(),
@@ -95,6 +102,7 @@ fn host_view(spec: &ContainerSpec, stack: &Stack) -> Result<HostView, ExecutorEr
         path,
         source,
     })?;
+    stack.record(&format!("{HOST_VIEWS}{of_machine}"), &view)?;
     stack.objects().host_views.insert(of_machine, view.clone());
     Ok(view)
 }

@@ -40,6 +40,10 @@ pub async fn run(
     abandoned: watch::Receiver<bool>,
 ) -> Result<(), ExecutorError> {
     find_devices(plan, stack)?;
+    // Ports of services that have ended are free when the keeper has let go of them too.
+    if plan.steps().any(|(_, step)| matches!(&step.operation, Operation::Start(spec) if !spec.ports.is_empty())) {
+        let _ = stack.keeper.keep(Vec::new()).await;
+    }
     let claims = claim_ports(plan, stack)?;
     let mut waits_for: BTreeMap<StepId, usize> = plan.steps().map(|(id, _)| (id, plan.before(id).count())).collect();
     let mut ready: BTreeSet<StepId> = waits_for.iter().filter(|(_, n)| **n == 0).map(|(id, _)| *id).collect();

@@ -9,9 +9,9 @@
 //! one user namespace (supervisor/start.rs), which is what lets one of them connect its containers to a bridge that another one
 //! made: moving a device takes CAP_NET_ADMIN in the user namespaces of both ends (rtnetlink, `rtnl_link_get_net_capable`).
 
-use std::{io, sync::Arc};
+use std::{io, os::fd::AsFd, sync::Arc};
 
-use super::{ExecutorError, Stack, operation::netlink_bridge, stack::StackBridge};
+use super::{ExecutorError, Stack, facts, operation::netlink_bridge, stack::StackBridge};
 use crate::{
     model::{NetworkName, ProjectName},
     network::{
@@ -66,6 +66,9 @@ pub(super) async fn join(bridge: &plan::Bridge, shared: &NetworkName, stack: &St
             })?
         }
     };
+    let kept = netns.as_fd().try_clone_to_owned().map_err(|source| failed(NetlinkError::Open { source }))?;
+    let kept = stack.keeper.keep(vec![(facts::shared(&bridge.network), kept)]).await;
+    kept.map_err(|error| failed(NetlinkError::Open { source: io::Error::other(error) }))?;
     let made = StackBridge { index, interface: bridge.interface.clone(), netns, netlink, shared: Some(shared.clone()) };
     stack.objects().bridges.insert(bridge.network.clone(), Arc::new(made));
     Ok(())

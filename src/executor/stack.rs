@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     AskForNetwork, Change, ExecutorError,
     container::program_runs,
+    facts::{NETNS, PORTS, of_service},
     family::Family,
     freeze::Freezer,
     life::{self, Unit},
@@ -39,7 +40,7 @@ use crate::{
         uplink::Uplink,
     },
     plan::ContainerSpec,
-    sandbox::{ExecOrder, HostView, Keeper, NamespaceOrder, Pinned, Process, SandboxError, StackIds, Started},
+    sandbox::{ExecOrder, Forget, HostView, Keeper, NamespaceOrder, Pinned, Process, SandboxError, StackIds, Started},
     state::{Entry, Journal, ProcessRecord, StackLayout},
     sys::{ExitStatus, Namespace, NamespaceKind, Netns, PidFd},
 };
@@ -59,8 +60,8 @@ pub struct Stack {
     pub(super) ask_for_network: AskForNetwork,
     pub(super) journal: Arc<Journal>,
     pub(super) logs: Arc<Logs>,
-    objects: Mutex<Objects>,
-    host_users: tokio::sync::OnceCell<Pinned>,
+    pub(super) objects: Mutex<Objects>,
+    pub(super) host_users: tokio::sync::OnceCell<Pinned>,
     lives: watch::Sender<BTreeMap<ServiceName, Life>>,
 }
 
@@ -175,6 +176,8 @@ pub struct Exec {
     pub terminal: Option<(u16, u16)>,
     /// It has every capability of the container's user namespace.
     pub privileged: bool,
+    /// It goes on when the supervisor dies, as it does when its client goes.
+    pub stays: bool,
 }
 
 /// A program on its way.
@@ -199,7 +202,7 @@ impl Stack {
     ///
     /// # Errors
     /// When there can be no network namespace, or no socket in it.
-    pub fn create(
+    pub async fn create(
         layout: StackLayout,
         keeper: Keeper,
         ids: StackIds,
@@ -207,6 +210,9 @@ impl Stack {
         ask_for_network: AskForNetwork,
     ) -> Result<Self, NetlinkError> {
         let netns = Netns::create().map_err(|source| NetlinkError::Open { source })?;
+        let kept = netns.as_fd().try_clone_to_owned().map_err(|source| NetlinkError::Open { source })?;
+        let kept = keeper.keep(vec![(NETNS.to_owned(), kept)]).await;
+        kept.map_err(|error| NetlinkError::Open { source: io::Error::other(error) })?;
         // What the host forwards by IPv6 a new namespace may take over (net.core.devconf_inherit_init_net), and networks of a
         // stack are apart. There is nothing to be set where there is no IPv6.
         let _ = netns.run(|| std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0"));
@@ -216,9 +222,25 @@ impl Stack {
         for name in ["accept_ra", "accept_dad"] {
             let _ = netns.run(|| std::fs::write(format!("/proc/sys/net/ipv6/conf/default/{name}"), "0"));
         }
+        Self::around(layout, keeper, ids, journal, ask_for_network, netns, false)
+    }
+
+    /// A stack around its network namespace. With `asked` it has a control group that was asked for.
+    pub(super) fn around(
+        layout: StackLayout,
+        keeper: Keeper,
+        ids: StackIds,
+        journal: Journal,
+        ask_for_network: AskForNetwork,
+        netns: Netns,
+        asked: bool,
+    ) -> Result<Self, NetlinkError> {
         let netlink = Netlink::open(&netns)?;
         let hierarchy = Hierarchy::detect();
-        let group = hierarchy.stack(layout.project(), &layout.runtime(), ids == StackIds::Root);
+        let group = match asked {
+            true => hierarchy.stack_beside(keeper.pid(), layout.project(), &layout.runtime()),
+            false => hierarchy.stack(layout.project(), &layout.runtime(), ids == StackIds::Root),
+        };
         let cgroups = hierarchy.offers(ids == StackIds::Root);
         let stack = Self {
             names: Names::new(&layout),
@@ -261,6 +283,11 @@ impl Stack {
     /// The same, if it has been made.
     pub(super) fn known_users_of_host(&self) -> Option<&Namespace> {
         self.host_users.get()?.get(NamespaceKind::User)
+    }
+
+    /// The number of the keeper: it is there for as long as the stack is, whatever becomes of supervisors.
+    pub fn keeper_pid(&self) -> i32 {
+        self.keeper.pid()
     }
 
     /// Waits until the keeper has ended, which it never does by itself.
@@ -457,6 +484,7 @@ impl Stack {
         let Some(container) = objects.containers.get_mut(service).filter(|c| c.exit.borrow().is_some()) else { return };
         container.forwarders.clear();
         container.freezer.thaw();
+        self.keeper.forget(vec![Forget::Descriptors(of_service(service, PORTS))]);
         self.names.disappears(service);
         let owner = super::uplink::owner(service, container.pid);
         if let Some(uplink) = objects.uplink.clone() {
@@ -549,7 +577,7 @@ impl Stack {
         fds.insert(3, status);
         fds.extend(group.v2.into_iter().chain(group.v1));
         fds.push(target);
-        let started = self.keeper.exec(order, fds).await?;
+        let started = self.keeper.exec(order, fds, exec.stays).await?;
         Ok(Starting { started, status: status_reader })
     }
 
@@ -557,6 +585,32 @@ impl Stack {
     pub(super) fn note_process(&self, pid: i32) -> io::Result<()> {
         // One that has gone already leaves nothing.
         ProcessRecord::of(pid).map_or(Ok(()), |process| self.journal.add(&Entry::Process(process)))
+    }
+
+    /// Writes down what there is, for the next supervisor.
+    pub(super) fn record(&self, name: &str, fact: &impl serde::Serialize) -> Result<(), ExecutorError> {
+        let failed = |source| ExecutorError::Journal { path: self.layout.journal(), source };
+        self.journal.put(name, fact).map_err(failed)
+    }
+
+    /// Writes down that it is there no more. Where that cannot be, the next supervisor sees it by itself.
+    pub(super) fn strike(&self, name: &str) {
+        if let Err(error) = self.journal.add(&Entry::Gone(name.to_owned())) {
+            tracing::warn!(name, %error, "the journal does not say that it has gone");
+        }
+    }
+
+    /// Writes down what the supervisor wants the next one to know.
+    ///
+    /// # Errors
+    /// What write(2) says.
+    pub fn remember(&self, name: &str, fact: &impl serde::Serialize) -> io::Result<()> {
+        self.journal.put(name, fact)
+    }
+
+    /// Takes that back.
+    pub fn no_longer(&self, name: &str) {
+        self.strike(name);
     }
 
     /// Writes down something else likewise.

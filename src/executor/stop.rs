@@ -9,10 +9,17 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 
-use super::{Change, ExecutorError, Stack, life, mounts::is_volume, stack::Created};
+use super::{
+    Change, ExecutorError, Stack,
+    facts::{self, PORTS, of_service},
+    life,
+    mounts::is_volume,
+    stack::Created,
+};
 use crate::{
     life::Happening,
     model::{ServiceName, StopSignal},
+    sandbox::Forget,
     sys::{ExitStatus, PidFd},
 };
 
@@ -200,7 +207,9 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack, keep_volumes: b
     life::hands_off(service, stack).await;
     let created = stack.objects().created.remove(service);
     if let Some(Created { folder, .. }) = created {
-        return remove_folder(service, folder, keep_volumes).await;
+        remove_folder(service, folder, keep_volumes).await?;
+        forget(service, stack);
+        return Ok(());
     }
     let running = stack.objects().containers.get(service).map(|c| (c.pid, c.pidfd.clone(), c.exit.clone()));
     if let Some((pid, pidfd, mut exit)) = running.filter(|(_, _, exit)| exit.borrow().is_none()) {
@@ -213,6 +222,7 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack, keep_volumes: b
         return Ok(());
     };
     container.forwarders.clear();
+    stack.keeper.forget(vec![Forget::Descriptors(of_service(service, PORTS))]);
     stack.names.disappears(service);
     super::uplink::publish(service, container.pid, &[], None, stack).await;
     // The news of its end comes before that of its removal, and nothing that it wrote is lost.
@@ -231,22 +241,17 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack, keep_volumes: b
     for copies in [stack.layout.grants(service), stack.layout.devices(service)] {
         let _ = fs::remove_dir_all(copies);
     }
-    remove_folder(service, container.folder, keep_volumes).await
+    remove_folder(service, container.folder, keep_volumes).await?;
+    forget(service, stack);
+    Ok(())
 }
 
 /// Removes what a container has written, but for its anonymous volumes if they are to be kept and there are some.
 async fn remove_folder(service: &ServiceName, folder: PathBuf, keep_volumes: bool) -> Result<(), ExecutorError> {
     let path = folder.clone();
-    let removed = tokio::task::spawn_blocking(move || {
-        if keep_volumes {
-            remove_but_volumes(&folder)?;
-            match fs::remove_dir(&folder) {
-                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-                other => other,
-            }
-        } else {
-            fs::remove_dir_all(&folder)
-        }
+    let removed = tokio::task::spawn_blocking(move || match keep_volumes {
+        true => remove_but_volumes(&folder),
+        false => fs::remove_dir_all(&folder),
     });
     let removed = removed.await.unwrap_or_else(|e| Err(io::Error::other(e)));
     match removed {
@@ -257,8 +262,8 @@ async fn remove_folder(service: &ServiceName, folder: PathBuf, keep_volumes: boo
     }
 }
 
-/// Empties the folder of a container but for its anonymous volumes.
-fn remove_but_volumes(folder: &Path) -> io::Result<()> {
+/// Removes the folder of a container but for its anonymous volumes, if there are some.
+pub(super) fn remove_but_volumes(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if is_volume(&entry.file_name()) {
@@ -269,7 +274,18 @@ fn remove_but_volumes(folder: &Path) -> io::Result<()> {
             false => fs::remove_file(entry.path())?,
         }
     }
-    Ok(())
+    match fs::remove_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        other => other,
+    }
+}
+
+/// Nothing is left of a container: first by what is written down, then in the keeper. What only that has is removed.
+pub(super) fn forget(service: &ServiceName, stack: &Stack) {
+    for fact in [facts::container, facts::created, facts::hooked, facts::life, facts::spec] {
+        stack.strike(&fact(service));
+    }
+    stack.keeper.forget(vec![Forget::Process(service.to_string()), Forget::Descriptors(of_service(service, ""))]);
 }
 
 /// The last processes of a group leave it a moment after they have ended.

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use ipnet::Ipv6Net;
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Change, Stack};
@@ -18,7 +19,7 @@ use crate::{
     network::{
         netlink,
         uplink::{
-            self, Foreign, Outside, PastaEvent, Published, Uplink, Wish,
+            self, Foreign, Outside, PastaEvent, Published, There, Uplink, Wish,
             forwarding::{self, ForwardingError},
             rules::Bridge,
         },
@@ -36,11 +37,7 @@ pub(super) async fn connect(wish: &plan::Uplink, stack: &Stack, changes: &Unboun
     let warn = |text: String| {
         let _ = changes.send(Change::Warning(text));
     };
-    let bridges: Vec<Bridge> = wish
-        .bridges
-        .iter()
-        .map(|bridge| Bridge { interface: bridge.interface.clone(), leads_out: bridge.leads_out })
-        .collect();
+    let bridges = bridges_of(wish);
     if let Some(there) = stack.uplink() {
         if let Err(error) = there.set_bridges(bridges).await {
             warn(format!("new networks of the stack do not lead out: {}", chain(&error)));
@@ -51,10 +48,68 @@ pub(super) async fn connect(wish: &plan::Uplink, stack: &Stack, changes: &Unboun
         }
         return;
     }
+    let wish = match wish_of(wish, stack) {
+        Ok(Some(wish)) => wish,
+        Ok(None) => return,
+        Err(text) => return warn(text),
+    };
+    if let Err(text) = make(wish, stack, changes).await {
+        warn(text);
+        if stack.uplink().is_none()
+            && let Err(error) = uplink::refuse(&stack.netns, &stack.netlink, &bridges).await
+        {
+            tracing::warn!(error = chain(&error), "what is outside of the stack is waited for in vain");
+        }
+    }
+}
+
+/// What the journal says of the way out.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Way {
+    pub(super) wish: plan::Uplink,
+    /// Its inner address; none when there is no way out.
+    pub(super) addresses: Option<Ipv4Net>,
+    /// The same of IPv6, as root.
+    pub(super) ipv6: Option<Ipv6Net>,
+}
+
+/// The same, of the uplink that there is now.
+pub(super) async fn way(wish: &plan::Uplink, stack: &Stack) -> Way {
+    let uplink = stack.uplink();
+    let addresses = uplink.as_ref().map(|uplink| uplink.addresses());
+    let ipv6 = match &uplink {
+        Some(uplink) => uplink.inner_v6().await,
+        None => None,
+    };
+    Way { wish: wish.clone(), addresses, ipv6 }
+}
+
+/// Goes on with the uplink of a supervisor that has died, which led to these ports.
+pub(super) async fn adopt(
+    way: &Way,
+    ports: Vec<(String, Vec<Published>)>,
+    stack: &Stack,
+    changes: &UnboundedSender<Change>,
+) {
+    let (Some(addresses), Ok(Some(wish))) = (way.addresses, wish_of(&way.wish, stack)) else { return };
+    let events = pasta_events(stack, changes);
+    let there = There { addresses, ipv6: way.ipv6, ports };
+    match Uplink::adopt(wish, there, stack.netns.clone(), &stack.netlink, events).await {
+        Ok(uplink) => stack.objects().uplink = Some(Arc::new(uplink)),
+        Err(error) => {
+            let text = format!("the way out of the stack is lost: {}; `down` and `up` make it anew", hinted(&error));
+            tracing::warn!("{text}");
+            let _ = changes.send(Change::Warning(text));
+        }
+    }
+}
+
+/// What it is made from, none where there is to be none; or why it cannot be.
+fn wish_of(wish: &plan::Uplink, stack: &Stack) -> Result<Option<Wish>, String> {
     let outside = match &wish.means {
-        UplinkMeans::None => return,
+        UplinkMeans::None => return Ok(None),
         UplinkMeans::Missing { program, package } => {
-            return warn(format!(
+            return Err(format!(
                 "the stack has no way out, since this host has no `{program}`: install it (package {package}), then \
                  `down` and `up`"
             ));
@@ -70,15 +125,13 @@ pub(super) async fn connect(wish: &plan::Uplink, stack: &Stack, changes: &Unboun
     let (outside, nft) = outside;
     let (addresses, addresses_v6, host_gateway) =
         (wish.addresses.clone(), wish.addresses_v6.clone(), wish.host_gateway);
-    let wish = Wish { outside, nft: nft.clone(), addresses, addresses_v6, host_gateway, bridges: bridges.clone() };
-    if let Err(text) = make(wish, stack, changes).await {
-        warn(text);
-        if stack.uplink().is_none()
-            && let Err(error) = uplink::refuse(&stack.netns, &stack.netlink, &bridges).await
-        {
-            tracing::warn!(error = chain(&error), "what is outside of the stack is waited for in vain");
-        }
-    }
+    let (nft, bridges) = (nft.clone(), bridges_of(wish));
+    Ok(Some(Wish { outside, nft, addresses, addresses_v6, host_gateway, bridges }))
+}
+
+fn bridges_of(wish: &plan::Uplink) -> Vec<Bridge> {
+    let bridges = wish.bridges.iter();
+    bridges.map(|bridge| Bridge { interface: bridge.interface.clone(), leads_out: bridge.leads_out }).collect()
 }
 
 async fn make(wish: Wish, stack: &Stack, changes: &UnboundedSender<Change>) -> Result<(), String> {
@@ -218,6 +271,13 @@ pub(super) async fn publish(
     stack: &Stack,
 ) {
     let Some(uplink) = stack.uplink() else { return };
+    if let Err(error) = uplink.publish(&owner(service, pid), led_to(ports, address_v6)).await {
+        tracing::warn!(%service, error = chain(&error), "ports of a service are served by the built-in forwarder only");
+    }
+}
+
+/// The same as an uplink has it.
+pub(super) fn led_to(ports: &[(PublishedPort, SocketAddr)], address_v6: Option<Ipv6Addr>) -> Vec<Published> {
     let ports = ports.iter().map(|(published, target)| {
         let protocol = match published.port.protocol {
             crate::model::Protocol::Tcp => "tcp",
@@ -227,9 +287,7 @@ pub(super) async fn publish(
         let targets = [*target].into_iter().chain(target_v6).collect();
         Published { addresses: published.listens_on.clone(), targets, protocol }
     });
-    if let Err(error) = uplink.publish(&owner(service, pid), ports.collect()).await {
-        tracing::warn!(%service, error = chain(&error), "ports of a service are served by the built-in forwarder only");
-    }
+    ports.collect()
 }
 
 /// Whose ports they are: a container, not a service, whose next one may be there before the last one is known to have ended.

@@ -39,11 +39,18 @@ pub(super) fn create(name: &VolumeName, volume: &Volume, stack: &Stack) -> Resul
         }
         VolumeSource::Folder(_) => Ok(()),
         // Made once in the life of a stack.
-        VolumeSource::Memory(_) if path.exists() => Ok(()),
+        VolumeSource::Memory(_) if is_mount_point(&path) => Ok(()),
         VolumeSource::Memory(tmpfs) => {
             create_folder(&path).and_then(|()| mount_memory(&path, tmpfs)).map_err(failed("mount files in memory on"))
         }
     }
+}
+
+/// Whether something is mounted there, and it is not only the folder that a supervisor made before it died.
+fn is_mount_point(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| fs::symlink_metadata(path).map(|meta| meta.dev()).ok();
+    device(path).is_some_and(|own| path.parent().and_then(device) != Some(own))
 }
 
 /// Removes a named volume, unless another stack has it mounted.

@@ -34,6 +34,13 @@ impl Checks {
         checks
     }
 
+    /// Goes on with what they had come to, of a container that has run for so long.
+    pub(super) fn recall(check: &HealthCheck, health: Health, ran: Duration, now: Duration) -> Self {
+        let mut checks = Self { health, failing: 0, lenient_until: now, next: Next::Never };
+        checks.resume(check, now, ran);
+        checks
+    }
+
     /// What they have come to.
     pub fn health(&self) -> Health {
         self.health

@@ -9,12 +9,15 @@
 //! (`executor/life.rs`) tells what happens, does what [`Action`]s say, and comes back when [`Stage::due`] says so.
 
 mod health;
+mod memory;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
 pub use health::Checks;
+pub use memory::{Memory, Remembered};
+use serde::{Deserialize, Serialize};
 
 use crate::model::{ContainerState, Health, LifePolicy, RestartCondition};
 
@@ -81,7 +84,8 @@ pub enum Stage {
 }
 
 /// What comes after the end of a container that has been asked to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Then {
     /// Nothing: somebody wants it stopped.
     Stay,
@@ -92,7 +96,7 @@ pub enum Then {
 }
 
 /// What a container has been through since somebody asked for it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
     /// How often it has been started again by itself.
     pub restarts: u32,

@@ -44,7 +44,9 @@ pub use error::{BringUpError, BringUpStep, SandboxError};
 pub use exec::ExecOrder;
 pub use files_of::enter_files_of;
 pub use host_view::HostView;
-pub use keeper::{Keeper, Started, Surroundings, fork_keeper, keeper_main};
+pub use keeper::{
+    Forget, Inheritance, Keeper, Kept, KeptProcess, Legacy, Started, Surroundings, fork_keeper, inherit, keeper_main,
+};
 pub use launch::{
     BindSource, Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Owner, Process, Root, SharedFiles,
 };

@@ -18,7 +18,7 @@ use super::{FolderLock, LogFolder, Stream};
 use crate::model::{ProjectName, ServiceName, Volume, VolumeName, VolumeSource};
 
 /// The two folders that everything is below, each with the format version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Layout {
     runtime: PathBuf,
     data: PathBuf,
@@ -140,7 +140,7 @@ fn named(path: &Path, error: &io::Error) -> io::Error {
 }
 
 /// The places of one stack.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StackLayout {
     layout: Layout,
     project: ProjectName,

@@ -2,10 +2,10 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read, Seek, Write},
+    io::{self, Read, Write},
     os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::{MetadataExt, OpenOptionsExt},
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -84,9 +84,22 @@ impl Lock {
     /// # Errors
     /// What write(2) says.
     pub fn name_holder(&mut self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        write!(self.file, "{}", std::process::id())
+        // Over what is there, which takes no room on a full disk.
+        let text = std::process::id().to_string();
+        self.file.write_all_at(text.as_bytes(), 0)?;
+        self.file.set_len(text.len() as u64)
+    }
+
+    /// Takes over a lock that another process has taken and handed on by its descriptor.
+    pub fn from_fd(fd: OwnedFd, path: &Path) -> Self {
+        Self { file: fd.into(), path: path.to_owned() }
+    }
+
+    /// Whether it is the lock of whoever looks for one: its holder may have removed the file.
+    pub fn is_in_place(&self) -> bool {
+        std::fs::symlink_metadata(&self.path).is_ok_and(|there| {
+            self.file.metadata().is_ok_and(|ours| (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
+        })
     }
 
     /// The descriptor that has to stay open for the lock to be held.

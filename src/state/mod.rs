@@ -3,7 +3,7 @@
 //! ```text
 //! RUNTIME/v1/PROJECT.lock          held (flock) by the supervisor for as long as it lives
 //! RUNTIME/v1/PROJECT/control.sock  where it answers
-//!                   /journal       processes and control groups, to clean up after a supervisor that was killed
+//!                   /journal       what there is, for the supervisor that comes after one that was killed
 //!                   /events.jsonl    what happened to its containers, and events.1.jsonl what happened before
 //!                   /supervisor.log
 //!                   /private/      a tmpfs that only the supervisor and its keeper see: hosts/SERVICE and the like
@@ -32,6 +32,6 @@ pub use layout::{Layout, StackLayout};
 pub use lock::{HOST_NETWORK_LOCK, Lock, LockError};
 pub use log::{LogFile, LogFolder, LogLine, LogReader, LogRecord, Stream, Times, write_record};
 pub use neighbours::Neighbours;
-pub use record::{Entry, Journal, ProcessRecord};
+pub use record::{Entry, Journal, Past, ProcessRecord};
 pub use remove_tree::remove_tree;
 pub use shared::{Definition, FolderLock, Lease, Place, SharedNetworks};

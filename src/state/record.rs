@@ -1,13 +1,17 @@
-//! What has to be known about a stack when its supervisor was killed: a journal, a line for each thing that would be left.
+//! What has to be known about a stack when its supervisor was killed: a journal, with a line for each thing that would be left,
+//! and what there is, for the next supervisor to go on from.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::StackLayout;
 use crate::sys::{PidFd, process};
@@ -35,7 +39,7 @@ impl ProcessRecord {
     }
 }
 
-/// One thing that would be left.
+/// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
@@ -54,44 +58,194 @@ pub enum Entry {
         /// The name of its link.
         link: String,
     },
+    /// Which run of the machine all this is of (/proc/sys/kernel/random/boot_id).
+    Boot(String),
+    /// Something is there, and like this; what was said of the same before counts no more.
+    Fact(String, Value),
+    /// It is there no more.
+    Gone(String),
 }
 
-/// The journal of a running stack. Lines are added when things are made, each with one write, and never taken away: what
-/// has gone since is found to be gone. It is not synced to the disk, since what it names does not survive the machine.
+/// The same as [`Entry::Fact`], of something that need not be copied.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Line<'a, T> {
+    Fact(&'a str, &'a T),
+}
+
+/// What a journal says.
+#[derive(Debug, Default, PartialEq)]
+pub struct Past {
+    /// What would be left, in the order in which it was made.
+    pub entries: Vec<Entry>,
+    /// What there is, by name.
+    pub facts: BTreeMap<String, Value>,
+}
+
+/// The journal of a running stack. Each line is added with one write when what it says has come to be. Things that would be left stay in it;
+/// what has gone since is found to be gone. Facts are for the next supervisor, which goes on from them.
+///
+/// When it has grown to a multiple of what still counts it is written anew beside itself and renamed. It is not synced to the
+/// disk, since what it names does not survive the machine.
 #[derive(Debug)]
 pub struct Journal {
-    file: File,
+    path: PathBuf,
+    inner: Mutex<Inner>,
 }
+
+#[derive(Debug)]
+struct Inner {
+    file: File,
+    /// Bytes of the file.
+    size: u64,
+    /// Bytes of it when it was written anew.
+    compact: u64,
+}
+
+/// A journal is not written anew before it has so many bytes more than when that was done last, and then not before it is so many
+/// times as large.
+const GROWTH: (u64, u64) = (64 * 1024, 4);
 
 impl Journal {
     /// Begins the journal of a stack.
     ///
     /// # Errors
-    /// What open(2) says.
+    /// What open(2) and write(2) say.
     pub fn create(layout: &StackLayout) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(layout.journal())?;
-        Ok(Self { file })
+        let path = layout.journal();
+        let file = append_to(&path)?;
+        let journal = Self { path, inner: Mutex::new(Inner { file, size: 0, compact: 0 }) };
+        journal.add(&Entry::Boot(boot_id()))?;
+        Ok(journal)
+    }
+
+    /// Goes on with the journal of a supervisor that has died, and says what is in it.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn reopen(layout: &StackLayout) -> io::Result<(Self, Past)> {
+        let path = layout.journal();
+        let past = past_of(&path);
+        let written = write_anew(&path, &past).or_else(|_| {
+            // The disk is full. What was cut short goes, and the rest stays as it is.
+            let bytes = std::fs::read(&path)?;
+            let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1) as u64;
+            let file = append_to(&path)?;
+            file.set_len(whole)?;
+            Ok::<_, io::Error>((file, whole))
+        });
+        let (file, size) = written?;
+        Ok((Self { path, inner: Mutex::new(Inner { file, size, compact: size }) }, past))
     }
 
     /// Adds what has just been made.
     ///
     /// # Errors
-    /// What write(2) says; ENOSPC on a full disk, and then whoever made it should undo it.
+    /// What write(2) says; ENOSPC on a full disk, and then whoever made it should undo it. Nothing of it is in the journal.
     pub fn add(&self, entry: &Entry) -> io::Result<()> {
-        let mut line = serde_json::to_vec(entry)?;
-        line.push(b'\n');
-        (&self.file).write_all(&line)
+        self.write(entry)
     }
 
-    /// What the journal of a stack names; the last line may have been cut short, and is then of nothing that was used.
+    /// Adds what there is.
+    ///
+    /// # Errors
+    /// Those of [`Self::add`].
+    pub fn put(&self, name: &str, fact: &impl Serialize) -> io::Result<()> {
+        self.write(&Line::Fact(name, fact))
+    }
+
+    fn write(&self, entry: &impl Serialize) -> io::Result<()> {
+        let mut line = serde_json::to_vec(entry)?;
+        line.push(b'\n');
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = inner.file.write_all(&line) {
+            // A part of it may be there, and would spoil the next one.
+            let _ = inner.file.set_len(inner.size);
+            return Err(error);
+        }
+        inner.size += line.len() as u64;
+        if inner.size > inner.compact + GROWTH.0 && inner.size > inner.compact * GROWTH.1 {
+            match write_anew(&self.path, &past_of(&self.path)) {
+                Ok((file, size)) => *inner = Inner { file, size, compact: size },
+                // It only takes more room.
+                Err(_) => inner.compact = inner.size,
+            }
+        }
+        Ok(())
+    }
+
+    /// What the journal of a stack names; the last line may have been cut short, and is then of nothing that was used. Processes of another run of the
+    /// machine are none.
     pub fn read(layout: &StackLayout) -> Vec<Entry> {
-        read(&layout.journal())
+        past_of(&layout.journal()).entries
     }
 }
 
-fn read(path: &Path) -> Vec<Entry> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+/// Which run of the machine this is.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+fn past_of(path: &Path) -> Past {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let mut past = Past::default();
+    for entry in bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()) {
+        match entry {
+            Entry::Fact(name, fact) => drop(past.facts.insert(name, fact)),
+            Entry::Gone(name) => drop(past.facts.remove(&name)),
+            entry => past.entries.push(entry),
+        }
+    }
+    let another = |entry: &Entry| matches!(entry, Entry::Boot(boot) if *boot != boot_id());
+    if past.entries.iter().any(another) {
+        // Numbers of processes and their times come again, and nothing is there that runs.
+        past.facts.clear();
+        past.entries.retain(|entry| !matches!(entry, Entry::Process(_)));
+    }
+    past
+}
+
+/// Writes what counts beside the journal and puts it into its place.
+fn write_anew(path: &Path, past: &Past) -> io::Result<(File, u64)> {
+    let mut text = Vec::new();
+    let mut line = |entry: &Entry| -> io::Result<()> {
+        serde_json::to_writer(&mut text, entry)?;
+        text.push(b'\n');
+        Ok(())
+    };
+    line(&Entry::Boot(boot_id()))?;
+    for (i, entry) in past.entries.iter().enumerate() {
+        let counts = match entry {
+            Entry::Process(process) => process.find().is_some(),
+            Entry::Boot(_) => false,
+            // Each time that a service is started.
+            entry => !past.entries[..i].contains(entry),
+        };
+        if counts {
+            line(entry)?;
+        }
+    }
+    for (name, fact) in &past.facts {
+        line(&Entry::Fact(name.clone(), fact.clone()))?;
+    }
+    let new = path.with_extension("new");
+    let _ = std::fs::remove_file(&new);
+    let written = append_to(&new).and_then(|mut file| {
+        file.write_all(&text)?;
+        std::fs::rename(&new, path)?;
+        Ok(file)
+    });
+    match written {
+        Ok(file) => Ok((file, text.len() as u64)),
+        Err(error) => {
+            let _ = std::fs::remove_file(&new);
+            Err(error)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -110,8 +264,59 @@ mod tests {
             Entry::Cgroup("/sys/fs/cgroup/nscompose/x".into()),
         ];
         entries.iter().for_each(|entry| journal.add(entry).expect("added"));
-        (&journal.file).write_all(b"{\"process\":{\"pi").expect("cut short");
-        assert_eq!(Journal::read(&layout), entries);
+        let cut_short = |journal: &Journal| {
+            journal.inner.lock().expect("whole").file.write_all(b"{\"process\":{\"pi").expect("cut short");
+        };
+        cut_short(&journal);
+        assert_eq!(Journal::read(&layout)[1..], entries);
+        // The next supervisor's lines are not spoiled by it.
+        let (journal, past) = Journal::reopen(&layout).expect("reopened");
+        assert_eq!(past.entries[1..], entries);
+        journal.put("a", &1).expect("added");
+        cut_short(&journal);
+        let past = Journal::reopen(&layout).expect("reopened").1;
+        // There is no such process.
+        assert_eq!(past.entries, [Entry::Boot(boot_id()), entries[1].clone()]);
+        assert_eq!(past.facts, [("a".to_owned(), Value::from(1))].into());
+    }
+
+    fn journal_in(dir: &tempfile::TempDir) -> (StackLayout, Journal) {
+        let layout = Layout::new(&dir.path().join("run"), &dir.path().join("data")).stack(&"x".parse().expect("name"));
+        std::fs::create_dir_all(layout.runtime()).expect("folder");
+        let journal = Journal::create(&layout).expect("journal");
+        (layout, journal)
+    }
+
+    #[test]
+    fn it_does_not_grow_with_what_has_gone() {
+        let dir = tempfile::tempdir().expect("folder");
+        let (layout, journal) = journal_in(&dir);
+        let long = "x".repeat(1000);
+        journal.put("stays", &long).expect("added");
+        for i in 0..2000 {
+            journal.put(&format!("comes/{i}"), &long).expect("added");
+            journal.add(&Entry::Gone(format!("comes/{i}"))).expect("added");
+        }
+        let size = std::fs::metadata(layout.journal()).expect("there").len();
+        assert!(size < 2 * GROWTH.0, "{size}");
+        let (_, past) = Journal::reopen(&layout).expect("reopened");
+        assert_eq!(past.facts.keys().collect::<Vec<_>>(), ["stays"]);
+        assert_eq!(std::fs::read_dir(layout.runtime()).expect("there").count(), 1);
+    }
+
+    #[test]
+    fn nothing_of_another_run_of_the_machine_is_killed() {
+        let dir = tempfile::tempdir().expect("folder");
+        let (layout, journal) = journal_in(&dir);
+        let me = ProcessRecord::of(std::process::id() as i32).expect("this process");
+        let group = Entry::Cgroup("/sys/fs/cgroup/nscompose/x".into());
+        journal.add(&Entry::Process(me)).expect("added");
+        journal.add(&group).expect("added");
+        assert!(Journal::read(&layout).contains(&Entry::Process(me)));
+        let text = std::fs::read_to_string(layout.journal()).expect("text");
+        std::fs::write(layout.journal(), text.replace(&boot_id(), "another")).expect("written");
+        let entries = Journal::read(&layout);
+        assert!(!entries.contains(&Entry::Process(me)) && entries.contains(&group), "{entries:?}");
     }
 
     #[test]

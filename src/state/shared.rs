@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! DATA/v1/networks/NAME.json             what `network create` said: it outlives every stack
-//! RUNTIME/v1/.networks/NAME/STACK.json   addresses and names that a stack has on it, and its supervisor
+//! RUNTIME/v1/.networks/NAME/STACK.json   addresses and names that a stack has on it, and its keeper
 //! RUNTIME/v1/.networks/NAME/STACK.running   which of its services run, by its supervisor
 //! ```
 //!
 //! Whoever looks and then writes holds the lock of the runtime folder meanwhile, so that no two stacks choose the same address.
-//! What a supervisor that is dead has left counts for nothing. The bridge itself is no file: it is in a network namespace that
+//! What the stack of a keeper that is dead has left counts for nothing. The bridge itself is no file: it is in a network namespace that
 //! each stack on it holds, and which goes with the last of them.
 
 use std::{
@@ -43,7 +43,7 @@ pub struct Definition {
 /// What a stack has on a shared network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// The supervisor of the stack.
+    /// The keeper of the stack, which outlives supervisors.
     pub owner: ProcessRecord,
     /// Each service with what others find it at and under.
     pub services: BTreeMap<ServiceName, Place>,

@@ -104,6 +104,9 @@ async fn answer(
                     replies: replies.clone(),
                 }));
             }
+            Request::Own => {
+                let _ = asks.send(Ask::Own(id, replies.clone()));
+            }
             Request::Down { timeout_ms, volumes } => {
                 let _ = asks.send(Ask::Down { timeout_ms, volumes, replies: replies.clone() });
             }
@@ -154,6 +157,7 @@ async fn exec(request: ExecRequest, fds: Vec<OwnedFd>, requests: &mut Requests, 
         working_dir: request.working_dir,
         terminal: request.terminal,
         privileged: request.privileged,
+        stays: detach,
     };
     // An order that has been given is carried out in any case, and comes back soon.
     let starting = match stack.exec(exec, fds).await {

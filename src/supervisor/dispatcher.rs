@@ -11,6 +11,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
@@ -24,16 +25,18 @@ use tokio::{
 
 use super::{Event, Reply, Snapshot, connection, host};
 use crate::{
+    diagnostics::Failure,
     executor::{self, Change, ExecutorError, Stack},
     model::{ContainerState, Health, Observed, ServiceName, StopSignal, Volume, VolumeName},
     plan::{self, Plan, StepId},
-    state::{EventLog, Happening},
+    state::{EventLog, Happening, Past},
 };
 
 /// What a connection asks of the dispatcher.
 pub(super) enum Ask {
     Observe(oneshot::Sender<Snapshot>),
     Apply(Apply),
+    Own(ConnectionId, UnboundedSender<Reply>),
     Down { timeout_ms: Option<u64>, volumes: BTreeMap<VolumeName, Volume>, replies: UnboundedSender<Reply> },
     Kill,
     Events { id: ConnectionId, since: Option<Timestamp>, replies: UnboundedSender<Reply> },
@@ -60,18 +63,63 @@ const FIRST_CLIENT: Duration = Duration::from_secs(10);
 /// How long the owner of a stack that has gone down may take to read the last of the logs.
 const LAST_READ: Duration = Duration::from_secs(5);
 
-/// Serves until nothing is left of the stack.
-pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Net>) {
+/// How long a supervisor that has taken over a stack of which nothing is left waits for those whom the last one's death has cut
+/// off.
+const CLIENT_RETURNS: Duration = Duration::from_secs(3);
+
+/// How long the owner of a stack may take to come back to a new supervisor.
+const OWNER_RETURNS: Duration = Duration::from_secs(10);
+
+/// What the dispatcher has the journal say, and a later one reads there.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// A supervisor has died.
+    succeeds: bool,
+    files: Vec<PathBuf>,
+    owned: bool,
+    down: Option<Ending>,
+}
+
+/// A `down` that was under way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Ending {
+    timeout_ms: Option<u64>,
+    volumes: BTreeMap<VolumeName, Volume>,
+}
+
+const FILES: &str = "files";
+const OWNED: &str = "owned";
+const DOWN: &str = "down";
+
+impl Memory {
+    pub(super) fn of(past: &Past) -> Self {
+        let fact = |name: &str| past.facts.get(name).cloned();
+        Self {
+            succeeds: true,
+            files: fact(FILES).and_then(|files| serde_json::from_value(files).ok()).unwrap_or_default(),
+            owned: fact(OWNED).is_some(),
+            down: fact(DOWN).and_then(|down| serde_json::from_value(down).ok()),
+        }
+    }
+}
+
+/// Serves until nothing is left of the stack. Changes that are told already are what there is.
+pub(super) async fn run(
+    listener: UnixListener,
+    stack: Arc<Stack>,
+    routes: Vec<Ipv4Net>,
+    (changes, mut changed): (UnboundedSender<Change>, UnboundedReceiver<Change>),
+    memory: Memory,
+) {
     let (asks, mut asked) = mpsc::unbounded_channel();
-    let (changes, mut changed) = mpsc::unbounded_channel();
     let host = host::of_machine(stack.ids(), routes, stack.cgroups().clone());
-    let stack = Arc::new(stack);
     let mut keeper_gone = false;
     let mut dispatcher = Dispatcher {
         stack: stack.clone(),
         observed: Observed { host, ..Observed::default() },
-        generation: 0,
-        files: Vec::new(),
+        // A plan that was made for another supervisor is for none that there is now.
+        generation: if memory.succeeds { u64::from(std::process::id()) << 32 } else { 0 },
+        files: memory.files,
         changes,
         owner: None,
         job: None,
@@ -79,8 +127,17 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
         events: EventLog::open(stack.layout()),
         listeners: Vec::new(),
         connections: 0,
-        last_used: Instant::now() + FIRST_CLIENT,
+        last_used: Instant::now() + if memory.succeeds { CLIENT_RETURNS } else { FIRST_CLIENT },
+        owner_until: memory.owned.then(|| Instant::now() + OWNER_RETURNS),
     };
+    while let Ok(change) = changed.try_recv() {
+        // It has been there, which is no event.
+        dispatcher.take_note(change);
+    }
+    if let Some(Ending { timeout_ms, volumes }) = memory.down {
+        let cause = "down was asked for before the supervisor died";
+        dispatcher.down(Down { cause, timeout_ms, volumes, replies: None });
+    }
     // Each would end it anyway, and leave everything to whoever looks next.
     let ends = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()];
     let mut ends = ends.map(|kind| signal(kind).ok());
@@ -123,6 +180,10 @@ pub(super) async fn run(listener: UnixListener, stack: Stack, routes: Vec<Ipv4Ne
             }
             () = asked_to_end(&mut ends) => dispatcher.down(Down::because("the supervisor is asked to end")),
             () = sleep_until(dispatcher.last_used), if Instant::now() < dispatcher.last_used => {}
+            () = sleep_until(dispatcher.owner_until.unwrap_or_else(Instant::now)), if dispatcher.owner_until.is_some() => {
+                dispatcher.owner_until = None;
+                dispatcher.down(Down::because("the `up` that the stack belongs to has not come back"));
+            }
         }
     }
     stack.remove_group();
@@ -171,6 +232,8 @@ struct Dispatcher {
     connections: usize,
     /// Until then nothing being left is no reason to end.
     last_used: Instant,
+    /// Until then the owner of the stack may come back, whose connection a supervisor's death has broken.
+    owner_until: Option<Instant>,
 }
 
 /// A plan under way.
@@ -218,7 +281,8 @@ impl Dispatcher {
             Ask::Observe(answer) => {
                 let supervisor = std::process::id() as i32;
                 let (observed, files, generation) = (self.observed.clone(), self.files.clone(), self.generation);
-                let _ = answer.send(Snapshot { observed, files, generation, supervisor });
+                let keeper = self.stack.keeper_pid();
+                let _ = answer.send(Snapshot { observed, files, generation, supervisor, keeper });
             }
             Ask::Apply(apply) if apply.plan.only_signals() => self.send_signals(apply),
             Ask::Apply(apply) => self.begin_or_wait(Waiting::Apply(apply)),
@@ -231,6 +295,15 @@ impl Dispatcher {
                     let _ = replies.send(Reply::Happened(happening));
                 });
                 self.listeners.push((id, replies));
+            }
+            Ask::Own(id, replies) => {
+                if self.owner_until.take().is_some() {
+                    let _ = replies.send(Reply::Done);
+                    self.owner = Some((id, replies));
+                } else {
+                    let failure = Failure::operation("the stack does not belong to an `up` that has lost it");
+                    let _ = replies.send(Reply::Failed(failure));
+                }
             }
             Ask::Down { timeout_ms, volumes, replies } => {
                 self.down(Down { cause: "down was asked for", timeout_ms, volumes, replies: Some(replies) });
@@ -321,10 +394,20 @@ impl Dispatcher {
                 return self.begin_next();
             }
             Waiting::Apply(Apply { plan, files, client, owner, replies, .. }) => {
+                let mut written = self.stack.remember(FILES, &files);
+                if owner.is_some() {
+                    written = written.and_then(|()| self.stack.remember(OWNED, &true));
+                }
+                if let Err(error) = written {
+                    let failure = Failure::operation("cannot write to the journal of the stack").caused_by(&error);
+                    let _ = replies.send(Reply::Failed(failure));
+                    return self.begin_next();
+                }
                 let _ = replies.send(Reply::Accepted);
                 self.files = files;
                 if let Some(id) = owner {
                     self.owner = Some((id, replies.clone()));
+                    self.owner_until = None;
                 }
                 (plan, Some(replies), Some(client))
             }
@@ -332,6 +415,8 @@ impl Dispatcher {
                 if let Some(timeout_ms) = timeout_ms {
                     self.stack.set_grace(timeout_ms);
                 }
+                // On a full disk it goes down all the same.
+                let _ = self.stack.remember(DOWN, &Ending { timeout_ms, volumes: volumes.clone() });
                 (plan::down(&self.observed, &volumes, cause), replies, None)
             }
         };
@@ -355,6 +440,9 @@ impl Dispatcher {
         }
         if let Some(owner) = self.owner_besides(job.replies.as_ref()) {
             let _ = owner.send(Reply::Event(Event::PlanEnded));
+        }
+        if job.is_down {
+            self.stack.no_longer(DOWN);
         }
         if let Some(replies) = job.replies {
             for port in result.as_ref().err().map(ExecutorError::taken_by_strangers).unwrap_or_default() {
@@ -394,6 +482,10 @@ impl Dispatcher {
 
     fn change(&mut self, change: Change) {
         self.tell_what_happens(&change);
+        self.take_note(change);
+    }
+
+    fn take_note(&mut self, change: Change) {
         if !matches!(
             change,
             Change::Began(_)

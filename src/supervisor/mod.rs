@@ -23,4 +23,4 @@ pub use client::{Connection, observe};
 pub use elsewhere::containers_elsewhere;
 pub use host::{host, is_root_of_machine, more_ids_hint, owner_of};
 pub use protocol::{AttachRequest, Event, ExecRequest, Reply, Request, Snapshot};
-pub use start::{connect, connect_or_start};
+pub use start::{connect, connect_or_start, successor_main};

@@ -41,6 +41,9 @@ pub enum Request {
         /// on after `Done`.
         foreground: bool,
     },
+    /// The stack belongs to this connection from now on, in the place of one that was broken by the death of the supervisor;
+    /// events come then. `Failed` where it belongs to somebody else, or to nobody.
+    Own,
     /// Stop and remove everything.
     Down {
         /// Milliseconds that every service may take to stop, instead of what the file says.
@@ -154,6 +157,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// The process that answers.
     pub supervisor: i32,
+    /// The process that is there for as long as the stack is, whichever supervisor it has.
+    pub keeper: i32,
 }
 
 /// Something happened.

@@ -12,6 +12,8 @@ use std::{
         },
     },
     path::Path,
+    process::ExitCode,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -21,15 +23,20 @@ use nix::{
     sys::socket::{getsockopt, sockopt},
 };
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use super::{client::shared_network, dispatcher};
 use crate::{
     cgroup,
     diagnostics::{Failure, FailureKind},
-    executor::{self, Stack},
+    executor::{self, Inherited, Stack},
     model::Ids,
     network::netlink::host_routes,
-    sandbox::{Keeper, StackIds, Surroundings, UserNamespaceError, enter, fork_keeper, let_in, refused},
+    sandbox::{
+        self, Inheritance, Keeper, Legacy, StackIds, Surroundings, UserNamespaceError, enter, fork_keeper, let_in,
+        refused,
+    },
     state::{Entry, FolderLock, Journal, Lock, LockError, SharedNetworks, StackLayout},
     sys::{
         Namespace, NamespaceKind, PidFd,
@@ -60,6 +67,7 @@ pub fn connect(layout: &StackLayout) -> Result<Option<UnixStream>, Failure> {
 /// When this host does not let it run; each with what to do about it.
 pub fn connect_or_start(layout: &StackLayout) -> Result<UnixStream, Failure> {
     let started = Instant::now();
+    let mut deaths = 0;
     loop {
         match layout.connect() {
             Ok(stream) => return Ok(stream),
@@ -67,7 +75,16 @@ pub fn connect_or_start(layout: &StackLayout) -> Result<UnixStream, Failure> {
             Err(_) => {}
         }
         match Lock::take(&layout.lock()) {
-            Ok(lock) => return start(layout, lock),
+            Ok(lock) => {
+                if let Some(stream) = start(layout, lock)? {
+                    return Ok(stream);
+                }
+                // Its keeper has another one by now, or there is none.
+                deaths += 1;
+                if deaths == DEATHS {
+                    return Err(Failure::internal("the supervisor ended before it was ready"));
+                }
+            }
             // Whoever took the last stack down has taken the folder along.
             Err(LockError::Io { source, .. })
                 if source.kind() == io::ErrorKind::NotFound && started.elapsed() < PATIENCE =>
@@ -94,13 +111,16 @@ fn unreachable(layout: &StackLayout, error: &io::Error) -> Failure {
     Failure::host(format!("cannot reach the supervisor of stack `{}`", layout.project())).caused_by(error)
 }
 
-/// Forks the supervisor and waits until it answers.
-fn start(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure> {
+/// How many supervisors in a row may die before they are ready.
+const DEATHS: u32 = 20;
+
+/// Forks the supervisor and waits until it answers; none if it has died before that, without a word.
+fn start(layout: &StackLayout, lock: Lock) -> Result<Option<UnixStream>, Failure> {
     // While others could not start it could not remove what it does not need.
     fork_and_wait(layout, lock).inspect_err(|_| layout.layout().remove_empty())
 }
 
-fn fork_and_wait(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure> {
+fn fork_and_wait(layout: &StackLayout, lock: Lock) -> Result<Option<UnixStream>, Failure> {
     let internal = |what: &str, e: &dyn std::error::Error| Failure::host(format!("cannot {what}")).caused_by(e);
     let ids = StackIds::of_caller();
     let (mut ours, theirs) = UnixStream::pair().map_err(|e| internal("make a socket", &e))?;
@@ -119,14 +139,21 @@ fn fork_and_wait(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure
             // The child has it too and keeps it; ours must not outlive this command.
             drop(lock);
             let mapped = ids == StackIds::Root || user.is_some();
-            let mut answer = if mapped { Vec::new() } else { let_in(child.pid, &mut ours, &ids)? };
+            let mut answer = match if mapped { Ok(Vec::new()) } else { let_in(child.pid, &mut ours, &ids) } {
+                // There is nobody any more whose ids could be mapped.
+                Err(_) if !child.pidfd.is_alive() => return Ok(None),
+                answer => answer?,
+            };
             // When it ends without a word, what it wrote before is not a failure that can be read either.
             let _ = ours.read_to_end(&mut answer);
             if answer == READY {
-                return layout.connect().map_err(|e| unreachable(layout, &e));
+                return match layout.connect() {
+                    Ok(stream) => Ok(Some(stream)),
+                    Err(e) if nobody_there(&e) => Ok(None),
+                    Err(e) => Err(unreachable(layout, &e)),
+                };
             }
-            Err(serde_json::from_slice(&answer)
-                .unwrap_or_else(|_| Failure::internal("the supervisor ended before it was ready")))
+            serde_json::from_slice(&answer).map_or(Ok(None), Err)
         }
     }
 }
@@ -166,19 +193,27 @@ fn supervise(
     mut caller: UnixStream,
 ) -> ! {
     let failure = match prepare(layout, &mut lock, &ids, user, &mut caller) {
-        Ok(prepared) => match serve(layout, ids, prepared, &mut caller) {
-            Ok(()) => {
-                end(layout, lock);
-                process::exit_now(0)
-            }
+        Ok(prepared) => match serve(layout, ids, prepared, lock, &mut caller) {
+            Ok(()) => process::exit_now(0),
             Err(failure) => failure,
         },
-        Err(failure) => failure,
+        Err(failure) => {
+            end(layout, lock);
+            failure
+        }
     };
-    end(layout, lock);
     // Only now: the caller ends when it has heard.
     let _ = caller.write_all(&serde_json::to_vec(&failure).unwrap_or_default());
     process::exit_now(1)
+}
+
+/// Ends all that there is of a stack, the keeper last. As long as that is there and the lock in its place, a supervisor that
+/// is killed on the way has another one after it.
+async fn end_with(keeper: &Keeper, layout: &StackLayout, lock: Lock) {
+    // One that hangs on a child that is stuck in the kernel is killed when this process ends.
+    let _ = tokio::time::timeout(PATIENCE, keeper.kill_all()).await;
+    end(layout, lock);
+    let _ = tokio::time::timeout(PATIENCE, keeper.end()).await;
 }
 
 /// Removes everything, with the lock in hand until the last of it.
@@ -242,10 +277,102 @@ fn prepare(
         .map_err(|e| io("mount a private tmpfs")(e.into()))?;
 
     raise_open_files();
-    let surroundings = Surroundings { private, host_mounts };
-    let (keeper, keeper_pid) = fork_keeper(&surroundings).map_err(io("start the keeper"))?;
     let listener = listen(&runtime).map_err(io("open the control socket"))?;
+    let text = serde_json::to_value(Testament { layout: layout.clone(), ids: ids.clone() });
+    let descriptors = [lock.descriptor(), listener.as_fd()].map(|fd| fd.try_clone_to_owned());
+    let legacy = Legacy {
+        text: text.map_err(|e| io("write to the keeper")(e.into()))?,
+        environment: environment_of_successor(),
+        title: runtime.to_string_lossy().into_owned(),
+        descriptors: descriptors.into_iter().collect::<Result<_, _>>().map_err(io("hand on the lock"))?,
+    };
+    let surroundings = Surroundings { private, host_mounts, legacy };
+    let (keeper, keeper_pid) = fork_keeper(&surroundings).map_err(io("start the keeper"))?;
     Ok(Prepared { keeper, keeper_pid, listener })
+}
+
+/// What a supervisor tells the one that the keeper starts when it dies.
+#[derive(Debug, Serialize, Deserialize)]
+struct Testament {
+    layout: StackLayout,
+    ids: StackIds,
+}
+
+/// Of the caller's environment what programs are found by, and the service manager of the account.
+fn environment_of_successor() -> Vec<(String, String)> {
+    let wanted = ["PATH", "HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"];
+    wanted.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect()
+}
+
+/// Becomes the supervisor if a keeper has started this process as one; to be called in `main` before there is anything else.
+pub fn successor_main() -> Option<ExitCode> {
+    let inheritance = sandbox::inherit()?;
+    let succeeded =
+        inheritance.map_err(|e| Failure::host("cannot take the stack over").caused_by(&e)).and_then(succeed);
+    Some(match succeeded {
+        Ok(()) => ExitCode::SUCCESS,
+        // The keeper, which sees that nobody is there, tries again.
+        Err(failure) => {
+            tracing::error!(?failure, "the stack is not taken over");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// The life of a supervisor that comes after another one.
+fn succeed(mut inheritance: Inheritance) -> Result<(), Failure> {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
+        .with_writer(|| Unfailing)
+        .with_ansi(false)
+        .try_init();
+    let broken = |what: &str, e: &dyn std::error::Error| Failure::host(format!("cannot {what}")).caused_by(e);
+    let Testament { layout, ids } = serde_json::from_value(std::mem::take(&mut inheritance.text))
+        .map_err(|e| broken("understand what the last supervisor left", &e))?;
+    let mut descriptors = std::mem::take(&mut inheritance.descriptors).into_iter();
+    let (Some(lock), Some(listener)) = (descriptors.next(), descriptors.next()) else {
+        return Err(Failure::internal("the last supervisor has left no lock"));
+    };
+    let mut lock = Lock::from_fd(lock, &layout.lock());
+    let _ = rustix::process::setsid();
+    let _ = rustix::thread::set_name(c"nscompose");
+    if !lock.is_in_place() || !layout.journal().exists() {
+        // The last one was about to end, or had not begun.
+        if lock.is_in_place() {
+            end(&layout, lock);
+        }
+        let keeper = inheritance.keeper;
+        let _ = inheritance.decline();
+        end_keeper(keeper);
+        process::exit_now(0);
+    }
+    lock.name_holder().map_err(|e| broken("write to the lock", &e))?;
+    // Whoever asks who listens here is to hear of this process (unix_listen of the kernel takes note of its caller).
+    let backlog = nix::sys::socket::Backlog::MAXALLOWABLE;
+    nix::sys::socket::listen(&listener, backlog).map_err(|e| broken("listen on the control socket", &e))?;
+    let listener = UnixListener::from(listener);
+    tracing::warn!(stack = %layout.project(), "the last supervisor has died, and this one goes on");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| broken("start the supervisor's runtime", &e))?;
+    let keeper_pid = inheritance.keeper;
+    runtime.block_on(async {
+        let (journal, past) = Journal::reopen(&layout).map_err(|e| broken("go on with the journal", &e))?;
+        let (keeper, kept, processes) = Keeper::succeed(inheritance).map_err(|e| broken("talk to the keeper", &e))?;
+        let memory = dispatcher::Memory::of(&past);
+        let changes = mpsc::unbounded_channel();
+        let inherited = Inherited { keeper: keeper.clone(), kept, processes, journal, past };
+        let stack = Stack::adopt(layout.clone(), ids, inherited, shared_network, &changes.0).await;
+        let stack = stack.map_err(|e| broken("find out what there is of the stack", &e))?;
+        let routes = host_routes().await.unwrap_or_default();
+        listener.set_nonblocking(true).map_err(|e| broken("listen on the control socket", &e))?;
+        let listener = tokio::net::UnixListener::from_std(listener);
+        let listener = listener.map_err(|e| broken("listen on the control socket", &e))?;
+        dispatcher::run(listener, stack, routes, changes, memory).await;
+        end_with(&keeper, &layout, lock).await;
+        Ok::<(), Failure>(())
+    })?;
+    end_keeper(keeper_pid);
+    process::exit_now(0)
 }
 
 /// Raises the soft limit of descriptors to the hard one, since a service takes about ten.
@@ -273,36 +400,69 @@ fn listen(runtime: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves until the stack is gone.
-fn serve(layout: &StackLayout, ids: StackIds, prepared: Prepared, caller: &mut UnixStream) -> Result<(), Failure> {
+fn serve(
+    layout: &StackLayout,
+    ids: StackIds,
+    prepared: Prepared,
+    lock: Lock,
+    caller: &mut UnixStream,
+) -> Result<(), Failure> {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
         .with_writer(|| Unfailing)
         .with_ansi(false)
         .try_init();
     let host = |what: &str, e: &dyn std::error::Error| Failure::host(format!("cannot {what}")).caused_by(e);
-    let keeper_socket = prepared.keeper.try_clone().map_err(|e| host("talk to the keeper", &e))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| host("start the supervisor's runtime", &e))?;
-    runtime.block_on(async {
-        let keeper =
-            Keeper::attach(prepared.keeper, prepared.keeper_pid).map_err(|e| host("talk to the keeper", &e))?;
+    let runtime = runtime.map_err(|e| host("start the supervisor's runtime", &e));
+    let served = runtime.and_then(|runtime| {
+        let served = runtime.block_on(serve_on_runtime(
+            layout,
+            ids,
+            prepared.keeper,
+            prepared.keeper_pid,
+            prepared.listener,
+            lock,
+            caller,
+        ));
+        // Clients wait for the end of their connection: it must come when there is nothing left to do, so it comes from the
+        // kernel when this process ends.
+        std::mem::forget(runtime);
+        served
+    });
+    end_keeper(prepared.keeper_pid);
+    served
+}
+
+async fn serve_on_runtime(
+    layout: &StackLayout,
+    ids: StackIds,
+    socket: UnixStream,
+    keeper_pid: i32,
+    listener: UnixListener,
+    lock: Lock,
+    caller: &mut UnixStream,
+) -> Result<(), Failure> {
+    let host = |what: &str, e: &dyn std::error::Error| Failure::host(format!("cannot {what}")).caused_by(e);
+    let keeper = Keeper::attach(socket, keeper_pid).map_err(|e| host("talk to the keeper", &e))?;
+    let served = async {
         let journal = Journal::create(layout).map_err(|e| host("begin the journal of the stack", &e))?;
-        let stack = Stack::create(layout.clone(), keeper, ids, journal, shared_network);
+        let stack = Stack::create(layout.clone(), keeper.clone(), ids, journal, shared_network).await;
         let stack = stack.map_err(|e| host("make the network of the stack", &e))?;
         let routes = host_routes().await.unwrap_or_default();
-        prepared.listener.set_nonblocking(true).map_err(|e| host("open the control socket", &e))?;
-        let listener = tokio::net::UnixListener::from_std(prepared.listener);
+        listener.set_nonblocking(true).map_err(|e| host("open the control socket", &e))?;
+        let listener = tokio::net::UnixListener::from_std(listener);
         let listener = listener.map_err(|e| host("open the control socket", &e))?;
         let _ = caller.write_all(READY);
         let _ = caller.shutdown(std::net::Shutdown::Both);
-        dispatcher::run(listener, stack, routes).await;
-        Ok::<(), Failure>(())
-    })?;
-    end_keeper(&keeper_socket, prepared.keeper_pid);
-    // Clients wait for the end of their connection: it must come when there is nothing left to do, so it comes from the
-    // kernel when this process ends.
-    std::mem::forget(runtime);
-    Ok(())
+        dispatcher::run(listener, Arc::new(stack), routes, mpsc::unbounded_channel(), dispatcher::Memory::default())
+            .await;
+        Ok(())
+    };
+    let served = served.await;
+    // Whatever has happened: a keeper that is not told to end would start another supervisor.
+    end_with(&keeper, layout, lock).await;
+    served
 }
 
 /// Standard error for the log of the supervisor, which may be on a full disk: what cannot be written is lost, and nothing else.
@@ -318,16 +478,19 @@ impl Write for Unfailing {
     }
 }
 
-/// Lets the keeper end, which ends whatever is left of its children, and waits until it has.
-fn end_keeper(socket: &UnixStream, pid: i32) {
-    let _ = socket.shutdown(std::net::Shutdown::Both);
+/// Sees that the keeper, which has been told to end, is there no more. Its number may mean another by now, if it is not this
+/// process's child.
+fn end_keeper(pid: i32) {
     let Ok(keeper) = PidFd::open(pid) else { return };
-    let started = Instant::now();
-    while keeper.is_alive() && started.elapsed() < PATIENCE {
-        thread::sleep(Duration::from_millis(1));
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    if name.trim() != "nsc-keeper" {
+        return;
     }
-    // It hangs on a child that is stuck in the kernel.
+    // It closes its socket when all of its children have gone, and ends a moment later; or it hangs on one that is stuck in the
+    // kernel.
+    let _ = keeper.ends_within(Duration::from_secs(1));
     let _ = keeper.signal(libc::SIGKILL);
+    let _ = keeper.ends_within(PATIENCE);
     let _ = process::reap_child(pid);
 }
 
@@ -340,7 +503,7 @@ fn clean_up(layout: &StackLayout) {
         match entry {
             Entry::Process(process) => alive.extend(process.find()),
             Entry::Cgroup(path) => cgroups.push(path.as_path()),
-            Entry::SharedCgroup(_) => {}
+            Entry::SharedCgroup(_) | Entry::Boot(_) | Entry::Fact(..) | Entry::Gone(_) => {}
             Entry::Uplink { nft, table, link } => uplinks.push((nft.as_path(), table.as_str(), link.as_str())),
         }
     }

@@ -64,6 +64,17 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
 /// # Errors
 /// What recvmsg(2) says; `InvalidData` when descriptors were lost because this process cannot open more.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    match receive_what_fits(socket, buffer)? {
+        (n, fds, true) => Ok((n, fds)),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors were lost: too many open files")),
+    }
+}
+
+/// The same; whether all descriptors have come is the last word, and those that have are there.
+///
+/// # Errors
+/// What recvmsg(2) says.
+pub fn receive_what_fits(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>, bool)> {
     let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
     let mut iov = [IoSliceMut::new(buffer)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
@@ -74,8 +85,5 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
             fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
-    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "descriptors were lost: too many open files"));
-    }
-    Ok((message.bytes, fds))
+    Ok((message.bytes, fds, !message.flags.contains(MsgFlags::MSG_CTRUNC)))
 }

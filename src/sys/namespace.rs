@@ -45,6 +45,12 @@ impl NamespaceKind {
         }
     }
 
+    /// That of a name below /proc/PID/ns.
+    pub fn of_proc_name(name: &str) -> Option<Self> {
+        let all = [Self::User, Self::Pid, Self::Net, Self::Ipc, Self::Mnt, Self::Uts, Self::Cgroup];
+        all.into_iter().find(|kind| kind.proc_name() == name)
+    }
+
     /// The flag that makes one with clone3(2) or unshare(2).
     pub fn clone_flag(self) -> CloneFlags {
         match self {

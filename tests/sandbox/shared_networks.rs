@@ -163,9 +163,16 @@ fn an_address_of_another_stack_is_refused_before_anything_starts() {
         format!("service `fixed` cannot have 10.71.0.77 on network `all-of-us`: `{}/fixed` has it", pair.one.project());
     assert!(refused.stderr.contains(&who), "{refused}");
     assert_eq!(pair.two(&["ps", "--services"]).stdout, "");
-    // A supervisor that was killed has nothing any more.
-    let supervisor = pair.one.supervisor().expect("a supervisor");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor), nix::sys::signal::Signal::SIGKILL).expect("ours");
+    let kill = |pid: Option<i32>| {
+        let pid = nix::unistd::Pid::from_raw(pid.expect("it runs"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("ours");
+    };
+    // Where only the supervisor was killed the stack goes on, and has what it had.
+    kill(pair.one.supervisor());
+    pair.two(&["up", "-d"]).failure();
+    assert_eq!(pair.one.container("fixed").state, "running");
+    // A stack without its keeper has nothing any more.
+    kill(pair.one.keeper());
     wait_for("its end", || (leases(&pair.one).as_object().is_some_and(serde_json::Map::is_empty)).then_some(()));
     pair.two(&["up", "-d"]).success();
 }

@@ -128,14 +128,16 @@ fn a_stack_without_networks_has_no_uplink() {
 }
 
 #[test]
-fn the_next_command_removes_what_a_killed_supervisor_has_left() {
+fn the_next_command_removes_what_a_killed_supervisor_and_keeper_have_left() {
     needs!(Need::Root, Need::Uplink);
     let stack = Stack::new(SLEEPER);
     stack.up();
     let tables = || Run::new("nft").args(["list", "tables"]).run().stdout;
     assert!(tables().contains(stack.project()));
     let traces = stack.traces();
-    kill(Pid::from_raw(stack.supervisor().expect("runs")), Signal::SIGKILL).expect("ours");
+    for pid in [stack.keeper(), stack.supervisor()] {
+        kill(Pid::from_raw(pid.expect("runs")), Signal::SIGKILL).expect("ours");
+    }
     stack.run(&["-p", stack.project(), "ps"]).success();
     assert!(!tables().contains(stack.project()));
     traces.assert_gone();
@@ -148,7 +150,8 @@ fn pasta_is_started_anew_and_dies_with_the_supervisor() {
     stack.up();
     let supervisor = stack.supervisor().expect("runs");
     let pasta = || -> Option<i32> {
-        let children = Run::new("pgrep").args(["-P", &supervisor.to_string(), "pasta|passt"]).run().stdout;
+        let supervisor = stack.supervisor()?.to_string();
+        let children = Run::new("pgrep").args(["-P", &supervisor, "pasta|passt"]).run().stdout;
         children.lines().next()?.parse().ok()
     };
     let first = wait_for("pasta", pasta);
@@ -162,6 +165,11 @@ fn pasta_is_started_anew_and_dies_with_the_supervisor() {
     wait_for("the end of pasta", || {
         let state = std::fs::read_to_string(format!("/proc/{second}/stat")).unwrap_or_default();
         (state.is_empty() || state.contains(") Z ")).then_some(())
+    });
+    // The next supervisor has one of its own.
+    wait_for("a third pasta", || pasta().filter(|pid| *pid != second));
+    wait_for("the host to be reached", || {
+        (heard(&stack, "host.docker.internal", at.port()).stdout == "hello").then_some(())
     });
 }
 

@@ -229,6 +229,16 @@ impl Stack {
         fs::read_to_string(lock).ok()?.trim().parse().ok()
     }
 
+    /// The process that keeps its containers, whichever supervisor it has.
+    pub(crate) fn keeper(&self) -> Option<i32> {
+        let traces = self.traces();
+        let keepers = traces
+            .processes
+            .iter()
+            .filter(|((pid, _), name)| *name == "nsc-keeper" && std::path::Path::new(&format!("/proc/{pid}")).exists());
+        keepers.map(|((pid, _), _)| *pid).next()
+    }
+
     /// What there is of the stack outside of itself, to see later that it has gone.
     pub(crate) fn traces(&self) -> Traces {
         let mut traces = Traces::new(&self.home(), &self.project);

@@ -67,6 +67,12 @@ impl Traces {
         let mut found: BTreeSet<i32> =
             all.iter().filter(|(_, p)| p.mentions(&self.home)).map(|(pid, _)| *pid).collect();
         found.extend(self.processes.keys().map(|(pid, _)| pid));
+        // A supervisor that came after one that died is a child of its keeper.
+        let keepers = all.iter().filter(|(pid, process)| {
+            process.name == "nsc-keeper" && all.values().any(|p| p.parent == **pid && p.mentions(&self.home))
+        });
+        let keepers: Vec<i32> = keepers.map(|(pid, _)| *pid).filter(|pid| !found.contains(pid)).collect();
+        found.extend(keepers);
         loop {
             let pid_namespaces: BTreeSet<String> = found
                 .iter()
@@ -271,7 +277,16 @@ pub(crate) fn kill_recorded(home: &Path) {
 
 /// Kills what is left of nscompose itself with this home.
 pub(crate) fn kill_all_of(home: &Path) {
-    for (pid, process) in processes() {
+    let all = processes();
+    // Or they would start further ones.
+    let ours: BTreeSet<i32> = all.iter().filter(|(_, process)| process.mentions(home)).map(|(pid, _)| *pid).collect();
+    for (pid, process) in &all {
+        let of_ours = ours.contains(&process.parent) || ours.iter().any(|ours| all[ours].parent == *pid);
+        if process.name == "nsc-keeper" && of_ours {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+    }
+    for (pid, process) in all {
         if process.mentions(home) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }

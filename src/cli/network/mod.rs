@@ -101,10 +101,10 @@ impl Shared {
     }
 
     /// Writes down what the stack will have there, in the name of its supervisor.
-    pub(super) fn take(&self, supervisor: i32, places: SharedPlaces) -> Result<(), Failure> {
+    pub(super) fn take(&self, keeper: i32, places: SharedPlaces) -> Result<(), Failure> {
         let kept = places.keys().cloned().collect();
         self.networks.give_back(&self.stack, &kept);
-        let Some(owner) = ProcessRecord::of(supervisor) else { return Ok(()) };
+        let Some(owner) = ProcessRecord::of(keeper) else { return Ok(()) };
         for (name, services) in places {
             let place = |(addresses, names): (Vec<_>, _)| Place { addresses: addresses.into_iter().collect(), names };
             let services = services.into_iter().map(|(service, at)| (service, place(at))).collect();

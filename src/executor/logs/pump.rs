@@ -130,7 +130,8 @@ impl Intake {
     }
 
     fn begin(&mut self, writer: &Writer, resume: bool) {
-        if !resume {
+        // Nothing has been taken by one that was killed before it had a spool.
+        if !resume || !self.path.exists() {
             self.spool = keep(Spool::create(&self.path), &self.path);
             return;
         }

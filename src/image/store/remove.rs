@@ -4,7 +4,10 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io,
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::Path,
 };
 
@@ -29,7 +32,14 @@ pub struct Removed {
 /// Keeps an image from being removed for as long as it is held.
 #[derive(Debug)]
 pub struct InUse {
-    _lock: OwnedFd,
+    lock: OwnedFd,
+}
+
+impl InUse {
+    /// Its descriptor: whoever has it too holds the image as well.
+    pub fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
 }
 
 impl Store {
@@ -47,7 +57,7 @@ impl Store {
         if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) {
             return Err(StoreError::at(&path)(io::ErrorKind::NotFound.into()));
         }
-        Ok(InUse { _lock: file.into() })
+        Ok(InUse { lock: file.into() })
     }
 
     /// Whether anybody holds an image.

@@ -3,7 +3,7 @@
 use std::{
     fmt, fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use nix::sys::socket::{
@@ -47,6 +47,23 @@ impl Claimed {
     /// The port on the host, also when the kernel chose it.
     pub fn published(&self) -> u16 {
         self.addresses.first().map_or(0, SocketAddr::port)
+    }
+
+    /// Its sockets, in the order of the addresses, to be kept by somebody else too.
+    pub fn sockets(&self) -> Vec<BorrowedFd<'_>> {
+        match &self.sockets {
+            Sockets::Tcp(sockets) => sockets.iter().map(AsFd::as_fd).collect(),
+            Sockets::Udp(sockets) => sockets.iter().map(AsFd::as_fd).collect(),
+        }
+    }
+
+    /// One that was claimed by a process that has ended, of the sockets that somebody has kept.
+    pub fn kept(port: Port, addresses: Vec<SocketAddr>, sockets: Vec<OwnedFd>) -> Self {
+        let sockets = match port.protocol {
+            Protocol::Tcp => Sockets::Tcp(sockets.into_iter().map(TcpListener::from).collect()),
+            Protocol::Udp => Sockets::Udp(sockets.into_iter().map(UdpSocket::from).collect()),
+        };
+        Self { port, addresses, sockets }
     }
 
     /// The addresses that it is bound to: one, or the unspecified ones of IPv4 and IPv6.

@@ -132,6 +132,42 @@ struct State {
     publications: BTreeMap<String, Vec<Publication>>,
 }
 
+impl State {
+    /// Sets the ports of a container, and says whether they are others than before.
+    fn set(&mut self, owner: &str, ports: Vec<Published>) -> bool {
+        let before = self.publications.remove(owner).unwrap_or_default();
+        let mut publications: Vec<Publication> = Vec::new();
+        for Published { addresses, targets, protocol } in ports {
+            for address in addresses {
+                // What comes by one family to a container that has only the other is the forwarder's.
+                let target = targets.iter().copied().find(|target| target.is_ipv4() == address.is_ipv4());
+                let Some(target) = target.filter(|_| address.is_ipv4() || self.ipv6.is_some()) else { continue };
+                if !is_of_one_link(address) {
+                    let others = self.publications.values().flatten().chain(&publications);
+                    let inner = rules::free_port(others, protocol, address);
+                    publications.push(Publication { address, protocol, inner, target });
+                }
+            }
+        }
+        let changed = before != publications;
+        if !publications.is_empty() {
+            self.publications.insert(owner.to_owned(), publications);
+        }
+        changed
+    }
+}
+
+/// What a process that has ended has left of its uplink.
+#[derive(Debug)]
+pub struct There {
+    /// The inner address.
+    pub addresses: Ipv4Net,
+    /// The same of IPv6, as root.
+    pub ipv6: Option<Ipv6Net>,
+    /// Ports of containers, by owner.
+    pub ports: Vec<(String, Vec<Published>)>,
+}
+
 /// What an uplink is made from.
 #[derive(Debug, Clone)]
 pub struct Wish {
@@ -162,13 +198,41 @@ impl Uplink {
         netlink: &Netlink,
         events: impl Fn(PastaEvent) + Send + 'static,
     ) -> Result<Self, UplinkError> {
+        Self::make(wish, None, stack, netlink, events).await
+    }
+
+    /// The uplink that a process has made which has ended. A veth pair is there still; pasta has ended with that process and
+    /// is started anew.
+    ///
+    /// # Errors
+    /// When pasta does not come up, or the rules are refused.
+    pub async fn adopt(
+        wish: Wish,
+        there: There,
+        stack: Arc<Netns>,
+        netlink: &Netlink,
+        events: impl Fn(PastaEvent) + Send + 'static,
+    ) -> Result<Self, UplinkError> {
+        Self::make(wish, Some(there), stack, netlink, events).await
+    }
+
+    async fn make(
+        wish: Wish,
+        there: Option<There>,
+        stack: Arc<Netns>,
+        netlink: &Netlink,
+        events: impl Fn(PastaEvent) + Send + 'static,
+    ) -> Result<Self, UplinkError> {
         let Wish { outside, nft, addresses, addresses_v6, host_gateway, bridges } = wish;
         // An earlier attempt may have failed.
         netlink.accept_from(&names(&bridges)).await?;
         let (addresses, pasta, foreign) = match &outside {
             Outside::Veth { link, alias, .. } => {
                 let foreign = foreign::rules(&nft, link, Family::V4).await?;
-                let addresses = veth::connect(link, alias, &addresses, &stack, netlink).await?;
+                let addresses = match &there {
+                    Some(there) => there.addresses,
+                    None => veth::connect(link, alias, &addresses, &stack, netlink).await?,
+                };
                 (addresses, None, foreign)
             }
             Outside::Pasta { program, folder } => {
@@ -178,10 +242,20 @@ impl Uplink {
                 (addresses, Some(pasta), Foreign::default())
             }
         };
-        let state = Mutex::new(State { bridges, ..State::default() });
+        let mut state = State { bridges, ..State::default() };
+        let adopted = there.is_some();
+        if let (Some(there), Outside::Veth { link, .. }) = (there, &outside) {
+            if there.ipv6.is_some() {
+                (state.ipv6, state.foreign_v6) = (there.ipv6, foreign::rules(&nft, link, Family::V6).await?);
+            }
+            for (owner, ports) in there.ports {
+                state.set(&owner, ports);
+            }
+        }
+        let state = Mutex::new(state);
         let uplink = Self { stack, nft, outside, addresses, host_gateway, foreign, state, _pasta: pasta };
         let made = uplink.establish().await;
-        if let (Err(_), Outside::Veth { link, table, .. }) = (&made, &uplink.outside) {
+        if let (Err(_), false, Outside::Veth { link, table, .. }) = (&made, adopted, &uplink.outside) {
             // One that hangs would do so again; who removes the stack tries it.
             if !matches!(made, Err(UplinkError::Nft(NftError::Slow { .. }))) {
                 let _ = remove_table(&uplink.nft, table).await;
@@ -269,28 +343,20 @@ impl Uplink {
             return Ok(());
         }
         let mut state = self.state.lock().await;
-        let before = state.publications.remove(owner).unwrap_or_default();
-        let mut publications: Vec<Publication> = Vec::new();
-        for Published { addresses, targets, protocol } in ports {
-            for address in addresses {
-                // What comes by one family to a container that has only the other is the forwarder's.
-                let target = targets.iter().copied().find(|target| target.is_ipv4() == address.is_ipv4());
-                let Some(target) = target.filter(|_| address.is_ipv4() || state.ipv6.is_some()) else { continue };
-                if !is_of_one_link(address) {
-                    let others = state.publications.values().flatten().chain(&publications);
-                    let inner = rules::free_port(others, protocol, address);
-                    publications.push(Publication { address, protocol, inner, target });
-                }
-            }
-        }
-        let same = before == publications;
-        if !publications.is_empty() {
-            state.publications.insert(owner.to_owned(), publications);
-        }
-        if same {
+        if !state.set(owner, ports) {
             return Ok(());
         }
         self.apply(&state).await
+    }
+
+    /// The inner IPv6 address likewise, as root.
+    pub async fn inner_v6(&self) -> Option<Ipv6Net> {
+        self.state.lock().await.ipv6
+    }
+
+    /// The inner address, with the prefix that both ends are in.
+    pub fn addresses(&self) -> Ipv4Net {
+        self.addresses
     }
 
     /// Both tables, anew.

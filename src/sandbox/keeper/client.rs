@@ -1,7 +1,7 @@
 //! The supervisor's side: orders as async calls.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -17,7 +17,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 
-use super::{Order, Report, wire};
+use super::{Forget, Inheritance, Kept, Order, Report, wire};
 use crate::{
     sandbox::{BringUpError, ExecOrder, Launch, LaunchFds, NamespaceOrder, Pinned, SandboxError},
     sys::{self, ExitStatus, Namespace, PidFd},
@@ -55,6 +55,7 @@ type Answer = Result<Answered, BringUpError>;
 enum Answered {
     Namespaces(Pinned),
     Started(Started),
+    Nothing,
 }
 
 /// What is waited for. The keeper numbers orders as they come, and so does the sending task.
@@ -71,15 +72,41 @@ impl Keeper {
     /// # Errors
     /// When the socket cannot be used without blocking.
     pub fn attach(socket: StdUnixStream, pid: i32) -> io::Result<Self> {
+        Self::talk(socket, pid, Pending::default())
+    }
+
+    /// Takes what a keeper has handed over, and serves its socket on the current runtime. All that was kept comes back, with
+    /// its processes by name.
+    ///
+    /// # Errors
+    /// When the socket cannot be used without blocking.
+    pub fn succeed(inheritance: Inheritance) -> io::Result<(Self, Kept, BTreeMap<String, Started>)> {
+        let Inheritance { socket, keeper, next, mut kept, .. } = inheritance;
+        let mut pending = Pending { sent: next, ..Pending::default() };
+        let processes = std::mem::take(&mut kept.processes).into_iter().map(|(name, process)| {
+            let (sender, exit) = watch::channel(process.status);
+            if process.status.is_none() {
+                pending.exits.insert(process.pid, sender);
+            }
+            (name, Started { pid: process.pid, pidfd: Arc::new(process.pidfd), exit })
+        });
+        let processes = processes.collect();
+        Ok((Self::talk(socket, keeper, pending)?, kept, processes))
+    }
+
+    fn talk(socket: StdUnixStream, pid: i32, pending: Pending) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let socket = Arc::new(UnixStream::from_std(socket)?);
-        let pending = Arc::new(Mutex::new(Pending::default()));
+        let pending = Arc::new(Mutex::new(pending));
         let (orders, queue) = mpsc::unbounded_channel();
         let (end, gone) = watch::channel(false);
         tokio::spawn(send_all(socket.clone(), queue, pending.clone()));
         tokio::spawn(async move {
             if let Err(error) = receive_all(&socket, &pending).await {
                 tracing::error!(%error, "the keeper cannot be heard");
+                if !is_gone(&error) {
+                    give_up();
+                }
             }
             // Dropping what is waited for tells everybody that the keeper has gone.
             *lock(&pending) = Pending::default();
@@ -88,7 +115,8 @@ impl Keeper {
         Ok(Self { pid, orders, gone })
     }
 
-    /// Its number in the pid namespace of the supervisor, whose child it is: the number means no other until it is collected.
+    /// Its number in the pid namespace of the supervisor. It means no other as long as the supervisor has not heard that it has
+    /// gone.
     pub fn pid(&self) -> i32 {
         self.pid
     }
@@ -113,7 +141,7 @@ impl Keeper {
         let fds = fds.collect::<io::Result<Vec<_>>>().map_err(SandboxError::Talk)?;
         match self.order(&Order::Namespaces(order), fds).await? {
             Answered::Namespaces(pinned) => Ok(pinned),
-            Answered::Started(_) => Err(SandboxError::KeeperGone),
+            Answered::Started(_) | Answered::Nothing => Err(SandboxError::KeeperGone),
         }
     }
 
@@ -122,24 +150,71 @@ impl Keeper {
     ///
     /// # Errors
     /// What the kernel refused, or that the keeper has gone.
-    pub async fn launch(&self, launch: Launch, fds: LaunchFds) -> Result<Started, SandboxError> {
-        self.start(&Order::Launch(Box::new(launch)), fds.into_vec()).await
+    pub async fn launch(
+        &self,
+        launch: Launch,
+        fds: LaunchFds,
+        name: &str,
+        keep: Vec<(String, OwnedFd)>,
+    ) -> Result<Started, SandboxError> {
+        let (keep, kept): (Vec<_>, Vec<_>) = keep.into_iter().unzip();
+        let mut fds = fds.into_vec();
+        fds.extend(kept);
+        self.start(&Order::Launch { launch: Box::new(launch), name: name.to_owned(), keep }, fds).await
+    }
+
+    /// Has the keeper keep these descriptors for the next supervisor. Without any it is a question whether all that was said
+    /// before has been done.
+    ///
+    /// # Errors
+    /// EMFILE when it has too many, or that it has gone.
+    pub async fn keep(&self, descriptors: Vec<(String, OwnedFd)>) -> Result<(), SandboxError> {
+        let mut descriptors = descriptors.into_iter();
+        loop {
+            let (names, fds): (Vec<_>, Vec<_>) = descriptors.by_ref().take(sys::fds::MAX_FDS).unzip();
+            let more = names.len() == sys::fds::MAX_FDS;
+            self.order(&Order::Keep(names), fds).await?;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Has the keeper let go of this. It does so before it does anything that it is told later; nobody waits for it.
+    pub fn forget(&self, what: Vec<Forget>) {
+        let Ok(bytes) = wire::encode(&Order::Forget(what)) else { return };
+        let _ = self.orders.send(Outgoing { bytes, fds: Vec::new(), answer: oneshot::channel().0 });
+    }
+
+    /// Has the keeper end all that it has made, and waits until it has. It stays.
+    ///
+    /// # Errors
+    /// When it has gone.
+    pub async fn kill_all(&self) -> Result<(), SandboxError> {
+        self.order(&Order::KillAll, Vec::new()).await.map(drop)
+    }
+
+    /// Has the keeper end all that it has made, and itself, and waits until it has.
+    pub async fn end(&self) {
+        let Ok(bytes) = wire::encode(&Order::End) else { return };
+        let _ = self.orders.send(Outgoing { bytes, fds: Vec::new(), answer: oneshot::channel().0 });
+        self.gone().await;
     }
 
     /// Runs a program in a container, with `fds` as its standard input, output and error, the status descriptor, for one with
     /// a terminal the socket that is sent the terminal's controlling side, the control groups if there are any, and the hold on
-    /// the container's first process.
+    /// the container's first process. One that does not `stay` is killed when the supervisor dies.
     ///
     /// # Errors
     /// What the kernel refused, or that the keeper has gone.
-    pub async fn exec(&self, order: ExecOrder, fds: Vec<OwnedFd>) -> Result<Started, SandboxError> {
-        self.start(&Order::Exec(Box::new(order)), fds).await
+    pub async fn exec(&self, order: ExecOrder, fds: Vec<OwnedFd>, stays: bool) -> Result<Started, SandboxError> {
+        self.start(&Order::Exec { order: Box::new(order), stays }, fds).await
     }
 
     async fn start(&self, order: &Order, fds: Vec<OwnedFd>) -> Result<Started, SandboxError> {
         match self.order(order, fds).await? {
             Answered::Started(started) => Ok(started),
-            Answered::Namespaces(_) => Err(SandboxError::KeeperGone),
+            Answered::Namespaces(_) | Answered::Nothing => Err(SandboxError::KeeperGone),
         }
     }
 
@@ -166,10 +241,22 @@ async fn send_all(socket: Arc<UnixStream>, mut queue: mpsc::UnboundedReceiver<Ou
             let sending = socket.async_io(Interest::WRITABLE, || sys::fds::send(socket.as_fd(), &bytes[sent..], fds));
             match sending.await {
                 Ok(n) => sent += n,
+                // Too many descriptors are in flight, say. Nothing of it has been sent.
+                Err(error) if sent == 0 && !is_gone(&error) => {
+                    tracing::error!(%error, "an order does not reach the keeper");
+                    let mut pending = lock(&pending);
+                    pending.sent -= 1;
+                    let id = pending.sent;
+                    // Nobody answers, and whoever waits hears that.
+                    pending.answers.remove(&id);
+                    break;
+                }
                 Err(error) => {
-                    // Too many descriptors in flight, or the keeper has gone. Nothing more can be asked of it, and nobody may
-                    // wait for an answer: with its socket closed it ends, and what it has made with it.
+                    // Nothing more can be asked of it, and nobody may wait for an answer.
                     tracing::error!(%error, "the keeper cannot be spoken to");
+                    if !is_gone(&error) {
+                        give_up();
+                    }
                     let _ = rustix::net::shutdown(&*socket, rustix::net::Shutdown::Both);
                     *lock(&pending) = Pending::default();
                     return;
@@ -177,6 +264,17 @@ async fn send_all(socket: Arc<UnixStream>, mut queue: mpsc::UnboundedReceiver<Ou
             }
         }
     }
+}
+
+/// A message was lost on the way from or to a keeper that is there still, and nobody can say what else: it has everything, and
+/// the supervisor that it starts next knows what there is.
+fn give_up() -> ! {
+    sys::process::exit_now(70)
+}
+
+/// Whether nobody is on the other side any more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
 }
 
 async fn receive_all(socket: &UnixStream, pending: &Mutex<Pending>) -> io::Result<()> {
@@ -204,6 +302,7 @@ fn deliver(pending: &Mutex<Pending>, report: Report, fds: Vec<OwnedFd>) {
             return;
         }
         Report::Failed { id, error } => (id, Err(error)),
+        Report::Done { id } => (id, Ok(Answered::Nothing)),
         Report::Namespaces { id, kinds, init } => {
             let namespaces = kinds.into_iter().zip(fds).map(|(kind, fd)| Namespace::from_fd(kind, fd));
             (id, Ok(Answered::Namespaces(Pinned::new(namespaces, init))))

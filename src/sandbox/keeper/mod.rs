@@ -9,18 +9,25 @@
 //!
 //! It decides nothing and knows nothing of services. Answers come in the order of the orders; an exit comes after the
 //! `Started` that made its process known.
+//!
+//! It outlives its supervisor: what that one could not open again it keeps (`store.rs`), and when the socket closes without
+//! an [`Order::End`] it starts another one, which gets all of it (`succession.rs`).
 
 mod client;
 mod process;
 mod program;
+mod store;
+mod succession;
 pub(super) mod wire;
 
 use serde::{Deserialize, Serialize};
 
 pub use client::{Keeper, Started};
 pub(super) use process::helper;
-pub use process::{Surroundings, fork_keeper};
+pub use process::{Legacy, Surroundings, fork_keeper};
 pub use program::keeper_main;
+pub use store::{Forget, Kept, KeptProcess};
+pub use succession::{Inheritance, inherit};
 
 use super::{BringUpError, ExecOrder, Launch, NamespaceOrder};
 use crate::sys::{ExitStatus, NamespaceKind};
@@ -29,11 +36,22 @@ use crate::sys::{ExitStatus, NamespaceKind};
 #[derive(Debug, Serialize, Deserialize)]
 enum Order {
     /// Make namespaces. Comes with the user namespace to join, if one is, and with mount namespaces of other containers.
+    /// They are kept under the owner that the order names.
     Namespaces(NamespaceOrder),
-    /// Make a container. Comes with what [`super::LaunchFds`] lists.
-    Launch(Box<Launch>),
-    /// Run a program in a container.
-    Exec(Box<ExecOrder>),
+    /// Make a container. Comes with what [`super::LaunchFds`] lists, and behind that with descriptors to keep under the names
+    /// in `keep`; the process is kept as `name`.
+    Launch { launch: Box<Launch>, name: String, keep: Vec<String> },
+    /// Run a program in a container. If it does not stay, it goes with the supervisor that has ordered it, as it would with
+    /// its client.
+    Exec { order: Box<ExecOrder>, stays: bool },
+    /// Keep the descriptors that come along, under these names.
+    Keep(Vec<String>),
+    /// Let go of these.
+    Forget(Vec<Forget>),
+    /// Kill all children, and tell when they have gone.
+    KillAll,
+    /// Kill all children and end.
+    End,
 }
 
 /// What the keeper answers; `id` is that of the order.
@@ -45,6 +63,8 @@ enum Report {
     Started { id: u64, pid: i32 },
     /// The order could not be carried out.
     Failed { id: u64, error: BringUpError },
+    /// The order has been carried out, and nothing comes of it.
+    Done { id: u64 },
     /// A process that was made earlier has ended.
     Exited { pid: i32, status: ExitStatus },
 }

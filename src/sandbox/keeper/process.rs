@@ -1,6 +1,7 @@
 //! The keeper's side.
 
 use std::{
+    collections::btree_map::Entry,
     io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -8,6 +9,7 @@ use std::{
     },
     path::PathBuf,
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -20,7 +22,11 @@ use nix::{
 use rustix::event::{PollFd, PollFlags};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Order, Report, program, wire};
+use super::{
+    Order, Report, program,
+    store::{KeptNamespaces, KeptProcess, Store},
+    succession, wire,
+};
 use crate::{
     sandbox::{BringUpError, BringUpStep, exec, launch, namespaces, seccomp::Filters},
     sys::{
@@ -35,27 +41,60 @@ pub struct Surroundings {
     pub private: PathBuf,
     /// The mount namespace of the host, where the keeper may enter it: as root.
     pub host_mounts: Option<OwnedFd>,
+    /// What the next supervisor gets.
+    pub legacy: Legacy,
+}
+
+/// What a supervisor leaves for the one that the keeper starts after it, whatever happens to itself.
+#[derive(Debug, Default)]
+pub struct Legacy {
+    /// What it is told.
+    pub text: serde_json::Value,
+    /// Its environment.
+    pub environment: Vec<(String, String)>,
+    /// What its command line has, for people who look for it.
+    pub title: String,
+    /// Descriptors that it gets with the text. One that holds a lock keeps it held for as long as the keeper lives.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// What the keeper gets first.
+#[derive(Serialize, serde::Deserialize)]
+pub(super) struct First {
+    private: PathBuf,
+    host_mounts: bool,
+    text: serde_json::Value,
+    environment: Vec<(String, String)>,
+    title: String,
 }
 
 /// Starts the keeper as a child of the calling process, which has to be single-threaded and in the user and mount
 /// namespaces that the stack's containers are to be made from. It runs this program anew, from a mount of its own
 /// (`program.rs`).
 ///
-/// The socket to talk to it and its pid come back. It ends when the socket is closed, and ends whatever it has made before
-/// that: nobody would hear of it any more.
+/// The socket to talk to it and its pid come back. When the socket is closed before it was told to end, it starts a new
+/// supervisor, which gets the legacy and all that is kept.
 ///
 /// # Errors
 /// What socketpair(2) and clone3(2) say; when this program has no [`super::keeper_main`] in its main.
 pub fn fork_keeper(surroundings: &Surroundings) -> io::Result<(UnixStream, i32)> {
     let own_program = program::own_program()?;
     let (ours, theirs) = UnixStream::pair()?;
-    let host_mounts: Vec<BorrowedFd<'_>> = surroundings.host_mounts.iter().map(AsFd::as_fd).collect();
+    let Surroundings { private, host_mounts, legacy } = surroundings;
+    let fds: Vec<BorrowedFd<'_>> = host_mounts.iter().chain(&legacy.descriptors).map(AsFd::as_fd).collect();
+    let first = First {
+        private: private.clone(),
+        host_mounts: host_mounts.is_some(),
+        text: legacy.text.clone(),
+        environment: legacy.environment.clone(),
+        title: legacy.title.clone(),
+    };
     // It waits in the socket.
-    wire::send(ours.as_fd(), &surroundings.private, &host_mounts)?;
+    wire::send(ours.as_fd(), &first, &fds)?;
     match process::fork(CloneFlags::empty(), None)? {
         Fork::Parent(child) => Ok((ours, child.pid)),
         Fork::Child => {
-            let error = program::execute(&own_program, theirs.as_fd());
+            let error = program::execute(&own_program, program::NAME, theirs.as_fd(), &[], &[]);
             // To the log of the supervisor, which hears only that the socket is closed.
             let _ = rustix::io::write(rustix::stdio::stderr(), format!("cannot run the keeper: {error}\n").as_bytes());
             process::exit_now(1)
@@ -64,10 +103,15 @@ pub fn fork_keeper(surroundings: &Surroundings) -> io::Result<(UnixStream, i32)>
 }
 
 /// The keeper's life, in the program that [`fork_keeper`] has run.
-pub(super) fn keep(socket: OwnedFd, surroundings: Surroundings) -> ExitCode {
-    // Nothing of the supervisor's may stay open here: its lock would outlive it.
-    let kept: Vec<BorrowedFd<'_>> =
-        [Some(socket.as_fd()), surroundings.host_mounts.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
+pub(super) fn keep(socket: OwnedFd, first: First, descriptors: Vec<OwnedFd>) -> ExitCode {
+    let First { private, host_mounts, text, environment, title } = first;
+    let mut descriptors = descriptors.into_iter();
+    let host_mounts = descriptors.by_ref().take(usize::from(host_mounts)).next();
+    let legacy = Legacy { text, environment, title, descriptors: descriptors.collect() };
+    let surroundings = Surroundings { private, host_mounts, legacy };
+    // Nothing else of the supervisor's may stay open here.
+    let kept = surroundings.host_mounts.iter().chain(&surroundings.legacy.descriptors).chain([&socket]);
+    let kept: Vec<BorrowedFd<'_>> = kept.map(AsFd::as_fd).collect();
     let prepared = process::close_all_but(3, &kept)
         .and_then(|()| kept.iter().try_for_each(|fd| Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?)))
         // So is whatever it forks, until that runs a program: containers have some of it beside them, with descriptors that
@@ -76,23 +120,41 @@ pub(super) fn keep(socket: OwnedFd, surroundings: Surroundings) -> ExitCode {
     let _ = rustix::thread::set_name(c"nsc-keeper");
     // Whatever loses its parent in the host's pid namespace becomes ours, to be ended with the rest.
     let _ = process::become_subreaper();
-    let keeper = KeeperProcess { socket, surroundings, filters: Filters::default() };
+    let mut keeper = KeeperProcess {
+        socket: Some(socket),
+        supervisor: None,
+        surroundings,
+        filters: Filters::default(),
+        store: Store::default(),
+        next: 0,
+    };
     let done = prepared.and_then(|()| keeper.run());
-    end_children();
+    end_children(keeper.supervisor);
     ExitCode::from(u8::from(done.is_err()))
 }
 
 struct KeeperProcess {
-    socket: OwnedFd,
+    /// None while there is no supervisor.
+    socket: Option<OwnedFd>,
+    /// The supervisor, if it is one that the keeper has started.
+    supervisor: Option<i32>,
     surroundings: Surroundings,
     filters: Filters,
+    store: Store,
+    /// The number of the next order.
+    next: u64,
 }
 
-/// Kills children, and children that they leave to us, until there are none.
-fn end_children() {
+/// Kills children but for this one, and children that they leave to us, until there are none.
+fn end_children(supervisor: Option<i32>) {
     loop {
         let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-        for pid in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
+        let children = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+        let children: Vec<i32> = children.filter(|pid| Some(*pid) != supervisor).collect();
+        if children.is_empty() {
+            return;
+        }
+        for pid in children {
             // Not collected yet, so the number cannot mean another.
             if let Ok(child) = PidFd::open(pid) {
                 let _ = child.signal(libc::SIGKILL);
@@ -105,16 +167,93 @@ fn end_children() {
     }
 }
 
+/// Supervisors that are started at once, one after the other; those that follow wait.
+const AT_ONCE: u32 = 4;
+
+/// The longest that is waited before another one is started.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// A supervisor that has lived for so long counts as none that cannot live.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// How long is waited after so many supervisors have died in a row.
+fn wait_after(deaths: u32) -> Duration {
+    match deaths.checked_sub(AT_ONCE) {
+        None => Duration::ZERO,
+        Some(more) => LONGEST_WAIT.min(Duration::from_millis(50) * 2_u32.pow(more.min(8))),
+    }
+}
+
+/// Why no more orders come.
+enum NoMore {
+    /// The keeper is told to end.
+    End,
+    /// The supervisor has gone.
+    Gone,
+}
+
 impl KeeperProcess {
-    fn run(&self) -> io::Result<()> {
+    fn run(&mut self) -> io::Result<()> {
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGCHLD);
         signals.thread_block()?;
         let children = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        let mut id = 0;
+        let mut deaths = 0;
         loop {
+            let began = Instant::now();
+            match self.serve(&children)? {
+                NoMore::End => return Ok(()),
+                NoMore::Gone => self.socket = None,
+            }
+            for pid in std::mem::take(&mut self.store.visitors) {
+                let _ = process::signal(pid, libc::SIGKILL);
+            }
+            if began.elapsed() >= STEADY {
+                deaths = 0;
+            }
+            // Whoever knocks meanwhile waits in the queue of the control socket, which is part of the legacy.
+            while self.socket.is_none() {
+                deaths += 1;
+                self.wait(&children, wait_after(deaths))?;
+                match succession::start(&self.surroundings.legacy, self.next, &self.store) {
+                    Ok((socket, pid)) => (self.socket, self.supervisor) = (Some(socket), Some(pid)),
+                    Err(error) => {
+                        let text = format!("cannot start a new supervisor, trying again: {error}\n");
+                        let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Collects children for so long.
+    fn wait(&mut self, children: &SignalFd, patience: Duration) -> io::Result<()> {
+        let end = Instant::now() + patience;
+        loop {
+            while children.read_signal()?.is_some() {}
+            self.collect()?;
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let left = rustix::event::Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            let mut ready = [PollFd::from_borrowed_fd(children.as_fd(), PollFlags::IN)];
+            match rustix::event::poll(&mut ready, Some(&left)) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => drop(other?),
+            }
+        }
+    }
+
+    /// Takes orders until there are no more.
+    fn serve(&mut self, children: &SignalFd) -> io::Result<NoMore> {
+        loop {
+            let Some(socket) = &self.socket else { return Ok(NoMore::Gone) };
             let mut ready =
-                [PollFd::new(&self.socket, PollFlags::IN), PollFd::from_borrowed_fd(children.as_fd(), PollFlags::IN)];
+                [PollFd::new(socket, PollFlags::IN), PollFd::from_borrowed_fd(children.as_fd(), PollFlags::IN)];
             match rustix::event::poll(&mut ready, None) {
                 Err(rustix::io::Errno::INTR) => continue,
                 other => other?,
@@ -122,20 +261,35 @@ impl KeeperProcess {
             let (order, child) = (!ready[0].revents().is_empty(), !ready[1].revents().is_empty());
             if child {
                 while children.read_signal()?.is_some() {}
-                self.report_exits()?;
+                self.collect()?;
             }
-            if order {
-                let Some((order, fds)) = wire::receive::<Order>(self.socket.as_fd())? else { return Ok(()) };
+            if order && let Some(socket) = &self.socket {
+                // A message that was begun and not ended is nobody's word.
+                let (order, fds) = match wire::receive_what_fits::<Order>(socket.as_fd()) {
+                    Ok(Some(order)) => order,
+                    Ok(None) => return Ok(NoMore::Gone),
+                    Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(NoMore::Gone),
+                    Err(e) => return Err(e),
+                };
+                let id = self.next;
+                self.next += 1;
+                if matches!(order, Order::End) {
+                    return Ok(NoMore::End);
+                }
                 self.carry_out(id, order, fds)?;
-                id += 1;
             }
         }
     }
 
-    fn report_exits(&self) -> io::Result<()> {
+    /// Collects children that have ended, and tells of them.
+    fn collect(&mut self) -> io::Result<()> {
         loop {
             match process::reap_any() {
-                Ok(Some((pid, status))) => self.send(&Report::Exited { pid, status }, &[])?,
+                Ok(Some((pid, _))) if Some(pid) == self.supervisor => self.supervisor = None,
+                Ok(Some((pid, status))) => {
+                    self.store.ended(pid, status);
+                    self.send(&Report::Exited { pid, status }, &[])?;
+                }
                 Ok(None) => return Ok(()),
                 Err(e) if e.raw_os_error() == Some(libc::ECHILD) => return Ok(()),
                 Err(e) => return Err(e),
@@ -143,27 +297,83 @@ impl KeeperProcess {
         }
     }
 
-    fn carry_out(&self, id: u64, order: Order, fds: Vec<OwnedFd>) -> io::Result<()> {
-        let started = |result: Result<(i32, PidFd), BringUpError>| match result {
-            Ok((pid, pidfd)) => self.send(&Report::Started { id, pid }, &[pidfd.as_fd()]),
-            Err(error) => self.send(&Report::Failed { id, error }, &[]),
+    fn carry_out(&mut self, id: u64, order: Order, mut fds: Vec<OwnedFd>) -> io::Result<()> {
+        let lost = || {
+            let step = BringUpStep::Internal("keep what a new supervisor needs".to_owned());
+            step.failed(io::Error::from_raw_os_error(libc::EMFILE))
         };
         match order {
-            Order::Namespaces(order) => match namespaces::create(&order, fds, &self.surroundings.private) {
-                Ok(made) => {
-                    let (kinds, fds): (Vec<_>, Vec<OwnedFd>) = made.namespaces.into_iter().unzip();
-                    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-                    self.send(&Report::Namespaces { id, kinds, init: made.init }, &fds)
+            Order::Namespaces(order) => {
+                let made = namespaces::create(&order, fds, &self.surroundings.private);
+                let made = match made {
+                    Ok(made) => made,
+                    Err(error) => return self.send(&Report::Failed { id, error }, &[]),
+                };
+                let kinds = made.namespaces.iter().map(|(kind, _)| *kind).collect();
+                let kept = KeptNamespaces { namespaces: made.namespaces, init: made.init };
+                let kept = match self.store.namespaces.entry(order.owner) {
+                    Entry::Vacant(place) => place.insert(kept),
+                    Entry::Occupied(place) => {
+                        let place = place.into_mut();
+                        *place = kept;
+                        place
+                    }
+                };
+                let fds: Vec<BorrowedFd<'_>> = kept.namespaces.iter().map(|(_, fd)| fd.as_fd()).collect();
+                send(self.socket.as_ref(), &Report::Namespaces { id, kinds, init: kept.init }, &fds)
+            }
+            Order::Launch { launch, name, keep } => {
+                let Some(own) = fds.len().checked_sub(keep.len()) else {
+                    return self.send(&Report::Failed { id, error: lost() }, &[]);
+                };
+                let kept = fds.split_off(own);
+                match launch::launch(&launch, fds, &self.surroundings, &self.filters) {
+                    Ok((pid, pidfd)) => {
+                        self.store.descriptors.extend(keep.into_iter().zip(kept));
+                        let sent = self.send(&Report::Started { id, pid }, &[pidfd.as_fd()]);
+                        self.store.processes.insert(name, KeptProcess { pid, pidfd, status: None });
+                        sent
+                    }
+                    Err(error) => self.send(&Report::Failed { id, error }, &[]),
+                }
+            }
+            Order::Exec { order, stays } => match exec::exec(&order, fds, &self.filters) {
+                Ok((pid, pidfd)) => {
+                    if !stays {
+                        self.store.visitors.insert(pid);
+                    }
+                    self.send(&Report::Started { id, pid }, &[pidfd.as_fd()])
                 }
                 Err(error) => self.send(&Report::Failed { id, error }, &[]),
             },
-            Order::Launch(launch) => started(launch::launch(&launch, fds, &self.surroundings, &self.filters)),
-            Order::Exec(order) => started(exec::exec(&order, fds, &self.filters)),
+            Order::Keep(names) if names.len() != fds.len() => self.send(&Report::Failed { id, error: lost() }, &[]),
+            Order::Keep(names) => {
+                self.store.descriptors.extend(names.into_iter().zip(fds));
+                self.send(&Report::Done { id }, &[])
+            }
+            Order::Forget(all) => {
+                all.into_iter().for_each(|one| self.store.forget(one));
+                self.send(&Report::Done { id }, &[])
+            }
+            Order::KillAll => {
+                end_children(self.supervisor);
+                self.send(&Report::Done { id }, &[])
+            }
+            // Taken before.
+            Order::End => Ok(()),
         }
     }
 
     fn send(&self, report: &Report, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        wire::send(self.socket.as_fd(), report, fds)
+        send(self.socket.as_ref(), report, fds)
+    }
+}
+
+/// Tells the supervisor, if there is one; that it has gone is seen when the next order is waited for.
+fn send(socket: Option<&OwnedFd>, report: &Report, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    match socket.map_or(Ok(()), |socket| wire::send(socket.as_fd(), report, fds)) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
+        other => other,
     }
 }
 

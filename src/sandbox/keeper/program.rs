@@ -32,17 +32,14 @@ use rustix::{
     mount::OpenTreeFlags,
 };
 
-use super::{
-    process::{self, Surroundings},
-    wire,
-};
+use super::{process, wire};
 use crate::sys::{
     self,
     mount::{MountAttributes, RDONLY, set_attributes},
 };
 
 /// What the keeper is called as. It is no word of the command line: people call programs by other names.
-const NAME: &CStr = c"nsc-keeper";
+pub(super) const NAME: &CStr = c"nsc-keeper";
 
 /// This program calls [`keeper_main`] before it does anything else.
 static ABLE: AtomicBool = AtomicBool::new(false);
@@ -59,8 +56,8 @@ pub fn keeper_main() -> Option<ExitCode> {
     let Some(socket) = number.and_then(|number| sys::fds::inherited(number).ok()) else {
         return Some(ExitCode::from(2));
     };
-    let Ok(Some((private, host_mounts))) = wire::receive(socket.as_fd()) else { return Some(ExitCode::from(2)) };
-    Some(process::keep(socket, Surroundings { private, host_mounts: host_mounts.into_iter().next() }))
+    let Ok(Some((first, descriptors))) = wire::receive(socket.as_fd()) else { return Some(ExitCode::from(2)) };
+    Some(process::keep(socket, first, descriptors))
 }
 
 /// Our own program as a descriptor to execute, through which nobody can write to it.
@@ -108,17 +105,32 @@ fn copied() -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// Executes `program` as the keeper that is spoken to through `socket`; comes back only if that fails.
+/// The program that this process runs, to be executed once more: on the same mount, whatever has become of its file.
+///
+/// # Errors
+/// What open(2) says.
+pub(super) fn running() -> io::Result<OwnedFd> {
+    // A link of its own kind, which leads to the file itself and asks no path (proc_pid_exe(5)).
+    Ok(rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Executes `program` as `name`, such as that of the keeper, which is spoken to through `socket`; comes back only if that fails.
 ///
 /// Inits in containers are forks of it, and everybody in there can read their command lines (proc_pid_cmdline(5)): where
 /// things are on the host comes through the socket.
-pub(super) fn execute(program: &OwnedFd, socket: BorrowedFd<'_>) -> io::Error {
+pub(super) fn execute(
+    program: &OwnedFd,
+    name: &CStr,
+    socket: BorrowedFd<'_>,
+    more: &[CString],
+    environment: &[CString],
+) -> io::Error {
     let run = || -> io::Result<std::convert::Infallible> {
         rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty())?;
-        let arguments = [NAME.to_owned(), CString::new(socket.as_raw_fd().to_string())?];
-        let environment: [CString; 0] = [];
+        let mut arguments = vec![name.to_owned(), CString::new(socket.as_raw_fd().to_string())?];
+        arguments.extend_from_slice(more);
         let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
-        Ok(nix::unistd::execveat(program, c"", &arguments, &environment, flags)?)
+        Ok(nix::unistd::execveat(program, c"", &arguments, environment, flags)?)
     };
     match run() {
         Ok(never) => match never {},

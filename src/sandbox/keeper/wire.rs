@@ -56,11 +56,24 @@ pub(in crate::sandbox) fn send(
 pub(in crate::sandbox) fn receive<T: DeserializeOwned>(
     socket: BorrowedFd<'_>,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    receive_with(|buffer| sys::fds::receive(socket, buffer))
+}
+
+/// The same, with fewer descriptors than came when this process cannot open more: whoever needs them says so.
+pub(in crate::sandbox) fn receive_what_fits<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    receive_with(|buffer| sys::fds::receive_what_fits(socket, buffer).map(|(n, fds, _)| (n, fds)))
+}
+
+fn receive_with<T: DeserializeOwned>(
+    receive: impl Fn(&mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)>,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut fds = Vec::new();
     let mut fill = |buffer: &mut [u8]| -> io::Result<bool> {
         let mut filled = 0;
         while filled < buffer.len() {
-            match sys::fds::receive(socket, &mut buffer[filled..]) {
+            match receive(&mut buffer[filled..]) {
                 Ok((0, _)) => return Ok(false),
                 Ok((n, more)) => {
                     filled += n;
