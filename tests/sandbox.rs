@@ -19,6 +19,7 @@ mod sandbox {
     mod isolation;
     mod lasting;
     mod limits;
+    mod lives_go_on;
     mod logs;
     mod names;
     mod networks;

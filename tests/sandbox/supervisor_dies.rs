@@ -36,7 +36,7 @@ impl Random {
 }
 
 /// Kills the supervisor if there is one beside the command `but`; whether there was one.
-fn kill_supervisor(stack: &Stack, but: i32) -> bool {
+pub(super) fn kill_supervisor(stack: &Stack, but: i32) -> bool {
     let Some(pid) = stack.supervisor().filter(|pid| *pid != but) else { return false };
     let ours = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "nscompose");
     ours && kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok()
@@ -44,7 +44,7 @@ fn kill_supervisor(stack: &Stack, but: i32) -> bool {
 
 /// Kills the supervisor that there is, and waits until it is another one's turn.
 #[track_caller]
-fn kill_and_wait(stack: &Stack) {
+pub(super) fn kill_and_wait(stack: &Stack) {
     let before = stack.supervisor().expect("a supervisor");
     assert!(kill_supervisor(stack, 0), "no supervisor {before}");
     wait_for("the next supervisor", || stack.supervisor().filter(|pid| *pid != before));
@@ -80,7 +80,11 @@ fn containers_names_ports_and_logs_outlive_it() {
     let stack = Stack::new(&format!(
         r#"
 services:
-  counter: {{rootfs: host, command: [sh, -c, "{COUNTER}"], volumes: ["./ctl:/ctl"]}}
+  counter:
+    rootfs: host
+    command: [sh, -c, "{COUNTER}"]
+    volumes: ["./ctl:/ctl"]
+    logging: {{options: {{max-size: 50k, max-file: "1000"}}}}
   server:
     rootfs: host
     command: [sh, -c, "while :; do echo hello | nc -l -p 80 -q 0; done"]
