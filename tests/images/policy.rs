@@ -78,7 +78,9 @@ fn a_plan_says_that_an_image_has_changed() {
     stack.up();
     server.put(version("2").path(), "app", None);
     let _ = stack.run(&["pull", "web"]).success();
-    let plan = stack.run(&["plan"]).stdout_has("its image has changed");
+    let plan = stack.run(&["plan"]).code(2);
+    let image = |line: &str| line.contains("services.web.image") && line.matches("app:latest@sha256:").count() == 2;
+    assert!(plan.stdout.lines().any(|line| line.starts_with("recreate web: ") && image(line)), "{plan}");
     assert!(!plan.stdout.lines().any(|line| line.contains(" start other") || line.contains(" stop other")), "{plan}");
     let other = stack.pid("other");
     stack.up();
