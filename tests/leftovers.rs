@@ -280,17 +280,180 @@ fn an_up_killed_while_it_waits_for_a_down_leaves_nothing() {
 }
 
 #[test]
-fn a_hundred_services_come_up_and_leave_nothing_with_few_descriptors() {
+fn two_hundred_services_come_up_and_leave_nothing_with_few_descriptors() {
     needs!(Need::OrdinaryUser);
     let services: String =
-        (0..100).map(|i| format!("  s{i}: {{rootfs: host, command: [sleep, infinity]}}\n")).collect();
+        (0..200).map(|i| format!("  s{i}: {{rootfs: host, command: [sleep, infinity]}}\n")).collect();
     let stack = Stack::new(&format!("services:\n{services}"));
-    let script =
-        format!("ulimit -Sn 1024 && exec {} --home {} up -d", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
-    support::Run::new("sh").args(["-c", &script]).dir(stack.path("")).env("HOME", stack.user_home()).run().success();
+    up_with_descriptors(&stack, "-Sn 1024").success();
     let containers = stack.ps();
-    assert_eq!(containers.len(), 100);
+    assert_eq!(containers.len(), 200);
     assert!(containers.iter().all(|container| container.state == "running"), "{containers:?}");
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
+}
+
+/// `up -d` with these limits of open files.
+fn up_with_descriptors(stack: &Stack, limits: &str) -> support::Output {
+    let script =
+        format!("ulimit {limits} && exec {} --home {} up -d", env!("CARGO_BIN_EXE_nscompose"), stack.home().display());
+    support::Run::new("sh").args(["-c", &script]).dir(stack.path("")).env("HOME", stack.user_home()).run()
+}
+
+#[test]
+fn too_few_descriptors_are_an_error_and_what_runs_goes_on() {
+    needs!(Need::Namespaces);
+    let services = |n: u32| -> String {
+        (0..n).map(|i| format!("  s{i}: {{rootfs: host, command: [sleep, infinity]}}\n")).collect()
+    };
+    let stack = Stack::new(&format!("services:\n{}", services(1)));
+    // The supervisor keeps the limit of who has started it.
+    up_with_descriptors(&stack, "-n 150").success();
+    let before = stack.pid("s0");
+    stack.file("stack.yaml", &format!("name: {}\nservices:\n{}", stack.project(), services(60)));
+    let failed = stack.run(&["up", "-d"]).failure();
+    assert!(failed.stderr.contains("Too many open files"), "{failed}");
+    assert_eq!(stack.ps().len(), 1, "the others have been undone");
+    assert_eq!(stack.pid("s0"), before);
+    stack.file("stack.yaml", &format!("name: {}\nservices:\n{}", stack.project(), services(3)));
+    stack.run(&["up", "-d"]).success();
+    assert_eq!((stack.ps().len(), stack.pid("s0")), (3, before));
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
+    // Not even the first one has room.
+    let failed = up_with_descriptors(&stack, "-n 24").failure();
+    assert!(failed.stderr.contains("Too many open files"), "{failed}");
+    stack.traces().assert_gone();
+}
+
+#[test]
+fn a_hundred_rounds_leave_nothing() {
+    needs!(Need::Namespaces);
+    let stack = rich(support::free_port());
+    let mut traces = stack.traces();
+    for round in 0..100 {
+        stack.up();
+        if round % 20 == 0 {
+            traces.look();
+        }
+        stack.run(&["down", "-t", "0"]).success();
+    }
+    traces.assert_gone_but_volumes(&["data"]);
+}
+
+/// What a supervisor and its keeper hold, and what is in the network of their stack.
+#[derive(Debug, PartialEq)]
+struct Held {
+    descriptors: usize,
+    threads: usize,
+    mounts: usize,
+    groups: usize,
+    links: usize,
+    rules: usize,
+}
+
+impl Held {
+    fn by(stack: &Stack) -> Self {
+        let (supervisor, keeper) = (stack.supervisor().expect("a supervisor"), stack.keeper().expect("a keeper"));
+        let entries = |path: String| std::fs::read_dir(path).map_or(0, Iterator::count);
+        let both = |what: &str| [supervisor, keeper].map(|pid| entries(format!("/proc/{pid}/{what}"))).iter().sum();
+        let mounts = std::fs::read_to_string(format!("/proc/{keeper}/mountinfo")).expect("a keeper");
+        let users = format!("--user=/proc/{keeper}/ns/user");
+        let network = std::fs::read_dir(format!("/proc/{keeper}/fd")).expect("ours").flatten().find(|fd| {
+            let target = std::fs::read_link(fd.path()).unwrap_or_default();
+            target.to_string_lossy().starts_with("net:[")
+        });
+        let network = format!("--net={}", network.expect("the network of the stack").path().display());
+        let inside = |command: &[&str]| {
+            let users = (!support::is_root()).then_some([users.as_str(), "--preserve-credentials"]);
+            let run = support::Run::new("nsenter").arg(&network).args(users.iter().flatten()).args(command).run();
+            run.success().stdout.lines().count()
+        };
+        Self {
+            descriptors: both("fd"),
+            threads: both("task"),
+            mounts: mounts.lines().count(),
+            groups: stack.traces().cgroups.len(),
+            links: inside(&["ip", "-o", "link"]),
+            rules: inside(&["nft", "list", "ruleset"]),
+        }
+    }
+}
+
+#[test]
+fn a_hundred_rounds_beside_a_service_that_stays_leave_the_counts_where_they_were() {
+    needs!(Need::Namespaces, Need::Program("nft"));
+    let port = support::free_port();
+    let stack = Stack::new(&format!(
+        r#"
+services:
+  stays: {{rootfs: host, command: [sleep, infinity]}}
+  web:
+    rootfs: host
+    command: [sh, -c, "echo here; exec sleep infinity"]
+    ports: ["127.0.0.1:{port}:80"]
+    volumes: [/anonymous]
+    networks: [default, front]
+    post_start: [{{command: ["true"]}}]
+    healthcheck: {{test: "true", interval: 10ms}}
+  side: {{rootfs: host, command: [sleep, infinity], network_mode: "service:web", pid: "service:web", ipc: "service:web"}}
+networks: {{front: {{}}}}
+"#
+    ));
+    stack.up();
+    let pid = stack.pid("stays");
+    let round = || {
+        stack.run(&["rm", "-s", "-f", "-v", "web", "side"]).success();
+        stack.run(&["up", "-d"]).success();
+    };
+    // What is made when it is first wanted, such as threads, is there by then.
+    (0..3).for_each(|_| round());
+    let quiet = || stack.run(&["stop", "web", "side"]).success();
+    quiet();
+    let before = wait_for("calm", || Some(Held::by(&stack)).filter(|held| *held == Held::by(&stack)));
+    for _ in 0..100 {
+        round();
+    }
+    quiet();
+    // Idle threads for blocking work end after some seconds.
+    let mut after = Held::by(&stack);
+    let settled = || {
+        after = Held::by(&stack);
+        (Held { threads: 0, ..after } == Held { threads: 0, ..before } && after.threads <= before.threads + 2)
+            .then_some(())
+    };
+    support::wait_for(&format!("the counts of {before:?}"), settled);
+    assert_eq!(stack.pid("stays"), pid);
+    let journal = stack.home().join(format!("run/v1/{}/journal", stack.project()));
+    let size = std::fs::metadata(journal).expect("a journal").len();
+    assert!(size < 512 * 1024, "the journal has {size} bytes");
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
+}
+
+#[test]
+fn commands_at_the_same_moment_take_turns() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services: {one: {rootfs: host, command: [sleep, infinity]}, two: {rootfs: host, command: [sleep, infinity]}}",
+    );
+    let start = |command: &[&str]| stack.nscompose().args(command.iter().copied()).start();
+    let ups: Vec<_> = (0..5).map(|_| start(&["up", "-d"])).collect();
+    ups.into_iter().for_each(|up| drop(up.wait().success()));
+    // Each container was made once.
+    let made = stack.run(&["events", "--json", "--since", "10m", "--until", "0s"]).success().stdout;
+    assert_eq!(made.lines().filter(|line| line.contains("\"create\"")).count(), 2, "{made}");
+    for _ in 0..10 {
+        let both = [start(&["up", "-d"]), start(&["down", "-t", "0"]), start(&["up", "-d"]), start(&["ps"])];
+        for command in both {
+            let output = command.wait();
+            // Who was about to bring something up that another one takes down is told so.
+            assert!(output.code == 0 || output.stderr.contains("down was asked for"), "{output}");
+        }
+    }
     let traces = stack.traces();
     stack.down();
     traces.assert_gone();

@@ -73,7 +73,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         };
         for death in 0.. {
             match carry_out(&mut connection, &request, show).await {
-                Ok(()) => wait_for_end(&mut connection).await,
+                Ok(()) if wait_for_end(&mut connection).await => {}
+                // Another command is bringing it up again.
+                Ok(()) => break,
                 Err(Broken::Gone) if death < DEATHS => {}
                 Err(error) => return Err(error.into()),
             }

@@ -230,7 +230,14 @@ pub(super) async fn until_done(connection: &mut Connection, mut on_event: impl F
     }
 }
 
-/// Waits until the supervisor has ended, and with it everything of the stack.
-pub(super) async fn wait_for_end(connection: &mut Connection) {
-    while let Ok(Some(_)) = connection.next().await {}
+/// Waits until the supervisor has ended, and with it everything of the stack; or until another command has it do something, and
+/// it does not end. Whether it has ended comes back.
+pub(super) async fn wait_for_end(connection: &mut Connection) -> bool {
+    loop {
+        match connection.next().await {
+            Ok(Some(Reply::Event(Event::PlanBegan))) => return false,
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return true,
+        }
+    }
 }

@@ -30,7 +30,7 @@ use super::{
     root::{hold_images, root},
     run::Claims,
     stack::{Created, Running},
-    stop::{remove, stop},
+    stop::{forget, remove, stop},
     streams::{HandedOut, Listeners, Streams, waited_for},
     uplink,
     volume::VolumeFolder,
@@ -146,6 +146,10 @@ pub(super) async fn start(
     };
     let started = stack.keeper.launch(launch, fds, spec.service.as_str(), keep).await.map_err(|source| {
         stack.names.disappears(&spec.service);
+        if !attempt.again && !stack.knows(&spec.service) {
+            // What the keeper may have of it.
+            forget(&spec.service, stack);
+        }
         failed(source)
     })?;
     let family = Arc::new(Family::new(group.clone().filter(|_| spec.namespaces.pid != Source::New)));

@@ -12,7 +12,7 @@ use crate::{
         netlink::NetlinkError,
         ports::{ClaimError, PortOwner},
     },
-    sandbox::{BringUpStep, SandboxError, more_ids_hint},
+    sandbox::{BringUpError, BringUpStep, SandboxError, more_ids_hint},
 };
 
 /// An operation failed; `Display` says which, the sources say why.
@@ -249,6 +249,10 @@ impl ExecutorError {
             _ => FailureKind::Operation,
         };
         let mut failure = Failure::from_error(kind, &self);
+        if is_out_of_descriptors(&self) {
+            let hint = "a service takes about ten descriptors of the supervisor; raise the hard limit (`ulimit -Hn`)";
+            return failure.hint(hint);
+        }
         match &self {
             Self::Ports { conflicts } => {
                 for conflict in conflicts {
@@ -289,9 +293,6 @@ impl ExecutorError {
             Self::SharedApart { stack, .. } => failure.hint(format!(
                 "that is so when your ranges in /etc/subuid have changed meanwhile: `nscompose -p {stack} down`, and bring both up"
             )),
-            Self::Files { source, .. } | Self::Volume { source, .. } if source.raw_os_error() == Some(libc::EMFILE) => {
-                failure.hint("a service takes about ten descriptors of the supervisor; raise the hard limit (`ulimit -Hn`)")
-            }
             Self::Elsewhere { source, .. } if source.raw_os_error() == Some(libc::ESRCH) => {
                 failure.hint("it has just ended, or was made anew; bring its stack up and try again")
             }
@@ -352,4 +353,23 @@ impl ExecutorError {
             _ => failure,
         }
     }
+}
+/// Whether the supervisor or its keeper could not open something for want of descriptors.
+fn is_out_of_descriptors(error: &ExecutorError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let number = if let Some(error) = error.downcast_ref::<io::Error>() {
+            error.raw_os_error()
+        } else if let Some(error) = error.downcast_ref::<BringUpError>() {
+            // What comes after these steps is done by a process that has a limit of its own.
+            matches!(error.step, BringUpStep::MakeNamespaces | BringUpStep::Fork).then_some(error.errno)
+        } else {
+            None
+        };
+        if number == Some(libc::EMFILE) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }

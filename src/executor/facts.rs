@@ -1,6 +1,6 @@
 //! What is written down for the next supervisor, and what the keeper has for it: under which names.
 //!
-//! The journal has facts, the keeper has descriptors (docs/design/supervisor.md). A name of the keeper that ends with a slash is
+//! The journal has facts (state/record.rs), the keeper has descriptors (docs/design/supervisor.md). A name of the keeper that ends with a slash is
 //! a prefix, so that all that there is of a service can be forgotten at once.
 
 use std::net::SocketAddr;

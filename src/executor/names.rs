@@ -15,7 +15,7 @@ use crate::{
     model::{NetworkName, ProjectName, RESOLVER, ServiceName},
     network::local_port::LocalPort,
     plan,
-    state::{self, SharedNetworks, StackLayout},
+    state::{self, ProcessRecord, SharedNetworks, StackLayout},
     sys::Netns,
 };
 
@@ -30,6 +30,8 @@ pub(super) struct Names {
     host: Arc<HostServers>,
     shared: SharedNetworks,
     stack: ProjectName,
+    /// None if it has ended already.
+    keeper: Option<ProcessRecord>,
 }
 
 #[derive(Default)]
@@ -59,13 +61,15 @@ pub(super) struct NameServer {
 }
 
 impl Names {
-    pub(super) fn new(layout: &StackLayout) -> Self {
+    /// The names of a stack with this keeper.
+    pub(super) fn new(layout: &StackLayout, keeper: i32) -> Self {
         Self {
             state: Mutex::default(),
             zone: watch::Sender::new(Arc::default()),
             host: Arc::default(),
             shared: SharedNetworks::new(layout.layout()),
             stack: layout.project().clone(),
+            keeper: ProcessRecord::of(keeper),
         }
     }
 
@@ -156,7 +160,7 @@ impl Names {
             if told.get(network) == Some(found) {
                 continue;
             }
-            match self.shared.say_running(network, &self.stack, found) {
+            match self.shared.say_running(network, (&self.stack, self.keeper), found) {
                 Ok(()) => drop(told.insert(network.clone(), found.clone())),
                 Err(error) => tracing::warn!(%error, %network, "other stacks do not find what runs here"),
             }

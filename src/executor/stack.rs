@@ -243,7 +243,7 @@ impl Stack {
         };
         let cgroups = hierarchy.offers(ids == StackIds::Root);
         let stack = Self {
-            names: Names::new(&layout),
+            names: Names::new(&layout, keeper.pid()),
             layout,
             keeper,
             ids,
@@ -449,6 +449,12 @@ impl Stack {
         }
     }
 
+    /// Whether there is a container of a service, if only a made one.
+    pub(super) fn knows(&self, service: &ServiceName) -> bool {
+        let objects = self.objects();
+        objects.containers.contains_key(service) || objects.created.contains_key(service)
+    }
+
     /// Forgets what a container was made from that is gone.
     pub fn forget(&self, service: &ServiceName) {
         let mut objects = self.objects();
@@ -595,7 +601,7 @@ impl Stack {
 
     /// Writes down that it is there no more. Where that cannot be, the next supervisor sees it by itself.
     pub(super) fn strike(&self, name: &str) {
-        if let Err(error) = self.journal.add(&Entry::Gone(name.to_owned())) {
+        if let Err(error) = self.journal.strike(name) {
             tracing::warn!(name, %error, "the journal does not say that it has gone");
         }
     }

@@ -172,6 +172,11 @@ impl StackLayout {
         self.layout.runtime.join(self.project.as_str())
     }
 
+    /// What there is of it, for the next supervisor: only a process that has the folder's mount sees it.
+    pub fn facts(&self) -> PathBuf {
+        self.private().join("facts")
+    }
+
     /// Processes and control groups.
     pub fn journal(&self) -> PathBuf {
         self.runtime().join("journal")

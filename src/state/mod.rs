@@ -3,10 +3,11 @@
 //! ```text
 //! RUNTIME/v1/PROJECT.lock          held (flock) by the supervisor for as long as it lives
 //! RUNTIME/v1/PROJECT/control.sock  where it answers
-//!                   /journal       what there is, for the supervisor that comes after one that was killed
+//!                   /journal       processes and control groups, to clean up after a supervisor and a keeper that were killed
 //!                   /events.jsonl    what happened to its containers, and events.1.jsonl what happened before
 //!                   /supervisor.log
-//!                   /private/      a tmpfs that only the supervisor and its keeper see: hosts/SERVICE and the like
+//!                   /private/      a tmpfs that only the supervisor and its keeper see: hosts/SERVICE and the like, and facts,
+//!                                  what there is, for the supervisor that comes after one that was killed
 //! RUNTIME/v1/.networks/            who has which address, and runs, on networks that stacks share (shared.rs)
 //! DATA/v1/networks/NAME.json       what such a network is like, until somebody removes it
 //! DATA/v1/volumes/PROJECT_VOLUME/  kept until somebody removes it

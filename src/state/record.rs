@@ -1,5 +1,5 @@
-//! What has to be known about a stack when its supervisor was killed: a journal, with a line for each thing that would be left,
-//! and what there is, for the next supervisor to go on from.
+//! What has to be known about a stack when its supervisor was killed: what would be left, and what there is, for the next
+//! supervisor to go on from.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::StackLayout;
@@ -39,7 +39,7 @@ impl ProcessRecord {
     }
 }
 
-/// One line of the journal.
+/// One line of the journal: something that would be left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
@@ -60,20 +60,19 @@ pub enum Entry {
     },
     /// Which run of the machine all this is of (/proc/sys/kernel/random/boot_id).
     Boot(String),
+}
+
+/// One line of what the next supervisor is told.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Word<T> {
     /// Something is there, and like this; what was said of the same before counts no more.
-    Fact(String, Value),
+    Fact(String, T),
     /// It is there no more.
     Gone(String),
 }
 
-/// The same as [`Entry::Fact`], of something that need not be copied.
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Line<'a, T> {
-    Fact(&'a str, &'a T),
-}
-
-/// What a journal says.
+/// What a supervisor that has died has written down.
 #[derive(Debug, Default, PartialEq)]
 pub struct Past {
     /// What would be left, in the order in which it was made.
@@ -82,14 +81,80 @@ pub struct Past {
     pub facts: BTreeMap<String, Value>,
 }
 
-/// The journal of a running stack. Each line is added with one write when what it says has come to be. Things that would be left stay in it;
-/// what has gone since is found to be gone. Facts are for the next supervisor, which goes on from them.
+/// What is written down of a running stack, in two files:
 ///
-/// When it has grown to a multiple of what still counts it is written anew beside itself and renamed. It is not synced to the
-/// disk, since what it names does not survive the machine.
+/// - the journal proper, in the runtime folder: what would be left of the stack, for whoever cleans up. What is in it stays;
+///   what has gone since is found to be gone;
+/// - facts, in the folder that only the supervisor and its keeper see, which is in memory: what there is, for the next
+///   supervisor to go on from. Containers' specifications are among them, and with these passwords and secrets.
+///
+/// Each line is added with one write when what it says has come to be. When a file has grown to a multiple of what still counts
+/// it is written anew beside itself and renamed. Neither is synced to the disk, since what they name does not survive the
+/// machine.
 #[derive(Debug)]
 pub struct Journal {
+    left: Lines,
+    facts: Lines,
+}
+
+impl Journal {
+    /// Begins the journal of a stack.
+    ///
+    /// # Errors
+    /// What open(2) and write(2) say.
+    pub fn create(layout: &StackLayout) -> io::Result<Self> {
+        let left = Lines::open(layout.journal(), entries_anew)?;
+        left.add(&Entry::Boot(boot_id()))?;
+        Ok(Self { left, facts: Lines::open(layout.facts(), facts_anew)? })
+    }
+
+    /// Goes on with the journal of a supervisor that has died, and says what is in it.
+    ///
+    /// # Errors
+    /// What open(2) says.
+    pub fn reopen(layout: &StackLayout) -> io::Result<(Self, Past)> {
+        let past = Past { entries: entries_of(&layout.journal()), facts: facts_of(&layout.facts()) };
+        let left = Lines::go_on(layout.journal(), entries_anew)?;
+        Ok((Self { left, facts: Lines::go_on(layout.facts(), facts_anew)? }, past))
+    }
+
+    /// Adds what has just been made.
+    ///
+    /// # Errors
+    /// What write(2) says; ENOSPC on a full disk, and then whoever made it should undo it. Nothing of it is in the journal.
+    pub fn add(&self, entry: &Entry) -> io::Result<()> {
+        self.left.add(entry)
+    }
+
+    /// Adds what there is.
+    ///
+    /// # Errors
+    /// Those of [`Self::add`].
+    pub fn put(&self, name: &str, fact: &impl Serialize) -> io::Result<()> {
+        self.facts.add(&Word::Fact(name.to_owned(), fact))
+    }
+
+    /// Adds that it is there no more.
+    ///
+    /// # Errors
+    /// Those of [`Self::add`].
+    pub fn strike(&self, name: &str) -> io::Result<()> {
+        self.facts.add(&Word::<()>::Gone(name.to_owned()))
+    }
+
+    /// What the journal of a stack names; the last line may have been cut short, and is then of nothing that was used. Processes
+    /// of another run of the machine are none.
+    pub fn read(layout: &StackLayout) -> Vec<Entry> {
+        entries_of(&layout.journal())
+    }
+}
+
+/// A file to which lines of JSON are added.
+#[derive(Debug)]
+struct Lines {
     path: PathBuf,
+    /// What still counts of one, as text.
+    counts: fn(&Path) -> io::Result<Vec<u8>>,
     inner: Mutex<Inner>,
 }
 
@@ -102,31 +167,18 @@ struct Inner {
     compact: u64,
 }
 
-/// A journal is not written anew before it has so many bytes more than when that was done last, and then not before it is so many
+/// A file is not written anew before it has so many bytes more than when that was done last, and then not before it is so many
 /// times as large.
 const GROWTH: (u64, u64) = (64 * 1024, 4);
 
-impl Journal {
-    /// Begins the journal of a stack.
-    ///
-    /// # Errors
-    /// What open(2) and write(2) say.
-    pub fn create(layout: &StackLayout) -> io::Result<Self> {
-        let path = layout.journal();
+impl Lines {
+    fn open(path: PathBuf, counts: fn(&Path) -> io::Result<Vec<u8>>) -> io::Result<Self> {
         let file = append_to(&path)?;
-        let journal = Self { path, inner: Mutex::new(Inner { file, size: 0, compact: 0 }) };
-        journal.add(&Entry::Boot(boot_id()))?;
-        Ok(journal)
+        Ok(Self { path, counts, inner: Mutex::new(Inner { file, size: 0, compact: 0 }) })
     }
 
-    /// Goes on with the journal of a supervisor that has died, and says what is in it.
-    ///
-    /// # Errors
-    /// What open(2) says.
-    pub fn reopen(layout: &StackLayout) -> io::Result<(Self, Past)> {
-        let path = layout.journal();
-        let past = past_of(&path);
-        let written = write_anew(&path, &past).or_else(|_| {
+    fn go_on(path: PathBuf, counts: fn(&Path) -> io::Result<Vec<u8>>) -> io::Result<Self> {
+        let written = write_anew(&path, counts).or_else(|_| {
             // The disk is full. What was cut short goes, and the rest stays as it is.
             let bytes = std::fs::read(&path)?;
             let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1) as u64;
@@ -135,27 +187,11 @@ impl Journal {
             Ok::<_, io::Error>((file, whole))
         });
         let (file, size) = written?;
-        Ok((Self { path, inner: Mutex::new(Inner { file, size, compact: size }) }, past))
+        Ok(Self { path, counts, inner: Mutex::new(Inner { file, size, compact: size }) })
     }
 
-    /// Adds what has just been made.
-    ///
-    /// # Errors
-    /// What write(2) says; ENOSPC on a full disk, and then whoever made it should undo it. Nothing of it is in the journal.
-    pub fn add(&self, entry: &Entry) -> io::Result<()> {
-        self.write(entry)
-    }
-
-    /// Adds what there is.
-    ///
-    /// # Errors
-    /// Those of [`Self::add`].
-    pub fn put(&self, name: &str, fact: &impl Serialize) -> io::Result<()> {
-        self.write(&Line::Fact(name, fact))
-    }
-
-    fn write(&self, entry: &impl Serialize) -> io::Result<()> {
-        let mut line = serde_json::to_vec(entry)?;
+    fn add(&self, line: &impl Serialize) -> io::Result<()> {
+        let mut line = serde_json::to_vec(line)?;
         line.push(b'\n');
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = inner.file.write_all(&line) {
@@ -165,19 +201,13 @@ impl Journal {
         }
         inner.size += line.len() as u64;
         if inner.size > inner.compact + GROWTH.0 && inner.size > inner.compact * GROWTH.1 {
-            match write_anew(&self.path, &past_of(&self.path)) {
+            match write_anew(&self.path, self.counts) {
                 Ok((file, size)) => *inner = Inner { file, size, compact: size },
                 // It only takes more room.
                 Err(_) => inner.compact = inner.size,
             }
         }
         Ok(())
-    }
-
-    /// What the journal of a stack names; the last line may have been cut short, and is then of nothing that was used. Processes of another run of the
-    /// machine are none.
-    pub fn read(layout: &StackLayout) -> Vec<Entry> {
-        past_of(&layout.journal()).entries
     }
 }
 
@@ -190,27 +220,32 @@ fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
-fn past_of(path: &Path) -> Past {
+fn lines_of<T: DeserializeOwned>(path: &Path) -> Vec<T> {
     let bytes = std::fs::read(path).unwrap_or_default();
-    let mut past = Past::default();
-    for entry in bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()) {
-        match entry {
-            Entry::Fact(name, fact) => drop(past.facts.insert(name, fact)),
-            Entry::Gone(name) => drop(past.facts.remove(&name)),
-            entry => past.entries.push(entry),
-        }
-    }
-    let another = |entry: &Entry| matches!(entry, Entry::Boot(boot) if *boot != boot_id());
-    if past.entries.iter().any(another) {
-        // Numbers of processes and their times come again, and nothing is there that runs.
-        past.facts.clear();
-        past.entries.retain(|entry| !matches!(entry, Entry::Process(_)));
-    }
-    past
+    bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
-/// Writes what counts beside the journal and puts it into its place.
-fn write_anew(path: &Path, past: &Past) -> io::Result<(File, u64)> {
+fn entries_of(path: &Path) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = lines_of(path);
+    if entries.iter().any(|entry| matches!(entry, Entry::Boot(boot) if *boot != boot_id())) {
+        // Numbers of processes and their times come again, and nothing is there that runs.
+        entries.retain(|entry| !matches!(entry, Entry::Process(_)));
+    }
+    entries
+}
+
+fn facts_of(path: &Path) -> BTreeMap<String, Value> {
+    let mut facts = BTreeMap::new();
+    for word in lines_of::<Word<Value>>(path) {
+        match word {
+            Word::Fact(name, fact) => drop(facts.insert(name, fact)),
+            Word::Gone(name) => drop(facts.remove(&name)),
+        }
+    }
+    facts
+}
+
+fn entries_anew(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut line = |entry: &Entry| -> io::Result<()> {
         serde_json::to_writer(&mut text, entry)?;
@@ -218,20 +253,33 @@ fn write_anew(path: &Path, past: &Past) -> io::Result<(File, u64)> {
         Ok(())
     };
     line(&Entry::Boot(boot_id()))?;
-    for (i, entry) in past.entries.iter().enumerate() {
+    let entries = entries_of(path);
+    for (i, entry) in entries.iter().enumerate() {
         let counts = match entry {
             Entry::Process(process) => process.find().is_some(),
             Entry::Boot(_) => false,
             // Each time that a service is started.
-            entry => !past.entries[..i].contains(entry),
+            entry => !entries[..i].contains(entry),
         };
         if counts {
             line(entry)?;
         }
     }
-    for (name, fact) in &past.facts {
-        line(&Entry::Fact(name.clone(), fact.clone()))?;
+    Ok(text)
+}
+
+fn facts_anew(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    for (name, fact) in facts_of(path) {
+        serde_json::to_writer(&mut text, &Word::Fact(name, fact))?;
+        text.push(b'\n');
     }
+    Ok(text)
+}
+
+/// Writes what counts beside a file and puts it into its place.
+fn write_anew(path: &Path, counts: fn(&Path) -> io::Result<Vec<u8>>) -> io::Result<(File, u64)> {
+    let text = counts(path)?;
     let new = path.with_extension("new");
     let _ = std::fs::remove_file(&new);
     let written = append_to(&new).and_then(|mut file| {
@@ -257,7 +305,7 @@ mod tests {
     fn a_line_that_was_cut_short_hides_no_other() {
         let dir = tempfile::tempdir().expect("folder");
         let layout = Layout::new(&dir.path().join("run"), &dir.path().join("data")).stack(&"x".parse().expect("name"));
-        std::fs::create_dir_all(layout.runtime()).expect("folder");
+        std::fs::create_dir_all(layout.private()).expect("folder");
         let journal = Journal::create(&layout).expect("journal");
         let entries = [
             Entry::Process(ProcessRecord { pid: 1, start_time: 2 }),
@@ -265,7 +313,9 @@ mod tests {
         ];
         entries.iter().for_each(|entry| journal.add(entry).expect("added"));
         let cut_short = |journal: &Journal| {
-            journal.inner.lock().expect("whole").file.write_all(b"{\"process\":{\"pi").expect("cut short");
+            for lines in [&journal.left, &journal.facts] {
+                lines.inner.lock().expect("whole").file.write_all(b"{\"process\":{\"pi").expect("cut short");
+            }
         };
         cut_short(&journal);
         assert_eq!(Journal::read(&layout)[1..], entries);
@@ -282,7 +332,7 @@ mod tests {
 
     fn journal_in(dir: &tempfile::TempDir) -> (StackLayout, Journal) {
         let layout = Layout::new(&dir.path().join("run"), &dir.path().join("data")).stack(&"x".parse().expect("name"));
-        std::fs::create_dir_all(layout.runtime()).expect("folder");
+        std::fs::create_dir_all(layout.private()).expect("folder");
         let journal = Journal::create(&layout).expect("journal");
         (layout, journal)
     }
@@ -295,13 +345,13 @@ mod tests {
         journal.put("stays", &long).expect("added");
         for i in 0..2000 {
             journal.put(&format!("comes/{i}"), &long).expect("added");
-            journal.add(&Entry::Gone(format!("comes/{i}"))).expect("added");
+            journal.strike(&format!("comes/{i}")).expect("added");
         }
-        let size = std::fs::metadata(layout.journal()).expect("there").len();
+        let size = std::fs::metadata(layout.facts()).expect("there").len();
         assert!(size < 2 * GROWTH.0, "{size}");
         let (_, past) = Journal::reopen(&layout).expect("reopened");
         assert_eq!(past.facts.keys().collect::<Vec<_>>(), ["stays"]);
-        assert_eq!(std::fs::read_dir(layout.runtime()).expect("there").count(), 1);
+        assert_eq!(std::fs::read_dir(layout.private()).expect("there").count(), 1);
     }
 
     #[test]

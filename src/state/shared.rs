@@ -3,7 +3,7 @@
 //! ```text
 //! DATA/v1/networks/NAME.json             what `network create` said: it outlives every stack
 //! RUNTIME/v1/.networks/NAME/STACK.json   addresses and names that a stack has on it, and its keeper
-//! RUNTIME/v1/.networks/NAME/STACK.running   which of its services run, by its supervisor
+//! RUNTIME/v1/.networks/NAME/STACK.running   which of its services run
 //! ```
 //!
 //! Whoever looks and then writes holds the lock of the runtime folder meanwhile, so that no two stacks choose the same address.
@@ -61,7 +61,7 @@ pub struct Place {
 /// Which services of a stack run.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Running {
-    /// The supervisor that says so.
+    /// The keeper of the stack that says so.
     owner: Option<ProcessRecord>,
     services: BTreeSet<ServiceName>,
 }
@@ -214,7 +214,7 @@ impl SharedNetworks {
         self.lease_folder(name).join(format!("{stack}.running"))
     }
 
-    /// Says which services of a stack run, in the name of this process. It is for whoever is on the network with it: where
+    /// Says which services of a stack run, which has this keeper. It is for whoever is on the network with it: where
     /// the stack has nothing on it, nothing is said.
     ///
     /// # Errors
@@ -222,10 +222,9 @@ impl SharedNetworks {
     pub fn say_running(
         &self,
         name: &NetworkName,
-        stack: &ProjectName,
+        (stack, owner): (&ProjectName, Option<ProcessRecord>),
         services: &BTreeSet<ServiceName>,
     ) -> io::Result<()> {
-        let owner = i32::try_from(std::process::id()).ok().and_then(ProcessRecord::of);
         let bytes = serde_json::to_vec(&Running { owner, services: services.clone() })?;
         match replace(&self.running_file(name, stack), &bytes) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -233,7 +232,7 @@ impl SharedNetworks {
         }
     }
 
-    /// Which services of a stack run, if that supervisor says so.
+    /// Which services of a stack run, if one with that keeper says so.
     pub(super) fn running(
         &self,
         name: &NetworkName,
@@ -336,17 +335,17 @@ mod tests {
         let lease = |owner| Lease { owner, services: [place("a"), place("b")].into() };
         shared.take(&name, &ours, &lease(me)).expect("taken");
         shared.take(&name, &other, &lease(me)).expect("taken");
-        shared.say_running(&name, &ours, &[service("a")].into()).expect("said");
+        shared.say_running(&name, (&ours, Some(me)), &[service("a")].into()).expect("said");
         assert!(found().is_empty(), "none of the other stack runs");
         // Each is seen at once, however fast they follow each other.
         for _ in 0..50 {
             for running in [&["a"][..], &["a", "b"], &["b"], &[]] {
                 let services = running.iter().map(|name| service(name)).collect();
-                shared.say_running(&name, &other, &services).expect("said");
+                shared.say_running(&name, (&other, Some(me)), &services).expect("said");
                 assert_eq!(found(), running);
             }
         }
-        shared.say_running(&name, &other, &[service("a")].into()).expect("said");
+        shared.say_running(&name, (&other, Some(me)), &[service("a")].into()).expect("said");
         let folder = shared.lease_folder(&name);
         let old = SystemTime::now() - std::time::Duration::from_secs(10);
         File::open(&folder).expect("folder").set_modified(old).expect("time set");
@@ -356,19 +355,19 @@ mod tests {
         assert_eq!(found(), ["a"]);
         let ghost = ProcessRecord { start_time: me.start_time + 1, ..me };
         shared.take(&name, &other, &lease(ghost)).expect("taken");
-        assert!(found().is_empty(), "its supervisor is dead");
+        assert!(found().is_empty(), "its keeper is dead");
     }
 
     #[test]
-    fn neighbours_end_with_their_supervisor() {
+    fn neighbours_end_with_their_keeper() {
         let dir = tempfile::tempdir().expect("folder");
         let layout = Layout::new(&dir.path().join("run"), &dir.path().join("data"));
         layout.create().expect("folders");
         let shared = SharedNetworks::new(&layout);
         let (name, other): (NetworkName, ProjectName) =
             ("proxy".parse().expect("name"), "other".parse().expect("name"));
-        let mut supervisor = std::process::Command::new("sleep").arg("1000").spawn().expect("a process");
-        let owner = ProcessRecord::of(supervisor.id() as i32).expect("it runs");
+        let mut keeper = std::process::Command::new("sleep").arg("1000").spawn().expect("a process");
+        let owner = ProcessRecord::of(keeper.id() as i32).expect("it runs");
         let service: ServiceName = "a".parse().expect("name");
         let lease = Lease { owner, services: [(service.clone(), Place::default())].into() };
         shared.take(&name, &other, &lease).expect("taken");
@@ -378,8 +377,8 @@ mod tests {
         File::open(shared.lease_folder(&name)).expect("folder").set_modified(old).expect("time set");
         let neighbours = Neighbours::new(shared, name, "ours".parse().expect("name"), |places| places.len());
         assert_eq!(*neighbours.look(), 1);
-        supervisor.kill().expect("killed");
-        supervisor.wait().expect("ended");
+        keeper.kill().expect("killed");
+        keeper.wait().expect("ended");
         assert_eq!(*neighbours.look(), 0);
     }
 

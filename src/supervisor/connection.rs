@@ -108,7 +108,7 @@ async fn answer(
                 let _ = asks.send(Ask::Own(id, replies.clone()));
             }
             Request::Down { timeout_ms, volumes } => {
-                let _ = asks.send(Ask::Down { timeout_ms, volumes, replies: replies.clone() });
+                let _ = asks.send(Ask::Down { client: id, timeout_ms, volumes, replies: replies.clone() });
             }
             Request::Kill => {
                 let _ = asks.send(Ask::Kill);

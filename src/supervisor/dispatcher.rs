@@ -37,9 +37,18 @@ pub(super) enum Ask {
     Observe(oneshot::Sender<Snapshot>),
     Apply(Apply),
     Own(ConnectionId, UnboundedSender<Reply>),
-    Down { timeout_ms: Option<u64>, volumes: BTreeMap<VolumeName, Volume>, replies: UnboundedSender<Reply> },
+    Down {
+        client: ConnectionId,
+        timeout_ms: Option<u64>,
+        volumes: BTreeMap<VolumeName, Volume>,
+        replies: UnboundedSender<Reply>,
+    },
     Kill,
-    Events { id: ConnectionId, since: Option<Timestamp>, replies: UnboundedSender<Reply> },
+    Events {
+        id: ConnectionId,
+        since: Option<Timestamp>,
+        replies: UnboundedSender<Reply>,
+    },
     Closed(ConnectionId),
 }
 
@@ -125,6 +134,7 @@ pub(super) async fn run(
         job: None,
         waiting: VecDeque::new(),
         events: EventLog::open(stack.layout()),
+        bystanders: Vec::new(),
         listeners: Vec::new(),
         connections: 0,
         last_used: Instant::now() + if memory.succeeds { CLIENT_RETURNS } else { FIRST_CLIENT },
@@ -136,7 +146,7 @@ pub(super) async fn run(
     }
     if let Some(Ending { timeout_ms, volumes }) = memory.down {
         let cause = "down was asked for before the supervisor died";
-        dispatcher.down(Down { cause, timeout_ms, volumes, replies: None });
+        dispatcher.down(Down { cause, timeout_ms, volumes, client: None, replies: None });
     }
     // Each would end it anyway, and leave everything to whoever looks next.
     let ends = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()];
@@ -227,6 +237,8 @@ struct Dispatcher {
     job: Option<Job>,
     waiting: VecDeque<Waiting>,
     events: EventLog,
+    /// Whose jobs are done, and who may be waiting for the end of all of it.
+    bystanders: Vec<(ConnectionId, UnboundedSender<Reply>)>,
     /// Connections that hear of everything that happens to containers.
     listeners: Vec<(ConnectionId, UnboundedSender<Reply>)>,
     connections: usize,
@@ -261,12 +273,13 @@ struct Down {
     cause: &'static str,
     timeout_ms: Option<u64>,
     volumes: BTreeMap<VolumeName, Volume>,
+    client: Option<ConnectionId>,
     replies: Option<UnboundedSender<Reply>>,
 }
 
 impl Down {
     fn because(cause: &'static str) -> Self {
-        Self { cause, timeout_ms: None, volumes: BTreeMap::new(), replies: None }
+        Self { cause, timeout_ms: None, volumes: BTreeMap::new(), client: None, replies: None }
     }
 }
 
@@ -305,15 +318,20 @@ impl Dispatcher {
                     let _ = replies.send(Reply::Failed(failure));
                 }
             }
-            Ask::Down { timeout_ms, volumes, replies } => {
-                self.down(Down { cause: "down was asked for", timeout_ms, volumes, replies: Some(replies) });
+            Ask::Down { client, timeout_ms, volumes, replies } => {
+                let (cause, client) = ("down was asked for", Some(client));
+                self.down(Down { cause, timeout_ms, volumes, client, replies: Some(replies) });
             }
             Ask::Kill => self.stack.signal_all(StopSignal::KILL),
             Ask::Closed(id) => {
                 self.connections -= 1;
                 self.listeners.retain(|(listener, _)| *listener != id);
-                if let Some(job) = self.job.as_ref().filter(|job| job.client == Some(id)) {
-                    job.abandon.send_replace(true);
+                self.bystanders.retain(|(bystander, _)| *bystander != id);
+                if let Some(job) = self.job.as_mut().filter(|job| job.client == Some(id)) {
+                    job.client = None;
+                    if !job.is_down {
+                        job.abandon.send_replace(true);
+                    }
                 }
                 // Nobody wants any more what it still waits for.
                 self.waiting.retain(|next| !matches!(next, Waiting::Apply(apply) if apply.owner == Some(id)));
@@ -411,17 +429,23 @@ impl Dispatcher {
                 }
                 (plan, Some(replies), Some(client))
             }
-            Waiting::Down(Down { cause, timeout_ms, volumes, replies }) => {
+            Waiting::Down(Down { cause, timeout_ms, volumes, client, replies }) => {
                 if let Some(timeout_ms) = timeout_ms {
                     self.stack.set_grace(timeout_ms);
                 }
                 // On a full disk it goes down all the same.
                 let _ = self.stack.remember(DOWN, &Ending { timeout_ms, volumes: volumes.clone() });
-                (plan::down(&self.observed, &volumes, cause), replies, None)
+                (plan::down(&self.observed, &volumes, cause), replies, client)
             }
         };
         if let Some(owner) = self.owner_besides(replies.as_ref()) {
             let _ = owner.send(Reply::Event(Event::PlanBegan));
+        }
+        if !is_down {
+            // The end that they wait for does not come.
+            for (_, bystander) in self.bystanders.drain(..) {
+                let _ = bystander.send(Reply::Event(Event::PlanBegan));
+            }
         }
         let (interrupt, interrupted) = watch::channel(false);
         let steps = plan.steps().map(|(_, step)| step.operation.to_string()).collect();
@@ -452,6 +476,8 @@ impl Dispatcher {
                 Ok(()) => Reply::Done,
                 Err(error) => Reply::Failed(error.into_failure()),
             });
+            let is_owner = self.owner.as_ref().is_some_and(|(_, owner)| owner.same_channel(&replies));
+            self.bystanders.extend(job.client.filter(|_| !is_owner).map(|client| (client, replies)));
         }
         // Time for the owner to read the logs, if nothing is left; it hangs up when it has.
         self.last_used = Instant::now() + if self.owner.is_some() { LAST_READ } else { Duration::ZERO };

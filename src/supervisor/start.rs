@@ -503,7 +503,7 @@ fn clean_up(layout: &StackLayout) {
         match entry {
             Entry::Process(process) => alive.extend(process.find()),
             Entry::Cgroup(path) => cgroups.push(path.as_path()),
-            Entry::SharedCgroup(_) | Entry::Boot(_) | Entry::Fact(..) | Entry::Gone(_) => {}
+            Entry::SharedCgroup(_) | Entry::Boot(_) => {}
             Entry::Uplink { nft, table, link } => uplinks.push((nft.as_path(), table.as_str(), link.as_str())),
         }
     }

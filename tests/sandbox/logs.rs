@@ -311,7 +311,7 @@ fn lines_can_be_chosen_by_time_and_number() {
 }
 
 #[test]
-fn logs_can_be_read_when_the_supervisor_is_gone() {
+fn logs_can_be_read_when_the_supervisor_and_its_keeper_are_gone() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
         "services: {web: {rootfs: host, command: [sh, -c, 'echo one; echo two; exec sleep infinity']}, other: {rootfs: host, command: [sleep, infinity]}}",
@@ -320,9 +320,13 @@ fn logs_can_be_read_when_the_supervisor_is_gone() {
     stack.log_with("web", "two");
     let mut follow = stack.nscompose().args(["logs", "-f", "--no-log-prefix"]).start();
     follow.expect_stdout("two\n");
+    let keeper = Pid::from_raw(stack.keeper().expect("a keeper"));
+    // It starts no other supervisor while it is stopped.
+    kill(keeper, Signal::SIGSTOP).expect("stopped");
     let supervisor = stack.supervisor().expect("a supervisor");
     kill(Pid::from_raw(supervisor), Signal::SIGKILL).expect("killed");
-    follow.wait().code(1).stdout_is("one\ntwo\n").stderr_has("has been killed");
+    kill(keeper, Signal::SIGKILL).expect("killed");
+    follow.wait().code(1).stdout_is("one\ntwo\n").stderr_has("have been killed");
     for _ in 0..2 {
         // Looking changes nothing.
         stack.run(&["logs"]).success().stdout_is("web   | one\nweb   | two\n");

@@ -37,7 +37,7 @@ use rtnetlink::{
 };
 
 pub use error::{NetlinkError, Refusal};
-use transport::{Request, Transport};
+use transport::{Answer, Request, Transport};
 
 use crate::{model::Family, sys::Netns};
 
@@ -171,7 +171,8 @@ impl Netlink {
     }
 
     /// Makes a veth pair: the outer end here, a port of the bridge and up; the inner end straight in `peer`, still down,
-    /// for [`Netlink::configure`] of a socket in there.
+    /// for [`Netlink::configure`] of a socket in there. One that has the name already is left of a container that has gone, and is
+    /// replaced.
     ///
     /// # Errors
     /// [`NetlinkError::AddLink`]; nothing is left of the pair.
@@ -181,12 +182,14 @@ impl Netlink {
         // A descriptor of our own: the caller's may be closed while the request waits for its thread.
         let peer = peer.as_fd().try_clone_to_owned().map_err(|error| fail(error.into()))?;
         let message = veth_message(link, peer.as_raw_fd());
-        let isolated = link.isolated.then(|| link.host_name.clone());
+        let (name, is_isolated) = (link.host_name.clone(), link.isolated);
         let answer = self
             .blocking(move |transport| {
-                let [answer] = transport.exchange([Request::create(message)]);
+                let answer = create_anew(transport, &name, message);
                 drop(peer);
-                let (Ok(_), Some(name)) = (&answer, isolated) else { return answer };
+                if answer.is_err() || !is_isolated {
+                    return answer;
+                }
                 // Nothing comes through yet: the inner end is down.
                 let [found] = transport.exchange([Request::get(link_query(&name))]);
                 let index = link_index(found?).ok_or_else(Refusal::unreadable)?;
@@ -211,12 +214,7 @@ impl Netlink {
         let (message, cable) = (cable_message(cable, peer.as_raw_fd()), cable.clone());
         let answer = self
             .blocking(move |transport| {
-                let [mut answer] = transport.exchange([Request::create(message.clone())]);
-                if matches!(&answer, Err(refusal) if refusal.raw_os_error() == Some(libc::EEXIST)) {
-                    let [_, again] =
-                        transport.exchange([Request::change(deletion(&cable.name)), Request::create(message)]);
-                    answer = again;
-                }
+                let answer = create_anew(transport, &cable.name, message);
                 drop(peer);
                 answer?;
                 let mut named = LinkMessage::default();
@@ -504,6 +502,17 @@ fn bridge_mac(bridge: &Bridge) -> [u8; 6] {
 /// FNV-1a.
 fn fold(bytes: &[u8]) -> [u8; 4] {
     bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)).to_be_bytes()
+}
+
+/// Makes a pair of which one end has this name here. Another one of that name is left of something that has gone: the kernel
+/// takes the links of a network namespace away a while after its last process.
+fn create_anew(transport: &mut Transport, name: &str, message: RouteNetlinkMessage) -> Answer {
+    let [answer] = transport.exchange([Request::create(message.clone())]);
+    if !matches!(&answer, Err(refusal) if refusal.raw_os_error() == Some(libc::EEXIST)) {
+        return answer;
+    }
+    let [_, again] = transport.exchange([Request::change(deletion(name)), Request::create(message)]);
+    again
 }
 
 fn deletion(name: &str) -> RouteNetlinkMessage {

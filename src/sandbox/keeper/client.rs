@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{Forget, Inheritance, Kept, Order, Report, wire};
 use crate::{
-    sandbox::{BringUpError, ExecOrder, Launch, LaunchFds, NamespaceOrder, Pinned, SandboxError},
+    sandbox::{BringUpError, BringUpStep, ExecOrder, Launch, LaunchFds, NamespaceOrder, Pinned, SandboxError},
     sys::{self, ExitStatus, Namespace, PidFd},
 };
 
@@ -278,22 +278,46 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 async fn receive_all(socket: &UnixStream, pending: &Mutex<Pending>) -> io::Result<()> {
+    let mut spare = Spare(Vec::new());
     let mut fds = Vec::new();
     loop {
         let mut length = [0; 4];
-        if !fill(socket, &mut length, &mut fds).await? {
+        if !fill(socket, &mut length, &mut fds, &mut spare).await? {
             return Ok(());
         }
         let mut body = vec![0; wire::length(length)?];
-        if !fill(socket, &mut body, &mut fds).await? {
+        if !fill(socket, &mut body, &mut fds, &mut spare).await? {
             return Ok(());
         }
-        deliver(pending, serde_json::from_slice(&body)?, std::mem::take(&mut fds));
+        // Those that came have taken the last that there are.
+        let is_short = !fds.is_empty() && !spare.is_full();
+        deliver(pending, serde_json::from_slice(&body)?, std::mem::take(&mut fds), is_short);
     }
 }
 
-fn deliver(pending: &Mutex<Pending>, report: Report, fds: Vec<OwnedFd>) {
+/// Numbers of descriptors that are kept free for those that come with an answer: what has no room on its arrival is lost, and
+/// with it the hold on what the keeper has made.
+struct Spare(Vec<OwnedFd>);
+
+impl Spare {
+    /// As many as come with one answer: a namespace of each kind that a service can own.
+    const WANTED: usize = 8;
+
+    fn refill(&mut self, like: BorrowedFd<'_>) {
+        while !self.is_full() {
+            let Ok(fd) = like.try_clone_to_owned() else { return };
+            self.0.push(fd);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.len() >= Self::WANTED
+    }
+}
+
+fn deliver(pending: &Mutex<Pending>, report: Report, fds: Vec<OwnedFd>, is_short: bool) {
     let mut pending = lock(pending);
+    let too_many = |step| Err(BringUpError { step, errno: libc::EMFILE });
     let (id, answer) = match report {
         Report::Exited { pid, status } => {
             if let Some(exit) = pending.exits.remove(&pid) {
@@ -303,15 +327,22 @@ fn deliver(pending: &Mutex<Pending>, report: Report, fds: Vec<OwnedFd>) {
         }
         Report::Failed { id, error } => (id, Err(error)),
         Report::Done { id } => (id, Ok(Answered::Nothing)),
+        Report::Namespaces { id, .. } if is_short => (id, too_many(BringUpStep::MakeNamespaces)),
         Report::Namespaces { id, kinds, init } => {
             let namespaces = kinds.into_iter().zip(fds).map(|(kind, fd)| Namespace::from_fd(kind, fd));
             (id, Ok(Answered::Namespaces(Pinned::new(namespaces, init))))
         }
         Report::Started { id, pid } => {
-            let Some(pidfd) = fds.into_iter().next() else { return };
-            let (sender, exit) = watch::channel(None);
-            pending.exits.insert(pid, sender);
-            (id, Ok(Answered::Started(Started { pid, pidfd: Arc::new(PidFd::from_fd(pidfd)), exit })))
+            let Some(pidfd) = fds.into_iter().next().map(PidFd::from_fd) else { return };
+            if is_short {
+                // There would be no room for anything that is to be done with it.
+                let _ = pidfd.signal(libc::SIGKILL);
+                (id, too_many(BringUpStep::Fork))
+            } else {
+                let (sender, exit) = watch::channel(None);
+                pending.exits.insert(pid, sender);
+                (id, Ok(Answered::Started(Started { pid, pidfd: Arc::new(pidfd), exit })))
+            }
         }
     };
     if let Some(waiting) = pending.answers.remove(&id) {
@@ -320,11 +351,17 @@ fn deliver(pending: &Mutex<Pending>, report: Report, fds: Vec<OwnedFd>) {
 }
 
 /// Fills the whole buffer; false when the other side has gone.
-async fn fill(socket: &UnixStream, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<bool> {
+async fn fill(socket: &UnixStream, buffer: &mut [u8], fds: &mut Vec<OwnedFd>, spare: &mut Spare) -> io::Result<bool> {
     let mut filled = 0;
     while filled < buffer.len() {
         let rest = &mut buffer[filled..];
-        let (n, more) = socket.async_io(Interest::READABLE, || sys::fds::receive(socket.as_fd(), rest)).await?;
+        let receive = || {
+            spare.0.clear();
+            let received = sys::fds::receive(socket.as_fd(), rest);
+            spare.refill(socket.as_fd());
+            received
+        };
+        let (n, more) = socket.async_io(Interest::READABLE, receive).await?;
         if n == 0 {
             return Ok(false);
         }
