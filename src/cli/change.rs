@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     files::{Words, file_list, options, project_name, same_stack, services_or_containers, tell_apart},
     settings::Settings,
-    stack::{Broken, DEATHS, Opened, broken, gone, look_again, open_if_up, reconnect, until_done},
+    stack::{Broken, DEATHS, Opened, broken, gone, look_again, open_if_up, reconnect, until_done, went_away},
 };
 use crate::{
     diagnostics::{Failure, suggest},
@@ -112,7 +112,7 @@ pub(super) async fn carry_out_plan(
             Ok(any) => return Ok(any || death > 0),
             Err(Broken::Failed(failure)) => return Err(failure),
             Err(Broken::Gone) if death == DEATHS => break,
-            Err(Broken::Gone) => (*connection, snapshot) = reconnect(layout).await?.ok_or_else(gone)?,
+            Err(Broken::Gone) => (*connection, snapshot) = reconnect(layout).await?.ok_or_else(|| went_away(layout))?,
         }
     }
     Err(gone())

@@ -6,11 +6,15 @@ use super::{
     limits::leave_out,
     network::Shared,
     settings::Settings,
-    stack::{look_again, open, wait_for_end},
+    stack::{DEATHS, gone, look_again, open, wait_for_end},
     up::{Others, Progress, Wanted},
     wishes::{Wishes, pull_policy, warn_of_orphans},
 };
-use crate::{diagnostics::Failure, model::PullPolicy};
+use crate::{
+    diagnostics::Failure,
+    model::PullPolicy,
+    supervisor::{Connection, Snapshot},
+};
 
 /// Make containers, with their networks, namespaces and volumes, and start none
 ///
@@ -60,10 +64,10 @@ pub(super) fn make(
     // Before there is a runtime, and before anything is started.
     let elsewhere = containers_of_others(&loaded.project, settings)?;
     let provided = provide(loaded.project.clone(), (&intent.services, wishes.is_alone()), pull, settings)?;
-    let Provided { mut project, held } = provided;
+    let Provided { mut project, mut held } = provided;
     let layout = settings.layout.stack(&project.name);
     let shared = Shared::of(settings, &project);
-    open(&layout)?.on_runtime(async |mut connection, snapshot| {
+    let mut attempt = async |mut connection: Connection, snapshot: Snapshot| -> Result<bool, Failure> {
         same_stack(&project.name, &project.files, &snapshot)?;
         if allow_unsupported {
             leave_out(&mut project, &snapshot.observed.host, &intent, &loaded, settings.printer);
@@ -81,11 +85,19 @@ pub(super) fn make(
                 wait_for_end(&mut connection).await;
             }
         }
+        let Some(unchanged) = result? else { return Ok(false) };
         // Its containers hold their images themselves by now.
-        drop(held);
-        if result? {
+        held = None;
+        if unchanged {
             settings.printer.progress(project.name.as_str(), "has all its containers already, nothing to do");
         }
-        Ok(0)
-    })
+        Ok(true)
+    };
+    // As for `up`.
+    for _ in 0..DEATHS {
+        if open(&layout)?.on_runtime(&mut attempt)? {
+            return Ok(0);
+        }
+    }
+    Err(gone())
 }

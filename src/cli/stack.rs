@@ -126,6 +126,11 @@ pub(super) fn gone() -> Failure {
         .hint("`nscompose ps` shows what there is, and `nscompose down` removes it")
 }
 
+/// What to say when there is no supervisor any more to go on with.
+pub(super) fn went_away(layout: &StackLayout) -> Failure {
+    if layout.runtime().exists() { gone() } else { Failure::operation("the stack was taken down meanwhile") }
+}
+
 fn mute() -> Failure {
     Failure::host("the supervisor of the stack does not answer, nor does one that takes its place").hint(
         "its log, supervisor.log in the runtime folder, may say why; killing the process `nsc-keeper` ends the stack",

@@ -18,7 +18,7 @@ use super::{
     settings::Settings,
     stack::{
         Broken, DEATHS, broken, carry_out, connection, gone, look_again, name_owners, open, reconnect, talk,
-        until_done, wait_for_end,
+        until_done, wait_for_end, went_away,
     },
     terminal,
     wishes::{Wishes, pull_policy, warn_of_orphans},
@@ -152,10 +152,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     // Before there is a runtime, and before anything is started.
     let elsewhere = containers_of_others(&loaded.project, settings)?;
     let provided = provide(loaded.project.clone(), (&intent.services, alone), args.pull, settings)?;
-    let Provided { mut project, held } = provided;
+    let Provided { mut project, mut held } = provided;
     let layout = settings.layout.stack(&project.name);
     let shared = Shared::of(settings, &project);
-    open(&layout)?.on_runtime(async |mut connection, snapshot| {
+    // A supervisor that was about to end, and has ended when it was asked, says nothing; then there is another to be had.
+    let mut attempt = async |mut connection: Connection, snapshot: Snapshot| -> Result<Option<u8>, Failure> {
         same_stack(&project.name, &project.files, &snapshot)?;
         if args.leniency.allow_unsupported {
             leave_out(&mut project, &snapshot.observed.host, &intent, &loaded, settings.printer);
@@ -189,16 +190,19 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                     kept = !was_there;
                 }
             }
-            // Its containers hold their images themselves by now.
-            drop(held);
-            let unchanged = result.map_err(|failure| {
+            let Some(unchanged) = result.map_err(|failure| {
                 let failure = name_owners(failure, &taken);
                 if kept { failure.hint(KEPT) } else { failure }
-            })?;
+            })?
+            else {
+                return Ok(None);
+            };
+            // Its containers hold their images themselves by now.
+            held = None;
             if unchanged {
                 settings.printer.progress(project.name.as_str(), "is up already, nothing to do");
             }
-            return Ok(0);
+            return Ok(Some(0));
         }
         // What it shows are containers.
         let expanded = plan::expand(project.clone());
@@ -216,18 +220,25 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             progress,
             follower: LogFollower::new(&layout.logs(), [], LogRange::default()),
             logs: LogPrinter::new(style, attached.iter().cloned()),
-            attached,
-            ends,
+            attached: attached.clone(),
+            ends: ends.clone(),
             log_lost: false,
-            images: held,
+            images: held.take(),
             running: BTreeSet::new(),
         };
         if let Some(connection) = foreground.hand_over(connection, snapshot).await? {
-            foreground.run(connection).await
+            foreground.run(connection).await.map(Some)
         } else {
-            Err(gone())
+            held = foreground.images.take();
+            Ok(None)
         }
-    })
+    };
+    for _ in 0..DEATHS {
+        if let Some(code) = open(&layout)?.on_runtime(&mut attempt)? {
+            return Ok(code);
+        }
+    }
+    Err(gone())
 }
 
 /// What is there after a service did not get as far as others need it.
@@ -255,7 +266,7 @@ fn attached(args: &Args, project: &Project, intent: &Intent) -> Result<BTreeSet<
 }
 
 /// When the end of a service is the end of the stack, and what the exit code is then.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Ends {
     /// Any end is; otherwise none, or only one with an error.
     with_any: bool,
@@ -384,14 +395,14 @@ impl Wanted<'_> {
     }
 
     /// Has it carried out to its end, by the next supervisor if one dies, and shows what happens but for ports that are `taken`.
-    /// Whether there was nothing to do comes back.
+    /// Whether there was nothing to do comes back; none if there is no supervisor any more.
     pub(super) async fn carry_through(
         &self,
         connection: &mut Connection,
         mut snapshot: Snapshot,
         progress: &mut Progress,
         taken: &mut Vec<Port>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Option<bool>, Failure> {
         let mut deaths = 0;
         loop {
             let outcome = async {
@@ -403,11 +414,14 @@ impl Wanted<'_> {
                 until_done(connection, show).await.map(|()| submitted.unchanged)
             };
             match outcome.await {
-                Ok(unchanged) => return Ok(unchanged && deaths == 0),
+                Ok(unchanged) => return Ok(Some(unchanged && deaths == 0)),
                 Err(Broken::Failed(failure)) => return Err(failure),
                 Err(Broken::Gone) if deaths == DEATHS => return Err(gone()),
                 // What the last supervisor has not done is planned anew from what there is.
-                Err(Broken::Gone) => (*connection, snapshot) = reconnect(self.layout).await?.ok_or_else(gone)?,
+                Err(Broken::Gone) => match reconnect(self.layout).await? {
+                    Some(another) => (*connection, snapshot) = another,
+                    None => return Ok(None),
+                },
             }
             deaths += 1;
         }
@@ -584,7 +598,7 @@ impl Foreground<'_> {
                         Some(connection) => owner = connection,
                         // Somebody else has taken it down.
                         None if up && self.running.is_empty() => break,
-                        None => return Err(gone()),
+                        None => return Err(went_away(self.layout)),
                     },
                 },
                 () = self.follower.changed() => self.print_logs(),

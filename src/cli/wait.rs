@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     change::Target,
     settings::Settings,
-    stack::{carry_out, gone, reconnect, wait_for_end},
+    stack::{carry_out, reconnect, wait_for_end, went_away},
 };
 use crate::{
     diagnostics::Failure,
@@ -70,7 +70,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 Some(_) => {}
                 // The next one knows how those have ended that have ended meanwhile.
                 None => {
-                    connection = reconnect(&layout).await?.ok_or_else(gone)?.0;
+                    connection = reconnect(&layout).await?.ok_or_else(|| went_away(&layout))?.0;
                     listen(&mut connection).await;
                 }
             }

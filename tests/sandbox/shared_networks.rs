@@ -143,9 +143,16 @@ fn names_of_other_stacks_are_those_of_what_runs() {
     assert_eq!(status("other"), "NOERROR", "it runs on");
     pair.one.up();
     wait_for("what is started again", || (status("server") == "NOERROR").then_some(()));
-    let supervisor = pair.one.supervisor().expect("a supervisor");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor), nix::sys::signal::Signal::SIGKILL).expect("ours");
-    wait_for("the end of the supervisor", || (status("other") == "NXDOMAIN").then_some(()));
+    let kill = |pid: Option<i32>| {
+        let pid = nix::unistd::Pid::from_raw(pid.expect("it runs"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("ours");
+    };
+    // There is another supervisor at once, and the same containers.
+    kill(pair.one.supervisor());
+    assert_eq!(status("other"), "NOERROR");
+    pair.one.up().stderr_has("nothing to do");
+    kill(pair.one.keeper());
+    wait_for("the end of the stack", || (status("other") == "NXDOMAIN").then_some(()));
     pair.one.up();
     assert_eq!(status("other"), "NOERROR");
     pair.one.down();

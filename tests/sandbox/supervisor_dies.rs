@@ -326,9 +326,9 @@ fn a_full_disk_is_an_error_and_spoils_nothing() {
     needs!(Need::Root);
     let stack = Stack::new("services: {one: {rootfs: host, command: [sleep, infinity]}}");
     let two = stack.path("two.yaml");
-    let both =
-        "services: {one: {rootfs: host, command: [sleep, infinity]}, two: {rootfs: host, command: [sleep, infinity]}}";
-    fs::write(&two, format!("name: {}\n{both}", stack.project())).expect("a file");
+    // What the last page of the journal has left is not enough for all of them.
+    let all = "services: {one: {rootfs: host, command: [sleep, infinity]}, two: {rootfs: host, command: [sleep, infinity], scale: 60}}";
+    fs::write(&two, format!("name: {}\n{all}", stack.project())).expect("a file");
     let run = stack.home().join("run");
     fs::create_dir(&run).expect("a folder");
     // In mounts of its own.
@@ -342,7 +342,7 @@ NSC up -d 2>RUN.error && exit 92
 kill -9 $(cat RUN/v1/PROJECT.lock)
 NSC ps --format json >RUN.ps || exit 93
 rm RUN/fill RUN/fill2
-NSC up -d || exit 94
+NSC up -d --scale two=1 || exit 94
 NSC ps --format json >RUN.ps2 || exit 95
 NSC down || exit 96
 umount RUN
@@ -368,4 +368,32 @@ umount RUN
     }
     fs::remove_dir(&run).expect("empty");
     stack.traces().assert_gone();
+}
+
+/// Facts for the next supervisor are in memory, which may have a limit too.
+#[test]
+fn without_room_for_facts_a_start_fails_and_what_runs_goes_on() {
+    needs!(Need::Root, Need::Program("nsenter"));
+    let stack = Stack::new("services: {one: {rootfs: host, command: [sleep, infinity]}}");
+    stack.up();
+    let before = identity(&stack);
+    let keeper = stack.keeper().expect("a keeper").to_string();
+    let private = stack.home().join(format!("run/v1/{}/private", stack.project())).display().to_string();
+    let script = format!(
+        "mount -o remount,size=256k {private} && {{ head -c 1m /dev/zero >{private}/fill; while printf x >>{private}/fill2; do :; done; }} 2>/dev/null"
+    );
+    let inside = |script: &str| Run::new("nsenter").args(["-m", "-t", &keeper, "sh", "-c", script]).run();
+    inside(&script).success();
+    let many = "services: {one: {rootfs: host, command: [sleep, infinity]}, two: {rootfs: host, command: [sleep, infinity], scale: 20}}";
+    stack.file("stack.yaml", &format!("name: {}\n{many}", stack.project()));
+    stack.run(&["up", "-d"]).failure().stderr_has("No space left");
+    kill_and_wait(&stack);
+    assert_eq!(identity(&stack), before);
+    inside(&format!("rm {private}/fill {private}/fill2")).success();
+    stack.run(&["up", "-d", "--scale", "two=1"]).success();
+    kill_and_wait(&stack);
+    assert_eq!(stack.ps().len(), 2);
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
 }

@@ -231,12 +231,15 @@ impl Stack {
 
     /// The process that keeps its containers, whichever supervisor it has.
     pub(crate) fn keeper(&self) -> Option<i32> {
+        let stat = |pid: i32| fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+        let parent =
+            |pid: i32| -> Option<i32> { stat(pid)?.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok() };
+        // The first supervisor has made it, and further ones are made by it.
+        let supervisor = self.supervisor()?;
         let traces = self.traces();
-        let keepers = traces
-            .processes
-            .iter()
-            .filter(|((pid, _), name)| *name == "nsc-keeper" && std::path::Path::new(&format!("/proc/{pid}")).exists());
-        keepers.map(|((pid, _), _)| *pid).next()
+        let mut keepers = traces.processes.iter().filter(|(_, name)| *name == "nsc-keeper").map(|((pid, _), _)| *pid);
+        let of_ours = |pid: &i32| parent(*pid) == Some(supervisor) || parent(supervisor) == Some(*pid);
+        keepers.find(of_ours)
     }
 
     /// What there is of the stack outside of itself, to see later that it has gone.
