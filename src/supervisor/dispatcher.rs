@@ -122,7 +122,6 @@ pub(super) async fn run(
 ) {
     let (asks, mut asked) = mpsc::unbounded_channel();
     let host = host::of_machine(stack.ids(), routes, stack.cgroups().clone());
-    let mut keeper_gone = false;
     let mut dispatcher = Dispatcher {
         stack: stack.clone(),
         observed: Observed { host, ..Observed::default() },
@@ -130,6 +129,7 @@ pub(super) async fn run(
         generation: if memory.succeeds { u64::from(std::process::id()) << 32 } else { 0 },
         files: memory.files,
         changes,
+        keeper_gone: false,
         owner: None,
         job: None,
         waiting: VecDeque::new(),
@@ -183,8 +183,9 @@ pub(super) async fn run(
             },
             Some(_) = readers.join_next() => {}
             Some(_) = writers.join_next() => {}
-            () = stack.keeper_gone(), if !keeper_gone => {
-                keeper_gone = true;
+            () = stack.keeper_gone(), if !dispatcher.keeper_gone => {
+                dispatcher.keeper_gone = true;
+                dispatcher.waiting.retain(|next| matches!(next, Waiting::Down(_)));
                 tracing::error!("the keeper has ended");
                 dispatcher.down(Down::because("the process that keeps the containers has ended"));
             }
@@ -232,6 +233,8 @@ struct Dispatcher {
     generation: u64,
     files: Vec<PathBuf>,
     changes: UnboundedSender<Change>,
+    /// Nothing can be started any more, and what there is goes down.
+    keeper_gone: bool,
     /// The connection that the stack goes down with, and where it hears of events.
     owner: Option<(ConnectionId, UnboundedSender<Reply>)>,
     job: Option<Job>,
@@ -285,6 +288,9 @@ impl Down {
 
 impl Dispatcher {
     fn is_finished(&self) -> bool {
+        if self.keeper_gone && self.job.is_none() && self.waiting.is_empty() {
+            return true;
+        }
         let idle = self.job.is_none() && self.waiting.is_empty() && self.observed.containers.is_empty();
         idle && Instant::now() >= self.last_used
     }
@@ -391,6 +397,10 @@ impl Dispatcher {
     }
 
     fn begin_or_wait(&mut self, next: Waiting) {
+        if self.keeper_gone && matches!(next, Waiting::Apply(_)) {
+            // No answer: whoever asks hears this process end, and asks the next one.
+            return;
+        }
         if let (Waiting::Apply(apply), Some(_)) = (&next, &self.job) {
             let _ = apply.replies.send(Reply::Event(Event::Queued));
         }
