@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     cgroup,
-    model::{Container, ContainerState, Effective, Health, ProbeLog, PublishedPort, Rootfs},
+    model::{Container, ContainerState, Effective, Health, ProbeLog, PublishedPort, Rootfs, ServiceName},
     network::ports::serve,
     plan::{ContainerSpec, Source},
     sandbox::{BringUpError, Launch, LaunchFds, Process, SandboxError, SharedFiles},
@@ -116,7 +116,7 @@ pub(super) async fn start(
         process: process.clone(),
     };
 
-    let log = stack.layout.log(&spec.service);
+    let log = stack.layout.log(&written_of(&spec.service));
     let writer = log_writer(spec, stack).await.map_err(files("keep the log", log.path()))?;
     let Streamed { stdin, stdout, stderr, socket, mut handed_out, mut pump, streams, listeners } =
         streamed(spec, stack, writer.clone()).map_err(files("keep the log", log.path()))?;
@@ -346,10 +346,18 @@ struct Streamed {
     listeners: Arc<Listeners>,
 }
 
+/// Whose log what a container writes is in: what runs before a service is part of its story.
+pub(super) fn written_of(container: &ServiceName) -> ServiceName {
+    container.replica(container.number())
+}
+
 /// Who writes the log, if one is kept.
 pub(super) async fn log_writer(spec: &ContainerSpec, stack: &Stack) -> io::Result<Option<Arc<logs::Writer>>> {
     let (logs, layout) = (stack.logs.clone(), stack.layout.clone());
-    let (service, settings) = (spec.service.clone(), spec.logging.clone());
+    let (service, settings) = (written_of(&spec.service), spec.logging.clone());
+    if spec.service.hook().is_some() {
+        stack.objects().hooks_began.insert(spec.service.clone(), jiff::Timestamp::now());
+    }
     let writer = tokio::task::spawn_blocking(move || logs.writer(&layout, &service, &settings));
     writer.await.map_err(io::Error::other)?
 }

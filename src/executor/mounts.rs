@@ -191,6 +191,9 @@ pub(super) fn mounts(
                 // One that is mounted at two places is filled from the first.
                 let new = if volumes.range(..i).any(|(_, before)| before.path == folder.path) {
                     None
+                } else if volume.is_filled {
+                    create_folder(&folder.path).map_err(files("make the folder", &folder.path))?;
+                    None
                 } else {
                     let new = folder.prepare(copy_up, give);
                     new.map_err(files("make the folder", &folder.path))?

@@ -43,7 +43,7 @@ mod user;
 pub use capability::{Capabilities, Capability, UnknownCapability};
 pub use dependency::{Condition, Dependency};
 pub use health::{HealthCheck, HealthSettings, HealthTest, InvalidListeningPort, ListeningPort, ProbeLog, ProbeResult};
-pub use hook::{Hook, Hooks};
+pub use hook::{Hook, Hooks, PreStart};
 pub use image::{
     Digest, Image, ImageConfig, ImageHealthcheck, ImageName, ImageRequest, ImageSource, InArchive, InvalidDigest,
     InvalidImageName, InvalidImageSource, InvalidPlatform, InvalidPullPolicy, NoCommand, Platform, PullPolicy,

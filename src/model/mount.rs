@@ -95,12 +95,15 @@ pub struct VolumeMount {
     /// An anonymous one is not the service's own but the one that this service has at this place.
     #[serde(default, skip_serializing_if = "is_default")]
     pub of: Option<(ServiceName, PathBuf)>,
+    /// It has got what it has at first, and its owner, even if it is empty: from what ran before the service.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub is_filled: bool,
 }
 
 impl VolumeMount {
     /// One without a name, which goes with its container.
     pub fn anonymous() -> Self {
-        Self { volume: None, read_only: false, nocopy: false, subpath: None, of: None }
+        Self { volume: None, read_only: false, nocopy: false, subpath: None, of: None, is_filled: false }
     }
 }
 
