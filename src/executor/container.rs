@@ -22,7 +22,7 @@ use super::{
     life::Attempt,
     logs, mounts,
     operation::create_folder,
-    root::{hold_images, root},
+    root::{hold_images, layers, root},
     run::Claims,
     stack::{Created, Running},
     stop::{remove, stop},
@@ -92,6 +92,7 @@ pub(super) async fn start(
         root,
         read_only: spec.files.read_only,
         folder: folder.clone(),
+        volumes_image: spec.files.volumes_image.as_ref().map(|image| layers(image, stack)),
         mounts,
         shared: SharedFiles {
             proc: spec.namespaces.pid != Source::Host,

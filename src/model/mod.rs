@@ -55,8 +55,8 @@ pub use limits::{
 };
 pub use logging::{InvalidLogTag, LogSettings, LogTag, Logging};
 pub use mount::{
-    Atime, BindMount, Contents, Device, Files, Grant, GrantSource, ImageMount, Mount, MountSource, MountedImage,
-    Propagation, Submounts, TmpfsMount, VolumeMount, VolumesFrom,
+    Atime, Beginning, BindMount, Contents, Device, Files, Grant, GrantSource, ImageMount, Mount, MountSource,
+    MountedImage, Propagation, Submounts, TmpfsMount, VolumeMount, VolumesFrom,
 };
 pub use name::{ContainerName, InvalidName, NetworkName, ProjectName, VolumeName};
 pub use namespace_mode::NamespaceMode;

@@ -46,7 +46,7 @@ pub use files_of::enter_files_of;
 pub use host_view::HostView;
 pub use keeper::{Keeper, Started, Surroundings, fork_keeper, keeper_main};
 pub use launch::{
-    BindSource, Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Owner, Process, Root, SharedFiles,
+    BindSource, Give, Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Owner, Process, Root, SharedFiles,
 };
 pub use namespaces::{ForeignFile, NamespaceOrder, Pinned, forget_shared_memory, mount_memory, shared_memory};
 pub use start_values::hard_limits;

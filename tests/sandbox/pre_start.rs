@@ -2,7 +2,11 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Need, Stack, needs, wait_for};
+use crate::support::{
+    Need, Stack,
+    image::{ImageBuilder, KEEP, opaque, project, up_with, whiteout},
+    needs, wait_for,
+};
 
 /// What a file of the stack's folder says.
 fn text(stack: &Stack, file: &str) -> String {
@@ -219,13 +223,14 @@ services:
     command: [sh, -c, "stat -c '%u %g' /data /data/x; exec sleep infinity"]
     user: "1000:1000"
     cap_drop: [ALL]
-    volumes: ['data:/data', 'empty:/empty']
+    volumes: ['data:/data', 'empty:/empty', 'new:/new']
     pre_start:
       - command: [sh, -c, "echo as $$(id -u) $$(grep CapEff /proc/self/status | cut -f2)"]
       - command: [sh, -c, "echo as $$(id -u) $$(grep CapEff /proc/self/status | cut -f2); touch /data/x; chown -R 1234:1234 /data /empty"]
         user: root
         privileged: true
-volumes: {data: {}, empty: {}}
+      - command: [sh, -c, "stat -c '%u' /empty /new"]
+volumes: {data: {}, empty: {}, new: {}}
 "#,
     );
     let _ = stack.up();
@@ -235,4 +240,46 @@ volumes: {data: {}, empty: {}}
     assert_eq!(lines[1][..2], ["as", "0"], "{log}");
     assert_ne!(lines[1][2], "0000000000000000", "{log}");
     stack.run(&["exec", "web", "stat", "-c", "%u", "/empty"]).success().stdout_is("1234\n");
+}
+
+#[test]
+fn one_on_another_image_finds_in_volumes_what_the_image_of_the_service_has() {
+    needs!(Need::StaticBusybox);
+    let stack = Stack::new(&format!(
+        r#"
+services:
+  {KEEP}
+  web:
+    image: service
+    command: [sh, -c, "cat /data/seed /data/hook /own/seed && test ! -e /data/other && echo all; exec sleep 100000"]
+    volumes: ['data:/data', /own]
+    pre_start:
+      - image: other
+        command: [sh, -c, "cat /which /data/seed /own/seed && echo of the hook > /data/hook"]
+volumes: {{data: {{}}}}
+"#
+    ));
+    let _ = stack.run(&["up", "-d", "keep"]).success();
+    let write = |path: std::path::PathBuf, text: &str| {
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+        std::fs::write(path, text).expect("a file");
+    };
+    let service = ImageBuilder::new(&stack).busybox().layer(|folder| {
+        write(folder.join("data/seed"), "a seed\n");
+        write(folder.join("own/seed"), "one of its own\n");
+        write(folder.join("which"), "the service\n");
+    });
+    let image = service.build();
+    let other = service.layer(|folder| {
+        write(folder.join("data/other"), "");
+        opaque(&folder.join("data"));
+        whiteout(&folder.join("own"));
+        write(folder.join("which"), "another\n");
+    });
+    let name: nscompose::model::ServiceName = "web".parse().expect("a name");
+    let project = project(&stack).on_images(&[(name.clone(), image)].into()).expect("a command");
+    let project = project.with_image_of_hooks(&other.build(), &[(name, 0)]);
+    up_with(&stack, &project).unwrap_or_else(|e| panic!("{}", e.render(false)));
+    let log = stack.log_with("web", "all\n");
+    assert_eq!(log, "another\na seed\none of its own\na seed\nof the hook\none of its own\nall\n");
 }

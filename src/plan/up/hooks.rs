@@ -16,7 +16,8 @@ use std::{
 use super::{Causes, Recreate, Up, fingerprint, named_volumes};
 use crate::{
     model::{
-        Capabilities, Hooks, LifeSettings, Mount, MountSource, PreStart, Privileges, Seccomp, Service, ServiceName,
+        Beginning, Capabilities, Hooks, LifeSettings, Mount, MountSource, PreStart, Privileges, Rootfs, Seccomp,
+        Service, ServiceName,
     },
     plan::{ContainerSpec, Operation, Plan, Source, StepId, hooks, limits},
 };
@@ -29,16 +30,54 @@ pub(super) struct BeforeStart<'a> {
     pub(super) removed: Vec<StepId>,
 }
 
+/// What is to be known of what has been run before a container.
+#[derive(Clone, Default)]
+pub(super) struct AfterHooks {
+    /// What it waits for.
+    pub(super) after: Vec<StepId>,
+    /// Its volumes have had their first contents.
+    volumes: Volumes,
+}
+
+/// Which volumes of a container have had their first contents, and may have been changed since.
+#[derive(Clone, Copy, Default)]
+struct Volumes {
+    named: bool,
+    own: bool,
+}
+
+impl AfterHooks {
+    /// Says so of the volumes of the container.
+    pub(super) fn mark(&self, spec: &mut ContainerSpec) {
+        spec.files.mounts.iter_mut().for_each(|mount| self.volumes.mark(mount));
+    }
+}
+
+impl Volumes {
+    fn mark(self, mount: &mut Mount) {
+        if let MountSource::Volume(volume) = &mut mount.source {
+            let made = if volume.volume.is_some() { self.named } else { self.own && volume.of.is_none() };
+            if made {
+                volume.beginning = Beginning::Made;
+            }
+        }
+    }
+}
+
 impl<'a> Up<'a> {
-    /// Adds what is run before these containers. What each of them waits for then comes back.
+    /// Adds what is run before these containers.
     pub(super) fn run_hooks(
         &self,
         plan: &mut Plan,
         causes: &Causes<'a>,
         before: &BeforeStart<'a>,
-    ) -> BTreeMap<&'a ServiceName, Vec<StepId>> {
+    ) -> BTreeMap<&'a ServiceName, AfterHooks> {
         // Whatever it waits for has been done before its first hook, and so before itself.
-        let mut ready: BTreeMap<&ServiceName, Vec<StepId>> = before.containers.iter().cloned().collect();
+        let ready = before.containers.iter().map(|(name, after)| {
+            let after = after.clone();
+            (*name, AfterHooks { after, ..AfterHooks::default() })
+        });
+        let mut ready: BTreeMap<&ServiceName, AfterHooks> = ready.collect();
         let Some((first, _)) = before.containers.first() else { return ready };
         let all: Vec<&ServiceName> = before.containers.iter().map(|(name, _)| *name).collect();
         let once = self.runs_what_is_for_all(causes, first);
@@ -51,9 +90,16 @@ impl<'a> Up<'a> {
                 true => all.iter().map(|name| (*name, vec![*name])).collect(),
                 false => vec![(*first, all.clone())],
             };
+            let fills = self.fills_volumes(first, hook);
+            let known = ready.clone();
             for (name, dependents) in runs {
-                let spec = Box::new(self.hook(name, index, hook));
-                let mut after: BTreeSet<StepId> = dependents.iter().flat_map(|name| &ready[*name]).copied().collect();
+                let spec = Box::new(self.hook(name, index, hook, known[name].volumes));
+                let after = dependents.iter().flat_map(|name| &ready[*name].after);
+                let mut after: BTreeSet<StepId> = after.copied().collect();
+                for (replica, ready) in &mut ready {
+                    ready.volumes.named |= fills;
+                    ready.volumes.own |= fills && *replica == name;
+                }
                 if !hook.per_replica && !is_begun {
                     // None of the old ones sees what it does.
                     after.extend(&before.removed);
@@ -70,7 +116,9 @@ impl<'a> Up<'a> {
                     cause: &hooks::cause(name, index),
                 };
                 let done = hooks::add(plan, run, after);
-                dependents.iter().for_each(|name| drop(ready.insert(name, vec![done])));
+                for name in dependents {
+                    ready.entry(name).or_default().after = vec![done];
+                }
             }
             is_begun = true;
         }
@@ -113,28 +161,11 @@ impl<'a> Up<'a> {
         left.collect()
     }
 
-    /// Says of the volumes of a container that something has run before it, on the same files, which has given them their first
-    /// contents and may have changed them since: its owner is then what that has made it, even of one that is empty still.
-    pub(super) fn leave_volumes(&self, name: &ServiceName, causes: &Causes<'a>, spec: &mut ContainerSpec) {
-        let service = &self.project.services[name];
-        let once = self.runs_what_is_for_all(causes, name);
-        let mut fill = service.pre_start.iter().filter(|hook| hook.rootfs == service.rootfs);
-        let for_all = once && fill.clone().any(|hook| !hook.per_replica);
-        let for_this = fill.any(|hook| hook.per_replica);
-        // Those without names are of the container that it ran for: for all, that is the first.
-        let is_first = !causes.keys().any(|other| other.is_replica_of(name) && other.number() < name.number());
-        for mount in &mut spec.files.mounts {
-            if let MountSource::Volume(volume) = &mut mount.source {
-                volume.is_filled |= for_this || for_all && (volume.volume.is_some() || is_first);
-            }
-        }
-    }
-
     /// The container of a command: that of the service, with another program and perhaps other files.
-    fn hook(&self, name: &ServiceName, index: u32, hook: &PreStart) -> ContainerSpec {
+    fn hook(&self, name: &ServiceName, index: u32, hook: &PreStart, known: Volumes) -> ContainerSpec {
         let service = as_service(&self.project.services[name], hook);
         let of_service = self.container(name);
-        let mut mounts = self.mounts_of_hook(name, hook);
+        let mut mounts = self.mounts_of_hook(name, hook, known);
         mounts.sort_by_key(|mount| mount.target.components().count());
         let mut spec = ContainerSpec {
             service: name.with_hook(index),
@@ -154,25 +185,41 @@ impl<'a> Up<'a> {
             config: fingerprint(&(&of_service.config, hook)),
             ..of_service
         };
+        spec.files.volumes_image = match &self.project.services[name].rootfs {
+            Rootfs::Layers(image) if hook.rootfs != self.project.services[name].rootfs => Some(image.clone()),
+            _ => None,
+        };
         spec.files.rootfs = hook.rootfs.clone();
         spec.files.volumes.retain(|volume, _| named_volumes(&mounts).any(|mounted| mounted == volume));
         spec.files.mounts = mounts;
         spec
     }
 
-    /// What the service has mounted, its anonymous volumes too. What another image has at these places is not meant for them.
-    fn mounts_of_hook(&self, name: &ServiceName, hook: &PreStart) -> Vec<Mount> {
-        let foreign = hook.rootfs != self.project.services[name].rootfs;
+    /// What the service has mounted, its anonymous volumes too.
+    fn mounts_of_hook(&self, name: &ServiceName, hook: &PreStart, known: Volumes) -> Vec<Mount> {
+        let service = &self.project.services[name];
         let mut mounts = self.mounts(name);
-        for Mount { target, source } in &mut mounts {
-            if let MountSource::Volume(volume) = source {
-                volume.nocopy |= foreign;
+        for mount in &mut mounts {
+            if let MountSource::Volume(volume) = &mut mount.source
+                && hook.run.user != service.user
+            {
+                volume.beginning = Beginning::Ownerless;
+            }
+            known.mark(mount);
+            if let MountSource::Volume(volume) = &mut mount.source {
+                volume.nocopy |= !self.fills_volumes(name, hook);
                 if volume.volume.is_none() && volume.of.is_none() {
-                    volume.of = Some((name.clone(), target.clone()));
+                    volume.of = Some((name.clone(), mount.target.clone()));
                 }
             }
         }
         mounts
+    }
+
+    /// Whether a command gives new volumes what they would have from the service: on the same files, or with its image at hand.
+    fn fills_volumes(&self, name: &ServiceName, hook: &PreStart) -> bool {
+        let service = &self.project.services[name];
+        hook.rootfs == service.rootfs || matches!(service.rootfs, Rootfs::Layers(_))
     }
 }
 

@@ -19,7 +19,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use self::{
-    hooks::BeforeStart,
+    hooks::{AfterHooks, BeforeStart},
     volumes::{is_anonymous, named_volumes},
 };
 use super::{
@@ -328,7 +328,7 @@ impl<'a> Up<'a> {
                 namespaces.insert(name, ids);
             }
         }
-        let mut hooked: BTreeMap<&ServiceName, Vec<StepId>> = BTreeMap::new();
+        let mut hooked: BTreeMap<&ServiceName, AfterHooks> = BTreeMap::new();
         for name in self.wanted.iter().copied().filter(|name| causes.contains_key(name)) {
             let mut needed = |plan: &mut Plan, name: &'a ServiceName| {
                 let mut after: Vec<StepId> = vec![named];
@@ -358,8 +358,9 @@ impl<'a> Up<'a> {
                     };
                     hooked.extend(self.run_hooks(&mut plan, &causes, &before));
                 }
-                self.leave_volumes(name, &causes, &mut spec);
-                hooked.remove(name).unwrap_or_default()
+                let hooks = hooked.remove(name).unwrap_or_default();
+                hooks.mark(&mut spec);
+                hooks.after
             } else {
                 needed(&mut plan, name)
             };
