@@ -49,8 +49,8 @@ pub enum HookError {
     #[error("nobody waits for it any more, and it was ended")]
     NobodyWaits,
     /// It had as long as somebody was ready to wait (`--wait-timeout`).
-    #[error("it has not ended within the {} s of `--wait-timeout`", .0.as_secs())]
-    TooLate(Duration),
+    #[error("it has not ended within the {0} s of `--wait-timeout`")]
+    TooLate(u32),
     /// It had no time left.
     #[error("it has not ended in the time that the service has to stop, and was killed")]
     TooLong,
@@ -71,7 +71,7 @@ pub(super) async fn after_start(
             hook: format!("post_start[{index}]"),
             command: hook.command.join(" "),
             log: super::wait::last_log(stack, &spec.service),
-            source,
+            source: Box::new(source),
         };
         let over = async {
             let _ = is_over.wait_for(|over| *over).await;
@@ -98,12 +98,15 @@ pub(super) fn before_start(wait: &Wait, why: Why, stack: &Stack) -> ExecutorErro
         hook: format!("pre_start[{}]", hook.hook().unwrap_or_default()),
         command: stack.spec(hook).map(|spec| spec.argv.join(" ")).unwrap_or_default(),
         log: super::wait::last_log_since(stack, &service, began),
-        source: match why {
+        source: Box::new(match why {
             Why::Never(Never::Exited(code)) => HookError::Exited(code),
             Why::Never(Never::Gone | Never::Unhealthy | Never::NotProbed) => HookError::Gone,
             Why::NobodyWaits => HookError::NobodyWaits,
-            Why::TooLong { waited, .. } => HookError::TooLate(wait.within_ms.map_or(waited, Duration::from_millis)),
-        },
+            Why::TooLong { waited, .. } => {
+                let within = wait.within_ms.map_or(waited, Duration::from_millis);
+                HookError::TooLate(u32::try_from(within.as_secs()).unwrap_or(u32::MAX))
+            }
+        }),
         service,
     }
 }

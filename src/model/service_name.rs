@@ -1,6 +1,6 @@
 //! Which container of a stack is meant: a service, which of its replicas, and which of the commands that run before it.
 
-use std::{cmp::Ordering, fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, num::NonZeroU32, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,8 @@ use super::{
 pub struct ServiceName {
     whole: String,
     number: u32,
-    hook: Option<u32>,
+    /// The place of the hook, counted from 1 on: so the name takes no more room.
+    hook: Option<NonZeroU32>,
 }
 
 /// Between the service and the number of a replica.
@@ -58,14 +59,18 @@ impl ServiceName {
     /// Which command of `pre_start` it is the container of, by its place in the list from 0 on; none is a container of the service
     /// itself.
     pub fn hook(&self) -> Option<u32> {
-        self.hook
+        self.hook.map(|place| place.get() - 1)
     }
 
     /// The container of a command of `pre_start` that runs before this one.
     #[must_use]
     pub fn with_hook(&self, index: u32) -> Self {
         let before = self.replica(self.number);
-        Self { whole: format!("{before}{SEPARATOR}{HOOK}{index}"), number: self.number, hook: Some(index) }
+        Self {
+            whole: format!("{before}{SEPARATOR}{HOOK}{index}"),
+            number: self.number,
+            hook: NonZeroU32::new(index.saturating_add(1)),
+        }
     }
 
     /// Whether both are containers of one service.
@@ -128,7 +133,10 @@ impl TryFrom<String> for ServiceName {
             };
             let replica = service.replica(number.map_or(Ok(1), str::parse).ok()?);
             let container = match hook {
-                Some(hook) => replica.with_hook(hook.strip_prefix(HOOK)?.parse().ok()?),
+                Some(hook) => {
+                    let index = hook.strip_prefix(HOOK)?.parse().ok()?;
+                    Some(replica.with_hook(index)).filter(|container| container.hook() == Some(index))?
+                }
                 None => replica,
             };
             // One name has one spelling.
@@ -182,6 +190,7 @@ mod tests {
 
     #[test]
     fn hooks_are_called_after_what_they_run_before() {
+        assert_eq!(size_of::<ServiceName>(), size_of::<String>() + 8);
         let hook = name("web/2").with_hook(1);
         assert_eq!(
             (hook.as_str(), hook.service(), hook.number(), hook.hook()),
@@ -196,6 +205,7 @@ mod tests {
             "web/pre_start.00",
             "web/pre_start.0/2",
             "pre_start.0/",
+            "web/pre_start.4294967295",
             "web/post.0",
         ] {
             assert!(ServiceName::try_from(bad.to_owned()).is_err(), "{bad:?} was taken");

@@ -31,14 +31,19 @@ pub(super) fn cause(service: &ServiceName, index: u32) -> String {
     format!("services.{0}.pre_start[{index}] runs before {0} is started", service.service())
 }
 
-/// The commands that have been made with containers of a service which have never been started, and that come before these. They are in
-/// the order in which they run.
+/// The commands that have been made with containers of a service which have never been started, and that are to come before these. They
+/// are in the order in which they run.
 pub(super) fn waiting<'a>(observed: &'a Observed, service: &ServiceName) -> Vec<&'a ServiceName> {
     let of_service = |name: &&ServiceName| name.hook().is_some() && name.is_replica_of(service);
     let mut hooks: Vec<&ServiceName> = observed.containers.keys().filter(of_service).collect();
-    hooks.retain(|name| is_created(observed, name));
+    hooks.retain(|name| is_to_come(observed, name));
     hooks.sort_by_key(|name| (name.hook(), name.number()));
     hooks
+}
+
+/// Whether a command has not done its work yet: one that has is removed.
+pub(super) fn is_to_come(observed: &Observed, hook: &ServiceName) -> bool {
+    observed.containers.get(hook).is_some_and(|container| !container.state.is_up())
 }
 
 /// Whether a container has been made and never started.

@@ -133,13 +133,13 @@ pub(super) mod tests {
                 limits: Effective::default(),
                 oom_kills: 0,
             };
-            observed.containers.insert(name.parse().expect("a name"), container);
+            observed.containers.insert(name.to_owned().try_into().expect("a name"), container);
         }
         observed
     }
 
     pub(in crate::plan) fn names(text: &str) -> BTreeSet<ServiceName> {
-        text.split_whitespace().map(|word| word.parse().expect("a name")).collect()
+        text.split_whitespace().map(|word| word.to_owned().try_into().expect("a name")).collect()
     }
 
     #[test]

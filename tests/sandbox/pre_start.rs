@@ -206,7 +206,14 @@ services:
     let _ = stack.run(&["up", "-d"]).success();
     assert_eq!(text(&stack, "share/order"), "one\ntwo\none\ntwo\n");
     let _ = stack.down();
+    let failing = "name: X\nservices: {web: {rootfs: host, command: [sleep, infinity], pre_start: [{command: [sh, -c, 'exit 7']}]}}";
+    stack.file("stack.yaml", &failing.replace('X', stack.project()));
     let _ = stack.run(&["create"]).success();
+    for _ in 0..2 {
+        stack.run(&["start", "web"]).code(1).stderr_has("pre_start[0]").stderr_has("has exited with code 7");
+        assert_eq!(stack.container("web").state, "created");
+        let _ = stack.run(&["create"]).success();
+    }
     let traces = stack.traces();
     let _ = stack.run(&["rm", "-f", "web"]).success();
     traces.assert_gone();

@@ -96,9 +96,8 @@ impl<'a> Up<'a> {
                 let spec = Box::new(self.hook(name, index, hook, known[name].volumes));
                 let after = dependents.iter().flat_map(|name| &ready[*name].after);
                 let mut after: BTreeSet<StepId> = after.copied().collect();
-                for (replica, ready) in &mut ready {
-                    ready.volumes.named |= fills;
-                    ready.volumes.own |= fills && *replica == name;
+                if let Some(ready) = ready.get_mut(name) {
+                    ready.volumes.own |= fills;
                 }
                 if !hook.per_replica && !is_begun {
                     // None of the old ones sees what it does.
@@ -120,7 +119,8 @@ impl<'a> Up<'a> {
                     ready.entry(name).or_default().after = vec![done];
                 }
             }
-            is_begun = true;
+            ready.values_mut().for_each(|ready| ready.volumes.named |= fills);
+            is_begun |= !hook.per_replica;
         }
         ready
     }
@@ -155,7 +155,7 @@ impl<'a> Up<'a> {
         let left = self.observed.containers.keys().filter(|name| name.hook().is_some()).filter(|hook| {
             let before = hook.replica(hook.number());
             let goes = self.gone.contains(&before) || self.surplus.contains_key(&before);
-            let waits = hooks::is_created(self.observed, hook) && hooks::is_created(self.observed, &before);
+            let waits = hooks::is_to_come(self.observed, hook) && hooks::is_created(self.observed, &before);
             goes || causes.contains_key(&before) || self.wanted.contains(&&before) && !waits
         });
         left.collect()
