@@ -67,7 +67,12 @@ pub fn connect_or_start(layout: &StackLayout) -> Result<UnixStream, Failure> {
             Err(_) => {}
         }
         match Lock::take(&layout.lock()) {
-            Ok(lock) => return start(layout, lock),
+            Ok(lock) => match start(layout, lock)? {
+                Some(stream) => return Ok(stream),
+                // Somebody who only looked was faster, and it has ended with him.
+                None if started.elapsed() < PATIENCE => {}
+                None => return Err(unreachable(layout, &io::ErrorKind::NotFound.into())),
+            },
             // Whoever took the last stack down has taken the folder along.
             Err(LockError::Io { source, .. })
                 if source.kind() == io::ErrorKind::NotFound && started.elapsed() < PATIENCE =>
@@ -94,13 +99,14 @@ fn unreachable(layout: &StackLayout, error: &io::Error) -> Failure {
     Failure::host(format!("cannot reach the supervisor of stack `{}`", layout.project())).caused_by(error)
 }
 
-/// Forks the supervisor and waits until it answers.
-fn start(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure> {
+/// Forks the supervisor and waits until it answers; none if it has ended by then, since it was spoken to by another command that needed
+/// it no longer.
+fn start(layout: &StackLayout, lock: Lock) -> Result<Option<UnixStream>, Failure> {
     // While others could not start it could not remove what it does not need.
     fork_and_wait(layout, lock).inspect_err(|_| layout.layout().remove_empty())
 }
 
-fn fork_and_wait(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure> {
+fn fork_and_wait(layout: &StackLayout, lock: Lock) -> Result<Option<UnixStream>, Failure> {
     let internal = |what: &str, e: &dyn std::error::Error| Failure::host(format!("cannot {what}")).caused_by(e);
     let ids = StackIds::of_caller();
     let (mut ours, theirs) = UnixStream::pair().map_err(|e| internal("make a socket", &e))?;
@@ -123,7 +129,11 @@ fn fork_and_wait(layout: &StackLayout, lock: Lock) -> Result<UnixStream, Failure
             // When it ends without a word, what it wrote before is not a failure that can be read either.
             let _ = ours.read_to_end(&mut answer);
             if answer == READY {
-                return layout.connect().map_err(|e| unreachable(layout, &e));
+                return match layout.connect() {
+                    Ok(stream) => Ok(Some(stream)),
+                    Err(e) if nobody_there(&e) => Ok(None),
+                    Err(e) => Err(unreachable(layout, &e)),
+                };
             }
             Err(serde_json::from_slice(&answer)
                 .unwrap_or_else(|_| Failure::internal("the supervisor ended before it was ready")))

@@ -163,8 +163,11 @@ services:
     );
     for command in ["down", "interrupt", "interrupt-detached"] {
         let detached = command != "interrupt";
-        let up = stack.nscompose().args(if detached { &["up", "-d"][..] } else { &["up"] }).start();
-        let row = wait_for("the command", || stack.ps().into_iter().next());
+        let mut up = stack.nscompose().args(if detached { &["up", "-d"][..] } else { &["up"] }).start();
+        let row = wait_for("the command", || {
+            assert!(up.is_running(), "{command}: {}{}", up.stdout(), up.stderr());
+            stack.ps().into_iter().next()
+        });
         assert!(row.name.ends_with("-web-1-pre_start.0") && row.service == "web", "{row:?}");
         stack.log_with("web", "hangs");
         let traces = stack.traces();
