@@ -27,6 +27,7 @@ mod sandbox {
     mod pause;
     mod plan_and_up;
     mod ports;
+    mod pre_start;
     mod privileges;
     mod process;
     mod replicas;

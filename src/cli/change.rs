@@ -52,7 +52,7 @@ impl Target {
         let (mut services, mut without) = (BTreeSet::new(), Vec::new());
         for word in &words.services {
             let is_there = |(name, container): (&ServiceName, &Container)| {
-                name.service() == word || name.as_str() == word || container.name == *word
+                name.service() == word && name.hook().is_none() || name.as_str() == word || container.name == *word
             };
             if containers.iter().any(is_there) {
                 services.extend(services_or_containers(std::slice::from_ref(word), containers)?);
@@ -66,7 +66,7 @@ impl Target {
         }
         let named = !words.services.is_empty();
         if !named {
-            services.extend(containers.keys().cloned());
+            services.extend(containers.keys().filter(|name| name.hook().is_none()).cloned());
         }
         Ok(Ok(Self { opened, project, services, named, without, declared }))
     }

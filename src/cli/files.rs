@@ -176,7 +176,9 @@ pub(super) fn services<'a>(
 ) -> Result<Vec<ServiceName>, Failure> {
     let mut found: Vec<ServiceName> = Vec::new();
     for word in words {
-        let of_word = known.clone().filter(|name| name.service() == word || name.as_str() == word);
+        // What runs before a service is meant by its own name only.
+        let of_service = |name: &ServiceName| name.service() == word && name.hook().is_none();
+        let of_word = known.clone().filter(|name| of_service(name) || name.as_str() == word);
         let of_word: Vec<&ServiceName> = of_word.collect();
         if of_word.is_empty() {
             let failure = Failure::usage(format!("there is no service `{word}` in this stack"));

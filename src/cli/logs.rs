@@ -69,7 +69,14 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let layout = settings.layout.stack(&name);
     if let Some(opened) = connect_if_up(&layout)? {
         return opened.on_runtime(async |connection, snapshot| {
-            let observed = snapshot.observed;
+            let mut observed = snapshot.observed;
+            // What runs before a service writes to the log of that one, which may not be there yet.
+            let hooks = observed.containers.keys().filter(|name| name.hook().is_some()).cloned();
+            for hook in hooks.collect::<Vec<_>>() {
+                if let Some(container) = observed.containers.remove(&hook) {
+                    observed.containers.entry(hook.replica(hook.number())).or_insert(container);
+                }
+            }
             let wanted = match (args.index, &words.services[..]) {
                 (None, all) => services_or_containers(all, &observed.containers)?,
                 (Some(_), [service]) => vec![container(service, args.index, &observed.containers)?],

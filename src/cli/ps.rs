@@ -109,6 +109,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let wanted = services_or_containers(&words.services, &observed.containers)?;
         observed.containers.retain(|name, _| wanted.contains(name));
     }
+    // What runs before a service is there while it runs, and nobody's business before and after.
+    observed.containers.retain(|name, container| name.hook().is_none() || container.state.is_alive());
     let wanted: Vec<Status> = args.status.iter().chain(&args.filter).copied().collect();
     observed.containers.retain(|_, container| match Status::of(container.state) {
         status if !wanted.is_empty() => wanted.contains(&status),

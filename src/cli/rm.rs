@@ -81,6 +81,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
 fn choose(observed: &Observed, named: &[ServiceName], stop: bool) -> BTreeSet<ServiceName> {
     let containers = observed.containers.iter();
     let chosen = containers
+        .filter(|(name, _)| name.hook().is_none())
         .filter(|(name, container)| (named.is_empty() || named.contains(name)) && (stop || !container.state.is_up()));
     chosen.map(|(name, _)| name.clone()).collect()
 }

@@ -297,6 +297,10 @@ impl Ends {
 
     /// A service has ended for good.
     fn ended(&mut self, service: &ServiceName, code: i32) {
+        if service.hook().is_some() {
+            // It is there to end.
+            return;
+        }
         let is_asked = self.code_from.as_ref() == Some(service);
         if is_asked {
             self.code.get_or_insert(code);

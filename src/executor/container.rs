@@ -27,7 +27,7 @@ use super::{
     life::{Attempt, EndTeller},
     logs, mounts,
     operation::create_folder,
-    root::{hold_images, root},
+    root::{hold_images, layers, root},
     run::Claims,
     stack::{Created, Running},
     stop::{forget, remove, stop},
@@ -101,6 +101,7 @@ pub(super) async fn start(
         root,
         read_only: spec.files.read_only,
         folder: folder.clone(),
+        volumes_image: spec.files.volumes_image.as_ref().map(|image| layers(image, stack)),
         mounts,
         shared: SharedFiles {
             proc: spec.namespaces.pid != Source::Host,
@@ -125,7 +126,7 @@ pub(super) async fn start(
         process: process.clone(),
     };
 
-    let log = stack.layout.log(&spec.service);
+    let log = stack.layout.log(&written_of(&spec.service));
     let writer = log_writer(spec, stack).await.map_err(files("keep the log", log.path()))?;
     let Streamed { stdin, stdout, stderr, socket, mut handed_out, mut pump, streams, listeners, mut keep } =
         streamed(spec, stack, writer.clone()).map_err(files("keep the log", log.path()))?;
@@ -146,7 +147,7 @@ pub(super) async fn start(
     };
     let started = stack.keeper.launch(launch, fds, spec.service.as_str(), keep).await.map_err(|source| {
         stack.names.disappears(&spec.service);
-        if !attempt.again && !stack.knows(&spec.service) {
+        if !attempt.again && !stack.has(&spec.service) {
             // What the keeper may have of it.
             forget(&spec.service, stack);
         }
@@ -453,10 +454,18 @@ struct Streamed {
     keep: Vec<(String, OwnedFd)>,
 }
 
+/// Whose log what a container writes is in: what runs before a service is part of its story.
+pub(super) fn written_of(container: &ServiceName) -> ServiceName {
+    container.replica(container.number())
+}
+
 /// Who writes the log, if one is kept.
 pub(super) async fn log_writer(spec: &ContainerSpec, stack: &Stack) -> io::Result<Option<Arc<logs::Writer>>> {
     let (logs, layout) = (stack.logs.clone(), stack.layout.clone());
-    let (service, settings) = (spec.service.clone(), spec.logging.clone());
+    let (service, settings) = (written_of(&spec.service), spec.logging.clone());
+    if spec.service.hook().is_some() {
+        stack.objects().hooks_began.insert(spec.service.clone(), jiff::Timestamp::now());
+    }
     let writer = tokio::task::spawn_blocking(move || logs.writer(&layout, &service, &settings));
     writer.await.map_err(io::Error::other)?
 }

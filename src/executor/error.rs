@@ -173,19 +173,19 @@ pub enum ExecutorError {
     /// A service that others wait for did not get there.
     #[error("{0}")]
     Condition(Box<Unmet>),
-    /// A command that is run in a service once it has started.
+    /// A command that is run before a service is started, or in it once it has.
     #[error("service `{service}` did not start: {hook}, `{command}`, failed")]
     Hook {
         /// The service.
         service: ServiceName,
-        /// Which, as `post_start[0]`.
+        /// Which, as `pre_start[0]`.
         hook: String,
         /// Its command line.
         command: String,
         /// The last lines that the service wrote, and the command.
         log: Vec<String>,
         /// Why.
-        source: HookError,
+        source: Box<HookError>,
     },
     /// There is no control group for limits.
     #[error("there is no control group that limits can be set in")]

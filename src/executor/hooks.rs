@@ -1,4 +1,5 @@
-//! Commands of the file that are run in a container: once it has started, and before it is stopped.
+//! Commands of the file that are run in a container: once it has started, and before it is stopped. Those that are run before it
+//! are containers of their own, and steps of the plan.
 
 use std::{
     fs::File,
@@ -13,10 +14,15 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Change, Exec, ExecError, ExecutorError, Stack, container::log_writer, facts, logs};
+use super::{
+    Change, Exec, ExecError, ExecutorError, Stack,
+    container::{log_writer, written_of},
+    facts, logs,
+    wait::Why,
+};
 use crate::{
     model::{Hook, ServiceName},
-    plan::ContainerSpec,
+    plan::{ContainerSpec, Never, Wait},
     state::Stream,
     sys::{ExitStatus, PidFd},
 };
@@ -36,6 +42,15 @@ pub enum HookError {
     /// The container ended first.
     #[error("the service has ended before it")]
     Ended,
+    /// Its container has gone.
+    #[error("its container has been removed")]
+    Gone,
+    /// Who wanted the service has gone.
+    #[error("nobody waits for it any more, and it was ended")]
+    NobodyWaits,
+    /// It had as long as somebody was ready to wait (`--wait-timeout`).
+    #[error("it has not ended within the {0} s of `--wait-timeout`")]
+    TooLate(u32),
     /// It had no time left.
     #[error("it has not ended in the time that the service has to stop, and was killed")]
     TooLong,
@@ -56,7 +71,7 @@ pub(super) async fn after_start(
             hook: format!("post_start[{index}]"),
             command: hook.command.join(" "),
             log: super::wait::last_log(stack, &spec.service),
-            source,
+            source: Box::new(source),
         };
         let over = async {
             let _ = is_over.wait_for(|over| *over).await;
@@ -76,6 +91,28 @@ pub(super) async fn after_start(
         // A supervisor that comes before this is written finds a container that has not come up.
         Some(pid) if !spec.hooks.post_start.is_empty() => stack.record(&facts::hooked(&spec.service), &pid),
         _ => Ok(()),
+    }
+}
+
+/// What is said of a command that has not done what is to be done before its service is started.
+pub(super) fn before_start(wait: &Wait, why: Why, stack: &Stack) -> ExecutorError {
+    let hook = &wait.service;
+    let service = written_of(hook);
+    let began = stack.objects().hooks_began.get(hook).copied();
+    ExecutorError::Hook {
+        hook: format!("pre_start[{}]", hook.hook().unwrap_or_default()),
+        command: stack.spec(hook).map(|spec| spec.argv.join(" ")).unwrap_or_default(),
+        log: super::wait::last_log_since(stack, &service, began),
+        source: Box::new(match why {
+            Why::Never(Never::Exited(code)) => HookError::Exited(code),
+            Why::Never(Never::Gone | Never::Unhealthy | Never::NotProbed) => HookError::Gone,
+            Why::NobodyWaits => HookError::NobodyWaits,
+            Why::TooLong { waited, .. } => {
+                let within = wait.within_ms.map_or(waited, Duration::from_millis);
+                HookError::TooLate(u32::try_from(within.as_secs()).unwrap_or(u32::MAX))
+            }
+        }),
+        service,
     }
 }
 

@@ -18,11 +18,11 @@ use super::{Change, ExecutorError, Stack, operation::create_folder, volume::Volu
 use crate::{
     image::store::Store,
     model::{
-        BindMount, Digest, Grant, GrantSource, ImageMount, MountSource, MountedImage, Propagation, Rootfs, VolumeMount,
-        VolumeSource,
+        Beginning, BindMount, Digest, Grant, GrantSource, ImageMount, MountSource, MountedImage, Propagation, Rootfs,
+        VolumeMount, VolumeSource,
     },
     plan::ContainerSpec,
-    sandbox::{BindSource, LaunchMount, LaunchSource, Owner, StackIds},
+    sandbox::{BindSource, Give, LaunchMount, LaunchSource, Owner, StackIds},
     state::remove_tree,
 };
 
@@ -192,7 +192,11 @@ pub(super) fn mounts(
                 let new = if volumes.range(..i).any(|(_, before)| before.path == folder.path) {
                     None
                 } else {
-                    let new = folder.prepare(copy_up, give);
+                    let new = match volume.beginning {
+                        Beginning::Usual => folder.prepare(copy_up, give.then_some(Give::Always)),
+                        Beginning::Ownerless => folder.prepare(copy_up, None),
+                        Beginning::Made => folder.prepare(false, give.then_some(Give::UnlessTaken)),
+                    };
                     new.map_err(files("make the folder", &folder.path))?
                 };
                 let bind = BindSource {

@@ -183,6 +183,8 @@ pub(super) async fn undo(
             remove_namespaces(&set.service, stack);
             tell(Change::NamespacesRemoved(set.service.clone()));
         }
+        // What has run to its end before a service has been removed already.
+        Operation::Start(spec) if spec.service.hook().is_some() && !stack.has(&spec.service) => {}
         Operation::Create(spec) | Operation::Start(spec) => {
             life::hands_off(&spec.service, stack).await;
             if matches!(operation, Operation::Start(_)) {

@@ -30,11 +30,12 @@ pub(super) fn hold_images(spec: &ContainerSpec, stack: &Stack) -> Result<Vec<InU
         MountSource::Image(ImageMount { image: MountedImage::Here(image), .. }) => Some(image),
         _ => None,
     });
+    let of_volumes = spec.files.volumes_image.iter();
     let hold = |image: &Image| {
         let failed = |source| ExecutorError::Image { service: spec.service.clone(), image: image.name.clone(), source };
         store.hold(&image.id).map_err(failed)
     };
-    rootfs.into_iter().chain(mounted).map(|image| hold(image)).collect()
+    rootfs.into_iter().chain(mounted).chain(of_volumes).map(|image| hold(image)).collect()
 }
 
 /// Makes ready what the root is made of; the sandbox mounts it.
@@ -45,11 +46,7 @@ pub(super) async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> 
     };
     match &spec.files.rootfs {
         Rootfs::Directory(path) => Ok(Root::Directory(path.clone())),
-        Rootfs::Layers(image) => {
-            // The manifest has the lowest first.
-            let layers = image.layers.iter().rev().map(|layer| layer.hex().to_owned()).collect();
-            Ok(Root::Layers { store: Store::new(stack.layout.layout().images()).layers(), layers })
-        }
+        Rootfs::Layers(image) => Ok(layers(image, stack)),
         Rootfs::Image(image) => Err(ExecutorError::Missing(format!("image `{}` in the store", image.source))),
         Rootfs::Host => {
             let hidden = stack.layout.layout().folders().map(Path::to_owned).into();
@@ -76,6 +73,13 @@ pub(super) async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> 
 
 /// What the journal has them under.
 pub(super) const HOST_VIEWS: &str = "host-view/";
+
+/// The layers of an image as a root.
+pub(super) fn layers(image: &Image, stack: &Stack) -> Root {
+    // The manifest has the lowest first.
+    let layers = image.layers.iter().rev().map(|layer| layer.hex().to_owned()).collect();
+    Root::Layers { store: Store::new(stack.layout.layout().images()).layers(), layers }
+}
 
 /// How containers of the stack see the host's files, found out once.
 fn host_view(spec: &ContainerSpec, stack: &Stack) -> Result<HostView, ExecutorError> {

@@ -80,6 +80,8 @@ pub(super) struct Objects {
     pub(super) units: BTreeMap<ServiceName, Unit>,
     /// What the last look at the health of each wrote, if it went wrong.
     pub(super) last_probes: BTreeMap<ServiceName, String>,
+    /// When commands of `pre_start` have been started, whose output is among that of their services.
+    pub(super) hooks_began: BTreeMap<ServiceName, jiff::Timestamp>,
     /// Each is locked by who fills it for the first time.
     pub(super) filling: BTreeMap<VolumeName, Arc<tokio::sync::Mutex<()>>>,
     /// How containers see the host's files; the same for all with ids of their own, and for all with those of the machine.
@@ -449,8 +451,8 @@ impl Stack {
         }
     }
 
-    /// Whether there is a container of a service, if only a made one.
-    pub(super) fn knows(&self, service: &ServiceName) -> bool {
+    /// Whether there is such a container, if only a made one.
+    pub(super) fn has(&self, service: &ServiceName) -> bool {
         let objects = self.objects();
         objects.containers.contains_key(service) || objects.created.contains_key(service)
     }
@@ -461,6 +463,7 @@ impl Stack {
         if !objects.containers.contains_key(service) && !objects.created.contains_key(service) {
             objects.specs.remove(service);
             objects.last_probes.remove(service);
+            objects.hooks_began.remove(service);
         }
     }
 

@@ -16,7 +16,7 @@ use rustix::{
 use super::{ExecutorError, Stack, operation::create_folder};
 use crate::{
     model::{Volume, VolumeName, VolumeSource},
-    sandbox::{NewVolume, mount_memory},
+    sandbox::{Give, NewVolume, mount_memory},
     state::remove_tree,
 };
 
@@ -96,7 +96,7 @@ impl VolumeFolder {
 
     /// Makes the folder where there is none, and says what it gets if it is new. What is wanted is a copy of what the
     /// image has, and that it belongs to the user of the container. Nobody else may be preparing or filling it.
-    pub(super) fn prepare(&self, copy_up: bool, give: bool) -> io::Result<Option<NewVolume>> {
+    pub(super) fn prepare(&self, copy_up: bool, give: Option<Give>) -> io::Result<Option<NewVolume>> {
         create_folder(&self.path)?;
         match fs::read(&self.marker) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -170,18 +170,18 @@ mod tests {
         let dir = tempfile::tempdir().expect("folder");
         let volume = VolumeFolder { path: dir.path().join("volume"), marker: dir.path().join(".volume.new") };
         assert!(volume.may_be_new());
-        let new = volume.prepare(true, false).expect("made").expect("new");
+        let new = volume.prepare(true, None).expect("made").expect("new");
         assert_eq!(new.copy_up.as_ref(), Some(&volume.marker));
         // Cut off in the middle.
         fs::create_dir_all(volume.path.join("half/way")).expect("folder");
         volume.settle();
         assert!(volume.may_be_new());
-        assert!(volume.prepare(true, false).expect("made").is_some());
+        assert!(volume.prepare(true, None).expect("made").is_some());
         assert!(!volume.path.join("half").exists());
         // Complete, and killed before it was settled.
         fs::write(volume.path.join("whole"), "").expect("file");
         fs::write(&volume.marker, "complete").expect("file");
-        assert!(volume.prepare(true, false).expect("made").is_none());
+        assert!(volume.prepare(true, None).expect("made").is_none());
         assert!(volume.path.join("whole").exists() && !volume.may_be_new() && !volume.marker.exists());
     }
 
@@ -189,8 +189,8 @@ mod tests {
     fn what_is_not_to_be_copied_has_no_marker() {
         let dir = tempfile::tempdir().expect("folder");
         let volume = VolumeFolder { path: dir.path().join("volume"), marker: dir.path().join(".volume.new") };
-        let new = volume.prepare(false, true).expect("made").expect("new");
-        assert!(new.copy_up.is_none() && new.give && !volume.marker.exists());
+        let new = volume.prepare(false, Some(Give::Always)).expect("made").expect("new");
+        assert!(new.copy_up.is_none() && new.give == Some(Give::Always) && !volume.marker.exists());
         volume.remove().expect("removed");
         assert!(!volume.path.exists());
     }

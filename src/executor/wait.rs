@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc::UnboundedSender, watch};
 
-use super::{Change, ExecutorError, Stack, Waiting};
+use super::{Change, ExecutorError, Stack, Waiting, hooks};
 use crate::{
     diagnostics::Failure,
     model::ServiceName,
@@ -76,6 +77,9 @@ pub(super) async fn wait(
     let result = until(wait, stack, began, changes, abandoned).await;
     let _ = changes.send(Change::Waited(wait.service.clone(), wait.until));
     let Err(why) = result else { return Ok(()) };
+    if wait.service.hook().is_some() {
+        return Err(hooks::before_start(wait, why, stack));
+    }
     let log = last_log(stack, &wait.service);
     let probe = stack.last_probe(&wait.service);
     let unmet = Box::new(Unmet { wait: wait.clone(), why, chain: Vec::new(), log, probe });
@@ -135,15 +139,23 @@ async fn until(
 
 /// The last lines that a service wrote.
 pub(super) fn last_log(stack: &Stack, service: &ServiceName) -> Vec<String> {
-    last_lines(stack.layout.log(service), LAST_LINES).unwrap_or_default()
+    last_lines(stack.layout.log(service), LAST_LINES, None).unwrap_or_default()
+}
+
+/// Those of them that it wrote since then.
+pub(super) fn last_log_since(stack: &Stack, service: &ServiceName, since: Option<Timestamp>) -> Vec<String> {
+    last_lines(stack.layout.log(service), LAST_LINES, since).unwrap_or_default()
 }
 
 /// The last lines of a log, without what ends them.
-fn last_lines(log: LogFolder, most: usize) -> io::Result<Vec<String>> {
+fn last_lines(log: LogFolder, most: usize, since: Option<Timestamp>) -> io::Result<Vec<String>> {
     let mut reader = LogReader::new(log);
     reader.skip_to_last(most as u64)?;
     let mut lines: Vec<String> = Vec::new();
     while let Some(line) = reader.next_line()? {
+        if since.is_some_and(|since| line.time < since) {
+            continue;
+        }
         lines.push(String::from_utf8_lossy(&line.text).trim_end_matches('\r').chars().take(LONGEST_LINE).collect());
     }
     Ok(lines)
@@ -280,11 +292,12 @@ the last lines of `db`:
     fn the_last_lines_of_a_log() {
         let folder = tempfile::tempdir().expect("folder");
         let log = || LogFolder::new(folder.path().to_owned());
-        assert!(last_lines(log(), 2).expect("none yet").is_empty());
+        assert!(last_lines(log(), 2, None).expect("none yet").is_empty());
         let line =
             |text: &str| format!("{{\"log\":\"{text}\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-02T03:04:05Z\"}}\n");
         let text = format!("{}{}{}{{\"log\":\"half", line("one"), line("two"), line("three"));
         std::fs::write(folder.path().join("0.jsonl"), text).expect("written");
-        assert_eq!(last_lines(log(), 2).expect("lines"), ["two", "three"]);
+        assert_eq!(last_lines(log(), 2, None).expect("lines"), ["two", "three"]);
+        assert_eq!(last_lines(log(), 2, Some(Timestamp::now())).expect("lines"), [""; 0]);
     }
 }

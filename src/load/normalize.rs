@@ -25,6 +25,7 @@ pub(super) fn normalize(tree: &mut Node, project: &str, variables: &Variables) {
             uses_default |= default_network(&mut service.value);
             dependencies(&mut service.value);
             build(&mut service.value, variables);
+            hooks(&mut service.value);
             if let Some(policy) = service.value.entry_mut("pull_policy")
                 && policy.value.scalar().is_some_and(|scalar| &*scalar.text == "if_not_present")
             {
@@ -186,6 +187,21 @@ fn dependencies(service: &mut Node) {
         let value = node.beside(Value::Mapping(entries));
         (name, value)
     }));
+}
+
+/// What runs before a service runs on the image of the service, unless it says another (compose-go, `loader/normalize.go`).
+fn hooks(service: &mut Node) {
+    let said = |key: &str| service.entry(key).filter(|entry| !entry.value.is_null() && !entry.value.is_empty_text());
+    if said("rootfs").is_some() {
+        return;
+    }
+    let Some(image) = said("image").and_then(|entry| Some(entry.value.scalar()?.text.clone())) else { return };
+    let Some(hooks) = service.entry_mut("pre_start") else { return };
+    let Value::Sequence(hooks) = &mut hooks.value.value else { return };
+    for hook in hooks.iter_mut().filter(|hook| hook.entries().is_some()) {
+        let image = hook.text(&image);
+        hook.put_unless_said("image", image);
+    }
 }
 
 fn build(service: &mut Node, variables: &Variables) {

@@ -1,10 +1,10 @@
-//! Commands that are run in a container at some time of its life.
+//! Commands that are run in a container at some time of its life, and before it in one of their own.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::UserSpec;
+use super::{Rootfs, UserSpec};
 
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,20 @@ pub struct Hook {
     pub environment: BTreeMap<String, String>,
 }
 
-/// All of a service, each list in the order in which it is run.
+/// A command that runs to its end in a container of its own before the container of the service is started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreStart {
+    /// What is run, and how: with all that the service says where the command itself says nothing. Its environment is all of it.
+    pub run: Hook,
+    /// What comes before the command: that of its image.
+    pub entrypoint: Vec<String>,
+    /// Where its files come from.
+    pub rootfs: Rootfs,
+    /// It is run for each replica of the service, and not once for all of them.
+    pub per_replica: bool,
+}
+
+/// Those that are run in a container, each list in the order in which it is run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
     /// Once its program runs. It is up when the last of them has ended, with code 0.

@@ -43,7 +43,7 @@ mod user;
 pub use capability::{Capabilities, Capability, UnknownCapability};
 pub use dependency::{Condition, Dependency};
 pub use health::{HealthCheck, HealthSettings, HealthTest, InvalidListeningPort, ListeningPort, ProbeLog, ProbeResult};
-pub use hook::{Hook, Hooks};
+pub use hook::{Hook, Hooks, PreStart};
 pub use image::{
     Digest, Image, ImageConfig, ImageHealthcheck, ImageName, ImageRequest, ImageSource, InArchive, InvalidDigest,
     InvalidImageName, InvalidImageSource, InvalidPlatform, InvalidPullPolicy, NoCommand, Platform, PullPolicy,
@@ -55,8 +55,8 @@ pub use limits::{
 };
 pub use logging::{InvalidLogTag, LogSettings, LogTag, Logging};
 pub use mount::{
-    Atime, BindMount, Contents, Device, Files, Grant, GrantSource, ImageMount, Mount, MountSource, MountedImage,
-    Propagation, Submounts, TmpfsMount, VolumeMount, VolumesFrom,
+    Atime, Beginning, BindMount, Contents, Device, Files, Grant, GrantSource, ImageMount, Mount, MountSource,
+    MountedImage, Propagation, Submounts, TmpfsMount, VolumeMount, VolumesFrom,
 };
 pub use name::{ContainerName, InvalidName, NetworkName, ProjectName, VolumeName};
 pub use namespace_mode::NamespaceMode;

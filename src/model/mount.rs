@@ -95,12 +95,29 @@ pub struct VolumeMount {
     /// An anonymous one is not the service's own but the one that this service has at this place.
     #[serde(default, skip_serializing_if = "is_default")]
     pub of: Option<(ServiceName, PathBuf)>,
+    /// What it gets while it is new.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub beginning: Beginning,
+}
+
+/// What a volume gets from a container while it is new.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Beginning {
+    /// A copy of what the image has at its place; where that has nothing, it becomes that of the user of the container.
+    #[default]
+    Usual,
+    /// The same copy. Whose it is to be another container says, which is started later.
+    Ownerless,
+    /// Another container has had it before. It may be empty still, and be somebody's: if it is neither filled nor anybody's, it
+    /// becomes that of the user of the container.
+    Made,
 }
 
 impl VolumeMount {
     /// One without a name, which goes with its container.
     pub fn anonymous() -> Self {
-        Self { volume: None, read_only: false, nocopy: false, subpath: None, of: None }
+        Self { volume: None, read_only: false, nocopy: false, subpath: None, of: None, beginning: Beginning::Usual }
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ContainerName, Dependency, Files, Hooks, Image, ImageRequest, LifeSettings, Limits, Logging, Mount, NameSettings,
-    NamespaceMode, NetworkAttachment, Port, Privileges, ProcessOptions, ServiceName, StopSignal, UserSpec,
+    NamespaceMode, NetworkAttachment, Port, PreStart, Privileges, ProcessOptions, ServiceName, StopSignal, UserSpec,
 };
 
 /// Where the root file system of a service comes from.
@@ -94,6 +94,9 @@ pub struct Service {
     /// Commands that are run in it.
     #[serde(default, skip_serializing_if = "super::mount::is_default")]
     pub hooks: Hooks,
+    /// Commands that are run to their ends before it is started, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pre_start: Vec<PreStart>,
     /// When it is started again, and how it is looked after its health.
     #[serde(default, skip_serializing_if = "super::mount::is_default")]
     pub life: LifeSettings,

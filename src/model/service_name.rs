@@ -1,6 +1,6 @@
-//! Which container of a stack is meant: a service, and which of its replicas.
+//! Which container of a stack is meant: a service, which of its replicas, and which of the commands that run before it.
 
-use std::{cmp::Ordering, fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, num::NonZeroU32, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,17 +12,23 @@ use super::{
 /// The name of a service, which is also the host name that other services find it under, or that of one of its replicas.
 ///
 /// A name of a file is letters, digits, `.`, `_` and `-`, beginning with a letter, a digit or `_`. Its first replica is called as the
-/// service itself, the others `web/2`, `web/3` and so on: the `/` is in no name of a file. [`FromStr`] reads names of a file only,
-/// serde both. Replicas are in the order of their numbers.
+/// service itself, the others `web/2`, `web/3` and so on: the `/` is in no name of a file. The container of a command of `pre_start`
+/// is called after the one that it runs before, with its place in the list: `web/pre_start.0`, `web/2/pre_start.1`. [`FromStr`] reads
+/// names of a file only, serde all of them. Replicas are in the order of their numbers, each with its hooks after it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ServiceName {
     whole: String,
     number: u32,
+    /// The place of the hook, counted from 1 on: so the name takes no more room.
+    hook: Option<NonZeroU32>,
 }
 
 /// Between the service and the number of a replica.
 const SEPARATOR: char = '/';
+
+/// What the place of a hook in its list stands behind.
+const HOOK: &str = "pre_start.";
 
 impl ServiceName {
     /// The name as text: `web`, or `web/2`.
@@ -32,10 +38,7 @@ impl ServiceName {
 
     /// The service: what the file calls it.
     pub fn service(&self) -> &str {
-        match self.number {
-            1 => &self.whole,
-            _ => self.whole.rsplit_once(SEPARATOR).map_or(&*self.whole, |(service, _)| service),
-        }
+        self.whole.split(SEPARATOR).next().unwrap_or(&self.whole)
     }
 
     /// Which of its containers it is, from 1 on.
@@ -48,8 +51,25 @@ impl ServiceName {
     pub fn replica(&self, number: u32) -> Self {
         let service = self.service();
         match number {
-            0 | 1 => Self { whole: service.to_owned(), number: 1 },
-            _ => Self { whole: format!("{service}{SEPARATOR}{number}"), number },
+            0 | 1 => Self { whole: service.to_owned(), number: 1, hook: None },
+            _ => Self { whole: format!("{service}{SEPARATOR}{number}"), number, hook: None },
+        }
+    }
+
+    /// Which command of `pre_start` it is the container of, by its place in the list from 0 on; none is a container of the service
+    /// itself.
+    pub fn hook(&self) -> Option<u32> {
+        self.hook.map(|place| place.get() - 1)
+    }
+
+    /// The container of a command of `pre_start` that runs before this one.
+    #[must_use]
+    pub fn with_hook(&self, index: u32) -> Self {
+        let before = self.replica(self.number);
+        Self {
+            whole: format!("{before}{SEPARATOR}{HOOK}{index}"),
+            number: self.number,
+            hook: NonZeroU32::new(index.saturating_add(1)),
         }
     }
 
@@ -60,15 +80,12 @@ impl ServiceName {
 
     /// The name as one of a file or folder: `web`, or `web@2`, which no service is called.
     pub fn file_name(&self) -> String {
-        match self.number {
-            1 => self.whole.clone(),
-            number => format!("{}@{number}", self.service()),
-        }
+        self.whole.replace(SEPARATOR, "@")
     }
 
     /// What [`ServiceName::file_name`] has made of a name; none if it is of something else.
     pub fn from_file_name(file: &str) -> Option<Self> {
-        file.replacen('@', "/", 1).try_into().ok()
+        file.replace('@', "/").try_into().ok()
     }
 }
 
@@ -80,7 +97,7 @@ impl PartialOrd for ServiceName {
 
 impl Ord for ServiceName {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.service().cmp(other.service()).then(self.number.cmp(&other.number))
+        self.service().cmp(other.service()).then(self.number.cmp(&other.number)).then(self.hook.cmp(&other.hook))
     }
 }
 
@@ -89,7 +106,7 @@ impl FromStr for ServiceName {
 
     fn from_str(name: &str) -> Result<Self, InvalidName> {
         if word(name) && name.len() <= MAX_LEN {
-            return Ok(Self { whole: name.to_owned(), number: 1 });
+            return Ok(Self { whole: name.to_owned(), number: 1, hook: None });
         }
         Err(InvalidName {
             what: "service",
@@ -103,12 +120,29 @@ impl TryFrom<String> for ServiceName {
     type Error = InvalidName;
 
     fn try_from(name: String) -> Result<Self, InvalidName> {
-        let replica = name.split_once(SEPARATOR).and_then(|(service, number)| {
-            let replica = service.parse::<Self>().ok()?.replica(number.parse().ok()?);
+        let (service, more) = match name.split_once(SEPARATOR) {
+            Some((service, more)) => (service, Some(more)),
+            None => (&*name, None),
+        };
+        let container = more.and_then(|more| {
+            let service = service.parse::<Self>().ok()?;
+            let (number, hook) = match more.split_once(SEPARATOR) {
+                Some((number, hook)) => (Some(number), Some(hook)),
+                None if more.starts_with(HOOK) => (None, Some(more)),
+                None => (Some(more), None),
+            };
+            let replica = service.replica(number.map_or(Ok(1), str::parse).ok()?);
+            let container = match hook {
+                Some(hook) => {
+                    let index = hook.strip_prefix(HOOK)?.parse().ok()?;
+                    Some(replica.with_hook(index)).filter(|container| container.hook() == Some(index))?
+                }
+                None => replica,
+            };
             // One name has one spelling.
-            (replica.whole == name).then_some(replica)
+            (container.whole == name).then_some(container)
         });
-        replica.map_or_else(|| name.parse(), Ok)
+        container.map_or_else(|| name.parse(), Ok)
     }
 }
 
@@ -146,12 +180,40 @@ mod tests {
 
     #[test]
     fn files_of_replicas_are_told_from_those_of_services() {
-        for text in ["web", "web/2", "a.b-c_d/4294967295"] {
+        for text in ["web", "web/2", "a.b-c_d/4294967295", "web/pre_start.0", "web/2/pre_start.10"] {
             let file = name(text).file_name();
             assert!(!file.contains('/') && (file == text || file.parse::<ServiceName>().is_err()), "{file}");
             assert_eq!(ServiceName::from_file_name(&file), Some(name(text)));
         }
         assert_eq!(ServiceName::from_file_name("web@1"), None);
+    }
+
+    #[test]
+    fn hooks_are_called_after_what_they_run_before() {
+        assert_eq!(size_of::<ServiceName>(), size_of::<String>() + 8);
+        let hook = name("web/2").with_hook(1);
+        assert_eq!(
+            (hook.as_str(), hook.service(), hook.number(), hook.hook()),
+            ("web/2/pre_start.1", "web", 2, Some(1))
+        );
+        assert_eq!((name("web").with_hook(0), hook.replica(2)), (name("web/pre_start.0"), name("web/2")));
+        assert_eq!(hook.with_hook(0), name("web/2/pre_start.0"));
+        assert!(hook.is_replica_of(&name("web")) && name("web").hook().is_none());
+        for bad in [
+            "web/1/pre_start.0",
+            "web/pre_start.",
+            "web/pre_start.00",
+            "web/pre_start.0/2",
+            "pre_start.0/",
+            "web/pre_start.4294967295",
+            "web/post.0",
+        ] {
+            assert!(ServiceName::try_from(bad.to_owned()).is_err(), "{bad:?} was taken");
+        }
+        let mut names = ["web/2", "web/pre_start.10", "web", "web/2/pre_start.0", "web/pre_start.2"].map(name);
+        names.sort();
+        let sorted = ["web", "web/pre_start.2", "web/pre_start.10", "web/2", "web/2/pre_start.0"];
+        assert_eq!(names.map(String::from), sorted);
     }
 
     #[test]

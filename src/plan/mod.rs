@@ -17,6 +17,7 @@ mod elsewhere;
 mod error;
 mod graph;
 mod group;
+mod hooks;
 mod ids;
 mod kill;
 mod limits;

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{IdMap, Names, Wait};
 use crate::model::{
-    Device, DeviceRule, Hooks, Invoker, LifePolicy, Limits, LogSettings, MacAddress, Mount, NetworkName, Origin, Port,
-    Privileges, ProcessOptions, ProjectName, Record, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec,
-    Volume, VolumeName,
+    Device, DeviceRule, Hooks, Image, Invoker, LifePolicy, Limits, LogSettings, MacAddress, Mount, NetworkName, Origin,
+    Port, Privileges, ProcessOptions, ProjectName, Record, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans,
+    UserSpec, Volume, VolumeName,
 };
 
 /// One effect.
@@ -309,6 +309,9 @@ pub struct Sources {
 pub struct FileSystem {
     /// Where the root comes from.
     pub rootfs: Rootfs,
+    /// The image that new volumes get their first contents from instead: that of the service, for what runs before it on another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes_image: Option<Box<Image>>,
     /// The root cannot be written to.
     pub read_only: bool,
     /// Mounts, parents before what lies below them.

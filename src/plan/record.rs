@@ -10,12 +10,12 @@ use super::Bridge;
 use crate::model::{
     Capabilities, Capability, Digest, Files, Grant, GrantSource, Hook, HostAddress, ImageConfig, ImageMount, IoLimits,
     LifeSettings, Limits, Logging, Mount, MountSource, MountedImage, NameSettings, NamespaceMode, NetworkAttachment,
-    Privileges, ProcessOptions, Propagation, Record, Recorded, RestartPolicy, Rootfs, Seccomp, Service, ServiceName,
-    Submounts, Volume, VolumeName, VolumeSource, limit_text,
+    PreStart, Privileges, ProcessOptions, Propagation, Record, Recorded, RestartPolicy, Rootfs, Seccomp, Service,
+    ServiceName, Submounts, Volume, VolumeName, VolumeSource, limit_text,
 };
 
 /// Fields of the model that are not called as the keys of the file are, or hold something that is not to be shown.
-const APART: [&str; 26] = [
+const APART: [&str; 27] = [
     "rootfs",
     "entrypoint",
     "command",
@@ -40,6 +40,7 @@ const APART: [&str; 26] = [
     "stop_signal",
     "logging",
     "hooks",
+    "pre_start",
     "life",
     // Who is started before it makes it no other container.
     "depends_on",
@@ -150,6 +151,7 @@ pub(super) fn service(record: &mut Record, name: &ServiceName, service: &Service
     limits(notes, &service.limits);
     logging(notes, &service.logging);
     life(notes, &service.life);
+    before_start(notes, service);
     hooks(notes, "post_start", &service.hooks.post_start);
     hooks(notes, "pre_stop", &service.hooks.pre_stop);
     if let Ok(Value::Object(rest)) = serde_json::to_value(service) {
@@ -199,6 +201,37 @@ fn variable(notes: &mut Notes<'_>, list: &str, name: &str, value: &str) {
         notes.hidden(&key, Digest::of(value.as_bytes()));
     } else {
         notes.leaf(&key, value);
+    }
+}
+
+/// What the commands themselves say; the rest is the service's.
+fn before_start(notes: &mut Notes<'_>, service: &Service) {
+    for (index, hook) in service.pre_start.iter().enumerate() {
+        let PreStart { run, entrypoint: _, rootfs, per_replica } = hook;
+        let (key, own) = (format!("pre_start[{index}]"), *rootfs != service.rootfs);
+        notes.leaf(&key, &run.command);
+        match rootfs {
+            Rootfs::Layers(image) if own => {
+                notes.leaf(&format!("{key}.image"), format!("{}@sha256:{}", image.name, image.id.short()));
+            }
+            Rootfs::Image(wanted) if own => notes.leaf(&format!("{key}.image"), wanted.source.to_string()),
+            _ => {}
+        }
+        notes.some(&format!("{key}.user"), run.user.as_ref().filter(|user| service.user.as_ref() != Some(user)));
+        notes.flag(&format!("{key}.privileged"), run.privileged);
+        let folder = run.working_dir.as_ref().filter(|folder| service.working_dir.as_ref() != Some(folder));
+        notes.some(&format!("{key}.working_dir"), folder);
+        let image = match rootfs {
+            Rootfs::Layers(image) => Some(&image.config),
+            _ => None,
+        };
+        for (name, value) in &run.environment {
+            let of_image = image.is_some_and(|image| image.environment.iter().any(|said| said == (name, value)));
+            if service.environment.get(name) != Some(value) && !of_image {
+                variable(notes, &format!("{key}.environment"), name, value);
+            }
+        }
+        notes.flag(&format!("{key}.per_replica"), *per_replica);
     }
 }
 

@@ -12,7 +12,8 @@ use crate::model::{Observed, ServiceName};
 /// containers of the services unless `volumes` says otherwise.
 pub fn remove(observed: &Observed, services: &BTreeSet<ServiceName>, volumes: bool) -> Plan {
     let mut plan = Plan::default();
-    let there: BTreeSet<&ServiceName> = observed.containers.keys().filter(|name| services.contains(*name)).collect();
+    let goes = |name: &&ServiceName| services.contains(*name) || services.contains(&name.replica(name.number()));
+    let there: BTreeSet<&ServiceName> = observed.containers.keys().filter(goes).collect();
     let keep_volumes = if volumes { BTreeSet::new() } else { services.clone() };
     let cause = "its removal was asked for";
     let manner = Manner { grace_ms: None, keep_volumes };

@@ -62,10 +62,11 @@ pub(super) fn surplus<'a>(
     let brought_up: BTreeSet<&str> =
         none.map(|(name, _)| name.service()).chain(wanted.iter().map(|name| name.service())).collect();
     let mut before: BTreeMap<&str, u32> = BTreeMap::new();
-    for name in observed.containers.keys() {
+    for name in observed.containers.keys().filter(|name| name.hook().is_none()) {
         *before.entry(name.service()).or_default() += 1;
     }
     let there = observed.containers.keys().chain(observed.namespaces.keys());
+    let there = there.filter(|name| name.hook().is_none());
     let more = there.filter(|name| !project.services.contains_key(*name) && brought_up.contains(name.service()));
     more.map(|name| {
         let before = before.get(name.service()).copied().unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Operation, Plan, StepId};
+use super::{Operation, Plan, StepId, hooks};
 use crate::model::{ContainerState, Observed, ServiceName};
 
 /// All that a service needs, by way of others too, as far as it is there.
@@ -66,7 +66,9 @@ pub(super) fn add_starts(
     cause: impl Fn(&ServiceName) -> String,
 ) {
     let mut starts: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
-    for name in in_order(observed, services) {
+    // The last of what comes before the containers of a service.
+    let mut hooked: BTreeMap<&str, Option<StepId>> = BTreeMap::new();
+    for name in in_order(observed, services).into_iter().filter(|name| name.hook().is_none()) {
         let runs = can_be_stopped(observed.containers[name].state);
         let stopped = stops.get(name);
         if runs && stopped.is_none() {
@@ -74,7 +76,20 @@ pub(super) fn add_starts(
         }
         let needed = needs(observed, name);
         let before = starts.iter().filter(|(other, _)| needed.contains(**other)).map(|(_, id)| *id);
-        let after: Vec<StepId> = before.chain(stopped.copied()).collect();
+        let mut after: Vec<StepId> = before.chain(stopped.copied()).collect();
+        if hooks::is_created(observed, name) {
+            let last = hooked.entry(name.service()).or_insert_with(|| {
+                let dependents = services.iter().filter(|other| other.is_replica_of(name) && other.hook().is_none());
+                let dependents: Vec<ServiceName> = dependents.cloned().collect();
+                hooks::waiting(observed, name).into_iter().fold(None, |last, hook| {
+                    let cause = hooks::cause(name, hook.hook().unwrap_or_default());
+                    let (start, dependents) = (Operation::StartAgain(hook.clone()), dependents.clone());
+                    let run = hooks::Run { start, hook: hook.clone(), dependents, within_ms: None, cause: &cause };
+                    Some(hooks::add(plan, run, last.into_iter().chain(after.iter().copied())))
+                })
+            });
+            after.extend(*last);
+        }
         starts.insert(name, plan.add(Operation::StartAgain(name.clone()), cause(name), after));
     }
 }
@@ -118,13 +133,13 @@ pub(super) mod tests {
                 limits: Effective::default(),
                 oom_kills: 0,
             };
-            observed.containers.insert(name.parse().expect("a name"), container);
+            observed.containers.insert(name.to_owned().try_into().expect("a name"), container);
         }
         observed
     }
 
     pub(in crate::plan) fn names(text: &str) -> BTreeSet<ServiceName> {
-        text.split_whitespace().map(|word| word.parse().expect("a name")).collect()
+        text.split_whitespace().map(|word| word.to_owned().try_into().expect("a name")).collect()
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub enum Action {
     Create,
     /// Another one takes its place.
     Recreate,
+    /// It runs to its end before another one is started.
+    Run,
     /// It goes.
     Remove,
 }
@@ -29,6 +31,7 @@ impl Action {
             Self::Start => "start",
             Self::Create => "create",
             Self::Recreate => "recreate",
+            Self::Run => "run",
             Self::Remove => "remove",
         }
     }
@@ -77,6 +80,11 @@ impl Plan {
         // What is removed goes before what is made of it.
         for (_, Step { operation, cause }) in self.steps() {
             let (service, action) = match operation {
+                Operation::Start(spec) if spec.service.hook().is_some() => (&spec.service, Action::Run),
+                Operation::StartAgain(service) if service.hook().is_some() => (service, Action::Run),
+                Operation::Remove(hook) if actions.get(hook).is_some_and(|(action, _)| *action == Action::Run) => {
+                    continue;
+                }
                 Operation::Remove(service) | Operation::RemoveButVolumes(service) => (service, Action::Remove),
                 Operation::StartAgain(service) => (service, Action::Start),
                 Operation::Create(spec) if !actions.contains_key(&spec.service) => (&spec.service, Action::Create),

@@ -38,6 +38,34 @@ mod tests {
     }
 
     #[test]
+    fn what_runs_before_a_service_that_was_created_comes_first() {
+        let observed = observed(
+            "web=created db; web/2=created db; web/pre_start.0=created db; web/pre_start.1=created db; \
+             web/2/pre_start.1=created db; db=created; old=exited; old/pre_start.0=exited",
+        );
+        let plan = start(&observed, &names("web web/2 old")).to_string();
+        let plan: Vec<&str> = plan.lines().map(|line| line.split("  because").next().unwrap_or(line)).collect();
+        assert_eq!(
+            plan,
+            [
+                "1 start db again",
+                "2 start old again",
+                "3 start web/pre_start.0 again  after 1",
+                "4 wait for web/pre_start.0 to complete  after 3",
+                "5 remove web/pre_start.0  after 4",
+                "6 start web/pre_start.1 again  after 1, 5",
+                "7 wait for web/pre_start.1 to complete  after 6",
+                "8 remove web/pre_start.1  after 7",
+                "9 start web/2/pre_start.1 again  after 1, 8",
+                "10 wait for web/2/pre_start.1 to complete  after 9",
+                "11 remove web/2/pre_start.1  after 10",
+                "12 start web again  after 1, 11",
+                "13 start web/2 again  after 1, 11",
+            ]
+        );
+    }
+
+    #[test]
     fn what_runs_or_is_frozen_is_left_alone() {
         assert!(start(&observed("web; db=paused; later=restarting"), &names("web db later")).is_empty());
     }

@@ -51,6 +51,10 @@ pub(super) struct Attachment {
 pub(super) struct NewFiles {
     /// What the root has at its place; then this is written to.
     pub(super) marker: Option<File>,
+    /// What this image has there, instead of the root.
+    pub(super) from: Option<OwnedFd>,
+    /// Its user only if it is still that of root.
+    pub(super) unless_taken: bool,
     /// Else its user.
     pub(super) give: Option<Owner>,
     /// After that nothing can be written through it, nor through what is mounted below, unless that is to stay as it is.
@@ -139,9 +143,11 @@ fn bring_up(
     // Before anything is mounted on what the image has. As root of the container: its ids are those of the volume's mount.
     let mut filled = Vec::new();
     for file in files {
-        if let (Some(NewFiles { marker: Some(marker), .. }), Content::Mount(volume)) = (&file.new, &file.content) {
+        if let (Some(NewFiles { marker: Some(marker), from, .. }), Content::Mount(volume)) = (&file.new, &file.content)
+        {
             let failed = |e: io::Error| BringUpStep::CopyUp(file.target.clone()).failed(e);
-            if copy_up(root.as_fd(), &file.target, volume.as_fd()).map_err(failed)? {
+            let from = from.as_ref().unwrap_or(&root);
+            if copy_up(from.as_fd(), &file.target, volume.as_fd()).map_err(failed)? {
                 filled.push(&file.target);
             }
             (&*marker).write_all(b"complete\n").map_err(failed)?;
@@ -178,7 +184,12 @@ fn bring_up(
 
     let prepared = program::prepare(&launch.process)?;
     for (file, new, mount) in &given {
-        if let Some(owner) = new.give.filter(|_| !filled.contains(&&file.target)) {
+        let failed = |e: rustix::io::Errno| BringUpStep::Mount(file.target.clone()).failed(e);
+        let taken = new.unless_taken && {
+            let owner = rustix::fs::fstat(mount).map_err(failed)?;
+            (owner.st_uid, owner.st_gid) != (0, 0)
+        };
+        if let Some(owner) = new.give.filter(|_| !taken && !filled.contains(&&file.target)) {
             prepared.take_over(mount.as_fd(), owner, &file.target)?;
         }
     }

@@ -129,7 +129,16 @@ pub struct NewVolume {
     /// and empty: as long as it is, the volume is not complete.
     pub copy_up: Option<PathBuf>,
     /// Unless it has been given that, it becomes that of whoever the container runs as.
-    pub give: bool,
+    pub give: Option<Give>,
+}
+
+/// Whether a new volume becomes that of whoever the container runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Give {
+    /// Whosever it was.
+    Always,
+    /// If it is still that of root of the container.
+    UnlessTaken,
 }
 
 /// Where the file systems that belong to a namespace come from: made anew where the container owns the namespace, else
@@ -184,6 +193,8 @@ pub struct Launch {
     pub read_only: bool,
     /// Folder for its writable layers.
     pub folder: PathBuf,
+    /// The layers of an image that new volumes get their first contents from, instead of the root.
+    pub volumes_image: Option<Root>,
     /// Mounts besides the usual ones.
     pub mounts: Vec<LaunchMount>,
     /// File systems that go with namespaces.
@@ -410,6 +421,14 @@ fn prepare(
         attach(Path::new("/dev/shm"), Kind::Directory, host("/dev/shm", false)?);
     }
 
+    let volumes_image = match &launch.volumes_image {
+        Some(Root::Layers { store, layers }) => {
+            let lower = Lower::Layers { store, names: layers };
+            let name = "volumes";
+            Some(Overlay { lower, folder: &launch.folder, name, id_map, outside: launch.outside }.mount(private)?)
+        }
+        _ => None,
+    };
     for mount in &launch.mounts {
         let (kind, content, new) = match &mount.source {
             // Ids of a program that changes places are not those of root of the container, who makes it.
@@ -419,7 +438,7 @@ fn prepare(
                 let give = Some(Owner { uid: tmpfs.uid.or(Some(0)), gid: tmpfs.gid.or(Some(0)) });
                 let read_only = tmpfs.read_only.then_some(Submounts::Writable);
                 let memory = TmpfsMount { uid: None, gid: None, read_only: false, ..tmpfs.clone() };
-                let new = NewFiles { marker: None, give, read_only };
+                let new = NewFiles { marker: None, from: None, unless_taken: false, give, read_only };
                 (Kind::Directory, Content::Tmpfs(memory), Some(new))
             }
             LaunchSource::Tmpfs(tmpfs) => (Kind::Directory, Content::Tmpfs(tmpfs.clone()), None),
@@ -457,12 +476,18 @@ fn prepare(
                 let kind = if is_directory(mount.as_fd()).map_err(failed)? { Kind::Directory } else { Kind::File };
                 let marker = source.new.as_ref().and_then(|new| new.copy_up.as_ref());
                 let marker = marker.map(|path| fs::OpenOptions::new().write(true).open(path));
-                let given = source.new.as_ref().filter(|new| new.give).map(|_| Owner::default());
-                let new = later.then_some(NewFiles {
+                let give = source.new.as_ref().and_then(|new| new.give);
+                let given = give.map(|_| Owner::default());
+                let image = volumes_image.as_ref().filter(|_| marker.is_some());
+                let from = image.map(OwnedFd::try_clone).transpose().map_err(failed)?;
+                let new = NewFiles {
                     marker: marker.transpose().map_err(failed)?,
+                    from,
+                    unless_taken: give == Some(Give::UnlessTaken),
                     give: source.own.or(given),
                     read_only: source.read_only.then_some(source.submounts),
-                });
+                };
+                let new = later.then_some(new);
                 (kind, Content::Mount(mount), new)
             }
         };

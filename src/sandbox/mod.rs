@@ -48,7 +48,7 @@ pub use keeper::{
     Forget, Inheritance, Keeper, Kept, KeptProcess, Legacy, Started, Surroundings, fork_keeper, inherit, keeper_main,
 };
 pub use launch::{
-    BindSource, Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Owner, Process, Root, SharedFiles,
+    BindSource, Give, Launch, LaunchFds, LaunchMount, LaunchSource, NewVolume, Owner, Process, Root, SharedFiles,
 };
 pub use namespaces::{ForeignFile, NamespaceOrder, Pinned, forget_shared_memory, mount_memory, shared_memory};
 pub use start_values::hard_limits;

@@ -111,10 +111,10 @@ fn unreachable(layout: &StackLayout, error: &io::Error) -> Failure {
     Failure::host(format!("cannot reach the supervisor of stack `{}`", layout.project())).caused_by(error)
 }
 
-/// How many supervisors in a row may die before they are ready.
+/// How many supervisors in a row may die, or end with somebody who only looked, before they are ready.
 const DEATHS: u32 = 20;
 
-/// Forks the supervisor and waits until it answers; none if it has died before that, without a word.
+/// Forks the supervisor and waits until it answers; none if it has ended by then, without a word.
 fn start(layout: &StackLayout, lock: Lock) -> Result<Option<UnixStream>, Failure> {
     // While others could not start it could not remove what it does not need.
     fork_and_wait(layout, lock).inspect_err(|_| layout.layout().remove_empty())

@@ -119,10 +119,16 @@ pub(crate) fn up_on(stack: &Stack, rootfs: &Rootfs, services: &[&str]) -> Result
             project = project.on_images(&[(name, (**image).clone())].into()).unwrap_or_else(|e| panic!("{e}"));
         }
     }
+    up_with(stack, &project)
+}
+
+/// Brings everything of a project up. The stack has a supervisor already, as for [`up_on`].
+#[track_caller]
+pub(crate) fn up_with(stack: &Stack, project: &Project) -> Result<(), Failure> {
     let places: StackLayout = layout(stack).stack(&project.name);
     let stream = places.connect().expect("a supervisor");
     let snapshot = observe(&stream).expect("an answer").expect("a supervisor");
-    let plan = plan::up(&project, &snapshot.observed, &Intent::default()).unwrap_or_else(|e| panic!("{e}"));
+    let plan = plan::up(project, &snapshot.observed, &Intent::default()).unwrap_or_else(|e| panic!("{e}"));
     let request =
         Request::Apply { plan, generation: snapshot.generation, files: project.files.clone(), foreground: false };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

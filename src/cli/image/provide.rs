@@ -93,7 +93,7 @@ fn on_images<'a>(project: Project, images: impl Iterator<Item = (&'a Request, Im
     let mut project = project;
     let mut of_services: BTreeMap<ServiceName, Image> = BTreeMap::new();
     for (request, image) in images {
-        project = project.with_image_at(&image, &request.mounts);
+        project = project.with_image_at(&image, &request.mounts).with_image_of_hooks(&image, &request.hooks);
         of_services.extend(request.services.iter().map(|service| (service.clone(), image.clone())));
     }
     let images = of_services;
@@ -107,6 +107,8 @@ struct Request {
     image: ImageRequest,
     /// Those that run on it.
     services: Vec<ServiceName>,
+    /// What runs on it before services, by its place in `pre_start`.
+    hooks: Vec<(ServiceName, usize)>,
     /// Where its files are mounted.
     mounts: Vec<(ServiceName, PathBuf)>,
 }
@@ -133,7 +135,7 @@ fn requests(
             let image = ImageRequest { pull_policy: policy.unwrap_or(image.pull_policy), ..image.clone() };
             let known = requests.iter().position(|request| request.image == image);
             known.unwrap_or_else(|| {
-                requests.push(Request { image, services: Vec::new(), mounts: Vec::new() });
+                requests.push(Request { image, services: Vec::new(), hooks: Vec::new(), mounts: Vec::new() });
                 requests.len() - 1
             })
         };
@@ -146,8 +148,16 @@ fn requests(
             _ => None,
         });
         let mounts: Vec<_> = mounts.collect();
+        let hooks = service.pre_start.iter().enumerate().filter_map(|(place, hook)| match &hook.rootfs {
+            Rootfs::Image(image) => Some((place, request(image))),
+            _ => None,
+        });
+        let hooks: Vec<_> = hooks.collect();
         if let Some(index) = rootfs {
             requests[index].services.push(name.clone());
+        }
+        for (place, index) in hooks {
+            requests[index].hooks.push((name.clone(), place));
         }
         for (mount, index) in mounts {
             requests[index].mounts.push((name.clone(), mount.target.clone()));
@@ -185,20 +195,22 @@ impl Seen {
 /// What is here, for each request.
 fn look(store: &Store, requests: &[Request]) -> Result<Vec<Seen>, Failure> {
     let now = jiff::Timestamp::now().as_second();
-    let one =
-        |Request { image, services, mounts }: &Request| match store.look_for(image, now).map_err(|e| broken(&e))? {
-            Found::Here(stored) => Ok(Seen::Certain(stored.image)),
-            Found::Missing if image.pull_policy == PullPolicy::Never && image.source.registry().is_some() => {
-                let service = services.first().or(mounts.first().map(|(service, _)| service));
-                let service = service.map(ToString::to_string).unwrap_or_default();
-                let what = format!("image `{}` of service `{service}` is not here", image.source);
-                Err(Failure::operation(what).hint(
-                    "its pull policy is `never`: pull it with `nscompose pull`, or load it with `nscompose load`",
-                ))
-            }
-            Found::Stale(stored) => Ok(Seen::Perhaps(stored.image)),
-            Found::Missing => Ok(Seen::Nothing),
-        };
+    let one = |Request { image, services, hooks, mounts }: &Request| match store
+        .look_for(image, now)
+        .map_err(|e| broken(&e))?
+    {
+        Found::Here(stored) => Ok(Seen::Certain(stored.image)),
+        Found::Missing if image.pull_policy == PullPolicy::Never && image.source.registry().is_some() => {
+            let hook = hooks.first().map(|(service, _)| service);
+            let service = services.first().or(hook).or(mounts.first().map(|(service, _)| service));
+            let service = service.map(ToString::to_string).unwrap_or_default();
+            let what = format!("image `{}` of service `{service}` is not here", image.source);
+            Err(Failure::operation(what)
+                .hint("its pull policy is `never`: pull it with `nscompose pull`, or load it with `nscompose load`"))
+        }
+        Found::Stale(stored) => Ok(Seen::Perhaps(stored.image)),
+        Found::Missing => Ok(Seen::Nothing),
+    };
     requests.iter().map(one).collect()
 }
 

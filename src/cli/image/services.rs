@@ -82,11 +82,15 @@ fn of_services(
         }
     }
     for name in &names {
-        match &project.services[name].rootfs {
-            Rootfs::Image(image) => {
+        let service = &project.services[name];
+        let hooks = service.pre_start.iter().map(|hook| &hook.rootfs);
+        for rootfs in hooks.chain([&service.rootfs]) {
+            if let Rootfs::Image(image) = rootfs {
                 wanted.images.push(ImageRequest { pull_policy: PullPolicy::Always, ..image.clone() });
             }
-            _ => wanted.skipped.push(name.to_string()),
+        }
+        if !matches!(service.rootfs, Rootfs::Image(_)) {
+            wanted.skipped.push(name.to_string());
         }
     }
     Ok(())

@@ -6,8 +6,8 @@ use std::{collections::HashSet, sync::Arc};
 use serde_json::{Value as Json, json};
 
 use super::super::{
-    Deploy, Develop, Flag, Folder, Format, Healthcheck, Hook, HostPath, Int, Kept, List, Map, Merger, Named, Reader,
-    Schemas, Set, Span, StrictFlag, Text, TextOrNothing,
+    Deploy, Develop, Environment, Flag, Folder, Format, Healthcheck, Hook, HostPath, Int, Kept, List, Map, Merger,
+    Named, Reader, Schemas, Set, Span, StrictFlag, Text, TextOrNothing, Words,
     choice::choice,
     mapping::{made_of, mapping},
 };
@@ -30,8 +30,9 @@ mapping! {
         works stop_grace_period: Span,
         /// How it is known that it is healthy.
         works healthcheck: Box<Healthcheck>,
-        /// Commands run before it starts.
-        refused("use a service of its own, with `depends_on: {…: {condition: service_completed_successfully}}`") pre_start: List<Hook>,
+        /// Commands run to their ends before its container is started, one after the other, each in a container of its own with the
+        /// networks and mounts of the service. They are run when its container is made anew. One that fails ends `up`.
+        works pre_start: List<PreStart>,
         /// Commands run in it once it has started, one after the other; it counts as started when the last has ended. One that
         /// fails stops it, and the start has failed.
         works post_start: List<Hook>,
@@ -46,6 +47,29 @@ mapping! {
         no_effect("`up` does not watch files") develop: Box<Develop>,
         /// Where its output goes.
         works logging: Box<Logging>,
+    }
+}
+
+mapping! {
+    /// A command run in a container of its own before that of the service is started.
+    pub struct PreStart {
+        /// The command line; the entrypoint of its image comes before it.
+        works command: Words,
+        /// The image that it runs on; without it, whatever the service runs on.
+        works image: Text,
+        /// User that it runs as; that of the service unless it is given.
+        works user: Text,
+        /// It may do what a service with `privileged` may.
+        works privileged: Flag,
+        /// Folder that it runs in; that of the service unless it is given.
+        works working_dir: Text,
+        /// Variables that it sees besides those of the service.
+        works environment: Environment,
+        /// It is run for each container of the service that is made anew, and not once before all of them.
+        works per_replica: Flag,
+    }
+    rules {
+        const REQUIRED: &'static [&'static str] = &["command"];
     }
 }
 

@@ -10,7 +10,7 @@ mod security;
 mod storage;
 
 pub use grants::{FileGrant, FileMode, SecretGrants};
-pub use lifecycle::{Condition, Dependency, DependsOn, Extends, Lifecycle, Logging};
+pub use lifecycle::{Condition, Dependency, DependsOn, Extends, Lifecycle, Logging, PreStart};
 pub use limits::{BlkioConfig, BlkioLimit, BlkioWeight, LimitKeys, Ulimit, UlimitRange};
 pub use naming::{LabelFiles, Naming};
 pub use networking::{CgroupMode, NameServers, NetworkAttachment, NetworkAttachments, Networking};

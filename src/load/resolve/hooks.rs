@@ -1,10 +1,10 @@
-//! `post_start` and `pre_stop`.
+//! `pre_start`, `post_start` and `pre_stop`.
 
-use super::{Context, Cursor, program, said};
+use super::{Context, Cursor, image, program, said};
 use crate::{
     compose::{self, List},
     diagnostics::Diagnostic,
-    model::{Hook, Hooks},
+    model::{Hook, Hooks, PreStart, Rootfs, Service},
 };
 
 pub(super) fn lower(cx: &mut Context<'_>, lifecycle: &compose::Lifecycle, at: Cursor<'_>) -> Hooks {
@@ -17,6 +17,43 @@ pub(super) fn lower(cx: &mut Context<'_>, lifecycle: &compose::Lifecycle, at: Cu
 fn list(cx: &mut Context<'_>, hooks: Option<&List<compose::Hook>>, key: &str, at: Cursor<'_>) -> Vec<Hook> {
     let Some(hooks) = hooks else { return Vec::new() };
     at.at(key).items(&hooks.0).filter_map(|(hook, at)| one(cx, hook, key, at)).collect()
+}
+
+/// What runs before a service, with what that says where it says nothing itself. `service` is as the file has it, but for its files, which
+/// are none if they have been refused.
+pub(super) fn before_start(
+    cx: &mut Context<'_>,
+    lifecycle: &compose::Lifecycle,
+    (service, rootfs): (&Service, Option<&Rootfs>),
+    at: Cursor<'_>,
+) -> Vec<PreStart> {
+    let Some(hooks) = &lifecycle.pre_start else { return Vec::new() };
+    let mut all = Vec::new();
+    for (hook, at) in at.at("pre_start").items(&hooks.0) {
+        let compose::PreStart { command, image, user, privileged, working_dir, environment, per_replica, .. } = hook;
+        let said = compose::Hook {
+            command: command.clone(),
+            user: user.clone(),
+            privileged: *privileged,
+            working_dir: working_dir.clone(),
+            environment: environment.clone(),
+            ..compose::Hook::default()
+        };
+        let run = one(cx, &said, "pre_start", at);
+        let own = match super::said(image.as_ref()) {
+            Some(text) => image::of_hook(cx, text, rootfs, at.at("image")).map(Rootfs::Image),
+            None => rootfs.cloned(),
+        };
+        let (Some(mut run), Some(rootfs)) = (run, own) else { continue };
+        run.user = run.user.or_else(|| service.user.clone());
+        run.working_dir = run.working_dir.or_else(|| service.working_dir.clone());
+        for (name, value) in &service.environment {
+            run.environment.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        let per_replica = per_replica.is_some_and(|flag| flag.0);
+        all.push(PreStart { run, entrypoint: Vec::new(), rootfs, per_replica });
+    }
+    all
 }
 
 fn one(cx: &mut Context<'_>, hook: &compose::Hook, key: &str, at: Cursor<'_>) -> Option<Hook> {

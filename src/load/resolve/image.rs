@@ -4,7 +4,7 @@ use super::{Context, Cursor, mounts::host_path, said};
 use crate::{
     compose::{Program, clean},
     diagnostics::Diagnostic,
-    model::{ImageRequest, ImageSource, Platform, PullPolicy},
+    model::{ImageRequest, ImageSource, Platform, PullPolicy, Rootfs},
 };
 
 /// Nothing if no image is named, or a mistake is in it, which has been said.
@@ -20,6 +20,21 @@ pub(super) fn lower(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> 
 pub(super) fn of_mount(cx: &mut Context<'_>, text: &str, at: Cursor<'_>) -> Option<ImageRequest> {
     let source = source(cx, text, at)?;
     Some(ImageRequest { source, platform: None, pull_policy: PullPolicy::default() })
+}
+
+/// An image that runs before a service: for the platform of the service, and looked for as its own is.
+pub(super) fn of_hook(
+    cx: &mut Context<'_>,
+    text: &str,
+    service: Option<&Rootfs>,
+    at: Cursor<'_>,
+) -> Option<ImageRequest> {
+    let source = source(cx, text, at)?;
+    let (platform, pull_policy) = match service {
+        Some(Rootfs::Image(of_service)) => (of_service.platform.clone(), of_service.pull_policy),
+        _ => (None, PullPolicy::default()),
+    };
+    Some(ImageRequest { source, platform, pull_policy })
 }
 
 fn source(cx: &mut Context<'_>, text: &str, at: Cursor<'_>) -> Option<ImageSource> {

@@ -165,7 +165,13 @@ fn one(cx: &mut Context<'_>, volume: &VolumeMount, target: &str, at: Cursor<'_>)
         (MountType::Volume, Some(name)) if !cx.declares_volume(name) => return None,
         (MountType::Volume, Some(name)) => {
             let (volume, subpath) = (Some(name.parse().ok()?), subpath(cx, volume, at)?);
-            MountSource::Volume(model::VolumeMount { volume, read_only, nocopy, subpath, of: None })
+            MountSource::Volume(model::VolumeMount {
+                volume,
+                read_only,
+                nocopy,
+                subpath,
+                ..model::VolumeMount::anonymous()
+            })
         }
         (MountType::Tmpfs, None) => MountSource::Tmpfs(TmpfsMount { read_only, ..memory(cx, volume, at) }),
         (MountType::Tmpfs, Some(_)) => {

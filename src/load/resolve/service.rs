@@ -64,10 +64,12 @@ pub(super) fn lower(
         stop_signal: stop_signal(cx, lifecycle, at),
         stop_grace_period: lifecycle.stop_grace_period.map_or(Service::DEFAULT_STOP_GRACE_PERIOD, |span| span.0),
         hooks: hooks::lower(cx, lifecycle, at),
+        pre_start: Vec::new(),
         life: life::lower(cx, service, at),
     };
     exclusions::check(cx, name, &lowered, at);
-    Some(Service { rootfs: rootfs?, ..lowered })
+    let pre_start = hooks::before_start(cx, lifecycle, (&lowered, rootfs.as_ref()), at);
+    Some(Service { rootfs: rootfs?, pre_start, ..lowered })
 }
 
 /// The format takes whatever has a name somewhere in it, as Compose does; Docker refuses it later.

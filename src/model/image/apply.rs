@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::Image;
-use crate::model::{Mount, MountSource, MountedImage, Project, Rootfs, Service, ServiceName, VolumeMount};
+use crate::model::{Mount, MountSource, MountedImage, PreStart, Project, Rootfs, Service, ServiceName, VolumeMount};
 
 /// An image that says nothing of what to run, for a service that does not either.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,17 @@ impl Project {
             }
         }
         Ok(self)
+    }
+
+    /// The project with this image in place of the one that each of these commands of `pre_start` asked for, by their places.
+    #[must_use]
+    pub fn with_image_of_hooks(mut self, image: &Image, hooks: &[(ServiceName, usize)]) -> Self {
+        for (service, index) in hooks {
+            if let Some(hook) = self.services.get_mut(service).and_then(|service| service.pre_start.get_mut(*index)) {
+                hook.put_on(image);
+            }
+        }
+        self
     }
 
     /// The project with this image in place of the one that is asked for at each of these places.
@@ -81,6 +92,26 @@ impl Service {
                 self.mounts.push(Mount { target: target.clone(), source });
             }
         }
+        self.rootfs = Rootfs::Layers(Box::new(image.clone()));
+    }
+}
+
+impl PreStart {
+    /// The command line.
+    pub fn argv(&self) -> Vec<String> {
+        self.entrypoint.iter().chain(&self.run.command).cloned().collect()
+    }
+
+    /// As in Docker Compose, the image's entrypoint gets the command as its arguments (`pkg/compose/pre_start.go`). A volume of
+    /// its image that the service has none at would be gone with it, and so is what it writes there.
+    fn put_on(&mut self, image: &Image) {
+        let config = &image.config;
+        self.entrypoint.clone_from(&config.entrypoint);
+        for (name, value) in &config.environment {
+            self.run.environment.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        self.run.working_dir = self.run.working_dir.take().or_else(|| config.working_dir.clone());
+        self.run.user = self.run.user.take().or_else(|| config.user.clone());
         self.rootfs = Rootfs::Layers(Box::new(image.clone()));
     }
 }
@@ -163,6 +194,7 @@ mod tests {
             stop_signal: None,
             stop_grace_period: Service::DEFAULT_STOP_GRACE_PERIOD,
             hooks: crate::model::Hooks::default(),
+            pre_start: Vec::new(),
             life: crate::model::LifeSettings::default(),
         }
     }
@@ -217,5 +249,23 @@ mod tests {
         let mut own = said.clone();
         own.put_on(&image());
         assert_eq!((&own.working_dir, &own.user, own.stop_signal), (&said.working_dir, &said.user, said.stop_signal));
+    }
+
+    #[test]
+    fn a_hook_is_put_on_its_own_image() {
+        let run = crate::model::Hook {
+            command: words("migrate"),
+            user: None,
+            privileged: false,
+            working_dir: Some("/own".into()),
+            environment: [("A".to_owned(), "file".to_owned())].into(),
+        };
+        let mut hook = PreStart { run, entrypoint: Vec::new(), rootfs: service(None, None).rootfs, per_replica: false };
+        hook.put_on(&image());
+        assert_eq!(hook.argv(), words("/entry --flag migrate"));
+        assert_eq!(hook.run.user.as_ref().map(ToString::to_string).as_deref(), Some("app"));
+        assert_eq!(hook.run.working_dir.as_deref(), Some(Path::new("/own")));
+        assert_eq!((&*hook.run.environment["A"], &*hook.run.environment["PATH"]), ("file", "/bin"));
+        assert_eq!(hook.rootfs, Rootfs::Layers(Box::new(image())));
     }
 }

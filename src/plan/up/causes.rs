@@ -89,7 +89,7 @@ impl<'a> Up<'a> {
     }
 
     /// Those whose anonymous volumes a service has.
-    fn lenders(&self, name: &ServiceName) -> Vec<ServiceName> {
+    pub(super) fn lenders(&self, name: &ServiceName) -> Vec<ServiceName> {
         let mounts = self.mounts(name).into_iter();
         let owners = mounts.filter_map(|mount| match mount.source {
             MountSource::Volume(VolumeMount { of: Some((owner, _)), .. }) => Some(owner),
@@ -163,7 +163,7 @@ impl<'a> Up<'a> {
         self.intent.asks_for(name)
     }
 
-    fn policy(&self, name: &ServiceName) -> Recreate {
+    pub(super) fn policy(&self, name: &ServiceName) -> Recreate {
         if self.is_asked_for(name) { self.intent.recreate } else { self.intent.recreate_dependencies }
     }
 

@@ -41,6 +41,7 @@ impl<'a> Up<'a> {
             user: service.user.clone(),
             files: FileSystem {
                 rootfs: service.rootfs.clone(),
+                volumes_image: None,
                 read_only: service.read_only,
                 volumes: named_volumes(&mounts)
                     .map(|volume| (volume.clone(), self.project.volumes.get(volume).cloned().unwrap_or_default()))

@@ -3,6 +3,7 @@
 mod causes;
 mod check;
 mod container;
+mod hooks;
 mod namespaces;
 mod networks;
 mod volumes;
@@ -17,7 +18,10 @@ use std::{
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use self::volumes::{is_anonymous, named_volumes};
+use self::{
+    hooks::{AfterHooks, BeforeStart},
+    volumes::{is_anonymous, named_volumes},
+};
 use super::{
     Cause, IdMap, Operation, Plan, PlanError, Source, StepId,
     address::Addresses,
@@ -99,7 +103,8 @@ pub fn orphans(project: &Project, observed: &Observed, intent: &Intent) -> Orpha
         // Replicas that are more than the file asks for are none: it has their service.
         let first = name.replica(1);
         let has = |name: &ServiceName| project.services.contains_key(name) || project.replicas.contains_key(name);
-        if intent.declared.contains(&first) || has(&first) || has(name) {
+        // What runs before a container goes where that goes.
+        if name.hook().is_some() || intent.declared.contains(&first) || has(&first) || has(name) {
             continue;
         }
         let others = container.origin.files.iter().filter(|file| !project.files.contains(file));
@@ -214,6 +219,10 @@ impl<'a> Up<'a> {
         for name in &wanted {
             let in_host = groups.sources(name).user == Source::Host;
             check::service(observed, name, &project.services[*name], ids[groups.leader(name)], in_host)?;
+            for (index, hook) in (0_u32..).zip(&project.services[*name].pre_start) {
+                let service = hooks::as_service(&project.services[*name], hook);
+                check::service(observed, &name.with_hook(index), &service, ids[groups.leader(name)], in_host)?;
+            }
         }
         let unmet = {
             // All replicas of a service are alike.
@@ -241,7 +250,8 @@ impl<'a> Up<'a> {
         let causes = self.causes();
         let mut waits = self.waits(&causes);
         let mut started: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
-        if causes.is_empty() && self.surplus.is_empty() && self.gone.is_empty() {
+        let left = self.left_hooks(&causes);
+        if causes.is_empty() && self.surplus.is_empty() && self.gone.is_empty() && left.is_empty() {
             self.wait_for_all(&mut plan, &waits, &started);
             return Ok(plan);
         }
@@ -254,15 +264,18 @@ impl<'a> Up<'a> {
             .filter(|name| self.is_replaced(name))
             .chain(self.surplus.keys().copied().filter(|name| self.observed.containers.contains_key(*name)))
             .chain(&self.gone)
+            .chain(left.iter().copied())
             .collect();
         let orphaned = Cause::from("its service is not in the file any more");
-        let cause_of =
-            |name: &ServiceName| causes.get(name).or_else(|| self.surplus.get(name)).unwrap_or(&orphaned).clone();
+        let cause_of = |name: &ServiceName| match name.hook() {
+            Some(_) => Cause::from("it is left from before"),
+            None => causes.get(name).or_else(|| self.surplus.get(name)).unwrap_or(&orphaned).clone(),
+        };
         let removed = stop_and_remove(&mut plan, self.observed, &replaced, &self.manner(&replaced), cause_of);
         let all_removed: Vec<StepId> = removed.values().copied().collect();
         let mut unpinned: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
         let mut detached: BTreeMap<&NetworkName, Vec<StepId>> = BTreeMap::new();
-        let gone: BTreeSet<&ServiceName> = self.gone.iter().collect();
+        let gone: BTreeSet<&ServiceName> = self.gone.iter().chain(left).collect();
         for name in unneeded(self.observed, &gone) {
             let Some((name, _)) = self.observed.namespaces.get_key_value(name) else { continue };
             self.let_go(&mut plan, name, &orphaned, &all_removed, &mut detached);
@@ -315,24 +328,42 @@ impl<'a> Up<'a> {
                 namespaces.insert(name, ids);
             }
         }
+        let mut hooked: BTreeMap<&ServiceName, AfterHooks> = BTreeMap::new();
         for name in self.wanted.iter().copied().filter(|name| causes.contains_key(name)) {
-            let service = &self.project.services[name];
-            let sources = self.groups.sources(name);
-            let shared = [&sources.net, &sources.ipc, &sources.uts, &sources.pid, &sources.user];
-            let shared = shared.into_iter().filter_map(|s| match s {
-                Source::Of(owner) => Some(owner),
-                Source::New | Source::Host => None,
-            });
-            let mut after: Vec<StepId> = vec![named];
-            after.extend(group);
-            after.extend(shared.filter_map(|owner| namespaces.get(owner)).flatten());
-            let waited = self.wait_for_dependencies(&mut plan, name, &mut waits, &started);
-            let dependencies = service.dependencies();
-            after.extend(dependencies.filter_map(|dependency| waited.get(dependency).or(started.get(dependency))));
-            after.extend(removed.get(name));
-            after.extend(connected);
-            after.extend(named_volumes(&self.mounts(name)).filter_map(|volume| volumes.get(volume)));
-            let spec = self.container(name);
+            let mut needed = |plan: &mut Plan, name: &'a ServiceName| {
+                let mut after: Vec<StepId> = vec![named];
+                after.extend(group);
+                after.extend(self.owners(name).filter_map(|owner| namespaces.get(owner)).flatten());
+                let waited = self.wait_for_dependencies(plan, name, &mut waits, &started);
+                let dependencies = self.project.services[name].dependencies();
+                after.extend(dependencies.filter_map(|dependency| waited.get(dependency).or(started.get(dependency))));
+                after.extend(removed.get(name));
+                after.extend(connected);
+                after.extend(named_volumes(&self.mounts(name)).filter_map(|volume| volumes.get(volume)));
+                after
+            };
+            let mut spec = self.container(name);
+            let after = if self.wants_hooks(&causes, name) {
+                if !hooked.contains_key(name) {
+                    // All replicas that are new at once: what is run for all of them comes before each.
+                    let alike = self.wanted.iter().copied().filter(|other| other.is_replica_of(name));
+                    let alike: Vec<&ServiceName> = alike.filter(|other| self.wants_hooks(&causes, other)).collect();
+                    let before = BeforeStart {
+                        containers: alike.into_iter().map(|name| (name, needed(&mut plan, name))).collect(),
+                        removed: removed
+                            .iter()
+                            .filter(|(other, _)| other.is_replica_of(name))
+                            .map(|(_, id)| *id)
+                            .collect(),
+                    };
+                    hooked.extend(self.run_hooks(&mut plan, &causes, &before));
+                }
+                let hooks = hooked.remove(name).unwrap_or_default();
+                hooks.mark(&mut spec);
+                hooks.after
+            } else {
+                needed(&mut plan, name)
+            };
             let operation = match self.intent.no_start {
                 true => Operation::Create(Box::new(spec)),
                 false => Operation::Start(Box::new(spec)),
