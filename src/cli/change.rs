@@ -13,7 +13,7 @@ use crate::{
     model::{Container, ContainerState, Observed, ProjectName, ServiceName},
     plan::Plan,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
-    ui::Printer,
+    ui::{Printer, WaitProgress},
 };
 
 /// A stack that is up, and those of its services that are meant.
@@ -122,7 +122,13 @@ pub(super) async fn carry_out_plan(
             None => return Err(gone()),
         }
     }
-    until_done(connection, |event| show(printer, &event)).await?;
+    let mut waits = WaitProgress::new(printer);
+    until_done(connection, |event| match event {
+        Event::Waiting(waiting) => waits.show(&waiting),
+        Event::Waited(service, until) => waits.ended(&service, until),
+        event => waits.suspended(|| show(printer, &event)),
+    })
+    .await?;
     Ok(true)
 }
 

@@ -85,9 +85,10 @@ impl EndTeller {
     }
 }
 
-/// Starts a container, and looks after it from then on.
+/// Starts a container, and looks after it from then on. Those that restart with it do, unless it is `alone`.
 pub(super) async fn begin(
     spec: &ContainerSpec,
+    alone: bool,
     stack: &Arc<Stack>,
     claims: &Claims,
     changes: &UnboundedSender<Change>,
@@ -115,9 +116,11 @@ pub(super) async fn begin(
         said: None,
     };
     let task = tokio::spawn(driver.run(queue));
-    let unit = Unit { messages, stopping, restart_with: spec.restart_with.clone(), task };
+    let unit = Unit { messages, stopping, restart_with: spec.restart_with().cloned().collect(), task };
     stack.objects().units.insert(spec.service.clone(), unit);
-    tell_dependents(&spec.service, stack);
+    if !alone {
+        tell_dependents(&spec.service, stack);
+    }
     Ok(())
 }
 

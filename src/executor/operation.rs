@@ -63,10 +63,11 @@ pub(super) async fn carry_out(
             tell(Change::Addresses(link.service.clone(), link.network.clone(), addresses));
         }
         Operation::Create(spec) => container::create(spec, stack, changes).await?,
-        Operation::Start(spec) => start(spec, stack, claims, changes, is_over).await?,
-        Operation::StartAgain(service) => {
+        Operation::Start(spec) => start(spec, false, stack, claims, changes, is_over).await?,
+        Operation::StartAgain(service) | Operation::StartAlone(service) => {
             let spec = stack.spec(service)?;
-            start(&spec, stack, claims, changes, is_over).await?;
+            let alone = matches!(operation, Operation::StartAlone(_));
+            start(&spec, alone, stack, claims, changes, is_over).await?;
         }
         // The walk through the plan does it, which knows when nobody waits any more.
         Operation::WaitFor(_) => {}
@@ -121,12 +122,13 @@ pub(super) async fn carry_out(
 /// Makes a container and runs what is to be run once its program does; it is taken away again when that fails.
 async fn start(
     spec: &ContainerSpec,
+    alone: bool,
     stack: &Arc<Stack>,
     claims: &Claims,
     changes: &UnboundedSender<Change>,
     is_over: &watch::Receiver<bool>,
 ) -> Result<(), ExecutorError> {
-    life::begin(spec, stack, claims, changes).await?;
+    life::begin(spec, alone, stack, claims, changes).await?;
     if let Err(error) = hooks::after_start(spec, stack, is_over.clone()).await {
         life::hands_off(&spec.service, stack).await;
         stop(&spec.service, stack).await?;
@@ -166,7 +168,7 @@ pub(super) async fn undo(
             tell(Change::ContainerRemoved(spec.service.clone()));
         }
         // It stays, as it was before.
-        Operation::StartAgain(service) => {
+        Operation::StartAgain(service) | Operation::StartAlone(service) => {
             life::hands_off(service, stack).await;
             stop(service, stack).await?;
             stack.settled(service).await;

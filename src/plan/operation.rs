@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{IdMap, Names, Wait};
 use crate::model::{
-    Device, DeviceRule, Hooks, Invoker, LifePolicy, Limits, LogSettings, MacAddress, Mount, NetworkName, Origin, Port,
+    Dependency, Device, DeviceRule, Hooks, Invoker, LifePolicy, Limits, LogSettings, MacAddress, Mount, NetworkName, Origin, Port,
     Privileges, ProcessOptions, ProjectName, Record, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec,
     Volume, VolumeName,
 };
@@ -41,6 +41,8 @@ pub enum Operation {
     Start(Box<ContainerSpec>),
     /// Start a container that is there and does not run, from what it was made from.
     StartAgain(ServiceName),
+    /// The same, and those that are started again with it are left alone this time.
+    StartAlone(ServiceName),
     /// Wait until a container is as far as others need it.
     WaitFor(Wait),
     /// Ask a container to stop and wait until it has.
@@ -382,11 +384,11 @@ pub struct ContainerSpec {
     /// When it is started again, and how it is looked after its health.
     #[serde(default)]
     pub life: LifePolicy,
-    /// It is started again when one of these has been.
-    #[serde(default)]
-    pub restart_with: BTreeSet<ServiceName>,
     /// Services it is started after.
     pub dependencies: BTreeSet<ServiceName>,
+    /// What it needs of them, and which it is started again with.
+    #[serde(default)]
+    pub depends_on: Vec<Dependency>,
     /// Commands that are run in it.
     #[serde(default)]
     pub hooks: Hooks,
@@ -395,6 +397,13 @@ pub struct ContainerSpec {
     /// The same in the words of the file, for people.
     #[serde(default)]
     pub origin: Origin,
+}
+
+impl ContainerSpec {
+    /// The services that it is started again with.
+    pub fn restart_with(&self) -> impl Iterator<Item = &ServiceName> {
+        self.depends_on.iter().filter(|dependency| dependency.restart).map(|dependency| &dependency.service)
+    }
 }
 
 impl fmt::Display for Operation {
@@ -469,6 +478,7 @@ impl fmt::Display for Operation {
                 spec.ports.iter().try_for_each(|port| write!(f, " {port}"))
             }
             Self::StartAgain(service) => write!(f, "start {service} again"),
+            Self::StartAlone(service) => write!(f, "start {service} again alone"),
             Self::WaitFor(wait) => {
                 write!(f, "wait for {} {}", wait.service, wait.until)?;
                 if let Some(within) = wait.within_ms {

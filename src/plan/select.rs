@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Operation, Plan, StepId};
-use crate::model::{ContainerState, Observed, ServiceName};
+use super::{Operation, Plan, StepId, Until, Verdict, Wait};
+use crate::model::{Container, ContainerState, Observed, ServiceName};
 
 /// All that a service needs, by way of others too, as far as it is there.
 pub(super) fn needs<'a>(observed: &'a Observed, name: &ServiceName) -> BTreeSet<&'a ServiceName> {
@@ -57,40 +57,86 @@ pub(super) fn add_stops(
     stops
 }
 
-/// Adds the steps that start those of `services` that do not run, or will not once `stops` are done, each after what it needs.
+/// Adds the steps that start those of `services` that do not run, or will not once `stops` are done, each after what it needs
+/// and once that is as far as it has to be. `operation` is the step that starts one.
 pub(super) fn add_starts(
     plan: &mut Plan,
     observed: &Observed,
     services: &BTreeSet<ServiceName>,
     stops: &BTreeMap<ServiceName, StepId>,
+    operation: impl Fn(ServiceName) -> Operation,
     cause: impl Fn(&ServiceName) -> String,
 ) {
     let mut starts: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
-    for name in in_order(observed, services) {
-        let runs = can_be_stopped(observed.containers[name].state);
-        let stopped = stops.get(name);
-        if runs && stopped.is_none() {
-            continue;
+    let order = in_order(observed, services);
+    let is_started = |name: &ServiceName| !can_be_stopped(observed.containers[name].state) || stops.contains_key(name);
+    let order: Vec<&ServiceName> = order.into_iter().filter(|name| is_started(name)).collect();
+    let mut waits: BTreeMap<(&ServiceName, Until, bool), StepId> = BTreeMap::new();
+    for name in &order {
+        let mut waited: BTreeSet<&ServiceName> = BTreeSet::new();
+        let mut after: BTreeSet<StepId> = stops.get(*name).copied().into_iter().collect();
+        for (on, until, required) in needed_of(observed, services, name) {
+            if !starts.contains_key(on) && has_come(observed, on, until) {
+                continue;
+            }
+            let id = waits.entry((on, until, required)).or_insert_with(|| {
+                let alike =
+                    |other: &&&ServiceName| needed_of(observed, services, other).any(|it| it == (on, until, required));
+                let dependents: Vec<ServiceName> = order.iter().filter(alike).map(|name| (*name).clone()).collect();
+                let names: Vec<&str> = dependents.iter().map(ServiceName::as_str).collect();
+                let cause = format!("{} depend{} on it", names.join(", "), if names.len() == 1 { "s" } else { "" });
+                let wait = Wait { service: on.clone(), until, dependents, required, within_ms: None };
+                plan.add(Operation::WaitFor(wait), cause, starts.get(on).copied())
+            });
+            after.insert(*id);
+            waited.insert(on);
         }
         let needed = needs(observed, name);
-        let before = starts.iter().filter(|(other, _)| needed.contains(**other)).map(|(_, id)| *id);
-        let after: Vec<StepId> = before.chain(stopped.copied()).collect();
-        starts.insert(name, plan.add(Operation::StartAgain(name.clone()), cause(name), after));
+        let before = starts.iter().filter(|(other, _)| needed.contains(**other) && !waited.contains(**other));
+        after.extend(before.map(|(_, id)| *id));
+        starts.insert(name, plan.add(operation((*name).clone()), cause(name), after));
     }
+}
+
+/// What a service needs of those of `services`, beyond that they have been started.
+fn needed_of<'a>(
+    observed: &'a Observed,
+    services: &BTreeSet<ServiceName>,
+    name: &ServiceName,
+) -> impl Iterator<Item = (&'a ServiceName, Until, bool)> {
+    let needed = observed.containers[name].depends_on.iter().filter(|on| services.contains(&on.service));
+    needed.filter_map(|on| Some((&on.service, Until::of(on.condition)?, on.required)))
+}
+
+/// Whether what there is of a service is as far as that.
+fn has_come(observed: &Observed, name: &ServiceName, until: Until) -> bool {
+    until.judge(observed.containers.get(name).map(Container::life)) == Verdict::Reached
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::model::{Container, Effective, Origin, ProbeLog, StopSignal};
+    use crate::model::{Condition, Dependency, Effective, Origin, ProbeLog, StopSignal};
 
-    /// Containers with what they depend on: `web db*` needs `db`, and a state behind `=`.
+    /// Containers with what they depend on, such as `web db`, and a state behind `=`. What they depend on may have been
+    /// healthy first (`db+`), completed (`db!`), or take them along when it restarts (`db*`).
     pub(in crate::plan) fn observed(text: &str) -> Observed {
         let mut observed = Observed::default();
         for line in text.split(';').map(str::trim) {
             let mut words = line.split_whitespace();
             let first = words.next().expect("a service");
             let (name, state) = first.split_once('=').unwrap_or((first, "running"));
+            let depends_on: Vec<Dependency> = words
+                .map(|word| {
+                    let service = word.trim_end_matches(['+', '!', '*']).parse().expect("a name");
+                    let condition = match word {
+                        _ if word.contains('+') => Condition::Healthy,
+                        _ if word.contains('!') => Condition::Completed,
+                        _ => Condition::Started,
+                    };
+                    Dependency { condition, restart: word.contains('*'), ..Dependency::started(service) }
+                })
+                .collect();
             let state = match state {
                 "exited" => ContainerState::Exited(0),
                 "created" => ContainerState::Created,
@@ -108,7 +154,8 @@ pub(super) mod tests {
                 config: String::new(),
                 origin: Origin::default(),
                 image: None,
-                dependencies: words.map(|word| word.parse().expect("a name")).collect(),
+                dependencies: depends_on.iter().map(|on| on.service.clone()).collect(),
+                depends_on,
                 private_ipc: false,
                 command: Vec::new(),
                 ports: Vec::new(),

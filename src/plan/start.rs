@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Plan,
+    Operation, Plan,
     select::{add_starts, needs},
 };
 use crate::model::{ContainerState, Observed, ServiceName};
@@ -14,10 +14,11 @@ pub fn start(observed: &Observed, services: &BTreeSet<ServiceName>) -> Plan {
     let there = services.iter().filter(|name| observed.containers.contains_key(*name));
     let wanted: BTreeSet<ServiceName> =
         there.flat_map(|name| needs(observed, name).into_iter().chain([name])).cloned().collect();
-    add_starts(&mut plan, observed, &wanted, &BTreeMap::new(), |name| match observed.containers[name].state {
+    let cause = |name: &ServiceName| match observed.containers[name].state {
         ContainerState::Exited(code) => format!("it has exited with code {code}"),
         _ => "it has not been started yet".to_owned(),
-    });
+    };
+    add_starts(&mut plan, observed, &wanted, &BTreeMap::new(), Operation::StartAgain, cause);
     plan
 }
 
@@ -34,6 +35,20 @@ mod tests {
             "1 start db again  because it has exited with code 0\n\
              2 start new again  because it has not been started yet\n\
              3 start web again  after 1  because it has exited with code 0\n"
+        );
+    }
+
+    #[test]
+    fn what_it_needs_is_waited_for() {
+        let observed = observed("web=exited db+ job!; api=exited db+; db=exited; job=exited");
+        assert_eq!(
+            start(&observed, &names("web api")).to_string(),
+            "1 start db again  because it has exited with code 0\n\
+             2 start job again  because it has exited with code 0\n\
+             3 wait for db to be healthy  after 1  because api, web depend on it\n\
+             4 start api again  after 3  because it has exited with code 0\n\
+             5 wait for job to complete  after 2  because web depends on it\n\
+             6 start web again  after 3, 5  because it has exited with code 0\n"
         );
     }
 

@@ -1,6 +1,6 @@
 //! Containers: all that one is made of.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
 use super::{Up, check, fingerprint, named_volumes};
 use crate::{
@@ -80,8 +80,8 @@ impl<'a> Up<'a> {
             stop_grace_ms: u64::try_from(service.stop_grace_period.as_millis()).unwrap_or(u64::MAX),
             logging: service.logging.settings(service, &names::container_name(self.project, name)),
             life: service.life.policy(),
-            restart_with: restart_with(service),
             dependencies: service.dependencies().cloned().collect(),
+            depends_on: service.depends_on.clone(),
             hooks: service.hooks.clone(),
             config: self.config(name),
             origin: self.origin(name),
@@ -158,10 +158,4 @@ impl<'a> Up<'a> {
     pub(super) fn as_invoker(&self, user: Option<&UserSpec>) -> Option<Invoker> {
         check::as_invoker(self.observed, user)
     }
-}
-
-/// Those that a service is started again with.
-fn restart_with(service: &Service) -> BTreeSet<ServiceName> {
-    let all = service.depends_on.iter().filter(|dependency| dependency.restart);
-    all.map(|dependency| dependency.service.clone()).collect()
 }
