@@ -12,7 +12,7 @@ use super::{
     run::Claims,
     shared_network,
     stack::{OwnedNamespaces, StackBridge},
-    stop::{remove, send, stop},
+    stop::{remove, send, stop, take_back},
     uplink, volume,
 };
 use crate::{
@@ -163,8 +163,7 @@ pub(super) async fn undo(
                 hooks::before_stop(&spec.service, stack, changes).await;
             }
             stop(&spec.service, stack).await?;
-            // What the one before has left in its volumes is not lost with this one.
-            remove(&spec.service, stack, true).await?;
+            take_back(&spec.service, stack).await?;
             tell(Change::ContainerRemoved(spec.service.clone()));
         }
         // It stays, as it was before.
