@@ -419,10 +419,8 @@ async fn attach(link: &Link, stack: &Stack) -> Result<(), ExecutorError> {
         mtu: link.mtu,
         isolated: link.isolated,
     };
-    if bridge.shared.is_some() {
-        // Where the stack was down a moment ago the kernel may not have taken its old cable away yet.
-        bridge.netlink.delete_link(&cable.host_name).await.map_err(failed)?;
-    }
+    // Where its namespaces were let go of a moment ago the kernel may not have taken their cable away yet.
+    bridge.netlink.delete_link(&cable.host_name).await.map_err(failed)?;
     bridge.netlink.add_link(&cable, netns).await.map_err(failed)?;
     set_parameters(link, netns)?;
     let interface = Interface {
