@@ -86,7 +86,7 @@ fn unknown<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Failure {
 }
 
 /// The services that the files have, whatever else may be wrong with them; none when they cannot be read.
-fn declared(words: &Words, settings: &Settings) -> Option<Vec<String>> {
+pub(super) fn declared(words: &Words, settings: &Settings) -> Option<Vec<String>> {
     let all = Words { files: words.files.clone(), services: Vec::new() };
     let all = LoadOptions { profiles: vec!["*".to_owned()], ..options(&all, settings).ok()? };
     load::contents(&all).ok().map(|contents| contents.all_services)

@@ -19,7 +19,7 @@ pub fn restart(observed: &Observed, services: &BTreeSet<ServiceName>, alone: boo
     };
     let cause = "restart was asked for";
     let stops = add_stops(&mut plan, observed, &all, grace_ms, cause);
-    add_starts(&mut plan, observed, &all, &stops, operation, |name| match services.contains(name) {
+    add_starts(&mut plan, observed, &all, &stops, None, operation, |name| match services.contains(name) {
         true => cause.to_owned(),
         false => format!("it restarts with {}", restarted_with(observed, &all, name)),
     });
@@ -77,9 +77,6 @@ mod tests {
              6 start front again  after 1, 4, 5  because it restarts with web\n"
         );
         let plan = restart(&observed, &names("db"), true, None).to_string();
-        assert_eq!(
-            plan.replace("  because restart was asked for", ""),
-            "1 stop db\n2 start db again alone  after 1\n"
-        );
+        assert_eq!(plan.replace("  because restart was asked for", ""), "1 stop db\n2 start db again alone  after 1\n");
     }
 }

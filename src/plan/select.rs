@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Operation, Plan, StepId, Until, Verdict, Wait};
-use crate::model::{Container, ContainerState, Observed, ServiceName};
+use crate::model::{Condition, Container, ContainerState, Observed, ServiceName};
 
 /// All that a service needs, by way of others too, as far as it is there.
 pub(super) fn needs<'a>(observed: &'a Observed, name: &ServiceName) -> BTreeSet<&'a ServiceName> {
@@ -58,15 +58,17 @@ pub(super) fn add_stops(
 }
 
 /// Adds the steps that start those of `services` that do not run, or will not once `stops` are done, each after what it needs
-/// and once that is as far as it has to be. `operation` is the step that starts one.
-pub(super) fn add_starts(
+/// and once that is as far as it has to be, for which it is waited so many milliseconds at most. `operation` is the step that
+/// starts one; that of each comes back.
+pub(super) fn add_starts<'a>(
     plan: &mut Plan,
-    observed: &Observed,
+    observed: &'a Observed,
     services: &BTreeSet<ServiceName>,
     stops: &BTreeMap<ServiceName, StepId>,
+    within_ms: Option<u64>,
     operation: impl Fn(ServiceName) -> Operation,
     cause: impl Fn(&ServiceName) -> String,
-) {
+) -> BTreeMap<&'a ServiceName, StepId> {
     let mut starts: BTreeMap<&ServiceName, StepId> = BTreeMap::new();
     let order = in_order(observed, services);
     let is_started = |name: &ServiceName| !can_be_stopped(observed.containers[name].state) || stops.contains_key(name);
@@ -85,7 +87,7 @@ pub(super) fn add_starts(
                 let dependents: Vec<ServiceName> = order.iter().filter(alike).map(|name| (*name).clone()).collect();
                 let names: Vec<&str> = dependents.iter().map(ServiceName::as_str).collect();
                 let cause = format!("{} depend{} on it", names.join(", "), if names.len() == 1 { "s" } else { "" });
-                let wait = Wait { service: on.clone(), until, dependents, required, within_ms: None };
+                let wait = Wait { service: on.clone(), until, dependents, required, within_ms };
                 plan.add(Operation::WaitFor(wait), cause, starts.get(on).copied())
             });
             after.insert(*id);
@@ -95,6 +97,36 @@ pub(super) fn add_starts(
         let before = starts.iter().filter(|(other, _)| needed.contains(**other) && !waited.contains(**other));
         after.extend(before.map(|(_, id)| *id));
         starts.insert(name, plan.add(operation((*name).clone()), cause(name), after));
+    }
+    starts
+}
+
+/// Adds the steps that wait until all of `services` are up, or have completed where others wait for that, beyond what is
+/// waited for anyway. `starts` are the steps that start them.
+pub(super) fn add_waits(
+    plan: &mut Plan,
+    observed: &Observed,
+    services: &BTreeSet<ServiceName>,
+    starts: &BTreeMap<&ServiceName, StepId>,
+    within_ms: Option<u64>,
+) {
+    let waited: BTreeSet<ServiceName> = plan
+        .steps()
+        .filter_map(|(_, step)| match &step.operation {
+            Operation::WaitFor(wait) if wait.required => Some(wait.service.clone()),
+            _ => None,
+        })
+        .collect();
+    let all = || observed.containers.values().flat_map(|container| &container.depends_on);
+    for name in in_order(observed, services) {
+        let is_job = all().any(|on| on.service == *name && on.condition == Condition::Completed);
+        let until = if is_job { Until::Completed } else { Until::Up };
+        let start = starts.get(name).copied();
+        if waited.contains(name) || start.is_none() && has_come(observed, name, until) {
+            continue;
+        }
+        let wait = Wait { service: name.clone(), until, dependents: Vec::new(), required: true, within_ms };
+        plan.add(Operation::WaitFor(wait), "it is waited for until all are up", start);
     }
 }
 
@@ -116,7 +148,7 @@ fn has_come(observed: &Observed, name: &ServiceName, until: Until) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::model::{Condition, Dependency, Effective, Origin, ProbeLog, StopSignal};
+    use crate::model::{Dependency, Effective, Origin, ProbeLog, StopSignal};
 
     /// Containers with what they depend on, such as `web db`, and a state behind `=`. What they depend on may have been
     /// healthy first (`db+`), completed (`db!`), or take them along when it restarts (`db*`).

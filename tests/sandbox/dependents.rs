@@ -1,6 +1,6 @@
 //! What verbs that start and stop mean for those that depend on a service.
 
-use crate::support::{Need, Stack, needs};
+use crate::support::{Need, Stack, needs, wait_for};
 
 /// Says when it begins and when it is asked to stop.
 const SLEEPER: &str = "trap 'echo asked; exit 0' TERM; echo begun; while :; do sleep 0.02; done";
@@ -72,4 +72,31 @@ services:
     stack.run(&["restart", "db"]).success();
     assert_eq!(stack.container("db").health.as_deref(), Some("healthy"));
     stack.down();
+}
+
+#[test]
+fn start_may_wait_until_all_are_up() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        r#"
+services:
+  db: {rootfs: host, command: [sleep, infinity], volumes: ['./share:/share'], healthcheck: {test: 'test -e /share/well', interval: 50ms, retries: 100000}}
+  web: {rootfs: host, command: [sleep, infinity]}
+"#,
+    );
+    stack.file("share/x", "");
+    stack.run(&["create"]).success();
+    // Without the flag it does not wait.
+    stack.run(&["start"]).success();
+    assert_eq!(stack.container("db").health.as_deref(), Some("starting"));
+    stack.run(&["start", "--wait", "--wait-timeout", "1"]).code(1).stderr_has("service `db` is not up");
+    assert_eq!(stack.container("web").state, "running", "it stays, to be looked at");
+    stack.run(&["stop"]).success();
+    let mut waiting = stack.nscompose().args(["start", "--wait"]).start();
+    wait_for("the start", || (stack.container("db").health.as_deref() == Some("starting")).then_some(()));
+    assert!(waiting.is_running());
+    stack.file("share/well", "");
+    let _ = waiting.wait().success();
+    assert_eq!(stack.container("db").health.as_deref(), Some("healthy"));
+    stack.run(&["start", "--wait"]).success().stderr_has("nothing to do");
 }
