@@ -226,7 +226,8 @@ fn life(notes: &mut Notes<'_>, life: &LifeSettings) {
 }
 
 fn logging(notes: &mut Notes<'_>, logging: &Logging) {
-    let Logging { kept, max_size, max_files, compress, labels, env, env_regex, tag } = logging;
+    let Logging { kept, max_size, max_files, compress, labels, own_labels, labels_regex, env, env_regex, tag } =
+        logging;
     let key = |option: &str| format!("logging.options.{option}");
     if !kept {
         notes.leaf("logging.driver", "none");
@@ -237,6 +238,8 @@ fn logging(notes: &mut Notes<'_>, logging: &Logging) {
     labels.iter().for_each(|(name, value)| notes.leaf(&key(&format!("labels.{name}")), value));
     notes.list(&key("env"), env.clone());
     notes.some(&key("env-regex"), env_regex.as_ref());
+    notes.list(&key("labels"), own_labels.clone());
+    notes.some(&key("labels-regex"), labels_regex.as_ref());
     notes.some(&key("tag"), tag.as_ref());
 }
 

@@ -1,12 +1,12 @@
 //! Containers: all that one is made of.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{Up, check, fingerprint, named_volumes};
 use crate::{
     model::{
-        Family, Invoker, NamespaceMode, NetworkAttachment, NetworkName, Origin, Port, Privileges, Record, Service,
-        ServiceName, UserSpec,
+        Condition, Family, Invoker, NamespaceMode, NetworkAttachment, NetworkName, Origin, Port, Privileges, Record,
+        Rootfs, Service, ServiceName, UserSpec,
     },
     plan::{ContainerSpec, FileSystem, Source, limits, names, record, uplink},
 };
@@ -78,7 +78,11 @@ impl<'a> Up<'a> {
             address_v6,
             stop_signal: service.stop_signal.unwrap_or_default(),
             stop_grace_ms: u64::try_from(service.stop_grace_period.as_millis()).unwrap_or(u64::MAX),
-            logging: service.logging.settings(service, &names::container_name(self.project, name)),
+            logging: service.logging.settings(
+                service,
+                &names::container_name(self.project, name),
+                self.own_labels(name),
+            ),
             life: service.life.policy(),
             dependencies: service.dependencies().cloned().collect(),
             depends_on: service.depends_on.clone(),
@@ -89,6 +93,34 @@ impl<'a> Up<'a> {
     }
 
     /// What the fingerprint is made of, in the words of the file.
+    /// The labels that Docker Compose gives to a container (docker/compose, `pkg/api/labels.go`), for programs that read logs.
+    /// There are neither its version nor its hash of the configuration here.
+    fn own_labels(&self, name: &ServiceName) -> BTreeMap<String, String> {
+        let files: Vec<String> = self.project.files.iter().map(|file| file.display().to_string()).collect();
+        let service = &self.project.services[name];
+        let depends_on = service.depends_on.iter().filter(|on| on.service.number() == 1).map(|on| {
+            let condition = match on.condition {
+                Condition::Started => "service_started",
+                Condition::Healthy => "service_healthy",
+                Condition::Completed => "service_completed_successfully",
+            };
+            format!("{}:{condition}:{}", on.service, on.restart)
+        });
+        let mut labels = vec![
+            ("project", self.project.name.to_string()),
+            ("service", name.service().to_owned()),
+            ("container-number", name.number().to_string()),
+            ("oneoff", "False".to_owned()),
+            ("project.working_dir", self.project.directory.display().to_string()),
+            ("project.config_files", files.join(",")),
+            ("depends_on", depends_on.collect::<Vec<_>>().join(",")),
+        ];
+        if let Rootfs::Layers(image) = &service.rootfs {
+            labels.push(("image", format!("sha256:{}", image.id.hex())));
+        }
+        labels.into_iter().map(|(label, value)| (format!("com.docker.compose.{label}"), value)).collect()
+    }
+
     pub(super) fn origin(&self, name: &ServiceName) -> Origin {
         let service = &self.project.services[name];
         let mut record = Record::new();
