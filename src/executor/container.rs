@@ -485,11 +485,12 @@ fn publish(
 fn process(spec: &ContainerSpec) -> Process {
     let mut environment: Vec<(String, String)> =
         spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    if !spec.environment.contains_key("HOSTNAME") {
+    let is_free = |name: &str| !spec.environment.contains_key(name) && !spec.unset.contains(name);
+    if is_free("HOSTNAME") {
         environment.push(("HOSTNAME".to_owned(), spec.hostname.clone()));
     }
     // As in Docker.
-    if spec.process.terminal && !spec.environment.contains_key("TERM") {
+    if spec.process.terminal && is_free("TERM") {
         environment.push(("TERM".to_owned(), "xterm".to_owned()));
     }
     Process {

@@ -9,8 +9,8 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cgroups, ContainerState, Dependency, Digest, Effective, Health, HostResolver, Life, Network, NetworkName, Origin, Port,
-    ProbeLog, ProjectName, Record, Resource, ServiceName, StopSignal, UplinkMeans,
+    Cgroups, ContainerState, Dependency, Digest, Effective, Health, HostResolver, Life, Network, NetworkName, Origin,
+    Port, ProbeLog, ProjectName, Record, Resource, ServiceName, StopSignal, UplinkMeans,
 };
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{IdMap, Names, Wait};
 use crate::model::{
-    Dependency, Device, DeviceRule, Hooks, Invoker, LifePolicy, Limits, LogSettings, MacAddress, Mount, NetworkName, Origin, Port,
-    Privileges, ProcessOptions, ProjectName, Record, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans, UserSpec,
-    Volume, VolumeName,
+    Dependency, Device, DeviceRule, Hooks, Invoker, LifePolicy, Limits, LogSettings, MacAddress, Mount, NetworkName,
+    Origin, Port, Privileges, ProcessOptions, ProjectName, Record, Rootfs, ServiceName, StopSignal, Sysctls,
+    UplinkMeans, UserSpec, Volume, VolumeName,
 };
 
 /// One effect.
@@ -344,6 +344,9 @@ pub struct ContainerSpec {
     pub argv: Vec<String>,
     /// Environment as the file says; PATH, HOME and HOSTNAME are added where it does not.
     pub environment: BTreeMap<String, String>,
+    /// Variables that it does not have although others would be given them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unset: BTreeSet<String>,
     /// Working directory.
     pub working_dir: PathBuf,
     /// Who it runs as.

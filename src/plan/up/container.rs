@@ -37,6 +37,7 @@ impl<'a> Up<'a> {
             hostname: self.hostname(name),
             argv: service.argv(),
             environment: service.environment.clone(),
+            unset: service.unset.clone(),
             working_dir: service.working_dir.clone().unwrap_or_else(|| "/".into()),
             user: service.user.clone(),
             files: FileSystem {
@@ -92,7 +93,6 @@ impl<'a> Up<'a> {
         }
     }
 
-    /// What the fingerprint is made of, in the words of the file.
     /// The labels that Docker Compose gives to a container (docker/compose, `pkg/api/labels.go`), for programs that read logs.
     /// There are neither its version nor its hash of the configuration here.
     fn own_labels(&self, name: &ServiceName) -> BTreeMap<String, String> {
@@ -121,6 +121,7 @@ impl<'a> Up<'a> {
         labels.into_iter().map(|(label, value)| (format!("com.docker.compose.{label}"), value)).collect()
     }
 
+    /// What the fingerprint is made of, in the words of the file.
     pub(super) fn origin(&self, name: &ServiceName) -> Origin {
         let service = &self.project.services[name];
         let mut record = Record::new();
