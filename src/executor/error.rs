@@ -169,7 +169,7 @@ pub enum ExecutorError {
         /// The last lines that the service wrote, and the command.
         log: Vec<String>,
         /// Why.
-        source: HookError,
+        source: Box<HookError>,
     },
     /// There is no control group for limits.
     #[error("there is no control group that limits can be set in")]

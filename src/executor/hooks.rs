@@ -57,7 +57,7 @@ pub(super) async fn after_start(
             hook: format!("post_start[{index}]"),
             command: hook.command.join(" "),
             log: super::wait::last_log(stack, &spec.service),
-            source,
+            source: Box::new(source),
         };
         let over = async {
             let _ = is_over.wait_for(|over| *over).await;
