@@ -109,6 +109,7 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
                     config: spec.config.clone(),
                     origin: spec.origin.clone(),
                     dependencies: spec.dependencies.clone(),
+                    depends_on: spec.depends_on.clone(),
                     private_ipc: spec.files.private_ipc,
                     command: spec.argv.clone(),
                     ports: Vec::new(),
@@ -139,6 +140,7 @@ fn carried_out(plan: &Plan, mut observed: Observed) -> Observed {
             Operation::Stop(_)
             | Operation::StopWithin(..)
             | Operation::StartAgain(_)
+            | Operation::StartAlone(_)
             | Operation::Kill(..)
             | Operation::Pause(_)
             | Operation::Unpause(_)

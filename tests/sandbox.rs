@@ -4,6 +4,7 @@ mod support;
 
 mod sandbox {
     mod crowds;
+    mod dependents;
     mod depends_on;
     mod devices;
     mod dns;

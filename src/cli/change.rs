@@ -14,7 +14,7 @@ use crate::{
     plan::Plan,
     state::StackLayout,
     supervisor::{Connection, Event, Reply, Request, Snapshot},
-    ui::Printer,
+    ui::{Printer, WaitProgress},
 };
 
 /// A stack that is up, and those of its services that are meant.
@@ -87,7 +87,7 @@ fn unknown<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Failure {
 }
 
 /// The services that the files have, whatever else may be wrong with them; none when they cannot be read.
-fn declared(words: &Words, settings: &Settings) -> Option<Vec<String>> {
+pub(super) fn declared(words: &Words, settings: &Settings) -> Option<Vec<String>> {
     let all = Words { files: words.files.clone(), services: Vec::new() };
     let all = LoadOptions { profiles: vec!["*".to_owned()], ..options(&all, settings).ok()? };
     load::contents(&all).ok().map(|contents| contents.all_services)
@@ -153,7 +153,28 @@ async fn try_plan(
 }
 
 /// Says what happens.
-pub(super) fn show(printer: Printer, event: &Event) {
+pub(super) struct Said {
+    printer: Printer,
+    waits: WaitProgress,
+}
+
+impl Said {
+    pub(super) fn new(printer: Printer) -> Self {
+        Self { printer, waits: WaitProgress::new(printer) }
+    }
+
+    /// Says this, too.
+    pub(super) fn show(&mut self, event: &Event) {
+        let printer = self.printer;
+        match event {
+            Event::Waiting(waiting) => self.waits.show(waiting),
+            Event::Waited(service, until) => self.waits.ended(service, *until),
+            event => self.waits.suspended(|| show(printer, event)),
+        }
+    }
+}
+
+fn show(printer: Printer, event: &Event) {
     match event {
         Event::Container(service, state) => match state {
             ContainerState::Running => printer.progress(service.as_str(), "started"),

@@ -1,10 +1,16 @@
 //! `nscompose kill`.
 
+use std::cell::RefCell;
+
 use super::{
-    change::{Target, carry_out_plan, not_up, show},
+    change::{Said, Target, carry_out_plan, not_up},
     settings::Settings,
 };
-use crate::{diagnostics::Failure, model::StopSignal, plan};
+use crate::{
+    diagnostics::Failure,
+    model::{ServiceName, StopSignal},
+    plan,
+};
 
 /// Send a signal to services that run; SIGKILL, which ends them at once, if nothing else is said
 #[derive(Debug, clap::Args)]
@@ -37,16 +43,20 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let (services, project) = (target.services, target.project);
     let layout = settings.layout.stack(&project);
     target.opened.on_runtime(async |mut connection, snapshot| {
-        let alive =
-            |(name, container): &(&_, &crate::model::Container)| services.contains(*name) && container.state.is_alive();
-        let there: Vec<_> = snapshot.observed.containers.iter().filter(alive).map(|(name, _)| name.clone()).collect();
-        let plan = |observed: &_| plan::kill(observed, &services, args.signal);
-        if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| show(settings.printer, event)).await? {
+        // Those of the plan that was carried out, should it have been made anew.
+        let there: RefCell<Vec<ServiceName>> = RefCell::default();
+        let plan = |observed: &_| {
+            let plan = plan::kill(observed, &services, args.signal);
+            there.replace(plan.killed().cloned().collect());
+            plan
+        };
+        let mut said = Said::new(settings.printer);
+        if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| said.show(event)).await? {
             settings.printer.progress(project.as_str(), "no container to kill");
         }
         let done =
             if args.signal == StopSignal::KILL { "killed".to_owned() } else { format!("was sent {}", args.signal) };
-        there.iter().for_each(|name| settings.printer.progress(name.as_str(), &done));
+        there.take().iter().for_each(|name| settings.printer.progress(name.as_str(), &done));
         Ok(0)
     })
 }

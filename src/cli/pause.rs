@@ -1,7 +1,7 @@
 //! `nscompose pause` and `nscompose unpause`.
 
 use super::{
-    change::{Target, carry_out_plan, not_up, show},
+    change::{Said, Target, carry_out_plan, not_up},
     settings::Settings,
 };
 use crate::{diagnostics::Failure, model::ContainerState, plan};
@@ -80,7 +80,8 @@ fn change(
     let layout = settings.layout.stack(&project);
     target.opened.on_runtime(async |mut connection, snapshot| {
         let plan = |observed: &_| plan(observed, &services);
-        if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| show(settings.printer, event)).await? {
+        let mut said = Said::new(settings.printer);
+        if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| said.show(event)).await? {
             settings.printer.progress(project.as_str(), nothing);
         }
         Ok(0)

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use clap::ValueEnum;
 
 use super::{
+    change::declared,
     files::{project_name, services_or_containers, tell_apart},
     settings::Settings,
     stack::open_if_up,
@@ -32,6 +33,12 @@ pub(super) struct Args {
     /// Do not cut commands off
     #[arg(long)]
     no_trunc: bool,
+    /// List those too whose services the file does not have any more
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true,
+        default_missing_value = "true", action = clap::ArgAction::Set
+    )]
+    orphans: bool,
     /// Compose file, or services to list
     #[arg(value_name = "FILE|SERVICE")]
     words: Vec<String>,
@@ -111,6 +118,13 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     }
     // What runs before a service is there while it runs, and nobody's business before and after.
     observed.containers.retain(|name, container| name.hook().is_none() || container.state.is_alive());
+    if !args.orphans && words.services.is_empty() {
+        let declared = declared(&words, settings).ok_or_else(|| {
+            Failure::operation("which containers are orphans cannot be told without the file of the stack")
+                .hint("go to its folder, or name it with -f FILE")
+        })?;
+        observed.containers.retain(|name, _| declared.iter().any(|declared| declared == name.service()));
+    }
     let wanted: Vec<Status> = args.status.iter().chain(&args.filter).copied().collect();
     observed.containers.retain(|_, container| match Status::of(container.state) {
         status if !wanted.is_empty() => wanted.contains(&status),

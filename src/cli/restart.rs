@@ -1,14 +1,14 @@
 //! `nscompose restart`.
 
 use super::{
-    change::{Target, carry_out_plan, milliseconds, not_up, show},
+    change::{Said, Target, carry_out_plan, milliseconds, not_up},
     settings::Settings,
 };
 use crate::{diagnostics::Failure, plan};
 
 /// Stop services and start them again, those that have ended too
 ///
-/// They are started as they were made; what has changed in the file since is for `up`.
+/// Those that run and say `restart: true` of one that they depend on restart with it. They are started as they were made; what has changed in the file since is for `up`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -16,9 +16,9 @@ pub(super) struct Args {
     /// Compose file, or services to restart
     #[arg(value_name = "FILE|SERVICE")]
     words: Vec<String>,
-    /// Services that depend on them are left alone anyway; for those who are used to it
-    #[arg(long = "no-deps", hide = true)]
-    _no_deps: bool,
+    /// Leave those alone that say `restart: true` of what they depend on
+    #[arg(long)]
+    no_deps: bool,
     /// Seconds that each may take to stop, instead of its stop_grace_period
     #[arg(short, long, value_name = "SECONDS")]
     timeout: Option<u32>,
@@ -33,8 +33,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let layout = settings.layout.stack(&project);
     target.opened.on_runtime(async |mut connection, snapshot| {
         let grace_ms = milliseconds(args.timeout);
-        let plan = |observed: &_| plan::restart(observed, &services, grace_ms);
-        if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| show(settings.printer, event)).await? {
+        let plan = |observed: &_| plan::restart(observed, &services, args.no_deps, grace_ms);
+        let mut said = Said::new(settings.printer);
+        if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| said.show(event)).await? {
             settings.printer.progress(project.as_str(), "nothing to restart");
         }
         Ok(0)

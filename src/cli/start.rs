@@ -1,10 +1,13 @@
 //! `nscompose start`.
 
 use super::{
-    change::{Target, carry_out_plan, show},
+    change::{Said, Target, carry_out_plan, milliseconds},
     settings::Settings,
 };
-use crate::{diagnostics::Failure, plan};
+use crate::{
+    diagnostics::Failure,
+    plan::{self, StartWish},
+};
 
 /// Start services that are there and do not run, with all that they depend on
 ///
@@ -16,6 +19,13 @@ pub(super) struct Args {
     /// Compose file, or services to start
     #[arg(value_name = "FILE|SERVICE")]
     words: Vec<String>,
+    /// Come back when all of them are up: healthy, or running where nothing probes them, or ended with code 0. The exit code
+    /// is 1 if one does not get there
+    #[arg(long)]
+    wait: bool,
+    /// Seconds after which nothing is waited for any more; 0 is no limit
+    #[arg(long, value_name = "SECONDS")]
+    wait_timeout: Option<u32>,
 }
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
@@ -32,8 +42,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let (services, project) = (target.services, target.project);
     let layout = settings.layout.stack(&project);
     target.opened.on_runtime(async |mut connection, snapshot| {
-        let plan = |observed: &_| plan::start(observed, &services);
-        if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| show(settings.printer, event)).await? {
+        let wait_timeout_ms = milliseconds(args.wait_timeout.filter(|seconds| *seconds > 0));
+        let wish = StartWish { wait: args.wait, wait_timeout_ms };
+        let plan = |observed: &_| plan::start(observed, &services, wish);
+        let mut said = Said::new(settings.printer);
+        if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| said.show(event)).await? {
             settings.printer.progress(project.as_str(), "runs already, nothing to do");
         }
         Ok(0)

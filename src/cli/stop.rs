@@ -1,7 +1,7 @@
 //! `nscompose stop`.
 
 use super::{
-    change::{Target, carry_out_plan, milliseconds, not_up, show},
+    change::{Said, Target, carry_out_plan, milliseconds, not_up},
     settings::Settings,
 };
 use crate::{diagnostics::Failure, plan};
@@ -31,7 +31,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     target.opened.on_runtime(async |mut connection, snapshot| {
         let grace_ms = milliseconds(args.timeout);
         let plan = |observed: &_| plan::stop(observed, &services, grace_ms);
-        if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| show(settings.printer, event)).await? {
+        let mut said = Said::new(settings.printer);
+        if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| said.show(event)).await? {
             settings.printer.progress(project.as_str(), "nothing to stop");
         }
         Ok(0)

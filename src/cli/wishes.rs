@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use clap::builder::FalseyValueParser;
-
 use super::{files::Scale, settings::Settings};
 use crate::{
+    compose::Flag,
     diagnostics::Failure,
     load::Loaded,
     model::{Observed, PullPolicy, ServiceName},
@@ -27,8 +26,9 @@ pub(super) struct Wishes {
     /// Leave out what the named services depend on
     #[arg(long)]
     no_deps: bool,
-    /// Remove containers of services that the file does not have any more
-    #[arg(long, env = "COMPOSE_REMOVE_ORPHANS", value_parser = FalseyValueParser::new())]
+    /// Remove containers of services that the file does not have any more [env: COMPOSE_REMOVE_ORPHANS]. With
+    /// COMPOSE_IGNORE_ORPHANS nobody is warned of those that stay
+    #[arg(long)]
     remove_orphans: bool,
     /// Give containers that are made anew new anonymous volumes, instead of those of the ones before
     #[arg(short = 'V', long)]
@@ -75,6 +75,14 @@ impl Wishes {
             (true, _) => Recreate::Always,
             (false, false) => Recreate::Changed,
         };
+        // Docker Compose has both from the environment and from `.env`.
+        let says = |name: &str| loaded.variable(name).is_some_and(is_true);
+        let remove_orphans = self.remove_orphans || says("COMPOSE_REMOVE_ORPHANS");
+        if remove_orphans && says(IGNORE) {
+            let failure =
+                Failure::usage(format!("orphans are to be removed, and {IGNORE} says that they are left alone"));
+            return Err(failure.hint("say one of the two"));
+        }
         Ok(Intent {
             services,
             no_dependencies: self.no_deps,
@@ -84,7 +92,7 @@ impl Wishes {
             grace_ms: self.timeout_ms(),
             no_start,
             declared: loaded.all_services.iter().filter_map(|name| name.parse().ok()).collect(),
-            remove_orphans: self.remove_orphans,
+            remove_orphans,
             pools: settings.address_pools()?,
             wait: false,
             wait_timeout_ms: None,
@@ -92,8 +100,20 @@ impl Wishes {
     }
 }
 
-/// Names the containers that the files do not have, and that stay.
+/// The variable by which nobody is warned of orphans.
+const IGNORE: &str = "COMPOSE_IGNORE_ORPHANS";
+
+/// What Docker Compose takes for yes (Go's strconv.ParseBool, and `y`), and what a Compose file does.
+fn is_true(text: &str) -> bool {
+    let text = text.trim();
+    matches!(text, "1" | "t" | "T") || Flag::parse(text) == Some(true)
+}
+
+/// Names the containers that the files do not have, and that stay, unless COMPOSE_IGNORE_ORPHANS says not to.
 pub(super) fn warn_of_orphans(loaded: &Loaded, observed: &Observed, intent: &Intent, settings: &Settings) {
+    if loaded.variable(IGNORE).is_some_and(is_true) {
+        return;
+    }
     let orphans = plan::orphans(&loaded.project, observed, intent);
     let say = |text: String| settings.printer.warning(&text);
     for orphan in orphans.gone.iter().filter(|_| !intent.remove_orphans) {

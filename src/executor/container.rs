@@ -30,7 +30,7 @@ use super::{
     root::{hold_images, layers, root},
     run::Claims,
     stack::{Created, Running},
-    stop::{forget, remove, stop},
+    stop::{forget, stop, take_back},
     streams::{HandedOut, Listeners, Streams, waited_for},
     uplink,
     volume::VolumeFolder,
@@ -63,12 +63,16 @@ pub(super) async fn start(
         move |source| ExecutorError::Files { service: spec.service.clone(), what, path, source }
     };
     let folder = stack.layout.container(&spec.service);
-    let mut unfinished = Unfinished { folder: (!folder.exists()).then(|| folder.clone()), group: None };
+    let mut unfinished =
+        Unfinished { folder: (!folder.exists()).then(|| folder.clone()), group: None, volumes: Vec::new() };
     create_folder(&folder).map_err(files("make the folder", &folder))?;
     mounts::forget_volumes(spec, &folder).map_err(files("remove old volumes in", &folder))?;
     let images = hold_images(spec, stack)?;
     let root = root(spec, stack, &folder).await?;
     let volumes = mounts::volumes(spec, stack, &folder);
+    if !attempt.again {
+        unfinished.volumes = mounts::new_anonymous(spec, &volumes);
+    }
     let filling = mounts::wait_for_volumes(spec, stack, &volumes).await;
     let mut mounts = mounts::mounts(spec, stack, &volumes, changes)?;
     mounts.extend(devices::mounts(spec, stack)?);
@@ -189,7 +193,10 @@ pub(super) async fn start(
         let made_before = objects.created.remove(&spec.service).is_some();
         (objects.containers.insert(spec.service.clone(), running).is_some() || made_before, made_before)
     };
-    unfinished.keep();
+    let new = unfinished.keep();
+    if !attempt.again {
+        stack.objects().new_volumes.insert(spec.service.clone(), new);
+    }
 
     let noted = stack.note_process(pid).map_err(files("write to", &journal));
     let runs = match noted {
@@ -268,7 +275,7 @@ pub(super) async fn start(
                 }
                 return Err(error);
             }
-            remove(&spec.service, stack, true).await?;
+            take_back(&spec.service, stack).await?;
             let _ = changes.send(Change::ContainerRemoved(spec.service.clone()));
             return Err(error);
         }
@@ -343,6 +350,7 @@ fn observed(
             _ => None,
         },
         dependencies: spec.dependencies.clone(),
+        depends_on: spec.depends_on.clone(),
         private_ipc: spec.files.private_ipc,
         command: spec.argv.clone(),
         ports,
@@ -382,12 +390,14 @@ pub(super) async fn create(
         move |source| ExecutorError::Files { service: spec.service.clone(), what, path, source }
     };
     let folder = stack.layout.container(&spec.service);
-    let unfinished = Unfinished { folder: (!folder.exists()).then(|| folder.clone()), group: None };
+    let mut unfinished =
+        Unfinished { folder: (!folder.exists()).then(|| folder.clone()), group: None, volumes: Vec::new() };
     create_folder(&folder).map_err(files("make the folder", &folder))?;
     mounts::forget_volumes(spec, &folder).map_err(files("remove old volumes in", &folder))?;
     let images = hold_images(spec, stack)?;
     root(spec, stack, &folder).await?;
     let volumes = mounts::volumes(spec, stack, &folder);
+    unfinished.volumes = mounts::new_anonymous(spec, &volumes);
     for volume in volumes.values() {
         // What they begin with they get from the container that is started first.
         create_folder(&volume.path).map_err(files("make the folder", &volume.path))?;
@@ -403,7 +413,8 @@ pub(super) async fn create(
         objects.specs.insert(spec.service.clone(), Arc::new(spec.clone()));
         objects.created.insert(spec.service.clone(), created);
     }
-    unfinished.keep();
+    let new = unfinished.keep();
+    stack.objects().new_volumes.insert(spec.service.clone(), new);
     let _ = changes.send(Change::Container(spec.service.clone(), Box::new(made(spec))));
     Ok(())
 }
@@ -424,6 +435,7 @@ pub(super) fn made(spec: &ContainerSpec) -> Container {
             _ => None,
         },
         dependencies: spec.dependencies.clone(),
+        depends_on: spec.depends_on.clone(),
         private_ipc: spec.files.private_ipc,
         command: spec.argv.clone(),
         ports: Vec::new(),
@@ -508,11 +520,15 @@ fn streamed(spec: &ContainerSpec, stack: &Stack, writer: Option<Arc<logs::Writer
 struct Unfinished {
     folder: Option<PathBuf>,
     group: Option<Arc<cgroup::Group>>,
+    /// Its anonymous volumes that were not there before.
+    volumes: Vec<VolumeFolder>,
 }
 
 impl Unfinished {
-    fn keep(mut self) {
+    /// It stands; its new volumes come back, which go with it if the plan is taken back.
+    fn keep(mut self) -> Vec<VolumeFolder> {
         (self.folder, self.group) = (None, None);
+        std::mem::take(&mut self.volumes)
     }
 }
 
@@ -520,6 +536,9 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         if let Some(folder) = &self.folder {
             let _ = fs::remove_dir_all(folder);
+        }
+        for volume in &self.volumes {
+            let _ = volume.remove();
         }
         if let Some(group) = &self.group {
             let _ = group.remove();
@@ -597,11 +616,12 @@ async fn publish(
 pub(super) fn process(spec: &ContainerSpec) -> Process {
     let mut environment: Vec<(String, String)> =
         spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    if !spec.environment.contains_key("HOSTNAME") {
+    let is_free = |name: &str| !spec.environment.contains_key(name) && !spec.unset.contains(name);
+    if is_free("HOSTNAME") {
         environment.push(("HOSTNAME".to_owned(), spec.hostname.clone()));
     }
     // As in Docker.
-    if spec.process.terminal && !spec.environment.contains_key("TERM") {
+    if spec.process.terminal && is_free("TERM") {
         environment.push(("TERM".to_owned(), "xterm".to_owned()));
     }
     Process {

@@ -65,6 +65,7 @@ pub(super) async fn after_start(
     stack: &Stack,
     mut is_over: watch::Receiver<bool>,
 ) -> Result<(), ExecutorError> {
+    let exit = exit_of(&spec.service, stack);
     for (index, hook) in spec.hooks.post_start.iter().enumerate() {
         let failed = |source| ExecutorError::Hook {
             service: spec.service.clone(),
@@ -76,7 +77,10 @@ pub(super) async fn after_start(
         let over = async {
             let _ = is_over.wait_for(|over| *over).await;
         };
-        match run(hook, &spec.service, over, stack).await {
+        // The next one, which is started by itself, has all of them once more.
+        let has_ended = exit.as_ref().is_some_and(|exit| exit.borrow().is_some());
+        let result = if has_ended { Err(HookError::Ended) } else { run(hook, &spec.service, over, stack).await };
+        match result {
             Ok(()) => {}
             Err(HookError::TooLong) => return Err(ExecutorError::Interrupted),
             Err(error) => return Err(failed(error)),

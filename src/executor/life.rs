@@ -26,7 +26,7 @@ use tokio::{
 use super::{Change, ExecutorError, Stack, container, facts, hooks, probe, run::Claims, stop::stop, uplink};
 use crate::{
     diagnostics::chain,
-    life::{self, Action, Happening, Memory, Past, Remembered, Stage},
+    life::{self, Action, Happening, Memory, Past, Remembered, Stage, Then},
     model::{ContainerState, LifePolicy, ProbeLog, ProbeResult, ServiceName},
     network::{listening::Listening, ports::claim},
     plan::ContainerSpec,
@@ -41,13 +41,30 @@ pub(super) struct Unit {
     /// Somebody wants it stopped: nothing is begun in it any more that would be waited for.
     stopping: watch::Sender<bool>,
     restart_with: BTreeSet<ServiceName>,
+    /// How far it has come since it was begun.
+    come_up: watch::Receiver<ComeUp>,
     task: JoinHandle<()>,
+}
+
+/// How far a container has come since somebody asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ComeUp {
+    /// Its first start is all that there has been.
+    First,
+    /// It has ended, and is started again.
+    Again,
+    /// It has been started again, with all that comes with it.
+    Is,
+    /// It has ended for good, or somebody stops it.
+    Not,
 }
 
 /// What a unit is told.
 enum Message {
     /// Something has happened, or is asked for; dropped when it has been dealt with.
     Happens(Happening, Option<oneshot::Sender<()>>),
+    /// All of its processes are frozen, after [`Happening::Paused`] has kept everybody out.
+    Frozen(oneshot::Sender<()>),
     /// The container with this first process has ended.
     Ended { pid: i32, code: i32, dealt_with: oneshot::Sender<()> },
     /// There is nothing more to do.
@@ -82,9 +99,10 @@ impl EndTeller {
     }
 }
 
-/// Starts a container, and looks after it from then on.
+/// Starts a container, and looks after it from then on. Those that restart with it do, unless it is `alone`.
 pub(super) async fn begin(
     spec: &ContainerSpec,
+    alone: bool,
     stack: &Arc<Stack>,
     claims: &Claims,
     changes: &UnboundedSender<Change>,
@@ -98,7 +116,9 @@ pub(super) async fn begin(
     let stage = Stage::Starting { past: Past::default() };
     let written = Memory { pid: 0, past: Past::default(), stage: Remembered::Starting };
     look_after(spec, stack, changes, (messages, queue), (stage, written));
-    tell_dependents(&spec.service, stack);
+    if !alone {
+        tell_dependents(&spec.service, stack);
+    }
     Ok(())
 }
 
@@ -111,6 +131,7 @@ fn look_after(
     (stage, written): (Stage, Memory),
 ) {
     let (stopping, is_stopping) = watch::channel(matches!(stage, Stage::Stopping { .. }));
+    let (come_up, has_come_up) = watch::channel(ComeUp::First);
     let driver = Driver {
         is_stopping,
         spec: spec.clone(),
@@ -118,6 +139,7 @@ fn look_after(
         stack: stack.clone(),
         changes: changes.clone(),
         messages: messages.clone(),
+        is_frozen: matches!(stage, Stage::Paused { .. }),
         stage,
         written,
         epoch: Instant::now(),
@@ -126,9 +148,11 @@ fn look_after(
         probe: None,
         log: ProbeLog::default(),
         said: None,
+        come_up,
     };
     let task = tokio::spawn(driver.run(queue));
-    let unit = Unit { messages, stopping, restart_with: spec.restart_with.clone(), task };
+    let unit =
+        Unit { messages, stopping, restart_with: spec.restart_with().cloned().collect(), come_up: has_come_up, task };
     stack.objects().units.insert(spec.service.clone(), unit);
 }
 
@@ -166,6 +190,33 @@ pub(super) async fn hands_off(service: &ServiceName, stack: &Stack) -> bool {
     tell(service, stack, Happening::StopAsked).await
 }
 
+/// How long a container that ends again and again before it has come up is waited for.
+const COMING_UP: Duration = Duration::from_secs(5 * 60);
+
+/// Waits until a container that has ended before it had come up has done so after all, as its policy has it; `again` hears that it
+/// is going to be tried. False if it has not, or nobody wants to know any more, since `is_over` has become true.
+pub(super) async fn comes_up_after_all(
+    service: &ServiceName,
+    stack: &Stack,
+    mut is_over: watch::Receiver<bool>,
+    again: impl FnOnce(),
+) -> bool {
+    let come_up = stack.objects().units.get(service).map(|unit| unit.come_up.clone());
+    let Some(mut come_up) = come_up else { return false };
+    let comes = async {
+        let Ok(far) = come_up.wait_for(|far| *far != ComeUp::First).await.map(|far| *far) else { return false };
+        if far == ComeUp::Again {
+            again();
+        }
+        let end = come_up.wait_for(|far| matches!(far, ComeUp::Is | ComeUp::Not)).await;
+        end.is_ok_and(|far| *far == ComeUp::Is)
+    };
+    tokio::select! {
+        comes = tokio::time::timeout(COMING_UP, comes) => comes.unwrap_or(false),
+        _ = is_over.wait_for(|over| *over) => false,
+    }
+}
+
 /// Tells the unit of a container, and waits until that has been dealt with. False if there is none.
 pub(super) async fn tell(service: &ServiceName, stack: &Stack, happening: Happening) -> bool {
     let (dealt_with, waited_for) = oneshot::channel();
@@ -181,6 +232,15 @@ pub(super) async fn tell(service: &ServiceName, stack: &Stack, happening: Happen
         let _ = waited_for.await;
     }
     sent.is_some()
+}
+
+/// Tells the unit of a container that what [`Happening::Paused`] has made ready for has come: only now others hear of it.
+pub(super) async fn frozen(service: &ServiceName, stack: &Stack) {
+    let (dealt_with, waited_for) = oneshot::channel();
+    let sent = stack.objects().units.get(service).map(|unit| unit.messages.send(Message::Frozen(dealt_with)));
+    if sent.is_some() {
+        let _ = waited_for.await;
+    }
 }
 
 /// Ends the unit of a container, once it has dealt with all that it has been told.
@@ -231,8 +291,11 @@ struct Driver {
     listening: Arc<OnceCell<Listening>>,
     probe: Option<Probe>,
     log: ProbeLog,
+    /// It is paused, and that has been told.
+    is_frozen: bool,
     /// Why it could not be started the last time, so that it is said once.
     said: Option<String>,
+    come_up: watch::Sender<ComeUp>,
 }
 
 /// A look under way.
@@ -254,6 +317,10 @@ impl Driver {
                 message = queue.recv() => match message {
                     Some(Message::Happens(happening, dealt_with)) => {
                         self.happens(happening).await;
+                        drop(dealt_with);
+                    }
+                    Some(Message::Frozen(dealt_with)) => {
+                        self.frozen();
                         drop(dealt_with);
                     }
                     Some(Message::Ended { pid, code, dealt_with }) => {
@@ -286,10 +353,17 @@ impl Driver {
             self.stage = stage;
             self.write_down();
             let state = self.stage.state();
-            // That it runs has been told with all the rest of it, unless it was there all the time.
-            if state != before && (state != ContainerState::Running || before == ContainerState::Paused) {
+            let tells = match state {
+                // That it runs has been told with all the rest of it, unless it was there all the time.
+                ContainerState::Running => before == ContainerState::Paused && self.is_frozen,
+                // It is not yet: nobody is to come in any more who would be frozen on his way.
+                ContainerState::Paused => false,
+                _ => state != before,
+            };
+            if tells {
                 let _ = self.changes.send(Change::State(self.spec.service.clone(), self.pid, state));
             }
+            self.is_frozen &= state == ContainerState::Paused;
             for action in actions {
                 match action {
                     Action::Start => next = Some(self.start().await),
@@ -298,6 +372,32 @@ impl Driver {
                     Action::DropProbe => self.drop_probe().await,
                 }
             }
+            self.note_how_far(next);
+        }
+    }
+
+    /// Notes how far it has come, for who waits for its first coming up.
+    fn note_how_far(&self, next: Option<Happening>) {
+        let far = match (&self.stage, next) {
+            (Stage::Starting { .. }, Some(Happening::Runs)) => ComeUp::Is,
+            (Stage::Ended { .. } | Stage::Stopping { then: Then::Stay, .. }, _) => ComeUp::Not,
+            (Stage::BackingOff { .. } | Stage::Stopping { .. }, _) => ComeUp::Again,
+            _ => return,
+        };
+        self.come_up.send_if_modified(|known| {
+            let goes_on = matches!(known, ComeUp::First | ComeUp::Again) && *known != far;
+            if goes_on {
+                *known = far;
+            }
+            goes_on
+        });
+    }
+
+    /// Tells that it is paused, once that is so; it may have ended on the way.
+    fn frozen(&mut self) {
+        if self.stage.state() == ContainerState::Paused && !self.is_frozen {
+            self.is_frozen = true;
+            let _ = self.changes.send(Change::State(self.spec.service.clone(), self.pid, ContainerState::Paused));
         }
     }
 

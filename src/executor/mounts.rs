@@ -46,6 +46,14 @@ pub(super) fn volumes(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> BTr
     volumes.collect()
 }
 
+/// Those of its own anonymous volumes that are not there yet.
+pub(super) fn new_anonymous(spec: &ContainerSpec, volumes: &BTreeMap<usize, VolumeFolder>) -> Vec<VolumeFolder> {
+    let is_own = |i: usize| {
+        matches!(&spec.files.mounts[i].source, MountSource::Volume(VolumeMount { volume: None, of: None, .. }))
+    };
+    volumes.iter().filter(|(i, volume)| is_own(**i) && !volume.path.exists()).map(|(_, it)| it.clone()).collect()
+}
+
 /// What names of folders of anonymous volumes begin with.
 const ANONYMOUS: &str = "volume-";
 

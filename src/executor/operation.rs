@@ -12,7 +12,7 @@ use super::{
     run::Claims,
     shared_network,
     stack::{OwnedNamespaces, StackBridge},
-    stop::{remove, send, stop},
+    stop::{remove, send, stop, take_back},
     uplink, volume,
 };
 use crate::{
@@ -87,10 +87,19 @@ pub(super) async fn carry_out(
             tell(Change::Addresses(link.service.clone(), link.network.clone(), addresses));
         }
         Operation::Create(spec) => container::create(spec, stack, changes).await?,
-        Operation::Start(spec) => start(spec, stack, claims, changes, is_over).await?,
-        Operation::StartAgain(service) => {
+        Operation::Start(spec) => {
+            let Err(error) = start(spec, false, stack, claims, changes, is_over).await else { return Ok(()) };
+            if let StartError::Hooks(_) = error {
+                take_back(&spec.service, stack).await?;
+                tell(Change::ContainerRemoved(spec.service.clone()));
+            }
+            return Err(error.into());
+        }
+        // One that cannot be started stays as it was.
+        Operation::StartAgain(service) | Operation::StartAlone(service) => {
             let spec = stack.spec(service)?;
-            start(&spec, stack, claims, changes, is_over).await?;
+            let alone = matches!(operation, Operation::StartAlone(_));
+            start(&spec, alone, stack, claims, changes, is_over).await?;
         }
         // The walk through the plan does it, which knows when nobody waits any more.
         Operation::WaitFor(_) => {}
@@ -146,23 +155,51 @@ pub(super) async fn carry_out(
     Ok(())
 }
 
-/// Makes a container and runs what is to be run once its program does; it is taken away again when that fails.
+/// How far a start has got that has failed.
+enum StartError {
+    /// It has not come up, and is gone, or as it was before.
+    Container(ExecutorError),
+    /// What is to be run once it has failed. It has been stopped.
+    Hooks(ExecutorError),
+}
+
+impl From<StartError> for ExecutorError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Container(error) | StartError::Hooks(error) => error,
+        }
+    }
+}
+
+/// Makes a container and runs what is to be run once its program does. One that ends meanwhile, and that its policy brings
+/// back, has all of this once more and is waited for.
 async fn start(
     spec: &ContainerSpec,
+    alone: bool,
     stack: &Arc<Stack>,
     claims: &Claims,
     changes: &UnboundedSender<Change>,
     is_over: &watch::Receiver<bool>,
-) -> Result<(), ExecutorError> {
-    life::begin(spec, stack, claims, changes).await?;
-    if let Err(error) = hooks::after_start(spec, stack, is_over.clone()).await {
-        life::hands_off(&spec.service, stack).await;
-        stop(&spec.service, stack).await?;
-        remove(&spec.service, stack, true).await?;
-        let _ = changes.send(Change::ContainerRemoved(spec.service.clone()));
-        return Err(error);
+) -> Result<(), StartError> {
+    life::begin(spec, alone, stack, claims, changes).await.map_err(StartError::Container)?;
+    let service = &spec.service;
+    // Of this one: it may be another one by the time that is looked at.
+    let exit = stack.objects().containers.get(service).map(|container| container.exit.clone());
+    let Err(error) = hooks::after_start(spec, stack, is_over.clone()).await else { return Ok(()) };
+    let again = || {
+        let text =
+            format!("service `{service}` has ended before `post_start` was through, is started again and waited for");
+        let _ = changes.send(Change::Warning(text));
+    };
+    if exit.is_some_and(|exit| exit.borrow().is_some())
+        && life::comes_up_after_all(service, stack, is_over.clone(), again).await
+    {
+        return Ok(());
     }
-    Ok(())
+    life::hands_off(service, stack).await;
+    stop(service, stack).await.map_err(StartError::Hooks)?;
+    stack.settled(service).await;
+    Err(StartError::Hooks(error))
 }
 
 /// Takes back what an operation did. What was stopped or removed stays so.
@@ -191,12 +228,11 @@ pub(super) async fn undo(
                 hooks::before_stop(&spec.service, stack, changes).await;
             }
             stop(&spec.service, stack).await?;
-            // What the one before has left in its volumes is not lost with this one.
-            remove(&spec.service, stack, true).await?;
+            take_back(&spec.service, stack).await?;
             tell(Change::ContainerRemoved(spec.service.clone()));
         }
         // It stays, as it was before.
-        Operation::StartAgain(service) => {
+        Operation::StartAgain(service) | Operation::StartAlone(service) => {
             life::hands_off(service, stack).await;
             stop(service, stack).await?;
             stack.settled(service).await;
@@ -236,7 +272,7 @@ async fn pause(service: &ServiceName, stack: &Stack, changes: &UnboundedSender<C
     let Some(freezer) = found else {
         return Err(ExecutorError::Missing(format!("the container of `{service}`")));
     };
-    // Its unit tells that it is paused, and has nothing on its way into it from then on.
+    // Its unit has nothing on its way into it from then on.
     stack.tell(service, Happening::Paused).await;
     let means = match freezer.freeze().await {
         Ok(means) => means,
@@ -245,6 +281,7 @@ async fn pause(service: &ServiceName, stack: &Stack, changes: &UnboundedSender<C
             return Err(ExecutorError::NotPaused { service: service.clone(), source: error.into() });
         }
     };
+    life::frozen(service, stack).await;
     if means == Means::Signals {
         let _ = changes.send(Change::Warning(format!(
             "service `{service}` has no control group that could be frozen: its processes are stopped with SIGSTOP, which \

@@ -111,7 +111,7 @@ pub async fn run(
         },
     };
     if let ExecutorError::Condition(mut unmet) = failure {
-        unmet.chain = chain(plan, &unmet);
+        unmet.chain = chain(&specs(plan, stack).unwrap_or_default(), &unmet);
         return Err(ExecutorError::Condition(unmet));
     }
     for id in done.into_iter().rev() {
@@ -127,7 +127,7 @@ pub async fn run(
 fn specs(plan: &Plan, stack: &Stack) -> Result<Vec<Arc<ContainerSpec>>, ExecutorError> {
     let specs = plan.steps().filter_map(|(_, step)| match &step.operation {
         Operation::Start(spec) => Some(Ok(Arc::new(ContainerSpec::clone(spec)))),
-        Operation::StartAgain(service) => Some(stack.spec(service)),
+        Operation::StartAgain(service) | Operation::StartAlone(service) => Some(stack.spec(service)),
         _ => None,
     });
     specs.collect()
@@ -152,16 +152,12 @@ async fn still_up(
 }
 
 /// Who waits in vain, each with who it waits for: what needs the service, what needs that, and so on.
-fn chain(plan: &Plan, unmet: &Unmet) -> Vec<(ServiceName, ServiceName)> {
-    let waits = plan.steps().filter_map(|(_, step)| match &step.operation {
-        Operation::Start(spec) => Some(spec),
-        _ => None,
-    });
+fn chain(starts: &[Arc<ContainerSpec>], unmet: &Unmet) -> Vec<(ServiceName, ServiceName)> {
     let mut chain: Vec<(ServiceName, ServiceName)> =
         unmet.wait.dependents.iter().map(|name| (name.clone(), unmet.wait.service.clone())).collect();
     let known = |chain: &[(ServiceName, ServiceName)], name: &ServiceName| chain.iter().any(|(known, _)| known == name);
     // Steps come after what they wait for, so once over them is enough.
-    for spec in waits {
+    for spec in starts {
         let on = spec.dependencies.iter().find(|on| known(&chain, on)).cloned();
         if let Some(on) = on.filter(|_| !known(&chain, &spec.service)) {
             chain.push((spec.service.clone(), on));

@@ -76,6 +76,8 @@ pub(super) struct Objects {
     pub(super) specs: BTreeMap<ServiceName, Arc<ContainerSpec>>,
     /// Containers that have been made and never started.
     pub(super) created: BTreeMap<ServiceName, Created>,
+    /// Anonymous volumes that the latest plan to make the container has made with it.
+    pub(super) new_volumes: BTreeMap<ServiceName, Vec<VolumeFolder>>,
     /// Who looks after each of them.
     pub(super) units: BTreeMap<ServiceName, Unit>,
     /// What the last look at the health of each wrote, if it went wrong.

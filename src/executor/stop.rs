@@ -15,6 +15,7 @@ use super::{
     life,
     mounts::is_volume,
     stack::Created,
+    volume::VolumeFolder,
 };
 use crate::{
     life::Happening,
@@ -244,6 +245,28 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack, keep_volumes: b
     remove_folder(service, container.folder, keep_volumes).await?;
     forget(service, stack);
     Ok(())
+}
+
+/// Removes a container that has been stopped, since the plan that made it is taken back: with those of its anonymous volumes that
+/// were made along with it. What the one before has left in the others is not lost with this one.
+pub(super) async fn take_back(service: &ServiceName, stack: &Stack) -> Result<(), ExecutorError> {
+    remove(service, stack, true).await?;
+    let new = stack.objects().new_volumes.remove(service).unwrap_or_default();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let folder = stack.layout.container(service);
+    let path = folder.clone();
+    let removed = tokio::task::spawn_blocking(move || {
+        new.iter().try_for_each(VolumeFolder::remove)?;
+        match fs::remove_dir(&folder) {
+            // It has others.
+            Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => Ok(()),
+            other => other,
+        }
+    });
+    let removed = removed.await.unwrap_or_else(|e| Err(io::Error::other(e)));
+    removed.map_err(|source| ExecutorError::Files { service: service.clone(), what: "remove", path, source })
 }
 
 /// Removes what a container has written, but for its anonymous volumes if they are to be kept and there are some.

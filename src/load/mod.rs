@@ -121,9 +121,16 @@ pub struct Loaded {
     /// Warnings, in file order.
     pub warnings: Diagnostics,
     tree: Node,
+    variables: Variables,
 }
 
 impl Loaded {
+    /// A variable of the caller's environment, or of the files with variables.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.value(name)
+    }
+
     /// The diagnostic at the first of these keys that the service has, such as `deploy.resources.limits.cpus`, and which it is;
     /// none if it has none of them.
     #[must_use]
@@ -294,6 +301,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
             all_services: contents.all_services,
             warnings: diagnostics,
             tree: contents.tree,
+            variables: contents.variables,
         }),
         _ => Err(diagnostics),
     }

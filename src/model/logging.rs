@@ -21,6 +21,12 @@ pub struct Logging {
     /// Labels that each record has.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Labels that each record has besides, if nscompose itself gives them to the container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_labels: Vec<String>,
+    /// Further ones, by a regular expression that is known to be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels_regex: Option<String>,
     /// Environment variables that each record has, if the service has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
@@ -41,6 +47,8 @@ impl Default for Logging {
             max_files: 1,
             compress: false,
             labels: BTreeMap::new(),
+            own_labels: Vec::new(),
+            labels_regex: None,
             env: Vec::new(),
             env_regex: None,
             tag: None,
@@ -55,12 +63,18 @@ impl Logging {
         Self { max_size: Some(20_000_000), max_files: 5, compress: true, ..Self::default() }
     }
 
-    /// The same with all that is known of its container, which is called `name`.
-    pub fn settings(&self, service: &Service, name: &str) -> LogSettings {
+    /// The same with all that is known of its container, which is called `name` and has these labels besides those of the
+    /// file.
+    pub fn settings(&self, service: &Service, name: &str, labels: BTreeMap<String, String>) -> LogSettings {
+        let regex = |text: &Option<String>| text.as_deref().and_then(|regex| regex::Regex::new(regex).ok());
+        let is_wanted = |names: &[String], regex: &Option<regex::Regex>, name: &String| {
+            names.contains(name) || regex.as_ref().is_some_and(|regex| regex.is_match(name))
+        };
         let mut attributes = self.labels.clone();
-        let regex = self.env_regex.as_deref().and_then(|regex| regex::Regex::new(regex).ok());
-        let wanted =
-            |name: &&String| self.env.contains(name) || regex.as_ref().is_some_and(|regex| regex.is_match(name));
+        let of_labels = regex(&self.labels_regex);
+        attributes.extend(labels.into_iter().filter(|(name, _)| is_wanted(&self.own_labels, &of_labels, name)));
+        let of_env = regex(&self.env_regex);
+        let wanted = |name: &&String| is_wanted(&self.env, &of_env, name);
         for name in service.environment.keys().filter(wanted) {
             attributes.insert(name.clone(), service.environment[name].clone());
         }

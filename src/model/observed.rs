@@ -9,8 +9,8 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cgroups, ContainerState, Digest, Effective, Health, HostResolver, Life, Network, NetworkName, Origin, Port,
-    ProbeLog, ProjectName, Record, Resource, ServiceName, StopSignal, UplinkMeans,
+    Cgroups, ContainerState, Dependency, Digest, Effective, Health, HostResolver, Life, Network, NetworkName, Origin,
+    Port, ProbeLog, ProjectName, Record, Resource, ServiceName, StopSignal, UplinkMeans,
 };
 
 /// What there is of a stack at one moment; what `plan` compares a [`super::Project`] with.
@@ -185,6 +185,9 @@ pub struct Container {
     pub image: Option<Digest>,
     /// Services that it was started after; they are stopped after it.
     pub dependencies: BTreeSet<ServiceName>,
+    /// What it needs of them.
+    #[serde(default)]
+    pub depends_on: Vec<Dependency>,
     /// Its file says that nobody shares its IPC namespace.
     #[serde(default)]
     pub private_ipc: bool,

@@ -1,6 +1,10 @@
 //! One service of a file.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +40,9 @@ pub struct Service {
     pub command: Option<Vec<String>>,
     /// Environment variables. A name without a value has been looked up in the caller's environment already.
     pub environment: BTreeMap<String, String>,
+    /// Variables that it does not have, whatever its image says: their names have no value, and the caller has none for them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unset: BTreeSet<String>,
     /// Working directory inside the container; none is `/`.
     pub working_dir: Option<PathBuf>,
     /// Who it runs as; none is root of the container.

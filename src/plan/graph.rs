@@ -10,6 +10,7 @@ use petgraph::{
 use serde::{Deserialize, Serialize};
 
 use super::{Cause, Operation};
+use crate::model::ServiceName;
 
 /// The place of a step in its plan, counted from 0.
 pub type StepId = usize;
@@ -61,6 +62,14 @@ impl Plan {
     /// Whether it consists of signals, which wait for nothing that is under way.
     pub fn only_signals(&self) -> bool {
         !self.is_empty() && self.steps().all(|(_, step)| matches!(step.operation, Operation::Kill(..)))
+    }
+
+    /// The services that are sent signals.
+    pub fn killed(&self) -> impl Iterator<Item = &ServiceName> {
+        self.steps().filter_map(|(_, step)| match &step.operation {
+            Operation::Kill(service, _) => Some(service),
+            _ => None,
+        })
     }
 
     /// The steps in an order in which they can be carried out.

@@ -55,7 +55,7 @@ pub use remove::remove;
 pub use replicas::expand;
 pub use restart::restart;
 pub use show::Action;
-pub use start::start;
+pub use start::{StartWish, start};
 pub use stop::stop;
 pub use up::{Intent, Orphans, Recreate, SharedPlaces, orphans, shared_places, up};
 pub use wait::{Never, Until, Verdict, Wait};

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{IdMap, Names, Wait};
 use crate::model::{
-    Device, DeviceRule, Hooks, Image, Invoker, LifePolicy, Limits, LogSettings, MacAddress, Mount, NetworkName, Origin,
-    Port, Privileges, ProcessOptions, ProjectName, Record, Rootfs, ServiceName, StopSignal, Sysctls, UplinkMeans,
-    UserSpec, Volume, VolumeName,
+    Dependency, Device, DeviceRule, Hooks, Image, Invoker, LifePolicy, Limits, LogSettings, MacAddress, Mount,
+    NetworkName, Origin, Port, Privileges, ProcessOptions, ProjectName, Record, Rootfs, ServiceName, StopSignal,
+    Sysctls, UplinkMeans, UserSpec, Volume, VolumeName,
 };
 
 /// One effect.
@@ -41,6 +41,8 @@ pub enum Operation {
     Start(Box<ContainerSpec>),
     /// Start a container that is there and does not run, from what it was made from.
     StartAgain(ServiceName),
+    /// The same, and those that are started again with it are left alone this time.
+    StartAlone(ServiceName),
     /// Wait until a container is as far as others need it.
     WaitFor(Wait),
     /// Ask a container to stop and wait until it has.
@@ -345,6 +347,9 @@ pub struct ContainerSpec {
     pub argv: Vec<String>,
     /// Environment as the file says; PATH, HOME and HOSTNAME are added where it does not.
     pub environment: BTreeMap<String, String>,
+    /// Variables that it does not have although others would be given them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unset: BTreeSet<String>,
     /// Working directory.
     pub working_dir: PathBuf,
     /// Who it runs as.
@@ -385,11 +390,11 @@ pub struct ContainerSpec {
     /// When it is started again, and how it is looked after its health.
     #[serde(default)]
     pub life: LifePolicy,
-    /// It is started again when one of these has been.
-    #[serde(default)]
-    pub restart_with: BTreeSet<ServiceName>,
     /// Services it is started after.
     pub dependencies: BTreeSet<ServiceName>,
+    /// What it needs of them, and which it is started again with.
+    #[serde(default)]
+    pub depends_on: Vec<Dependency>,
     /// Commands that are run in it.
     #[serde(default)]
     pub hooks: Hooks,
@@ -398,6 +403,13 @@ pub struct ContainerSpec {
     /// The same in the words of the file, for people.
     #[serde(default)]
     pub origin: Origin,
+}
+
+impl ContainerSpec {
+    /// The services that it is started again with.
+    pub fn restart_with(&self) -> impl Iterator<Item = &ServiceName> {
+        self.depends_on.iter().filter(|dependency| dependency.restart).map(|dependency| &dependency.service)
+    }
 }
 
 impl fmt::Display for Operation {
@@ -472,6 +484,7 @@ impl fmt::Display for Operation {
                 spec.ports.iter().try_for_each(|port| write!(f, " {port}"))
             }
             Self::StartAgain(service) => write!(f, "start {service} again"),
+            Self::StartAlone(service) => write!(f, "start {service} again alone"),
             Self::WaitFor(wait) => {
                 write!(f, "wait for {} {}", wait.service, wait.until)?;
                 if let Some(within) = wait.within_ms {

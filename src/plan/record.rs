@@ -15,11 +15,12 @@ use crate::model::{
 };
 
 /// Fields of the model that are not called as the keys of the file are, or hold something that is not to be shown.
-const APART: [&str; 27] = [
+const APART: [&str; 28] = [
     "rootfs",
     "entrypoint",
     "command",
     "environment",
+    "unset",
     "working_dir",
     "user",
     "mounts",
@@ -183,6 +184,7 @@ fn program(notes: &mut Notes<'_>, service: &Service, image: Option<&ImageConfig>
         }
         variable(notes, "environment", name, value);
     }
+    service.unset.iter().for_each(|name| notes.leaf(&format!("environment.{name}"), Value::Null));
     let of_image = |is_same: bool| image.is_some() && is_same;
     if !of_image(image.and_then(|image| image.working_dir.as_ref()) == service.working_dir.as_ref()) {
         notes.some("working_dir", service.working_dir.as_ref());
@@ -259,7 +261,8 @@ fn life(notes: &mut Notes<'_>, life: &LifeSettings) {
 }
 
 fn logging(notes: &mut Notes<'_>, logging: &Logging) {
-    let Logging { kept, max_size, max_files, compress, labels, env, env_regex, tag } = logging;
+    let Logging { kept, max_size, max_files, compress, labels, own_labels, labels_regex, env, env_regex, tag } =
+        logging;
     let key = |option: &str| format!("logging.options.{option}");
     if !kept {
         notes.leaf("logging.driver", "none");
@@ -268,6 +271,8 @@ fn logging(notes: &mut Notes<'_>, logging: &Logging) {
     notes.leaf(&key("max-file"), max_files);
     notes.flag(&key("compress"), *compress);
     labels.iter().for_each(|(name, value)| notes.leaf(&key(&format!("labels.{name}")), value));
+    notes.list(&key("labels"), own_labels.clone());
+    notes.some(&key("labels-regex"), labels_regex.as_ref());
     notes.list(&key("env"), env.clone());
     notes.some(&key("env-regex"), env_regex.as_ref());
     notes.some(&key("tag"), tag.as_ref());

@@ -58,7 +58,9 @@ impl Operation {
             Self::Create(spec) => ("create", Subject::Service(spec.service.as_str())),
             Self::Start(spec) => ("start", Subject::Service(spec.service.as_str())),
             Self::Stop(service) | Self::StopWithin(service, _) => ("stop", Subject::Service(service.as_str())),
-            Self::StartAgain(service) => ("start_again", Subject::Service(service.as_str())),
+            Self::StartAgain(service) | Self::StartAlone(service) => {
+                ("start_again", Subject::Service(service.as_str()))
+            }
             Self::WaitFor(wait) => ("wait", Subject::Service(wait.service.as_str())),
             Self::Kill(service, _) => ("kill", Subject::Service(service.as_str())),
             Self::Pause(service) => ("pause", Subject::Service(service.as_str())),
@@ -86,7 +88,7 @@ impl Plan {
                     continue;
                 }
                 Operation::Remove(service) | Operation::RemoveButVolumes(service) => (service, Action::Remove),
-                Operation::StartAgain(service) => (service, Action::Start),
+                Operation::StartAgain(service) | Operation::StartAlone(service) => (service, Action::Start),
                 Operation::Create(spec) if !actions.contains_key(&spec.service) => (&spec.service, Action::Create),
                 Operation::Start(spec) if !actions.contains_key(&spec.service) => (&spec.service, Action::Start),
                 Operation::Create(spec) | Operation::Start(spec) => (&spec.service, Action::Recreate),

@@ -150,3 +150,69 @@ services:
         .stderr_has("`a:b:c` is not a user")
         .stderr_has("the working directory `here` is not an absolute path");
 }
+
+#[test]
+fn one_that_ends_during_its_hooks_and_comes_back_is_waited_for() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        r#"
+services:
+  web:
+    rootfs: host
+    restart: always
+    command: [sh, -c, "if [ -e /share/before ]; then touch /share/go; exec sleep infinity; fi; touch /share/before; sleep 0.1; exit 3"]
+    volumes: ['./share:/share']
+    post_start:
+      - command: [sh, -c, "while [ ! -e /share/go ]; do sleep 0.02; done; echo hooked >> /share/order"]
+      - command: [sh, -c, "echo second >> /share/order"]
+  after: {rootfs: host, command: [sh, -c, "echo after >> /share/order; exec sleep infinity"], volumes: ['./share:/share'], depends_on: [web]}
+"#,
+    );
+    open_to_all(&stack);
+    stack.up().stderr_has("service `web` has ended before `post_start` was through");
+    let order = || std::fs::read_to_string(stack.path("share/order")).unwrap_or_default();
+    wait_for("`after`", || order().contains("after").then_some(()));
+    assert_eq!(order(), "hooked\nsecond\nafter\n");
+    let web = stack.container("web");
+    assert_eq!((web.state.as_str(), web.restarts), ("running", 1));
+    stack.down();
+
+    // One that does not come back in the end fails the start.
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, restart: 'on-failure:2', command: [sh, -c, 'sleep 0.1; exit 3'], post_start: [{command: [sleep, infinity]}]}}",
+    );
+    stack.run(&["up", "-d"]).code(1).stderr_has("the service has ended before it");
+    assert_eq!(stack.ps().len(), 0, "all is undone");
+}
+
+#[test]
+fn a_start_that_fails_with_its_hooks_leaves_what_was_there() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        r#"
+services:
+  web:
+    rootfs: host
+    command: [sleep, infinity]
+    volumes: ['./share:/share', /kept]
+    post_start: [{command: [sh, -c, "test ! -e /share/bad"]}]
+"#,
+    );
+    open_to_all(&stack);
+    stack.up();
+    stack.sh("web", "echo here > /kept/file; echo here > /etc/written");
+    stack.run(&["stop"]).success();
+    stack.file("share/bad", "");
+    stack.run(&["start"]).code(1).stderr_has("post_start[0]");
+    assert_eq!(stack.container("web").state, "exited");
+    std::fs::remove_file(stack.path("share/bad")).expect("it is there");
+    stack.run(&["start"]).success();
+    assert_eq!(stack.sh("web", "cat /kept/file /etc/written"), "here\nhere");
+}
+
+/// A folder that whoever the containers run as can write to.
+fn open_to_all(stack: &Stack) {
+    stack.file("share/x", "");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(stack.path("share"), open).expect("our folder");
+}

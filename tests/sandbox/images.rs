@@ -349,3 +349,33 @@ fn a_folder_as_the_root_fills_volumes_too_and_the_host_does_not() {
     assert_eq!(stack.sh("web", "cat /etc/marker"), "from the root");
     assert_eq!(stack.sh("host", "ls -A /var/lib"), "");
 }
+
+#[test]
+fn a_variable_without_a_value_takes_that_of_the_image_away() {
+    needs!(Need::StaticBusybox);
+    let command = "command: [sleep, '100000']";
+    let stack = stack(
+        &format!(
+            "  list: {{rootfs: ./image, environment: [GONE, HOSTNAME, 'EMPTY='], {command}}}\n  map: {{rootfs: ./image, environment: {{GONE: , OTHER: own}}, {command}}}"
+        ),
+        "",
+    );
+    let mut image = ImageBuilder::new(&stack).busybox().build();
+    for name in ["GONE", "EMPTY", "OTHER"] {
+        image.config.environment.insert(name.to_owned(), "of the image".to_owned());
+    }
+    up(&stack, &image, &["list", "map"]);
+    // A shell gives itself some.
+    let has = |service: &str, name: &str| {
+        let all = stack.exec(service, &["cat", "/proc/self/environ"]);
+        all.split('\0').find_map(|variable| variable.strip_prefix(&format!("{name}=")).map(str::to_owned))
+    };
+    for (name, list, map) in [
+        ("GONE", None, None),
+        ("EMPTY", Some(""), Some("of the image")),
+        ("OTHER", Some("of the image"), Some("own")),
+        ("HOSTNAME", None, Some(format!("{}-map-1", stack.project()).as_str())),
+    ] {
+        assert_eq!((has("list", name).as_deref(), has("map", name).as_deref()), (list, map), "{name}");
+    }
+}

@@ -266,7 +266,7 @@ services:
     environment: {ONE: "1", TWO: "2", THREE: "3"}
     labels: {team: blue, com.example.a: "a", other: x}
     logging:
-      options: {labels: "team,absent", labels-regex: "^com[.]", env: ONE, env-regex: "^TH", tag: "{{.Name}}/t"}
+      options: {labels: "team,absent", labels-regex: "^com[.]example[.]", env: ONE, env-regex: "^TH", tag: "{{.Name}}/t"}
 "#,
     );
     stack.up();
@@ -367,4 +367,51 @@ services:
     assert_eq!(last_of_sequence(&stack.log("web")), 20_100);
     let file = File::open(folder(&stack, "web").join("1.jsonl")).expect("a file");
     assert!(file.metadata().expect("its size").len() > 20_000);
+}
+
+#[test]
+fn records_have_the_labels_of_compose_too() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        r#"
+services:
+  db: {rootfs: host, command: [sleep, infinity]}
+  web:
+    rootfs: host
+    command: [sh, -c, "echo hello; exec sleep infinity"]
+    scale: 2
+    labels: {team: blue}
+    depends_on: [db]
+    logging: {options: {labels: "team,com.docker.compose.project,com.docker.compose.service,com.docker.compose.absent"}}
+  all: {rootfs: host, command: [sh, -c, "echo hello"], depends_on: [db], logging: {options: {labels-regex: "[.]compose[.]"}}}
+"#,
+    );
+    stack.up();
+    let attributes = |service: &str| {
+        let text = wait_for("a record", || {
+            let text = fs::read_to_string(folder(&stack, service).join("1.jsonl")).unwrap_or_default();
+            text.ends_with('\n').then_some(text)
+        });
+        let record: serde_json::Value = serde_json::from_str(&text).expect("a record");
+        record["attrs"].clone()
+    };
+    let project = stack.project();
+    let web = serde_json::json!({
+        "team": "blue", "com.docker.compose.project": project, "com.docker.compose.service": "web",
+    });
+    assert_eq!([attributes("web"), attributes("web@2")], [web.clone(), web]);
+    let file = stack.path("stack.yaml").display().to_string();
+    let folder = stack.path("").display().to_string();
+    assert_eq!(
+        attributes("all"),
+        serde_json::json!({
+            "com.docker.compose.project": project,
+            "com.docker.compose.service": "all",
+            "com.docker.compose.container-number": "1",
+            "com.docker.compose.oneoff": "False",
+            "com.docker.compose.project.working_dir": folder.trim_end_matches('/'),
+            "com.docker.compose.project.config_files": file,
+            "com.docker.compose.depends_on": "db:service_started:false",
+        })
+    );
 }

@@ -139,3 +139,55 @@ fn a_killed_supervisor_leaves_nothing_frozen() {
     stack.down();
     traces.assert_gone();
 }
+
+/// Whether all processes of the container with this first process are frozen, as the kernel has it.
+fn is_frozen(pid: i32) -> bool {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
+    let group = |wanted: fn(&str) -> bool| {
+        let line = groups.lines().find(|line| line.split(':').nth(1).is_some_and(wanted))?;
+        line.splitn(3, ':').nth(2).map(|path| path.trim_start_matches('/').to_owned())
+    };
+    if is_root() {
+        // Version 2, which may have its place beside version 1, freezes without a controller.
+        let path = group(str::is_empty).expect("a group of version 2");
+        let events = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+            .iter()
+            .find_map(|mount| fs::read_to_string(format!("{mount}/{path}/cgroup.events")).ok());
+        if let Some(events) = events.filter(|_| path.contains("nscompose")) {
+            return events.contains("frozen 1");
+        }
+        let path = group(|kinds| kinds.split(',').any(|kind| kind == "freezer")).expect("a group of the freezer");
+        let state = fs::read_to_string(format!("/sys/fs/cgroup/freezer/{path}/freezer.state"));
+        return state.expect("its group").trim() == "FROZEN";
+    }
+    let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = of(&pid.to_string());
+    let all = fs::read_dir("/proc").expect("proc").flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    all.filter(|name| name.parse::<i32>().is_ok() && of(name) == own).all(|name| {
+        let stat = fs::read_to_string(format!("/proc/{name}/stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['T', 'Z', 'X']))
+    })
+}
+
+#[test]
+fn it_is_said_to_be_paused_when_it_is() {
+    needs!(Need::Namespaces);
+    // Whoever is busy stops when it is his turn on a processor, which takes a while with many that have to stand back.
+    let script = "for i in $(seq 60); do nice -n 19 sh -c 'while :; do :; done' & done; echo ready; wait";
+    let script = script.replace('$', "$$");
+    let stack = stack_of(&[format!("many: {{rootfs: host, command: [sh, -c, {script:?}]}}")]);
+    stack.up();
+    stack.log_with("many", "ready");
+    let pid = stack.pid("many");
+    let mut events = stack.nscompose().arg("events").start();
+    for round in 1..=2 {
+        let pause = stack.nscompose().args(["pause", "many"]).start();
+        wait_for("what it says", || pause.stderr().contains("many paused").then_some(()));
+        assert!(is_frozen(pid), "round {round}");
+        let _ = pause.wait().success();
+        stack.run(&["unpause", "many"]).success().stderr_has("many unpaused");
+        assert!(!is_frozen(pid), "round {round}");
+    }
+    events.expect_stdout("unpause");
+    assert!(events.stdout().contains(" pause "), "{}", events.stdout());
+}

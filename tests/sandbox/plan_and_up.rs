@@ -196,6 +196,40 @@ fn orphans_are_named_and_removed_only_when_asked_for_and_only_those_of_the_same_
 }
 
 #[test]
+fn variables_say_what_becomes_of_orphans_and_ps_leaves_them_out() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(&three(["1", "1", "1"]));
+    stack.up();
+    let yaml = std::fs::read_to_string(stack.path("stack.yaml")).expect("the file");
+    stack.file("stack.yaml", &format!("name: {}\nservices: {{only: {{{SLEEP}}}}}\n", stack.project()));
+    let up = |name: &str, value: &str| stack.nscompose().args(["up", "-d"]).env(name, value).run();
+    up("COMPOSE_IGNORE_ORPHANS", "false").success().stderr_has("is not in the file any more");
+    up("COMPOSE_IGNORE_ORPHANS", "True").success().stderr_lacks("is not in the file any more");
+    stack.file(".env", "COMPOSE_IGNORE_ORPHANS=1\n");
+    stack.run(&["up", "-d"]).success().stderr_lacks("is not in the file any more");
+    stack.run(&["up", "-d", "--remove-orphans"]).code(2).stderr_has("COMPOSE_IGNORE_ORPHANS");
+    let services = |args: &[&str]| {
+        let shown = stack.run(&[&["ps", "--services"], args].concat()).success().stdout;
+        shown.split_whitespace().count()
+    };
+    assert_eq!((services(&[]), services(&["--orphans"]), services(&["--orphans=false"])), (4, 4, 1));
+    stack
+        .nscompose()
+        .dir("/")
+        .args(["-p", stack.project(), "ps", "--orphans=false"])
+        .run()
+        .code(1)
+        .stderr_has("without the file of the stack");
+    stack.file(".env", "COMPOSE_REMOVE_ORPHANS=1\n");
+    up("COMPOSE_REMOVE_ORPHANS", "0").success().stderr_has("is not in the file any more");
+    assert_eq!(services(&[]), 4);
+    stack.run(&["up", "-d"]).success().stderr_has("removed");
+    assert_eq!(services(&[]), 1);
+    stack.file("stack.yaml", &yaml);
+    stack.down();
+}
+
+#[test]
 fn what_is_made_and_not_started_waits_for_its_start() {
     needs!(Need::Namespaces);
     let stack = Stack::new(&format!(

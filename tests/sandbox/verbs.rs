@@ -358,6 +358,9 @@ fn ps_chooses_by_state() {
     assert_eq!(services(&["done"]), "");
     stack.run(&["ps", "--filter", "name=x"]).code(2).stderr_has("status=STATUS");
     stack.run(&["ps", "--status", "gone"]).code(2);
+    let names = ["frozen", "runs"].map(|name| format!("{}-{name}-1\n", stack.project())).concat();
+    stack.run(&["ps", "-q"]).success().stdout_is(&names).stderr_lacks("NAME");
+    stack.run(&["ps", "--quiet"]).success().stdout_is(&names);
     stack.run(&["ps", "-q", "--status", "paused"]).success().stdout_is(&format!("{}-frozen-1\n", stack.project()));
     assert!(!stack.run(&["ps", "-a"]).success().stdout.contains("in tables"));
     assert!(stack.run(&["ps", "-a", "--no-trunc"]).success().stdout.contains("in tables"));

@@ -428,3 +428,35 @@ fn archive(stack: &Stack, text: &str) {
     );
     let _ = Run::new("sh").args(["-c", &script]).dir(stack.path("")).run().success();
 }
+
+#[test]
+fn a_start_that_is_taken_back_takes_its_new_anonymous_volumes_along() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        r#"
+services:
+  keep: {rootfs: host, command: [sleep, infinity]}
+  db: {rootfs: host, command: [sleep, infinity], volumes: [/data], environment: {A: "$A"}}
+  web: {rootfs: host, command: ["$PROGRAM", infinity], volumes: [/data], depends_on: [db]}
+"#,
+    );
+    let up = |a: &str, program: &str| {
+        let up = stack.nscompose().args(["up", "-d", "keep", "db", "web"]);
+        up.env("A", a).env("PROGRAM", program).run()
+    };
+    stack.nscompose().args(["up", "-d", "keep"]).env("A", "").env("PROGRAM", "").run().success();
+    let folder = stack.home().join(format!("data/v1/stacks/{}/containers", stack.project()));
+    let left = |service: &str| std::fs::read_dir(folder.join(service)).map_or(0, Iterator::count);
+    assert!(up("1", "/nowhere").code(1).stderr.contains("web"));
+    assert_eq!((left("db"), left("web")), (0, 0), "new volumes go");
+    let _ = up("1", "sleep").success();
+    stack.sh("db", "echo here > /data/file");
+    stack.sh("web", "echo here > /data/file");
+    // Both are replaced, and neither comes up: what the ones before have written is not lost.
+    let _ = up("2", "/nowhere").code(1);
+    assert!(left("db") > 0 && left("web") > 0, "old volumes stay");
+    let _ = up("2", "sleep").success();
+    assert_eq!(stack.sh("db", "cat /data/file") + &stack.sh("web", "cat /data/file"), "herehere");
+    stack.down();
+    assert!(!folder.exists());
+}

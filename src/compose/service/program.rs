@@ -28,7 +28,8 @@ mapping! {
         works entrypoint: Words,
         /// The command line: a list of words, or a string that is split like a shell splits it.
         works command: Words,
-        /// Variables that the program sees. A name without a value takes the caller's.
+        /// Variables that the program sees. A name without a value takes the caller's; where the caller
+        /// has none, the program has none either, whatever its image says.
         works environment: Environment,
         /// Files with such variables; `environment` counts for more.
         loaded env_file: EnvFiles,

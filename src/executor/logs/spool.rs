@@ -203,7 +203,8 @@ mod tests {
     fn what_has_left_a_pipe_is_in_the_spool() {
         let dir = tempfile::tempdir().expect("folder");
         let path = dir.path().join("spool/stdout");
-        let (reader, writer) = rustix::pipe::pipe().expect("pipe");
+        // Whatever other tests start meanwhile does not keep it open.
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("pipe");
         let mut writer = File::from(writer);
         let mut spool = Spool::create(&path).expect("spool");
         let mut taken = Vec::new();
@@ -230,6 +231,9 @@ mod tests {
         assert_eq!(again, mark);
         assert!(rest == taken[500_000..]);
         drop(writer);
+        // What they have forked may have it still, until it executes something.
+        let mut end = [rustix::event::PollFd::new(&reader, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut end, None).expect("the end");
         assert_eq!(spool.take(reader.as_fd(), 100, &mut taken).expect("the end"), 0);
         fs::write(&path, "x").expect("written");
         assert!(Spool::resume(&path).is_err());

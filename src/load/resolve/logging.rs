@@ -17,6 +17,9 @@ const DRIVERS: [&str; 3] = ["json-file", "local", "none"];
 /// Options of either driver that keeps a log.
 const OPTIONS: [&str; 3] = ["max-size", "max-file", "compress"];
 
+/// What the names of labels begin with that Docker Compose itself gives to its containers.
+const OWN_LABELS: &str = "com.docker.compose.";
+
 /// Further ones of json-file (moby, `daemon/logger/jsonfilelog`), and of all drivers.
 const OF_JSON_FILE: [&str; 7] = ["labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size"];
 
@@ -104,12 +107,17 @@ fn set<'a>(
             "0" | "f" | "F" | "false" | "FALSE" | "False" => lowered.compress = false,
             _ => wrong(format!("`{text}` is neither true nor false"), "write `\"true\"` or `\"false\"`"),
         },
-        "labels" => lowered.labels.extend(labels(service, |label| text.split(',').any(|one| one == label))),
+        "labels" => {
+            lowered.labels.extend(labels(service, |label| text.split(',').any(|one| one == label)));
+            let own = text.split(',').filter(|label| label.starts_with(OWN_LABELS));
+            lowered.own_labels.extend(own.map(str::to_owned));
+        }
         "env" => lowered.env.extend(text.split(',').filter(|name| !name.is_empty()).map(str::to_owned)),
         "labels-regex" | "env-regex" if text.is_empty() => {}
         "labels-regex" | "env-regex" => match Regex::new(text) {
             Ok(regex) if key == "labels-regex" => {
                 lowered.labels.extend(labels(service, |label| regex.is_match(label)));
+                lowered.labels_regex = Some(text.to_owned());
             }
             Ok(_) => lowered.env_regex = Some(text.to_owned()),
             Err(_) => wrong(format!("`{text}` is not a regular expression"), "the syntax is that of RE2, as in Docker"),

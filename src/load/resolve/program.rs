@@ -1,7 +1,7 @@
 //! What a service runs, and as whom.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -39,6 +39,12 @@ pub(super) fn variables(
         }
     }
     environment
+}
+
+/// Names of variables that have none.
+pub(super) fn unset(program: &Program) -> BTreeSet<String> {
+    let variables = program.environment.iter().flat_map(|environment| &environment.0);
+    variables.filter(|(_, value)| value.is_none()).map(|(name, _)| name.clone()).collect()
 }
 
 pub(super) fn working_dir(cx: &mut Context<'_>, program: &Program, at: Cursor<'_>) -> Option<PathBuf> {

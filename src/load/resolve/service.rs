@@ -37,6 +37,7 @@ pub(super) fn lower(
         entrypoint: program::words(program.entrypoint.as_ref()),
         command: program::words(program.command.as_ref()),
         environment: program::environment(cx, program, at),
+        unset: program::unset(program),
         working_dir: program::working_dir(cx, program, at),
         user: program::user(cx, program, at),
         container_name: container_name(cx, naming, at),

@@ -75,7 +75,7 @@ impl Service {
             self.command = Some(config.command.clone());
         }
         self.entrypoint.get_or_insert_with(|| config.entrypoint.clone());
-        for (name, value) in &config.environment {
+        for (name, value) in config.environment.iter().filter(|(name, _)| !self.unset.contains(*name)) {
             self.environment.entry(name.clone()).or_insert_with(|| value.clone());
         }
         self.working_dir = self.working_dir.take().or_else(|| config.working_dir.clone());
@@ -164,6 +164,7 @@ mod tests {
             entrypoint: entrypoint.map(words),
             command: command.map(words),
             environment: [("A".to_owned(), "file".to_owned())].into(),
+            unset: Default::default(),
             working_dir: None,
             user: None,
             container_name: None,
@@ -225,6 +226,14 @@ mod tests {
         service.put_on(&image);
         let targets: Vec<&str> = service.mounts.iter().filter_map(|mount| mount.target.to_str()).collect();
         assert_eq!(targets, ["/data", "/a/./b", "/a..b"]);
+    }
+
+    #[test]
+    fn a_name_without_a_value_takes_the_variable_of_the_image_away() {
+        let unset = ["PATH".to_owned()].into();
+        let mut service = Service { environment: BTreeMap::new(), unset, ..service(None, None) };
+        service.put_on(&image());
+        assert_eq!(service.environment, [("A".to_owned(), "image".to_owned())].into());
     }
 
     #[test]

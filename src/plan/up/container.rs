@@ -1,12 +1,12 @@
 //! Containers: all that one is made of.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{Up, check, fingerprint, named_volumes};
 use crate::{
     model::{
-        Family, Invoker, NamespaceMode, NetworkAttachment, NetworkName, Origin, Port, Privileges, Record, Service,
-        ServiceName, UserSpec,
+        Condition, Family, Invoker, NamespaceMode, NetworkAttachment, NetworkName, Origin, Port, Privileges, Record,
+        Rootfs, Service, ServiceName, UserSpec,
     },
     plan::{ContainerSpec, FileSystem, Source, limits, names, record, uplink},
 };
@@ -37,6 +37,7 @@ impl<'a> Up<'a> {
             hostname: self.hostname(name),
             argv: service.argv(),
             environment: service.environment.clone(),
+            unset: service.unset.clone(),
             working_dir: service.working_dir.clone().unwrap_or_else(|| "/".into()),
             user: service.user.clone(),
             files: FileSystem {
@@ -79,14 +80,46 @@ impl<'a> Up<'a> {
             address_v6,
             stop_signal: service.stop_signal.unwrap_or_default(),
             stop_grace_ms: u64::try_from(service.stop_grace_period.as_millis()).unwrap_or(u64::MAX),
-            logging: service.logging.settings(service, &names::container_name(self.project, name)),
+            logging: service.logging.settings(
+                service,
+                &names::container_name(self.project, name),
+                self.own_labels(name),
+            ),
             life: service.life.policy(),
-            restart_with: restart_with(service),
             dependencies: service.dependencies().cloned().collect(),
+            depends_on: service.depends_on.clone(),
             hooks: service.hooks.clone(),
             config: self.config(name),
             origin: self.origin(name),
         }
+    }
+
+    /// The labels that Docker Compose gives to a container (docker/compose, `pkg/api/labels.go`), for programs that read logs.
+    /// There are neither its version nor its hash of the configuration here.
+    fn own_labels(&self, name: &ServiceName) -> BTreeMap<String, String> {
+        let files: Vec<String> = self.project.files.iter().map(|file| file.display().to_string()).collect();
+        let service = &self.project.services[name];
+        let depends_on = service.depends_on.iter().filter(|on| on.service.number() == 1).map(|on| {
+            let condition = match on.condition {
+                Condition::Started => "service_started",
+                Condition::Healthy => "service_healthy",
+                Condition::Completed => "service_completed_successfully",
+            };
+            format!("{}:{condition}:{}", on.service, on.restart)
+        });
+        let mut labels = vec![
+            ("project", self.project.name.to_string()),
+            ("service", name.service().to_owned()),
+            ("container-number", name.number().to_string()),
+            ("oneoff", "False".to_owned()),
+            ("project.working_dir", self.project.directory.display().to_string()),
+            ("project.config_files", files.join(",")),
+            ("depends_on", depends_on.collect::<Vec<_>>().join(",")),
+        ];
+        if let Rootfs::Layers(image) = &service.rootfs {
+            labels.push(("image", format!("sha256:{}", image.id.hex())));
+        }
+        labels.into_iter().map(|(label, value)| (format!("com.docker.compose.{label}"), value)).collect()
     }
 
     /// What the fingerprint is made of, in the words of the file.
@@ -159,10 +192,4 @@ impl<'a> Up<'a> {
     pub(super) fn as_invoker(&self, user: Option<&UserSpec>) -> Option<Invoker> {
         check::as_invoker(self.observed, user)
     }
-}
-
-/// Those that a service is started again with.
-fn restart_with(service: &Service) -> BTreeSet<ServiceName> {
-    let all = service.depends_on.iter().filter(|dependency| dependency.restart);
-    all.map(|dependency| dependency.service.clone()).collect()
 }

@@ -180,7 +180,7 @@ impl<'a> Up<'a> {
             devices: limits::devices(&self.observed.host, &service),
             ports: Vec::new(),
             life: service.life.policy(),
-            restart_with: BTreeSet::new(),
+            depends_on: Vec::new(),
             hooks: Hooks::default(),
             config: fingerprint(&(&of_service.config, hook)),
             ..of_service
