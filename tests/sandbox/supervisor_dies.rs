@@ -1,5 +1,7 @@
 //! `kill -9` of the supervisor, at any moment: containers, names, ports and logs go on, and the next command goes on with them.
 
+#![expect(clippy::print_stderr, reason = "what a failure is repeated with")]
+
 use std::{collections::BTreeMap, fs, io::Read, net::TcpStream, path::Path, thread, time::Duration};
 
 use nix::{
@@ -18,7 +20,7 @@ impl Random {
         let time =
             || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |t| t.as_nanos() as u64);
         let seed = std::env::var("NSCOMPOSE_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(time);
-        println!("NSCOMPOSE_TEST_SEED={seed}");
+        eprintln!("NSCOMPOSE_TEST_SEED={seed}");
         Self(seed.max(1))
     }
 
@@ -108,7 +110,7 @@ volumes: {{data: {{}}}}
         kills += 1;
         random.moment(Duration::from_millis(100));
     }
-    println!("{kills} kills");
+    eprintln!("{kills} kills");
     assert_eq!(identity(&stack), before);
     assert!(stack.ps().iter().all(|container| container.state == "running"));
     for client in ["counter", "beside"] {
@@ -279,7 +281,7 @@ volumes: {{data: {{}}}}
         down.wait().success();
         traces.assert_gone_but_volumes(&["data"]);
         if kills >= 200 {
-            println!("{kills} kills in {round} rounds");
+            eprintln!("{kills} kills in {round} rounds");
             break;
         }
     }
