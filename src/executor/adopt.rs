@@ -94,14 +94,11 @@ impl Stack {
         }
         let mut adoption = Adoption { stack: &stack, changes, past: &past, descriptors, namespaces, processes };
         let found = adoption.end_what_was_half_done();
+        // Before anybody answers: what is not known yet would be said not to exist.
+        adoption.names(&found);
         adoption.networks().await?;
         adoption.namespaces();
         adoption.links().await?;
-        if let Some(names) = adoption.fact::<plan::Names>(facts::NAMES)
-            && let Err((service, path, error)) = stack.names.plan(names)
-        {
-            tracing::error!(%service, path = %path.display(), %error, "names of the stack are lost");
-        }
         for of_machine in [false, true] {
             if let Some(view) = adoption.fact(&format!("{HOST_VIEWS}{of_machine}")) {
                 stack.objects().host_views.insert(of_machine, view);
@@ -133,6 +130,13 @@ struct Found {
     spec: Arc<ContainerSpec>,
     began: Began,
     memory: Memory,
+}
+
+impl Found {
+    /// Its program ran when that was written down last.
+    fn is_there(&self) -> bool {
+        matches!(self.memory.stage, Remembered::Running(_) | Remembered::Paused(_) | Remembered::Stopping(_))
+    }
 }
 
 /// What is still to be done for a container that has been taken over.
@@ -296,6 +300,26 @@ impl Adoption<'_> {
         }
     }
 
+    /// Who is found under which names, and which files say who is to be asked.
+    fn names(&self, found: &[Found]) {
+        let names = &self.stack.names;
+        let runs =
+            |found: &&Found| found.is_there() && self.processes[found.spec.service.as_str()].exit.borrow().is_none();
+        for Found { spec, .. } in found.iter().filter(runs) {
+            names.appears(&spec.service);
+        }
+        if let Some(planned) = self.fact::<plan::Names>(facts::NAMES)
+            && let Err((service, path, error)) = names.plan(planned)
+        {
+            tracing::error!(%service, path = %path.display(), %error, "names of the stack are lost");
+        }
+        for Found { spec, .. } in found.iter().filter(runs) {
+            if let Some(owner) = &spec.files.names_of {
+                names.know_resolver_file(&spec.service, owner, self.stack.layout.resolver(&spec.service));
+            }
+        }
+    }
+
     async fn networks(&mut self) -> Result<(), NetlinkError> {
         for bridge in self.facts::<plan::Bridge>(facts::NETWORKS) {
             let (netns, netlink) = match &bridge.shared {
@@ -402,6 +426,7 @@ impl Adoption<'_> {
 
     /// Takes a container over.
     async fn container(&mut self, found: Found) -> Option<Adopted> {
+        let lives = found.is_there();
         let Found { spec, began, memory } = found;
         let service = &spec.service;
         let Started { pid, pidfd, exit } = self.processes.remove(service.as_str())?;
@@ -446,10 +471,6 @@ impl Adoption<'_> {
             objects.containers.insert(service.clone(), running);
         }
         let heir = Heir::new(memory.clone(), age);
-        let lives = matches!(memory.stage, Remembered::Running(_) | Remembered::Paused(_) | Remembered::Stopping(_));
-        if lives && exit.borrow().is_none() {
-            self.stack.names.appears(service);
-        }
         if matches!(memory.stage, Remembered::Paused(_)) && exit.borrow().is_none() {
             // It may have been on its way.
             if let Err(error) = freezer.freeze().await {

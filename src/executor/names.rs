@@ -102,6 +102,13 @@ impl Names {
         Ok(())
     }
 
+    /// The same file, which another supervisor has written.
+    pub(super) fn know_resolver_file(&self, container: &ServiceName, owner: &ServiceName, path: PathBuf) {
+        let mut state = self.state();
+        let text = state.planned.resolver_file(owner).unwrap_or_default().to_owned();
+        state.resolver_files.insert(container.clone(), ResolverFile { path, owner: owner.clone(), text });
+    }
+
     /// What the latest plan says. Running containers see the change, but for what they have written themselves.
     ///
     /// # Errors

@@ -96,11 +96,21 @@ fn clone(path: &Path, binding: &Binding<'_>) -> io::Result<OwnedFd> {
     }
     let Some(subpath) = binding.subpath else { return Ok(rustix::mount::open_tree(CWD, path, flags)?) };
     // Whoever writes to the volume can put links there: they are resolved as if the volume were the root.
-    let open = OFlags::PATH | OFlags::CLOEXEC;
-    let whole = rustix::fs::open(path, open | OFlags::DIRECTORY, Mode::empty())?;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let part = rustix::fs::openat2(&whole, subpath, open, Mode::empty(), resolve)?;
+    let flags_of_whole = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
+    let part = within(&rustix::fs::open(path, flags_of_whole, Mode::empty())?, subpath)?;
     Ok(rustix::mount::open_tree(&part, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?)
+}
+
+/// A path in a folder, as if that were the root.
+fn within(whole: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match rustix::fs::openat2(whole, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // Something has been renamed or mounted, anywhere, while it was on its way up a `..` (openat2(2)).
+            Err(rustix::io::Errno::AGAIN) => {}
+            other => return Ok(other?),
+        }
+    }
 }
 
 /// A clone of a part of a mount that is attached nowhere, or of all of it, through which nothing can be written. It is on
@@ -121,4 +131,38 @@ pub(super) fn device(path: &Path, ours: bool) -> io::Result<OwnedFd> {
     let clear = if ours { NODEV } else { 0 };
     set_attributes(node.as_fd(), MountAttributes { clear, propagation: PRIVATE, ..MountAttributes::default() })?;
     Ok(node)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_way_up_is_found_while_others_rename() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::create_dir_all(dir.path().join("a/b")).expect("folders");
+        fs::write(dir.path().join("a/file"), "").expect("a file");
+        let whole = OwnedFd::from(fs::File::open(dir.path()).expect("there"));
+        let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+        fs::create_dir(&one).expect("a folder");
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let _ = fs::rename(&one, &other).and_then(|()| fs::rename(&other, &one));
+                }
+            });
+            for _ in 0..20_000 {
+                let found = within(&whole, Path::new("a/b/../../../a/b/../file"));
+                over.fetch_or(found.is_err(), Ordering::Relaxed);
+                found.expect("it is there");
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+    }
 }

@@ -256,6 +256,8 @@ fn sharers_see_what_becomes_of_the_resolver_file_of_their_owner() {
     let shown = |service: &str| stack.exec(service, &["cat", "/etc/resolv.conf"]);
     assert!(shown("side").contains("search one.test"), "{}", shown("side"));
     stack.sh("own", "echo 'nameserver 127.53.8.3' >/etc/resolv.conf");
+    // Whichever supervisor it has by then.
+    super::supervisor_dies::kill_and_wait(&stack);
     let pid = stack.container("side").pid;
     stack.file("stack.yaml", &format!("name: {}\n{}", stack.project(), file("two.test", "127.53.8.2")));
     stack.up();
