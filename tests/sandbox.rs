@@ -3,6 +3,7 @@
 mod support;
 
 mod sandbox {
+    mod adoption;
     mod crowds;
     mod dependents;
     mod depends_on;

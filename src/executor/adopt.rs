@@ -24,7 +24,7 @@ use tokio::sync::{mpsc::UnboundedSender, watch};
 use super::{
     AskForNetwork, Change, Stack,
     container::{NOT_STARTED, Watched, log_writer, made, process, watch},
-    facts::{self, Began, INPUT, LOCKS, MOUNTS, NETNS, TERMINAL, of_service, piped, socket_of_port},
+    facts::{self, Began, INPUT, LOCKS, MOUNTS, NETNS, PORTS, TERMINAL, of_service, piped, socket_of_port},
     family::Family,
     freeze::Freezer,
     life::Heir,
@@ -46,7 +46,7 @@ use crate::{
         uplink::{INNER, Published},
     },
     plan::{self, ContainerSpec, Source},
-    sandbox::{Keeper, Kept, StackIds, Started, forget_shared_memory},
+    sandbox::{Forget, Keeper, Kept, StackIds, Started, forget_shared_memory},
     state::{Entry, Journal, Past, StackLayout, Stream},
     sys::{Namespace, NamespaceKind, Netns, PidFd},
 };
@@ -184,9 +184,11 @@ impl Adoption<'_> {
         let pid = self.processes.get(service.as_str())?.pid;
         let known: Option<Memory> = self.fact(&facts::life(service));
         let hooked = spec.hooks.post_start.is_empty() || self.fact(&facts::hooked(service)) == Some(pid);
-        // One that was being started again has never run, or has not come up.
-        let is_up = began.container.pid == Some(pid) && hooked;
-        if !is_up && !began.known_before {
+        // One that was being started again has never run, or has not come up. What is known is of an earlier one then, or says that
+        // there was one.
+        let is_known = began.container.pid == Some(pid);
+        let is_up = is_known && hooked;
+        if !is_up && is_known && !began.known_before {
             return None;
         }
         if is_up {
@@ -291,6 +293,11 @@ impl Adoption<'_> {
             let started = self.stack.objects().containers.contains_key(&service)
                 || self.past.facts.contains_key(&facts::container(&service));
             let Some(spec) = spec.filter(|_| !started) else { continue };
+            // What a start that was under way has had the keeper keep.
+            for what in [PORTS, MOUNTS, TERMINAL, INPUT, piped(Stream::Stdout), piped(Stream::Stderr)] {
+                self.forget(&service, what);
+            }
+            self.stack.keeper.forget(vec![Forget::Process(service.to_string())]);
             let folder = self.stack.layout.container(&service);
             let created = Created { folder, _volumes: self.locks(&service), _images: Vec::new() };
             self.tell(Change::Container(service.clone(), Box::new(made(&spec))));
@@ -350,18 +357,10 @@ impl Adoption<'_> {
     }
 
     fn namespaces(&mut self) {
-        let alive: BTreeSet<i32> = self
-            .past
-            .entries
-            .iter()
-            .filter_map(|entry| match entry {
-                Entry::Process(process) => process.find().map(|_| process.pid),
-                _ => None,
-            })
-            .collect();
         for set in self.facts::<plan::NamespaceSet>(facts::NAMESPACES) {
-            let pinned = self.namespaces.remove(set.service.as_str());
-            let whole = |pinned: &crate::sandbox::Pinned| pinned.init().is_none_or(|init| alive.contains(&init));
+            let pinned = self.namespaces.remove(&set.service.file_name());
+            // Without its init, of which the keeper has heard, nobody can enter a pid namespace any more.
+            let whole = |pinned: &crate::sandbox::Pinned| !set.pid || pinned.init().is_some();
             let Some(mut pinned) = pinned.filter(whole) else {
                 self.stack.strike(&facts::namespaces(&set.service));
                 forget_namespaces(&set.service, self.stack);
@@ -385,7 +384,7 @@ impl Adoption<'_> {
             }
         }
         for (owner, pinned) in std::mem::take(&mut self.namespaces) {
-            let Ok(service) = ServiceName::try_from(owner.clone()) else {
+            let Some(service) = ServiceName::from_file_name(&owner) else {
                 // Those of the host's users have no owner.
                 let _ = self.stack.host_users.set(pinned);
                 continue;
@@ -438,7 +437,13 @@ impl Adoption<'_> {
         let age = jiff::Timestamp::now().as_millisecond() - began.container.started_ms;
         let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
         let ended = matches!(memory.stage, Remembered::Ended(_));
-        let forwarders = if ended { Vec::new() } else { self.forwarders(&spec, &began) };
+        let forwarders = if ended {
+            // The last supervisor may not have come to that.
+            self.forget(service, PORTS);
+            Vec::new()
+        } else {
+            self.forwarders(&spec, &began)
+        };
         let (streams, pump) = self.streams(&spec).await;
         let hooked = spec.hooks.post_start.is_empty() || self.fact(&facts::hooked(service)) == Some(pid);
         let freezer = Arc::new(Freezer::new(pid, pidfd.clone(), group.clone(), is_init, family.clone()));
@@ -477,8 +482,17 @@ impl Adoption<'_> {
                 tracing::error!(%service, %error, "a container that was paused is not");
             }
         }
+        if matches!(memory.stage, Remembered::Stopping(_)) {
+            // One that was paused is thawed after it has been written down that it is stopping.
+            freezer.may_be_frozen();
+        }
         let ports: Vec<_> = began.container.ports.iter().cloned().zip(began.targets).collect();
-        let container = goes_on(began.container, &memory);
+        let mut container = goes_on(began.container, &memory);
+        if exit.borrow().is_none() || ended {
+            // One that has ended since has this told with its end.
+            let kills = group.as_ref().and_then(|group| group.oom_kills()).unwrap_or(0);
+            container.oom_kills = kills.saturating_sub(began.killed_before);
+        }
         let limited = container.limits.memory.is_some();
         self.tell(Change::Container(service.clone(), Box::new(container)));
         let (killed_before, teller) = (began.killed_before, heir.teller());
@@ -487,6 +501,13 @@ impl Adoption<'_> {
         let led = lives && began.led_by_uplink;
         let ports = led.then(|| (uplink::owner(service, pid), uplink::led_to(&ports, spec.address_v6)));
         Some(Adopted { heir, ports })
+    }
+
+    /// Has nobody hold any more what the keeper has of a service under names that begin so.
+    fn forget(&mut self, service: &ServiceName, what: &str) {
+        let prefix = of_service(service, what);
+        self.descriptors.retain(|name, _| !name.starts_with(&prefix));
+        self.stack.keeper.forget(vec![Forget::Descriptors(prefix)]);
     }
 
     fn take(&mut self, service: &ServiceName, what: &str) -> Option<OwnedFd> {

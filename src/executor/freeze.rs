@@ -140,6 +140,11 @@ impl Freezer {
         }
     }
 
+    /// It may be frozen by a supervisor that has died: whoever ends it thaws it first.
+    pub(super) fn may_be_frozen(&self) {
+        self.frozen.store(true, Ordering::SeqCst);
+    }
+
     pub(super) fn is_frozen(&self) -> bool {
         self.frozen.load(Ordering::SeqCst)
     }

@@ -115,20 +115,22 @@ pub(super) async fn begin(
     container::start(spec, stack, claims, changes, &attempt).await?;
     let stage = Stage::Starting { past: Past::default() };
     let written = Memory { pid: 0, past: Past::default(), stage: Remembered::Starting };
-    look_after(spec, stack, changes, (messages, queue), (stage, written));
+    look_after(spec, stack, changes, (messages, queue), (stage, written), Instant::now());
     if !alone {
         tell_dependents(&spec.service, stack);
     }
     Ok(())
 }
 
-/// Makes the unit of a container that is there, in this stage, of which the journal says this.
+/// Makes the unit of a container that is there, in this stage, of which the journal says this; its moments are reckoned from
+/// `epoch`.
 fn look_after(
     spec: &ContainerSpec,
     stack: &Arc<Stack>,
     changes: &UnboundedSender<Change>,
     (messages, queue): (UnboundedSender<Message>, UnboundedReceiver<Message>),
     (stage, written): (Stage, Memory),
+    epoch: Instant,
 ) {
     let (stopping, is_stopping) = watch::channel(matches!(stage, Stage::Stopping { .. }));
     let (come_up, has_come_up) = watch::channel(ComeUp::First);
@@ -142,7 +144,7 @@ fn look_after(
         is_frozen: matches!(stage, Stage::Paused { .. }),
         stage,
         written,
-        epoch: Instant::now(),
+        epoch,
         pid: pid_of(stack, &spec.service),
         listening: Arc::default(),
         probe: None,
@@ -179,8 +181,10 @@ impl Heir {
     /// Goes on. All that it may need has to be there.
     pub(super) fn go_on(self, spec: &ContainerSpec, stack: &Arc<Stack>, changes: &UnboundedSender<Change>) {
         let Self { messages, queue, memory, ran } = self;
-        let stage = memory.recall(&spec.life, ran, Duration::ZERO);
-        look_after(spec, stack, changes, (messages, queue), (stage, memory));
+        // No moment is before the one that all are reckoned from, and the container has begun before this supervisor has.
+        let epoch = Instant::now().checked_sub(ran).unwrap_or_else(Instant::now);
+        let stage = memory.recall(&spec.life, ran, epoch.elapsed());
+        look_after(spec, stack, changes, (messages, queue), (stage, memory), epoch);
     }
 }
 

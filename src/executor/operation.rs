@@ -486,7 +486,9 @@ pub(super) fn own(
     if let UserNamespace::Elsewhere(of) = &set.user {
         elsewhere.insert(NamespaceKind::User, of.container.clone());
     }
-    let owned = OwnedNamespaces { pinned, elsewhere, net, _resolver: resolver };
+    // Held while its number is sure to mean it: it can be killed from outside, and is waited for by the keeper alone.
+    let init = pinned.init().and_then(|init| PidFd::open(init).ok());
+    let owned = OwnedNamespaces { pinned, init, elsewhere, net, _resolver: resolver };
     stack.objects().namespaces.insert(service.clone(), Arc::new(owned));
     Ok(())
 }
@@ -494,8 +496,8 @@ pub(super) fn own(
 fn remove_namespaces(service: &ServiceName, stack: &Stack) {
     let Some(owned) = stack.objects().namespaces.remove(service) else { return };
     // Everything in a pid namespace ends with its init.
-    if let Some(init) = owned.pinned.init() {
-        kill(init);
+    if let Some(init) = &owned.init {
+        let _ = init.signal(libc::SIGKILL);
     }
     if owned.pinned.get(NamespaceKind::Ipc).is_some() {
         forget_shared_memory(&stack.layout.private(), &service.file_name());
@@ -507,7 +509,7 @@ fn remove_namespaces(service: &ServiceName, stack: &Stack) {
 }
 
 pub(super) fn forget_namespaces(service: &ServiceName, stack: &Stack) {
-    stack.keeper.forget(vec![Forget::Namespaces(service.to_string()), Forget::Descriptors(held_key(service))]);
+    stack.keeper.forget(vec![Forget::Namespaces(service.file_name()), Forget::Descriptors(held_key(service))]);
 }
 
 async fn detach(cable: &Cable, stack: &Stack) -> Result<(), ExecutorError> {
@@ -521,6 +523,7 @@ async fn detach(cable: &Cable, stack: &Stack) -> Result<(), ExecutorError> {
     })
 }
 
+/// Kills an init that has just been made, or that the keeper has just said is there: its number could mean another later.
 pub(super) fn kill(init: i32) {
     if let Ok(init) = PidFd::open(init) {
         let _ = init.signal(libc::SIGKILL);

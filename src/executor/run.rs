@@ -41,7 +41,7 @@ pub async fn run(
 ) -> Result<(), ExecutorError> {
     find_devices(plan, stack)?;
     // Ports of services that have ended are free when the keeper has let go of them too.
-    if plan.steps().any(|(_, step)| matches!(&step.operation, Operation::Start(spec) if !spec.ports.is_empty())) {
+    if specs(plan, stack)?.iter().any(|spec| !spec.ports.is_empty()) {
         let _ = stack.keeper.keep(Vec::new()).await;
     }
     let claims = claim_ports(plan, stack)?;

@@ -108,6 +108,8 @@ pub(super) struct StackBridge {
 /// The namespaces that a service owns.
 pub(super) struct OwnedNamespaces {
     pub(super) pinned: Pinned,
+    /// The hold on the init of its pid namespace, if it owns one.
+    pub(super) init: Option<PidFd>,
     /// Those of them that are of containers of other stacks, with their names.
     pub(super) elsewhere: BTreeMap<NamespaceKind, String>,
     /// Its network, to be configured.

@@ -304,3 +304,16 @@ fn one_restarts_with_what_it_needs_and_that_is_no_failure() {
     assert_eq!(life.ends(0, 1), None);
     assert_eq!(life.happens(Happening::NeededStarted), []);
 }
+
+#[test]
+fn how_long_it_has_run_is_not_forgotten_with_a_supervisor() {
+    let mut life = Life::running(policy("always"));
+    for wait in [100, 200, 400] {
+        assert_eq!(life.ends(1_000, 1), Some(wait));
+    }
+    life.now += ms(9_000);
+    let memory = Memory::of(&life.stage, 1);
+    // The next one reckons from when the container began.
+    (life.stage, life.now) = (memory.recall(&life.policy, ms(9_000), ms(9_000)), ms(9_000));
+    assert_eq!(life.ends(1_000, 1), Some(100));
+}

@@ -346,6 +346,8 @@ impl Dispatcher {
                     self.last_used = Instant::now();
                     if self.job.is_some() || !self.observed.containers.is_empty() {
                         self.down(Down::because("the `up` that the stack belongs to has ended"));
+                    } else {
+                        self.stack.no_longer(OWNED);
                     }
                 } else if self.connections == 0 {
                     self.last_used = self.last_used.min(Instant::now());
@@ -477,6 +479,11 @@ impl Dispatcher {
         }
         if job.is_down {
             self.stack.no_longer(DOWN);
+            if self.owner.is_none() {
+                // Whoever brings it up next does so for himself.
+                self.owner_until = None;
+                self.stack.no_longer(OWNED);
+            }
         }
         if let Some(replies) = job.replies {
             for port in result.as_ref().err().map(ExecutorError::taken_by_strangers).unwrap_or_default() {

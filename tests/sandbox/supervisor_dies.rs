@@ -60,7 +60,7 @@ fn identity(stack: &Stack) -> BTreeMap<String, (Option<i32>, Vec<String>)> {
         links.map(|link| link.display().to_string()).collect::<Vec<_>>()
     };
     let containers = stack.ps().into_iter();
-    containers.map(|c| (c.service, (c.pid, c.pid.map(of).unwrap_or_default()))).collect()
+    containers.map(|c| (c.name, (c.pid, c.pid.map(of).unwrap_or_default()))).collect()
 }
 
 /// Prints numbered lines, some of them in two pieces.
@@ -235,15 +235,35 @@ fn an_exec_ends_with_it_unless_it_is_detached() {
     assert!(others().contains("sleep 1001"), "{}", others());
 }
 
+/// What else is asked of a stack while its supervisor is killed, each time something else; the first verb leaves the first processes
+/// as they are, the others do not.
+const VERBS: [&[&[&str]]; 5] = [
+    &[&["pause", "web", "hooked"], &["unpause", "web", "hooked"]],
+    &[&["restart", "-t", "0", "web", "ends"]],
+    &[&["stop", "-t", "1", "hooked", "side"], &["start", "hooked", "side"]],
+    &[&["up", "-d", "--force-recreate", "-t", "0"]],
+    &[&["kill", "ends"], &["up", "-d"]],
+];
+
 #[test]
 fn whatever_moment_it_dies_at_the_next_command_goes_on() {
     needs!(Need::Namespaces);
     let stack = Stack::new(&format!(
         r#"
 services:
-  web: {{rootfs: host, command: [sleep, infinity], ports: ["127.0.0.1:{}:80"], volumes: ["data:/data"]}}
+  web: {{rootfs: host, command: [sleep, infinity], ports: ["127.0.0.1:{}:80"], volumes: ["data:/data", /srv]}}
   side: {{rootfs: host, command: [sleep, infinity], network_mode: "service:web", pid: "service:web", ipc: "service:web"}}
-  busy: {{rootfs: host, command: [sh, -c, "while :; do echo busy; sleep 0.002; done"], networks: [front, default]}}
+  busy: {{rootfs: host, command: [sh, -c, "while :; do echo busy; sleep 0.002; done"], networks: [front, default], scale: 2}}
+  ends: {{rootfs: host, command: [sh, -c, "sleep 0.02; exit 3"], deploy: {{restart_policy: {{delay: 100ms}}}}}}
+  hooked:
+    rootfs: host
+    init: true
+    command: [sh, -c, "touch /run/up; exec sleep infinity"]
+    tmpfs: [/run]
+    pre_start: [{{command: [sh, -c, "echo before"]}}]
+    post_start: [{{command: [sh, -c, "while ! test -e /run/up; do sleep 0.01; done; echo after"]}}]
+    pre_stop: [{{command: [sh, -c, "rm /run/up"]}}]
+    healthcheck: {{test: test -e /run/up, interval: 20ms, retries: 100}}
 networks: {{front: {{}}}}
 volumes: {{data: {{}}}}
 "#,
@@ -261,25 +281,45 @@ volumes: {{data: {{}}}}
         }
         kills
     };
+    // The first processes of those that do not end by themselves, and what they are in.
+    let stay = |what: &str| {
+        let mut all = identity(&stack);
+        all.retain(|name, _| !name.ends_with("-ends-1"));
+        assert!(all.values().all(|(pid, _)| pid.is_some()) && all.len() == 5, "{what}: {all:?}");
+        all
+    };
     let mut round = 0;
     loop {
-        round += 1;
-        let mut up = stack.nscompose().args(["up", "-d"]).start();
-        during(&mut up, 4, Duration::from_millis(200), &mut random);
+        let mut up = stack.nscompose().args(["up", "-d", "--wait"]).start();
+        during(&mut up, 6, Duration::from_millis(250), &mut random);
         up.wait().success();
-        let before = identity(&stack);
-        assert!(before.values().all(|(pid, _)| pid.is_some()) && before.len() == 3, "{before:?}");
-        for _ in 0..2 {
-            let mut ps = stack.nscompose().args(["ps"]).start();
-            during(&mut ps, 2, Duration::from_millis(20), &mut random);
-            ps.wait().success();
+        let before = stay("after up");
+        let mut ps = stack.nscompose().args(["ps"]).start();
+        during(&mut ps, 4, Duration::from_millis(20), &mut random);
+        ps.wait().success();
+        assert_eq!(stay("after ps"), before, "round {round}");
+        let verbs = VERBS[round % VERBS.len()];
+        for args in verbs {
+            let mut verb = stack.nscompose().args(*args).start();
+            during(&mut verb, 8, Duration::from_millis(80), &mut random);
+            verb.wait().success();
         }
-        assert_eq!(identity(&stack), before, "round {round}");
+        let after = stay(&format!("after {verbs:?}"));
+        assert!(stack.ps().iter().all(|container| container.state != "paused"), "after {verbs:?}");
+        let same = before.iter().filter(|(name, was)| after.get(*name) == Some(was)).count();
+        // Those in the namespaces of another one go with it.
+        assert!(same >= [5, 3, 3, 0, 5][round % VERBS.len()], "after {verbs:?}: {before:?}, {after:?}");
+        let restarts = || stack.container("ends").restarts;
+        let so_far = restarts();
+        wait_for("one that ends to be started again", || (restarts() > so_far).then_some(()));
+        let log = stack.log("hooked");
+        assert!(log.contains("before") && log.contains("after"), "{log}");
         let traces = stack.traces();
         let mut down = stack.nscompose().args(["down", "-t", "0"]).start();
-        let kills = during(&mut down, 3, Duration::from_millis(150), &mut random);
+        let kills = during(&mut down, 4, Duration::from_millis(120), &mut random);
         down.wait().success();
         traces.assert_gone_but_volumes(&["data"]);
+        round += 1;
         if kills >= 200 {
             eprintln!("{kills} kills in {round} rounds");
             break;

@@ -58,6 +58,7 @@ pub(super) struct Store {
 
 pub(super) struct KeptNamespaces {
     pub(super) namespaces: Vec<(NamespaceKind, OwnedFd)>,
+    /// The init of a pid namespace, until it has been collected.
     pub(super) init: Option<i32>,
 }
 
@@ -76,6 +77,9 @@ impl Store {
         let kept = self.processes.values_mut().find(|process| process.pid == pid && process.status.is_none());
         if let Some(process) = kept {
             process.status = Some(status);
+        }
+        for kept in self.namespaces.values_mut().filter(|kept| kept.init == Some(pid)) {
+            kept.init = None;
         }
     }
 }
