@@ -217,8 +217,8 @@ pub enum ExecutorError {
     /// The plan speaks of something that is not there; a mistake of nscompose's own.
     #[error("the plan needs {0}, which is not there")]
     Missing(String),
-    /// Somebody asked to stop.
-    #[error("interrupted")]
+    /// Somebody takes the stack down.
+    #[error("interrupted: the stack is being taken down")]
     Interrupted,
 }
 

@@ -210,7 +210,7 @@ services:
     stack
         .run(&["up", "-d", "--wait-timeout", "1"])
         .code(1)
-        .stderr_has("`web` waits for `job` to complete, which is not there yet after")
+        .stderr_has("`web` waits for `job` to complete, which has not ended yet after 1 s")
         .stderr_has("hint: `--wait-timeout SECONDS` sets how long `up` waits");
     assert_eq!(stack.container("job").state, "running");
 }
@@ -229,13 +229,14 @@ services:
     up.expect_stderr("web waits for job to complete");
     let traces = stack.traces();
     stack.down();
-    up.wait().failure().stderr_has("interrupted");
+    up.wait().code(1).stderr_has("error: interrupted: the stack is being taken down");
     traces.assert_gone();
 
     let mut up = stack.up_in_foreground(&[]);
     up.expect_stderr("web waits for job to complete");
     up.signal(Signal::SIGINT);
-    up.wait().code(130);
+    // What has begun is taken back, and that is told.
+    up.wait().code(130).stderr_has("is going down").stderr_has("job exited with code 137").stderr_has("job removed");
     assert!(stack.supervisor().is_none() || stack.ps().is_empty());
 }
 
