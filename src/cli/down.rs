@@ -36,7 +36,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     if let Some(word) = words.services.first() {
-        return Err(Failure::usage(format!("`{word}` is not a file, and `down` takes the whole stack down")));
+        let failure = Failure::usage(format!("`{word}` is not a file, and `down` takes the whole stack down"));
+        return Err(failure.hint(format!("`rm --stop --force {word}` stops and removes the containers of one service")));
     }
     let (name, volumes) = if args.volumes {
         // Whether all of the file could be run is of no interest any more.

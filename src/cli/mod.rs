@@ -45,10 +45,10 @@ mod wishes;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand, builder::FalseyValueParser};
+use clap::{CommandFactory, Parser, Subcommand, builder::FalseyValueParser};
 
 use crate::{
-    diagnostics::Failure,
+    diagnostics::{Failure, FailureKind},
     ui::{Messages, Printer},
 };
 use settings::Settings;
@@ -220,20 +220,36 @@ pub fn main() -> ExitCode {
         Err(error) => match not_yet::unknown_flag(&error, std::env::args_os().collect()) {
             Some((failure, format)) => {
                 Printer::new(false, format.map_or(Messages::Human, MessageFormat::messages)).failure(&failure);
-                return ExitCode::from(failure.exit_code());
+                return ExitCode::from(code_of_mistake(failure.exit_code(), is_plan()));
             }
-            None => error.exit(),
+            None => {
+                let _ = error.print();
+                let code = u8::try_from(error.exit_code()).unwrap_or(FailureKind::Usage.exit_code());
+                return ExitCode::from(code_of_mistake(code, is_plan()));
+            }
         },
     };
+    let is_plan = matches!(cli.verb, Verb::Plan(_));
     let messages = cli.global.message_format.map_or_else(|| cli.verb.messages(), MessageFormat::messages);
     let printer = Printer::new(cli.global.quiet, messages);
     match run(cli, printer) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             printer.failure(&failure);
-            ExitCode::from(failure.exit_code())
+            ExitCode::from(code_of_mistake(failure.exit_code(), is_plan))
         }
     }
+}
+
+/// The exit code of what has failed: 2 of `plan` means that there is something to do.
+fn code_of_mistake(code: u8, is_plan: bool) -> u8 {
+    if is_plan && code == plan::CHANGES { FailureKind::Operation.exit_code() } else { code }
+}
+
+/// Whether a command line with a mistake in it is one of `plan`.
+fn is_plan() -> bool {
+    let matches = Cli::command().ignore_errors(true).try_get_matches();
+    matches.is_ok_and(|matches| matches.subcommand_name() == Some("plan"))
 }
 
 fn run(cli: Cli, printer: Printer) -> Result<u8, Failure> {

@@ -31,8 +31,6 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("", &["--progress"], "`--quiet` shows no progress"),
     ("", &["--parallel", "--compatibility", "--all-resources"], "leave it out"),
     ("down", &["--rmi"], "`rmi IMAGE` or `image prune` after it"),
-    ("ps", &["--orphans"], "leave it out: all is shown"),
-    ("start", &["--wait", "--wait-timeout"], "`start` comes back once the programs of all services run"),
     ("up", &["--build"], BUILD),
     ("up", &["--watch", "-w", "--menu"], NOTHING),
 ];

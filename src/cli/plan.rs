@@ -8,18 +8,19 @@ use super::{
     limits::{leave_out, no_plan_of},
     network::Shared,
     settings::Settings,
-    wishes::{Wishes, pull_policy, warn_of_orphans},
+    wishes::{Wishes, pull_policy, wait_timeout_ms, warn_of_orphans},
 };
 use crate::{
     diagnostics::Failure,
     model::{Observed, PullPolicy},
-    plan,
+    plan::{self, Intent},
     supervisor::{host, observe},
 };
 
 /// Show what `up` would do, each step with its reason, and touch nothing
 ///
-/// It takes what `up` takes. It exits with 0 when there is nothing to do and with 2 when there is.
+/// It takes what `up` takes. It exits with 0 when there is nothing to do and with 2 when there is; a mistake on the command
+/// line is 1 here.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -43,6 +44,35 @@ pub(super) struct Args {
     /// It changes no plan; for those who put `plan` in the place of `up`
     #[arg(short = 'd', long = "detach", hide = true)]
     _detach: bool,
+    /// Wait, as `up --wait` does
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "_abort_on_container_exit", "_abort_on_container_failure", "_exit_code_from", "_attach", "_attach_dependencies"
+        ]
+    )]
+    wait: bool,
+    /// Seconds after which nothing is waited for any more; 0 is no limit
+    #[arg(long, value_name = "SECONDS")]
+    wait_timeout: Option<u32>,
+    /// It changes no plan either
+    #[arg(long = "abort-on-container-exit", hide = true, conflicts_with_all = ["_detach", "_abort_on_container_failure"])]
+    _abort_on_container_exit: bool,
+    /// Likewise
+    #[arg(long = "abort-on-container-failure", hide = true, conflicts_with = "_detach")]
+    _abort_on_container_failure: bool,
+    /// Likewise
+    #[arg(long = "exit-code-from", hide = true, conflicts_with_all = ["_detach", "_abort_on_container_failure"])]
+    _exit_code_from: Option<String>,
+    /// Likewise
+    #[arg(long = "attach", hide = true, conflicts_with_all = ["_detach", "_attach_dependencies"])]
+    _attach: Vec<String>,
+    /// Likewise
+    #[arg(long = "no-attach", hide = true)]
+    _no_attach: Vec<String>,
+    /// Likewise
+    #[arg(long = "attach-dependencies", hide = true, conflicts_with = "_detach")]
+    _attach_dependencies: bool,
     /// Likewise
     #[arg(long = "no-build", hide = true)]
     _no_build: bool,
@@ -78,13 +108,20 @@ enum Format {
 }
 
 /// Exit code for a plan that changes something, as of `terraform plan -detailed-exitcode`.
-const CHANGES: u8 = 2;
+pub(super) const CHANGES: u8 = 2;
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let loaded = load_scaled(&words, args.wishes.scale(), settings, args.leniency.allow_unsupported)?;
     let selected = services(&words.services, loaded.project.services.keys())?.into_iter().collect();
-    let intent = args.wishes.intent(selected, args.no_start, &loaded, settings)?;
+    for named in args._exit_code_from.iter().chain(&args._attach).chain(&args._no_attach) {
+        services(std::slice::from_ref(named), loaded.project.services.keys())?;
+    }
+    let intent = Intent {
+        wait: args.wait,
+        wait_timeout_ms: wait_timeout_ms(args.wait_timeout),
+        ..args.wishes.intent(selected, args.no_start, &loaded, settings)?
+    };
     let alone = args.wishes.is_alone();
     check_roots(&loaded, &intent.services, alone)?;
     let running = settings.layout.stack(&loaded.project.name).connect().ok();
@@ -104,6 +141,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     }
     let plan = plan::up(&project, &observed, &intent).map_err(|e| no_plan_of(&e, &loaded))?;
     warn_of_orphans(&loaded, &observed, &intent, settings);
+    if plan.is_empty() && args.format == Format::Text {
+        settings.printer.progress(project.name.as_str(), "is up already, nothing to do");
+    }
     settings.printer.data(&match args.format {
         Format::Text if plan.is_empty() => String::new(),
         Format::Text => format!("{}\n{plan}", plan.summary()),

@@ -44,16 +44,17 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
     let name = project_name(&words, settings)?;
     let layout = settings.layout.stack(&name);
-    let nothing = || settings.printer.progress(name.as_str(), "has no container to remove");
+    let nothing = |more: &str| settings.printer.progress(name.as_str(), &format!("has no container to remove{more}"));
     let Some(opened) = open_if_up(&layout)? else {
-        nothing();
+        nothing("");
         return Ok(0);
     };
     let observed = &opened.snapshot.observed;
     let named = services_or_containers(&words.services, &observed.containers)?;
     let chosen = choose(observed, &named, args.stop);
     if chosen.is_empty() {
-        nothing();
+        let is_none = choose(observed, &named, true).is_empty();
+        nothing(if is_none { "" } else { " that does not run; `--stop` stops those that do, and removes them" });
         return Ok(0);
     }
     if !args.force && !is_agreed(&chosen, settings)? {

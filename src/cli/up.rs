@@ -21,7 +21,7 @@ use super::{
         until_done, wait_for_end, went_away,
     },
     terminal,
-    wishes::{Wishes, pull_policy, warn_of_orphans},
+    wishes::{Wishes, pull_policy, wait_timeout_ms, warn_of_orphans},
 };
 use crate::{
     diagnostics::Failure,
@@ -141,7 +141,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let selected = services(&words.services, loaded.project.services.keys())?.into_iter().collect();
     let intent = Intent {
         wait: args.wait,
-        wait_timeout_ms: args.wait_timeout.filter(|seconds| *seconds > 0).map(|seconds| u64::from(seconds) * 1000),
+        wait_timeout_ms: wait_timeout_ms(args.wait_timeout),
         ..args.wishes.intent(selected, false, &loaded, settings)?
     };
     let alone = args.wishes.is_alone();
@@ -679,6 +679,8 @@ impl Foreground<'_> {
     /// Takes the stack down and shows the last of its logs.
     async fn down(&mut self, owner: Connection, interrupt: &mut Signal, terminate: &mut Signal) -> Result<(), Failure> {
         let mut owner = Some(owner);
+        // What is undone first is told to `owner` alone, and from then on the same to both.
+        let mut undoing = true;
         loop {
             let Ok(stream) = self.layout.connect() else { return Ok(()) };
             let mut ending = connection(stream)?;
@@ -702,9 +704,15 @@ impl Foreground<'_> {
                         }
                         Ok(Some(_)) => {}
                     },
-                    // Its events come to `ending` too, but for the ends of what is undone.
                     reply = next_of(&mut owner) => match reply {
-                        Some(reply) => self.notice_end(&reply),
+                        Some(reply) => {
+                            undoing &= !matches!(reply, Reply::Event(Event::PlanBegan));
+                            if undoing && let Reply::Event(event) = &reply {
+                                self.print_logs();
+                                self.progress.show(event);
+                            }
+                            self.notice_end(&reply);
+                        }
                         None => owner = None,
                     },
                     () = self.follower.changed() => self.print_logs(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    change::Target,
+    change::{Said, Target},
     settings::Settings,
     stack::{carry_out, reconnect, wait_for_end, went_away},
 };
@@ -83,8 +83,10 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         }
         if args.down_project {
             let request = Request::Down { timeout_ms: None, volumes: BTreeMap::new() };
-            carry_out(&mut connection, &request, |_| {}).await?;
+            let mut said = Said::new(settings.printer);
+            carry_out(&mut connection, &request, |event| said.show(&event)).await?;
             wait_for_end(&mut connection).await;
+            settings.printer.progress(target.project.as_str(), "is down");
         }
         Ok(u8::try_from(last).unwrap_or(u8::MAX))
     })

@@ -127,6 +127,11 @@ pub(super) fn warn_of_orphans(loaded: &Loaded, observed: &Observed, intent: &Int
     }
 }
 
+/// Milliseconds after which nothing is waited for any more; 0 seconds are no limit.
+pub(super) fn wait_timeout_ms(seconds: Option<u32>) -> Option<u64> {
+    seconds.filter(|seconds| *seconds > 0).map(|seconds| u64::from(seconds) * 1000)
+}
+
 /// Those of `pull_policy` that make sense on a command line.
 pub(super) fn pull_policy(text: &str) -> Result<PullPolicy, String> {
     match text {

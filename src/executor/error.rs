@@ -218,7 +218,7 @@ pub enum ExecutorError {
     #[error("the plan needs {0}, which is not there")]
     Missing(String),
     /// Somebody takes the stack down.
-    #[error("interrupted, since the stack is being taken down")]
+    #[error("interrupted: the stack is being taken down")]
     Interrupted,
 }
 

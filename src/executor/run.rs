@@ -28,6 +28,7 @@ pub(super) type Claims = std::sync::Mutex<BTreeMap<ServiceName, Vec<Claimed>>>;
 /// All ports are claimed before anything is changed. When a step fails, or `interrupted` becomes true, no further step
 /// begins, those under way are waited for, and then everything that was done is undone in reverse. Where what failed is
 /// a service that others wait for, nothing is undone: everything was made as the plan says, and what runs can be looked at.
+/// Nor is it when this is interrupted: that is for taking the stack down, which stops at the same time what does not depend on each other.
 /// When `abandoned` becomes true nothing is waited for any more: what has not got there by then is a failure of that kind.
 ///
 /// # Errors
@@ -113,6 +114,9 @@ pub async fn run(
     if let ExecutorError::Condition(mut unmet) = failure {
         unmet.chain = chain(&specs(plan, stack).unwrap_or_default(), &unmet);
         return Err(ExecutorError::Condition(unmet));
+    }
+    if matches!(failure, ExecutorError::Interrupted) {
+        return Err(failure);
     }
     for id in done.into_iter().rev() {
         let _ = changes.send(Change::Undoing(id));

@@ -51,7 +51,7 @@ pub enum Why {
     NobodyWaits,
     /// It has had its time.
     TooLong {
-        /// How long it was waited for.
+        /// The bound that somebody has set for all of the plan; else how long it was waited for.
         waited: Duration,
         /// It has ended meanwhile, last with this code, and was started again.
         exited: Option<i32>,
@@ -127,7 +127,10 @@ async fn until(
                 }
             }
             _ = abandoned.wait_for(|gone| *gone) => return Err(Why::NobodyWaits),
-            () = over => return Err(Why::TooLong { waited: since.elapsed(), exited }),
+            () = over => {
+                let waited = wait.within_ms.map_or(since.elapsed(), Duration::from_millis);
+                return Err(Why::TooLong { waited, exited });
+            }
             _ = tick.tick() => {
                 let elapsed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let probe = stack.last_probe(&wait.service);
@@ -187,7 +190,14 @@ impl std::fmt::Display for Unmet {
             Why::TooLong { waited, exited: Some(code) } => {
                 write!(f, "ends again and again, last with code {code}, after {} s", waited.as_secs())
             }
-            Why::TooLong { waited, exited: None } => write!(f, "is not there yet after {} s", waited.as_secs()),
+            Why::TooLong { waited, exited: None } => {
+                let far = match until {
+                    Until::Healthy => "is not healthy yet",
+                    Until::Completed => "has not ended yet",
+                    Until::Up => "is not there yet",
+                };
+                write!(f, "{far} after {} s", waited.as_secs())
+            }
         }
     }
 }

@@ -254,8 +254,9 @@ pub fn step(policy: &LifePolicy, stage: Stage, happening: Happening, now: Durati
         (S::Stopping { past, since, then }, H::Ended(code)) => match then {
             Then::Stay => (S::Ended { past, code }, nothing),
             Then::StartAgain => {
+                // It has nothing to wait for, but its end is news before its start is.
                 let past = Past { restarts: past.restarts, ..Past::default() };
-                (S::Starting { past }, vec![Action::Start])
+                (S::BackingOff { past, code, until: now }, nothing)
             }
             Then::TryAgain => {
                 let ran = since.map_or(Duration::ZERO, |since| now.saturating_sub(since));

@@ -296,7 +296,10 @@ fn one_restarts_with_what_it_needs_and_that_is_no_failure() {
     let mut life = Life::running(policy("on-failure:1"));
     assert_eq!(life.ends(0, 1), Some(100));
     assert_eq!(life.happens(Happening::NeededStarted), [Action::DropProbe, Action::Stop]);
-    assert_eq!(life.happens(Happening::Ended(143)), [Action::Start]);
+    assert_eq!(life.happens(Happening::Ended(143)), []);
+    assert_eq!(life.stage.state(), ContainerState::Restarting(143), "others hear how it has ended");
+    assert_eq!(life.stage.due(), Some(life.now), "at once");
+    assert_eq!(life.happens(Happening::Due), [Action::Start]);
     life.happens(Happening::Runs);
     assert_eq!(life.stage.past(), &Past { restarts: 1, ..Past::default() });
     assert_eq!(life.ends(0, 1), Some(100), "its attempts are its own again");

@@ -129,7 +129,7 @@ services:
     first.signal(Signal::SIGINT);
     first.wait().failure();
     // Its plan keeps nobody waiting any more, and what it has started is there.
-    stack.run(&["up", "-d", "--wait-timeout", "1"]).code(1).stderr_has("is not there yet");
+    stack.run(&["up", "-d", "--wait-timeout", "1"]).code(1).stderr_has("has not ended yet");
     assert_eq!(stack.pid("job"), job);
 
     let mut first = stack.nscompose().args(["up", "-d"]).start();
@@ -210,7 +210,7 @@ services:
     stack
         .run(&["up", "-d", "--wait-timeout", "1"])
         .code(1)
-        .stderr_has("`web` waits for `job` to complete, which is not there yet after")
+        .stderr_has("`web` waits for `job` to complete, which has not ended yet after 1 s")
         .stderr_has("hint: `--wait-timeout SECONDS` sets how long `up` waits");
     assert_eq!(stack.container("job").state, "running");
 }
@@ -229,14 +229,51 @@ services:
     up.expect_stderr("web waits for job to complete");
     let traces = stack.traces();
     stack.down();
-    up.wait().failure().stderr_has("interrupted");
+    up.wait().code(1).stderr_has("error: interrupted: the stack is being taken down");
     traces.assert_gone();
 
     let mut up = stack.up_in_foreground(&[]);
     up.expect_stderr("web waits for job to complete");
     up.signal(Signal::SIGINT);
-    up.wait().code(130);
+    // What has begun is taken back, and that is told.
+    up.wait().code(130).stderr_has("is going down").stderr_has("job exited with code 137").stderr_has("job removed");
     assert!(stack.supervisor().is_none() || stack.ps().is_empty());
+}
+
+#[test]
+fn ctrl_c_while_up_waits_stops_at_the_same_time_what_does_not_depend_on_each_other() {
+    needs!(Need::Namespaces);
+    // Each ends when the other has been asked to.
+    let twin = |own: &str, other: &str| {
+        format!(
+            "trap 'touch /share/{own}; while [ ! -e /share/{other} ]; do sleep 0.02; done; exit 0' TERM; echo begun; \
+             while :; do sleep 0.02; done"
+        )
+    };
+    let stack = Stack::new(&format!(
+        r#"
+services:
+  left: {{rootfs: host, command: [sh, -c, "{}"], volumes: ['./share:/share'], pre_stop: [{{command: [sh, -c, "echo before"]}}]}}
+  right: {{rootfs: host, command: [sh, -c, "{}"], volumes: ['./share:/share']}}
+  job: {{rootfs: host, init: true, command: [sleep, infinity]}}
+  web: {{rootfs: host, command: [sleep, infinity], depends_on: {{job: {{condition: service_completed_successfully}}}}}}
+"#,
+        twin("left", "right"),
+        twin("right", "left")
+    ));
+    stack.file("share/x", "");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(stack.path("share"), open).expect("our folder");
+    let mut up = stack.up_in_foreground(&[]);
+    up.expect_stderr("web waits for job to complete");
+    for name in ["left", "right"] {
+        stack.log_with(name, "begun");
+    }
+    let traces = stack.traces();
+    up.signal(Signal::SIGINT);
+    let up = up.wait().code(130).stderr_has("left exited with code 0").stderr_has("right exited with code 0");
+    assert!(up.stdout.contains("before"), "{up}");
+    traces.assert_gone();
 }
 
 #[test]

@@ -69,6 +69,34 @@ fn a_life_is_told_in_the_words_of_docker() {
 }
 
 #[test]
+fn the_end_of_one_that_restarts_with_what_it_needs_is_told() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "
+services:
+  db: {rootfs: host, init: true, command: [sleep, infinity]}
+  web: {rootfs: host, init: true, command: [sleep, infinity], depends_on: {db: {condition: service_started, restart: true}}}
+",
+    );
+    stack.up();
+    let first = stack.pid("web");
+    let waits = stack.nscompose().args(["wait", "web"]).start();
+    stack.run(&["restart", "--no-deps", "db"]).success();
+    assert_eq!(stack.pid("web"), first, "it is left alone");
+    stack.run(&["stop", "db"]).success();
+    stack.run(&["start", "db"]).success();
+    let of_web = || {
+        let known = stack.run(&["events", "--json", "--since", "0", "--until", "0s"]).success();
+        actions(&parsed(&known.stdout), "web")
+    };
+    wait_for("its second start", || (of_web().matches("start").count() == 2).then_some(()));
+    assert_eq!(of_web(), "create start kill:15 die:143 start");
+    let web = stack.container("web");
+    assert_eq!((web.state.as_str(), web.restarts), ("running", 0), "it has not failed");
+    let _ = waits.wait().code(143);
+}
+
+#[test]
 fn events_of_a_time_come_to_an_end() {
     needs!(Need::Namespaces);
     let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");

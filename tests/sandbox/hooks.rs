@@ -127,7 +127,7 @@ services:
     wait_for("`slow`", || stack.ps().iter().any(|container| container.service == "slow").then_some(()));
     let traces = stack.traces();
     stack.down();
-    up.wait().failure().stderr_has("interrupted");
+    up.wait().code(1).stderr_has("interrupted: the stack is being taken down");
     traces.assert_gone();
 }
 

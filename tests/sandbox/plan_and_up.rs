@@ -100,6 +100,10 @@ fn a_plan_touches_nothing() {
     let flags =
         ["-d", "-y", "--no-build", "--quiet-pull", "--force-recreate", "--no-deps", "-V", "-t", "5", "--no-start"];
     stack.nscompose().arg("plan").args(flags).run().code(2).stdout_has("create web");
+    let flags = ["--abort-on-container-exit", "--exit-code-from", "web", "--no-attach", "web"];
+    let plan = stack.nscompose().arg("plan").args(flags).run().code(2).stdout_has("start web");
+    assert!(!plan.stdout.contains("wait for"), "{plan}");
+    stack.run(&["plan", "--wait", "--wait-timeout", "5"]).code(2).stdout_has("wait for web to be up");
     assert_eq!(all(), before);
     stack.up();
     let (pid, before) = (stack.pid("web"), all());
@@ -108,17 +112,26 @@ fn a_plan_touches_nothing() {
         .code(2)
         .stdout_has("recreate web: `--force-recreate` asks for it");
     assert_eq!((all(), stack.pid("web")), (before, pid));
+    // Whoever looks is not left with nothing.
+    stack.run(&["plan"]).success().stdout_is("").stderr_has("is up already, nothing to do");
+    let quiet = stack.run(&["-q", "plan"]).success().stdout_is("");
+    assert_eq!(quiet.stderr, "");
 }
 
 #[test]
 fn flags_that_contradict_each_other_are_refused() {
     let stack = Stack::new(&format!("services: {{web: {{{SLEEP}}}}}"));
-    for verb in ["up", "create", "plan"] {
+    // 2 of `plan` is that there is something to do.
+    for (verb, code) in [("up", 2), ("create", 2), ("plan", 1)] {
         for other in ["--force-recreate", "--always-recreate-deps", "-V"] {
-            stack.run(&[verb, "--no-recreate", other]).code(2).stderr_has("cannot be used with");
+            stack.run(&[verb, "--no-recreate", other]).code(code).stderr_has("cannot be used with");
         }
-        stack.run(&[verb, "-t", "soon"]).code(2).stderr_has("--timeout");
+        stack.run(&[verb, "-t", "soon"]).code(code).stderr_has("--timeout");
+        stack.run(&[verb, "nobody"]).code(code).stderr_has("there is no service `nobody`");
+        stack.run(&[verb, "--dry-run"]).code(code).stderr_has("`--dry-run` is not supported yet");
     }
+    stack.run(&["plan", "--exit-code-from", "nobody"]).code(1).stderr_has("there is no service `nobody`");
+    stack.run(&["plan", "--wait", "--abort-on-container-exit"]).code(1).stderr_has("cannot be used with");
     assert!(!stack.home().join("run").exists());
 }
 
@@ -295,7 +308,7 @@ fn only_containers_that_do_not_run_are_removed() {
     stack.run(&["rm"]).code(2).stderr_has("remove job, made? [y/N]").stderr_has("hint: `--force`");
     stack.nscompose().args(["rm"]).stdin("n\n").run().success();
     assert_eq!(services(), "job\nmade\nside\nweb\n");
-    stack.run(&["rm", "-f", "web"]).success().stderr_has("no container to remove");
+    stack.run(&["rm", "-f", "web"]).success().stderr_has("no container to remove that does not run; `--stop`");
     stack.run(&["rm", "-f", "nobody"]).code(2).stderr_has("there is no service `nobody`");
     stack.nscompose().args(["rm", "job"]).stdin("yes\n").run().success().stderr_has("job removed");
     assert_eq!(services(), "made\nside\nweb\n");

@@ -173,7 +173,7 @@ services:
         let traces = stack.traces();
         if command == "down" {
             let _ = stack.down();
-            up.wait().failure().stderr_has("interrupted");
+            up.wait().code(1).stderr_has("interrupted: the stack is being taken down");
         } else {
             up.signal(Signal::SIGINT);
             up.wait().failure();

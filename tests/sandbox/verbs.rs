@@ -273,7 +273,7 @@ fn wait_ends_with_the_code_of_whoever_ends_last() {
     // One that has ended has been waited for.
     let _ = stack.run(&["wait", "two"]).code(4);
     assert_eq!(stack.container("stays").state, "running");
-    let _ = stack.run(&["wait", "--down-project", "one"]).code(3);
+    stack.run(&["wait", "--down-project", "one"]).code(3).stderr_has("stays stopped with code").stderr_has(" is down");
     assert_eq!(stack.ps().len(), 0);
 }
 

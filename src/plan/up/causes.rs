@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::{Causes, Recreate, Up, in_order, waits::is_job};
+use super::{Causes, Recreate, Up, in_order};
 use crate::{
     model::{Container, ContainerState, MountSource, NetworkAttachment, NetworkName, Rootfs, ServiceName, VolumeMount},
     plan::{
@@ -27,7 +27,7 @@ impl<'a> Up<'a> {
                 Some(_) if self.intent.no_start => continue,
                 Some(container) => match container.state {
                     // It has done what it is there for.
-                    ContainerState::Exited(0) if is_job(self.project, name) => continue,
+                    ContainerState::Exited(0) if self.is_job(name) => continue,
                     ContainerState::Exited(code) => format!("it has exited with code {code}").into(),
                     ContainerState::Created => "it has been made and not started".into(),
                     _ => continue,
@@ -40,7 +40,7 @@ impl<'a> Up<'a> {
             let container = &self.observed.containers[name];
             if container.config == self.config(name) {
                 match container.state {
-                    ContainerState::Exited(0) if is_job(self.project, name) => None,
+                    ContainerState::Exited(0) if self.is_job(name) => None,
                     ContainerState::Exited(code) => {
                         causes.insert(name, format!("it has exited with code {code}").into())
                     }

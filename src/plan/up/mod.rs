@@ -124,7 +124,7 @@ pub fn orphans(project: &Project, observed: &Observed, intent: &Intent) -> Orpha
 /// When the file asks for what cannot be had here; nothing has been touched then.
 pub fn up(project: &Project, observed: &Observed, intent: &Intent) -> Result<Plan, PlanError> {
     let expanded = replicas::expand(project.clone());
-    let up = Up::new(&expanded, observed, intent)?;
+    let up = Up { jobs: waits::jobs(project), ..Up::new(&expanded, observed, intent)? };
     match replicas::left_behind(project, observed, &up.surplus) {
         Some(error) => Err(error),
         None => up.plan(),
@@ -184,6 +184,8 @@ struct Up<'a> {
     wanted: Vec<&'a ServiceName>,
     /// Replicas that there are and that nobody asks for any more, each with the reason.
     surplus: BTreeMap<&'a ServiceName, Cause>,
+    /// Services that others wait for to end.
+    jobs: BTreeSet<ServiceName>,
     /// Containers that stay as they are whatever the file says.
     kept: BTreeSet<&'a ServiceName>,
     /// Orphans that are removed.
@@ -238,8 +240,8 @@ impl<'a> Up<'a> {
         let addresses = Addresses::choose(project, observed, &intent.pools, on)?;
         let surplus = replicas::surplus(project, observed, intent, &wanted);
         let gone = if intent.remove_orphans { orphans(project, observed, intent).gone } else { BTreeSet::new() };
-        let kept = BTreeSet::new();
-        let mut up = Self { addresses, project, observed, intent, groups, ids, wanted, surplus, kept, gone };
+        let (jobs, kept) = (waits::jobs(project), BTreeSet::new());
+        let mut up = Self { addresses, project, observed, intent, groups, ids, wanted, surplus, jobs, kept, gone };
         up.wanted = up.with_moved();
         up.kept = up.kept_as_they_are();
         Ok(up)

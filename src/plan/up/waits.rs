@@ -1,10 +1,10 @@
 //! What is waited for, between the start of a service and that of those that need it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Causes, Up};
 use crate::{
-    model::{Condition, Container, Dependency, Project, ServiceName},
+    model::{Condition, Container, Project, ServiceName},
     plan::{Operation, Plan, StepId, Until, Verdict, Wait},
 };
 
@@ -17,11 +17,12 @@ pub(super) struct Waits<'a> {
     steps: BTreeMap<Needed<'a>, StepId>,
 }
 
-/// Whether a service is one that ends: others wait until it has.
-pub(super) fn is_job(project: &Project, name: &ServiceName) -> bool {
-    let completes =
-        |dependency: &Dependency| dependency.service == *name && dependency.condition == Condition::Completed;
-    project.services.values().any(|service| service.depends_on.iter().any(completes))
+/// Services that end: others wait until they have. `whole` is the project before it was expanded: a job stays one when those that
+/// wait for it have no replicas.
+pub(super) fn jobs(whole: &Project) -> BTreeSet<ServiceName> {
+    let dependencies = whole.services.values().flat_map(|service| &service.depends_on);
+    let completed = dependencies.filter(|dependency| dependency.condition == Condition::Completed);
+    completed.map(|dependency| dependency.service.replica(1)).collect()
 }
 
 impl<'a> Up<'a> {
@@ -78,7 +79,7 @@ impl<'a> Up<'a> {
             return;
         }
         for name in self.wanted.iter().copied() {
-            let until = if is_job(self.project, name) { Until::Completed } else { Until::Up };
+            let until = if self.is_job(name) { Until::Completed } else { Until::Up };
             let known = waits.steps.keys().any(|(service, _, required)| *service == name && *required);
             if known || !started.contains_key(name) && self.has_come(name, until) {
                 continue;
@@ -87,6 +88,11 @@ impl<'a> Up<'a> {
             let wait = Wait { service, until, dependents: Vec::new(), required: true, within_ms };
             plan.add(Operation::WaitFor(wait), "it is waited for until all are up", started.get(name).copied());
         }
+    }
+
+    /// Whether a service is one that ends.
+    pub(super) fn is_job(&self, name: &ServiceName) -> bool {
+        self.jobs.contains(&name.replica(1))
     }
 
     /// Whether what there is of a service is as far as that.
