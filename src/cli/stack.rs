@@ -96,7 +96,16 @@ pub(super) fn connection(stream: UnixStream) -> Result<Connection, Failure> {
 }
 
 pub(super) fn talk(error: &std::io::Error) -> Failure {
-    Failure::host("cannot talk to the supervisor of the stack").caused_by(error)
+    match is_end(error) {
+        true => gone(),
+        false => Failure::host("cannot talk to the supervisor of the stack").caused_by(error),
+    }
+}
+
+/// Whether an error says that nobody is there any more.
+fn is_end(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
 }
 
 /// Adds who has these ports, as far as it can be seen from here.
@@ -163,11 +172,7 @@ impl From<Broken> for Failure {
 
 /// What an error of the connection means.
 pub(super) fn broken(error: &std::io::Error) -> Broken {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
-    match error.kind() {
-        BrokenPipe | ConnectionReset | NotConnected => Broken::Gone,
-        _ => Broken::Failed(talk(error)),
-    }
+    if is_end(error) { Broken::Gone } else { Broken::Failed(talk(error)) }
 }
 
 /// How many deaths of supervisors a command gets over.

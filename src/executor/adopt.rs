@@ -176,9 +176,14 @@ impl Adoption<'_> {
         names.filter_map(|name| name.to_owned().try_into().ok()).collect()
     }
 
+    /// Whether a container is to go, and may be there by half.
+    fn is_being_removed(&self, service: &ServiceName) -> bool {
+        self.past.facts.contains_key(&facts::removing(service))
+    }
+
     /// What there is of a container; none for one that nobody would miss.
     fn found(&self, service: &ServiceName, stay: &mut BTreeSet<i32>) -> Option<Found> {
-        let began: Began = self.fact(&facts::container(service))?;
+        let began: Began = self.fact(&facts::container(service)).filter(|_| !self.is_being_removed(service))?;
         let spec: Arc<ContainerSpec> = Arc::new(self.fact(&facts::spec(service))?);
         // One that the keeper does not have was removed, all but for the last word.
         let pid = self.processes.get(service.as_str())?.pid;
@@ -254,9 +259,11 @@ impl Adoption<'_> {
             }
         }
         let mut known: BTreeSet<ServiceName> = there.iter().map(|found| found.spec.service.clone()).collect();
-        known.extend(self.services(facts::CREATED));
+        known.extend(self.services(facts::CREATED).into_iter().filter(|service| !self.is_being_removed(service)));
         let all = self.processes.keys().filter_map(|name| name.clone().try_into().ok());
-        let undone: BTreeSet<ServiceName> = all.chain(gone).filter(|service| !known.contains(service)).collect();
+        let removed = self.services(facts::REMOVING).into_iter();
+        let undone: BTreeSet<ServiceName> =
+            all.chain(gone).chain(removed).filter(|service| !known.contains(service)).collect();
         for service in undone {
             tracing::info!(%service, "what was begun and not done is undone");
             self.processes.remove(service.as_str());
@@ -273,8 +280,10 @@ impl Adoption<'_> {
         for (of_one, may_have_volumes) in [(containers, true), (grants, false), (devices, false)] {
             let entries = of_one.parent().map(fs::read_dir).into_iter().flatten().flatten().flatten();
             for entry in entries.filter(|entry| entry.file_name().to_str().is_none_or(|name| !known.contains(name))) {
+                let of = entry.file_name().to_str().and_then(ServiceName::from_file_name);
+                let go = of.is_some_and(|service| self.fact(&facts::removing(&service)) == Some(false));
                 // What one that was to be made anew has left in its volumes is for the next one.
-                let removed = match may_have_volumes {
+                let removed = match may_have_volumes && !go {
                     true => stop::remove_but_volumes(&entry.path()),
                     false => fs::remove_dir_all(entry.path()),
                 };
@@ -288,6 +297,9 @@ impl Adoption<'_> {
     /// Takes over what has been made and never started.
     fn created(&mut self) {
         for service in self.services(facts::CREATED) {
+            if self.is_being_removed(&service) {
+                continue;
+            }
             let spec: Option<ContainerSpec> = self.fact(&facts::spec(&service));
             // It has been started since.
             let started = self.stack.objects().containers.contains_key(&service)

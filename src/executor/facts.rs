@@ -40,6 +40,9 @@ pub(super) const CONTAINERS: &str = "container/";
 /// Likewise of containers that have been made and never started.
 pub(super) const CREATED: &str = "created/";
 
+/// Likewise of those that are being removed.
+pub(super) const REMOVING: &str = "removing/";
+
 /// Likewise of where containers are in their lives.
 pub(super) const LIVES: &str = "life/";
 
@@ -74,6 +77,11 @@ pub(super) fn container(service: &ServiceName) -> String {
 /// Fact: a container has been made and never started.
 pub(super) fn created(service: &ServiceName) -> String {
     format!("{CREATED}{service}")
+}
+
+/// Fact: a container is being removed; whether its anonymous volumes stay.
+pub(super) fn removing(service: &ServiceName) -> String {
+    format!("{REMOVING}{service}")
 }
 
 /// Fact: [`Memory`](crate::life::Memory) of a container.

@@ -208,7 +208,7 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack, keep_volumes: b
     life::hands_off(service, stack).await;
     let created = stack.objects().created.remove(service);
     if let Some(Created { folder, .. }) = created {
-        remove_folder(service, folder, keep_volumes).await?;
+        remove_files(service, folder, keep_volumes, stack).await?;
         forget(service, stack);
         return Ok(());
     }
@@ -238,11 +238,11 @@ pub(super) async fn remove(service: &ServiceName, stack: &Stack, keep_volumes: b
         group.kill();
         remove_group(group).await;
     }
+    remove_files(service, container.folder, keep_volumes, stack).await?;
     // Copies of secrets go with it.
     for copies in [stack.layout.grants(service), stack.layout.devices(service)] {
         let _ = fs::remove_dir_all(copies);
     }
-    remove_folder(service, container.folder, keep_volumes).await?;
     forget(service, stack);
     Ok(())
 }
@@ -267,6 +267,23 @@ pub(super) async fn take_back(service: &ServiceName, stack: &Stack) -> Result<()
     });
     let removed = removed.await.unwrap_or_else(|e| Err(io::Error::other(e)));
     removed.map_err(|source| ExecutorError::Files { service: service.clone(), what: "remove", path, source })
+}
+
+/// Removes what a container has written, likewise. What is removed by half is no container any more, whoever dies meanwhile.
+async fn remove_files(
+    service: &ServiceName,
+    folder: PathBuf,
+    keep_volumes: bool,
+    stack: &Stack,
+) -> Result<(), ExecutorError> {
+    // On a full disk it is removed all the same.
+    let _ = stack.record(&facts::removing(service), &keep_volumes);
+    let removed = remove_folder(service, folder, keep_volumes).await;
+    if removed.is_err() {
+        // It is somebody else's turn, and what comes next under this name is to stay.
+        stack.strike(&facts::removing(service));
+    }
+    removed
 }
 
 /// Removes what a container has written, but for its anonymous volumes if they are to be kept and there are some.
@@ -305,7 +322,7 @@ pub(super) fn remove_but_volumes(folder: &Path) -> io::Result<()> {
 
 /// Nothing is left of a container: first by what is written down, then in the keeper. What only that has is removed.
 pub(super) fn forget(service: &ServiceName, stack: &Stack) {
-    for fact in [facts::container, facts::created, facts::hooked, facts::life, facts::spec] {
+    for fact in [facts::container, facts::created, facts::hooked, facts::life, facts::spec, facts::removing] {
         stack.strike(&fact(service));
     }
     stack.keeper.forget(vec![Forget::Process(service.to_string()), Forget::Descriptors(of_service(service, ""))]);

@@ -114,6 +114,9 @@ fn unreachable(layout: &StackLayout, error: &io::Error) -> Failure {
 /// How many supervisors in a row may die, or end with somebody who only looked, before they are ready.
 const DEATHS: u32 = 20;
 
+/// How long a process that has been killed may take to have ended.
+const DYING: Duration = Duration::from_millis(200);
+
 /// Forks the supervisor and waits until it answers; none if it has ended by then, without a word.
 fn start(layout: &StackLayout, lock: Lock) -> Result<Option<UnixStream>, Failure> {
     // While others could not start it could not remove what it does not need.
@@ -140,8 +143,9 @@ fn fork_and_wait(layout: &StackLayout, lock: Lock) -> Result<Option<UnixStream>,
             drop(lock);
             let mapped = ids == StackIds::Root || user.is_some();
             let mut answer = match if mapped { Ok(Vec::new()) } else { let_in(child.pid, &mut ours, &ids) } {
-                // There is nobody any more whose ids could be mapped.
-                Err(_) if !child.pidfd.is_alive() => return Ok(None),
+                // There is nobody any more whose ids could be mapped. One that is being killed has nothing to be seen of it in /proc
+                // a moment before it has ended.
+                Err(_) if child.pidfd.ends_within(DYING).unwrap_or(false) => return Ok(None),
                 answer => answer?,
             };
             // When it ends without a word, what it wrote before is not a failure that can be read either.

@@ -163,3 +163,48 @@ fn one_that_was_paused_and_is_stopped_hears_of_it() {
     kill(keeper, Signal::SIGCONT).expect("ours");
     assert_eq!(stack.exit_code("web"), 7);
 }
+
+/// The supervisor, and the command, die when a part of the files of a container has been removed.
+#[test]
+fn one_that_is_removed_by_half_is_removed() {
+    needs!(Need::Root);
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity], volumes: [/srv]}, made: {rootfs: host, command: [sleep, infinity]}}",
+    );
+    stack.run(&["create"]).success();
+    stack.run(&["up", "-d", "web"]).success();
+    let (facts, keeper) = (facts(&stack), Pid::from_raw(stack.keeper().expect("a keeper")));
+    let traces = stack.traces();
+    kill(keeper, Signal::SIGSTOP).expect("ours");
+    assert!(kill_supervisor(&stack, 0));
+    let text = fs::read_to_string(&facts).expect("facts");
+    let going = r#"{"fact":["removing/web",false]}
+{"fact":["removing/made",true]}
+"#;
+    fs::write(&facts, format!("{text}{going}")).expect("ours");
+    kill(keeper, Signal::SIGCONT).expect("ours");
+    assert_eq!(stack.ps().len(), 0);
+    let left = stack.home().join(format!("data/v1/stacks/{}/containers", stack.project()));
+    assert_eq!(fs::read_dir(left).map_or(0, Iterator::count), 0);
+    stack.up();
+    kill_and_wait(&stack);
+    assert_eq!(stack.ps().len(), 2);
+    stack.down();
+    traces.assert_gone();
+}
+
+/// The keeper was killed when it had made a part of what a container writes to.
+#[test]
+fn a_writable_layer_that_was_begun_is_made() {
+    needs!(Need::Root);
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
+    stack.up();
+    stack.run(&["stop", "-t", "0"]).success();
+    let folder = stack.home().join(format!("data/v1/stacks/{}/containers/web", stack.project()));
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        if entry.file_name().to_string_lossy().ends_with(".work") {
+            fs::remove_dir_all(entry.path()).expect("ours");
+        }
+    }
+    stack.run(&["start"]).success();
+}

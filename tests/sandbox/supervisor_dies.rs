@@ -294,9 +294,11 @@ volumes: {{data: {{}}}}
         during(&mut up, 6, Duration::from_millis(250), &mut random);
         up.wait().success();
         let before = stay("after up");
-        let mut ps = stack.nscompose().args(["ps"]).start();
-        during(&mut ps, 4, Duration::from_millis(20), &mut random);
-        ps.wait().success();
+        for _ in 0..2 {
+            let mut ps = stack.nscompose().args(["ps"]).start();
+            during(&mut ps, 4, Duration::from_millis(10), &mut random);
+            ps.wait().success();
+        }
         assert_eq!(stay("after ps"), before, "round {round}");
         let verbs = VERBS[round % VERBS.len()];
         for args in verbs {

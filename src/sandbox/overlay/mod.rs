@@ -174,13 +174,21 @@ impl Overlay<'_> {
     }
 
     fn make_upper(&self, found: &Found<'_>) -> io::Result<()> {
-        let upper = self.folder.join(self.name);
-        match fs::create_dir(&upper) {
-            // A container that is started again goes on with what it wrote.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            other => other?,
+        let whole = self.folder.join(self.name);
+        match fs::DirBuilder::new().mode(0o700).create(self.folder.join(format!("{}.work", self.name))) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
         }
-        fs::DirBuilder::new().mode(0o700).create(self.folder.join(format!("{}.work", self.name)))?;
+        if whole.is_dir() {
+            // A container that is started again goes on with what it wrote.
+            return Ok(());
+        }
+        // In its place only once it is as it has to be: whoever makes it may be killed on the way.
+        let upper = self.folder.join(format!("{}.new", self.name));
+        match fs::remove_dir(&upper) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => fs::create_dir(&upper)?,
+        }
         // The root of the writable layer decides how the root of the container looks.
         let lower = match self.lower {
             Lower::Folders(folders) => fs::metadata(folders.first().ok_or(io::ErrorKind::InvalidInput)?)?,
@@ -201,7 +209,8 @@ impl Overlay<'_> {
             }
             other => other?,
         }
-        fs::set_permissions(&upper, fs::Permissions::from_mode(lower.mode() & 0o7777))
+        fs::set_permissions(&upper, fs::Permissions::from_mode(lower.mode() & 0o7777))?;
+        fs::rename(&upper, &whole)
     }
 }
 
