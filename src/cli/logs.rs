@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::{
-    files::{Words, container, known_services, no_container, project_name, services_or_containers, tell_apart},
+    change::{named, one_container},
+    files::{Words, known_services, no_container, project_name, tell_apart},
     settings::Settings,
     stack::{connect_if_up, reconnect},
     when,
@@ -78,10 +79,15 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 }
             }
             let wanted = match (args.index, &words.services[..]) {
-                (None, all) => services_or_containers(all, &observed.containers)?,
-                (Some(_), [service]) => vec![container(service, args.index, &observed.containers)?],
+                (None, _) => named(&words, &observed.containers, settings)?,
+                (Some(_), [service]) => {
+                    vec![one_container((service, args.index), &words, &observed.containers, settings)?]
+                }
                 (Some(_), _) => return Err(one_service()),
             };
+            for service in wanted.iter().filter(|name| !observed.containers.contains_key(*name)) {
+                settings.printer.progress(service.as_str(), "has no container yet");
+            }
             let known = observed.containers.keys().map(ToString::to_string).collect();
             show(args, settings, &layout, (wanted, known), Some(connection)).await
         });
