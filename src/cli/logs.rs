@@ -132,6 +132,9 @@ async fn show(
     (wanted, known): (Vec<ServiceName>, BTreeSet<String>),
     mut connection: Option<Connection>,
 ) -> Result<u8, Failure> {
+    // Who has named a service, and not one of its containers, means those too that come later.
+    let whole = wanted.iter().map(|name| name.service().to_owned());
+    let whole: Vec<String> = whole.filter(|name| args.index.is_none() && args.words.contains(name)).collect();
     let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
     let style = LogStyle {
         prefix: !args.no_log_prefix,
@@ -140,7 +143,7 @@ async fn show(
     };
     let printer = LogPrinter::new(style, if wanted.is_empty() { known.into_iter().collect() } else { wanted.clone() });
     let range = LogRange { since: args.since, until: args.until, tail: args.tail.and_then(|Tail(lines)| lines) };
-    let follower = LogFollower::new(&layout.logs(), wanted.iter().cloned(), range);
+    let follower = LogFollower::new(&layout.logs(), wanted.iter().cloned(), range).with_all_of(whole);
     let mut shown = Shown { follower, printer, settings };
     let read_on = shown.show()?;
     for service in shown.follower.without_log().filter(|name| wanted.iter().any(|wanted| wanted == name)) {
