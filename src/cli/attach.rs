@@ -16,7 +16,8 @@ use tokio::{
 };
 
 use super::{
-    files::{container, project_name, tell_apart},
+    change::one_container,
+    files::{project_name, tell_apart},
     settings::Settings,
     stack::{gone, open_if_up, talk},
     terminal::{self, Raw},
@@ -117,7 +118,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         return Err(Failure::operation(format!("stack `{name}` is not up")).hint("`nscompose up -d` brings it up"));
     };
     opened.on_runtime(async |mut connection, snapshot| {
-        let service = container(&words.services[0], args.index, &snapshot.observed.containers)?;
+        let service = one_container((&words.services[0], args.index), &words, &snapshot.observed.containers, settings)?;
         let broken = |e: io::Error| Failure::host("cannot make a pipe").caused_by(&e);
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| broken(e.into()));
         let ((out, their_out), (err, their_err), (their_typed, typed)) = (pipe()?, pipe()?, pipe()?);

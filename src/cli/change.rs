@@ -1,9 +1,9 @@
 //! What the verbs have in common that change containers of a stack that is up: whom they are for, and handing plans over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    files::{Words, file_list, options, project_name, same_stack, services_or_containers, tell_apart},
+    files::{Words, container, file_list, options, project_name, same_stack, services_or_containers, tell_apart},
     settings::Settings,
     stack::{Broken, DEATHS, Opened, broken, gone, look_again, open_if_up, reconnect, until_done, went_away},
 };
@@ -84,6 +84,45 @@ fn unknown<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Failure {
         Some(name) => failure.hint(format!("did you mean `{name}`?")),
         None => failure,
     }
+}
+
+/// The containers that words mean. A service of the file that has none is among them all the same: it is no mistake to ask for it.
+pub(super) fn named(
+    words: &Words,
+    containers: &BTreeMap<ServiceName, Container>,
+    settings: &Settings,
+) -> Result<Vec<ServiceName>, Failure> {
+    let mut found = Vec::new();
+    for word in &words.services {
+        match services_or_containers(std::slice::from_ref(word), containers) {
+            Ok(those) => found.extend(those),
+            Err(failure) => found.push(without_container(word, words, settings).ok_or(failure)?),
+        }
+    }
+    Ok(found)
+}
+
+/// The one container that a word means, as [`container`] finds it; one that a service of the file does not have yet is no unknown one.
+pub(super) fn one_container(
+    (word, index): (&str, Option<u32>),
+    words: &Words,
+    containers: &BTreeMap<ServiceName, Container>,
+    settings: &Settings,
+) -> Result<ServiceName, Failure> {
+    container(word, index, containers).map_err(|failure| {
+        let is_there = containers.keys().any(|name| name.service() == word);
+        match without_container(word, words, settings).filter(|_| !is_there) {
+            Some(service) => Failure::operation(format!("service `{service}` has no container"))
+                .hint(format!("`nscompose up -d {service}` brings it up")),
+            None => failure,
+        }
+    })
+}
+
+/// The service that a word means, if the files have it.
+fn without_container(word: &str, words: &Words, settings: &Settings) -> Option<ServiceName> {
+    let name = word.parse::<ServiceName>().ok()?;
+    declared(words, settings)?.iter().any(|declared| declared == word).then_some(name)
 }
 
 /// The services that the files have, whatever else may be wrong with them; none when they cannot be read.

@@ -12,7 +12,8 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    files::{Words, container, is_file, project_name},
+    change::one_container,
+    files::{Words, is_file, project_name},
     lent::Lent,
     not_yet,
     settings::Settings,
@@ -79,7 +80,8 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     if words.first().is_some_and(|word| word == "--") && words.len() > 1 {
         words.remove(0);
     }
-    let name = project_name(&Words { files, services: Vec::new() }, settings)?;
+    let of = Words { files, services: Vec::new() };
+    let name = project_name(&of, settings)?;
     let layout = settings.layout.stack(&name);
     let Some(opened) = open_if_up(&layout)? else {
         return Err(Failure::operation(format!("stack `{name}` is not up")).hint("`nscompose up -d` brings it up"));
@@ -98,7 +100,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     }
     opened.on_runtime(async |mut connection, snapshot| {
         let observed = snapshot.observed;
-        let service = container(&service, args.index, &observed.containers)?;
+        let service = one_container((&service, args.index), &of, &observed.containers, settings)?;
         let mut request = ExecRequest {
             service,
             argv: words,

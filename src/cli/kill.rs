@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         };
         let mut said = Said::new(settings.printer);
         if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| said.show(event)).await? {
-            settings.printer.progress(project.as_str(), "no container to kill");
+            settings.printer.progress(project.as_str(), "has no container to kill");
         }
         let done =
             if args.signal == StopSignal::KILL { "killed".to_owned() } else { format!("was sent {}", args.signal) };

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::{
-    files::{Words, container, known_services, no_container, project_name, services_or_containers, tell_apart},
+    change::{named, one_container},
+    files::{Words, known_services, no_container, project_name, tell_apart},
     settings::Settings,
     stack::{connect_if_up, reconnect},
     when,
@@ -78,10 +79,15 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
                 }
             }
             let wanted = match (args.index, &words.services[..]) {
-                (None, all) => services_or_containers(all, &observed.containers)?,
-                (Some(_), [service]) => vec![container(service, args.index, &observed.containers)?],
+                (None, _) => named(&words, &observed.containers, settings)?,
+                (Some(_), [service]) => {
+                    vec![one_container((service, args.index), &words, &observed.containers, settings)?]
+                }
                 (Some(_), _) => return Err(one_service()),
             };
+            for service in wanted.iter().filter(|name| !observed.containers.contains_key(*name)) {
+                settings.printer.progress(service.as_str(), "has no container yet");
+            }
             let known = observed.containers.keys().map(ToString::to_string).collect();
             show(args, settings, &layout, (wanted, known), Some(connection)).await
         });
@@ -126,6 +132,9 @@ async fn show(
     (wanted, known): (Vec<ServiceName>, BTreeSet<String>),
     mut connection: Option<Connection>,
 ) -> Result<u8, Failure> {
+    // Who has named a service, and not one of its containers, means those too that come later.
+    let whole = wanted.iter().map(|name| name.service().to_owned());
+    let whole: Vec<String> = whole.filter(|name| args.index.is_none() && args.words.contains(name)).collect();
     let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
     let style = LogStyle {
         prefix: !args.no_log_prefix,
@@ -134,7 +143,7 @@ async fn show(
     };
     let printer = LogPrinter::new(style, if wanted.is_empty() { known.into_iter().collect() } else { wanted.clone() });
     let range = LogRange { since: args.since, until: args.until, tail: args.tail.and_then(|Tail(lines)| lines) };
-    let follower = LogFollower::new(&layout.logs(), wanted.iter().cloned(), range);
+    let follower = LogFollower::new(&layout.logs(), wanted.iter().cloned(), range).with_all_of(whole);
     let mut shown = Shown { follower, printer, settings };
     let read_on = shown.show()?;
     for service in shown.follower.without_log().filter(|name| wanted.iter().any(|wanted| wanted == name)) {

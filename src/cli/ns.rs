@@ -3,7 +3,8 @@
 use clap::ValueEnum;
 
 use super::{
-    files::{project_name, services_or_containers, tell_apart},
+    change::named,
+    files::{project_name, tell_apart},
     settings::Settings,
     stack::{gone, open_if_up, talk},
 };
@@ -57,7 +58,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             }
         })?,
     };
-    let wanted = services_or_containers(&words.services, &observed.containers)?;
+    let wanted = named(&words, &observed.containers, settings)?;
     let matrix = NamespaceMatrix::new(&found, &observed, &wanted);
     settings.printer.data(&match args.format {
         Format::Table => matrix.table(),

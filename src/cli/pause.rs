@@ -48,7 +48,7 @@ pub(super) fn pause(args: &PauseArgs, settings: &Settings) -> Result<u8, Failure
             }
         }
     }
-    change(target, settings, plan::pause, "nothing to pause")
+    change(target, settings, plan::pause, "has nothing to pause")
 }
 
 pub(super) fn unpause(args: &UnpauseArgs, settings: &Settings) -> Result<u8, Failure> {
@@ -63,7 +63,7 @@ pub(super) fn unpause(args: &UnpauseArgs, settings: &Settings) -> Result<u8, Fai
             return Err(Failure::operation(format!("service `{service}` is not paused")));
         }
     }
-    change(target, settings, plan::unpause, "nothing to unpause")
+    change(target, settings, plan::unpause, "has nothing to unpause")
 }
 
 fn does_not_run(service: &str) -> Failure {

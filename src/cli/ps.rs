@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use clap::ValueEnum;
 
 use super::{
-    change::declared,
-    files::{project_name, services_or_containers, tell_apart},
+    change::{declared, named},
+    files::{project_name, tell_apart},
     settings::Settings,
     stack::open_if_up,
 };
@@ -113,7 +113,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let layout = settings.layout.stack(&project_name(&words, settings)?);
     let mut observed = open_if_up(&layout)?.map(|opened| opened.snapshot.observed).unwrap_or_default();
     if !words.services.is_empty() {
-        let wanted = services_or_containers(&words.services, &observed.containers)?;
+        let wanted = named(&words, &observed.containers, settings)?;
         observed.containers.retain(|name, _| wanted.contains(name));
     }
     // What runs before a service is there while it runs, and nobody's business before and after.

@@ -36,7 +36,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let plan = |observed: &_| plan::restart(observed, &services, args.no_deps, grace_ms);
         let mut said = Said::new(settings.printer);
         if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| said.show(event)).await? {
-            settings.printer.progress(project.as_str(), "nothing to restart");
+            settings.printer.progress(project.as_str(), "has nothing to restart");
         }
         Ok(0)
     })

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    change::carry_out_plan,
-    files::{project_name, services_or_containers, tell_apart},
+    change::{carry_out_plan, named},
+    files::{project_name, tell_apart},
     settings::Settings,
     stack::{look_again, open_if_up, wait_for_end},
     up::Progress,
@@ -50,10 +50,10 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         return Ok(0);
     };
     let observed = &opened.snapshot.observed;
-    let named = services_or_containers(&words.services, &observed.containers)?;
-    let chosen = choose(observed, &named, args.stop);
+    let chosen_from = named(&words, &observed.containers, settings)?;
+    let chosen = choose(observed, &chosen_from, args.stop);
     if chosen.is_empty() {
-        let is_none = choose(observed, &named, true).is_empty();
+        let is_none = choose(observed, &chosen_from, true).is_empty();
         nothing(if is_none { "" } else { " that does not run; `--stop` stops those that do, and removes them" });
         return Ok(0);
     }
@@ -65,7 +65,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let mut progress = Progress::new(settings.printer);
         let plan = |observed: &Observed| {
             // What has been started meanwhile is not removed unasked.
-            let still = choose(observed, &named, args.stop);
+            let still = choose(observed, &chosen_from, args.stop);
             plan::remove(observed, &still.intersection(&chosen).cloned().collect(), args.volumes)
         };
         carry_out_plan((&mut connection, &layout), snapshot, plan, |event| progress.show(event)).await?;

@@ -9,7 +9,8 @@ use std::{
 use clap::ValueEnum;
 
 use super::{
-    files::{project_name, services, tell_apart},
+    change::named,
+    files::{project_name, tell_apart},
     settings::Settings,
     stack::{gone, open_if_up, talk},
 };
@@ -66,7 +67,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     };
     opened.on_runtime(async |mut connection, snapshot| {
         let mut observed = snapshot.observed;
-        let wanted = services(&words.services, observed.containers.keys())?;
+        let wanted = named(&words, &observed.containers, settings)?;
         let mut before = look(&mut connection).await?;
         if let Some(why) = nothing_counted(&observed, &before.1) {
             settings.printer.warning(&why);

@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let plan = |observed: &_| plan::stop(observed, &services, grace_ms);
         let mut said = Said::new(settings.printer);
         if !carry_out_plan((&mut connection, &layout), snapshot, plan, |event| said.show(event)).await? {
-            settings.printer.progress(project.as_str(), "nothing to stop");
+            settings.printer.progress(project.as_str(), "has nothing to stop");
         }
         Ok(0)
     })

@@ -267,6 +267,7 @@ services:
     let mut up = stack.up_in_foreground(&[]);
     up.expect_stderr("web waits for job to complete");
     for name in ["left", "right"] {
+        wait_for(name, || stack.ps().iter().any(|c| c.service == name && c.state == "running").then_some(()));
         stack.log_with(name, "begun");
     }
     let traces = stack.traces();

@@ -272,6 +272,25 @@ services:
 }
 
 #[test]
+fn who_follows_the_log_of_a_service_sees_its_later_replicas_and_who_follows_one_does_not() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sh, -c, 'echo begun; exec sleep infinity']}, other: {rootfs: host, command: [echo, other]}}",
+    );
+    stack.up();
+    let mut all = stack.nscompose().args(["logs", "-f", "web"]).start();
+    let mut one = stack.nscompose().args(["logs", "-f", "--index", "1", "web"]).start();
+    all.expect_stdout("begun");
+    one.expect_stdout("begun");
+    stack.run(&["scale", "web=2"]).success();
+    wait_for("the new replica", || (all.stdout().matches("begun").count() == 2).then_some(()));
+    stack.down();
+    let all = all.wait().success();
+    assert!(all.stdout.contains("web-2 | begun") && !all.stdout.contains("other"), "{all}");
+    assert_eq!(one.wait().success().stdout.matches("begun").count(), 1);
+}
+
+#[test]
 fn scale_changes_the_number_until_the_next_up() {
     let stack = Stack::new(
         r#"

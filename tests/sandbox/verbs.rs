@@ -175,11 +175,11 @@ fn signals_are_sent_by_name_and_by_number() {
     stack.run(&["kill", "--signal", "1", "web"]).success();
     assert_eq!(stack.exit_code("web"), 3);
     assert_eq!(stack.container("other").state, "running");
-    stack.run(&["kill", "web"]).success().stderr_has("no container to kill");
+    stack.run(&["kill", "web"]).success().stderr_has("has no container to kill");
     // One that the file does not have any more is left alone, unless it is asked for.
     let text = std::fs::read_to_string(stack.path("stack.yaml")).expect("the file");
     stack.file("stack.yaml", &text.replace(", other:", ", another:"));
-    stack.run(&["kill"]).success().stderr_has("no container to kill");
+    stack.run(&["kill"]).success().stderr_has("has no container to kill");
     assert_eq!(stack.container("other").state, "running");
     stack.run(&["kill", "--remove-orphans"]).success().stderr_has("other killed");
     assert_eq!(stack.container("other").exit_code, Some(137));
@@ -247,6 +247,32 @@ fn what_is_not_there_has_the_exit_code_that_docker_compose_has() {
     }
     stack.run(&["start", "wbe"]).code(2).stderr_has("did you mean `web`?");
     assert_eq!(stack.container("web").state, "running");
+}
+
+#[test]
+fn a_service_of_the_file_that_has_no_container_is_no_unknown_one() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity]}, late: {rootfs: host, command: [sh, -c, 'echo begun; exec sleep infinity']}}",
+    );
+    assert_eq!(stack.run(&["ps", "-q", "late"]).success().stdout, "", "there is no stack");
+    stack.run(&["up", "-d", "web"]).success();
+    assert_eq!(stack.run(&["ps", "-q", "late"]).success().stdout, "");
+    stack.run(&["logs", "late"]).success().stdout_is("").stderr_has("late has no container yet");
+    stack.run(&["rm", "-fs", "late"]).success().stderr_has("has no container to remove");
+    assert_eq!(stack.container("web").state, "running", "nobody has asked for that");
+    for verb in [&["exec", "late", "true"][..], &["attach", "late"]] {
+        let hint = "hint: `nscompose up -d late` brings it up";
+        stack.run(verb).code(1).stderr_has("service `late` has no container").stderr_has(hint);
+    }
+    for verb in [&["logs", "nobody"][..], &["ps", "nobody"], &["rm", "nobody"], &["exec", "nobody", "true"]] {
+        stack.run(verb).code(2).stderr_has("there is no service `nobody`");
+    }
+    // Whoever follows it sees it begin.
+    let mut follows = stack.nscompose().args(["logs", "-f", "late"]).start();
+    follows.expect_stderr("late has no container yet");
+    stack.run(&["up", "-d", "late"]).success();
+    follows.expect_stdout("late | begun\n");
 }
 
 #[test]

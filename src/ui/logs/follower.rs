@@ -35,6 +35,8 @@ pub struct LogRange {
 pub struct LogFollower {
     folder: PathBuf,
     wanted: BTreeSet<String>,
+    /// Services of which every replica is wanted, those too that come later.
+    whole: BTreeSet<String>,
     range: LogRange,
     services: Vec<Service>,
     known: BTreeSet<String>,
@@ -67,6 +69,7 @@ impl LogFollower {
         Self {
             folder: folder.to_owned(),
             wanted: wanted.into_iter().collect(),
+            whole: BTreeSet::new(),
             range,
             services: Vec::new(),
             known: BTreeSet::new(),
@@ -76,6 +79,13 @@ impl LogFollower {
             began: false,
             watch: None,
         }
+    }
+
+    /// Of all replicas of these services, too, whenever they come.
+    #[must_use]
+    pub fn with_all_of(mut self, services: impl IntoIterator<Item = String>) -> Self {
+        self.whole.extend(services);
+        self
     }
 
     /// Containers that have a log in `folder`: `web`, `web/2`.
@@ -201,7 +211,12 @@ impl LogFollower {
 
     fn look_for_services(&mut self) -> io::Result<()> {
         let mut found = Self::services_in(&self.folder);
-        found.retain(|name| !self.known.contains(name) && (self.wanted.is_empty() || self.wanted.contains(name)));
+        let is_whole = |name: &String| {
+            !self.whole.is_empty()
+                && ServiceName::try_from(name.clone()).is_ok_and(|name| self.whole.contains(name.service()))
+        };
+        let is_wanted = |name: &String| self.wanted.is_empty() || self.wanted.contains(name) || is_whole(name);
+        found.retain(|name| !self.known.contains(name) && is_wanted(name));
         for name in found {
             let folder = LogFolder::new(self.log_of(&name));
             if let Some(watch) = &self.watch
