@@ -289,21 +289,20 @@ volumes: {{data: {{}}}}
         all
     };
     let mut round = 0;
+    // Not too many in one: the keeper waits ever longer before it starts the next supervisor.
     loop {
         let mut up = stack.nscompose().args(["up", "-d", "--wait"]).start();
-        during(&mut up, 6, Duration::from_millis(250), &mut random);
+        during(&mut up, 3, Duration::from_millis(200), &mut random);
         up.wait().success();
         let before = stay("after up");
-        for _ in 0..2 {
-            let mut ps = stack.nscompose().args(["ps"]).start();
-            during(&mut ps, 4, Duration::from_millis(10), &mut random);
-            ps.wait().success();
-        }
+        let mut ps = stack.nscompose().args(["ps"]).start();
+        during(&mut ps, 2, Duration::from_millis(10), &mut random);
+        ps.wait().success();
         assert_eq!(stay("after ps"), before, "round {round}");
         let verbs = VERBS[round % VERBS.len()];
         for args in verbs {
             let mut verb = stack.nscompose().args(*args).start();
-            during(&mut verb, 8, Duration::from_millis(80), &mut random);
+            during(&mut verb, 3, Duration::from_millis(60), &mut random);
             verb.wait().success();
         }
         let after = stay(&format!("after {verbs:?}"));
@@ -318,7 +317,7 @@ volumes: {{data: {{}}}}
         assert!(log.contains("before") && log.contains("after"), "{log}");
         let traces = stack.traces();
         let mut down = stack.nscompose().args(["down", "-t", "0"]).start();
-        let kills = during(&mut down, 4, Duration::from_millis(120), &mut random);
+        let kills = during(&mut down, 2, Duration::from_millis(80), &mut random);
         down.wait().success();
         traces.assert_gone_but_volumes(&["data"]);
         round += 1;
