@@ -1,13 +1,21 @@
 //! From the specification of a container to a running one.
+//!
+//! ```text
+//! material.rs: folder, layers, volumes ──┐
+//! streamed.rs: pipes, log ───────────────┼──▶ start ──▶ Launch, to the keeper ──▶ Began, to the facts ──▶ watch
+//! ports.rs: sockets that were claimed ───┘                                        picture.rs: what others see
+//! ```
+
+mod material;
+mod picture;
+mod ports;
+mod streamed;
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
-    },
-    path::{Path, PathBuf},
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
     sync::Arc,
     time::Instant,
 };
@@ -18,28 +26,33 @@ use tokio::{
     sync::{mpsc::UnboundedSender, watch},
 };
 
+pub(super) use material::create;
+use material::{Material, locks};
+pub(super) use picture::made;
+use picture::observed;
+use ports::{is_led_to_by_uplink, publish};
+use streamed::{Streamed, streamed};
+pub(super) use streamed::{log_writer, written_of};
+
 use super::{
     Change, ExecutorError, Stack, devices,
     exit::{Kills, bytes, tell_exit},
-    facts::{self, Began, INPUT, LOCKS, MOUNTS, TERMINAL, of_service, piped, socket_of_port},
+    facts::{self, Began, MOUNTS, TERMINAL, of_service},
     family::Family,
     freeze::Freezer,
     life::{Attempt, EndTeller},
     logs, mounts,
-    operation::create_folder,
-    root::{hold_images, layers, root},
+    root::layers,
     run::Claims,
-    stack::{Created, Running},
+    stack::Running,
     stop::{forget, stop, take_back},
-    streams::{HandedOut, Listeners, Streams, waited_for},
+    streams::waited_for,
     uplink,
     volume::VolumeFolder,
 };
 use crate::{
     cgroup,
-    image::store::InUse,
-    model::{Container, ContainerState, Effective, Health, ProbeLog, PublishedPort, Rootfs, ServiceName},
-    network::ports::serve,
+    model::ServiceName,
     plan::{ContainerSpec, Source},
     sandbox::{BringUpError, Launch, LaunchFds, Process, SandboxError, SharedFiles},
     state::Stream,
@@ -62,17 +75,7 @@ pub(super) async fn start(
         let path = path.to_owned();
         move |source| ExecutorError::Files { service: spec.service.clone(), what, path, source }
     };
-    let folder = stack.layout.container(&spec.service);
-    let mut unfinished =
-        Unfinished { folder: (!folder.exists()).then(|| folder.clone()), group: None, volumes: Vec::new() };
-    create_folder(&folder).map_err(files("make the folder", &folder))?;
-    mounts::forget_volumes(spec, &folder).map_err(files("remove old volumes in", &folder))?;
-    let images = hold_images(spec, stack)?;
-    let root = root(spec, stack, &folder).await?;
-    let volumes = mounts::volumes(spec, stack, &folder);
-    if !attempt.again {
-        unfinished.volumes = mounts::new_anonymous(spec, &volumes);
-    }
+    let Material { folder, images, root, volumes, mut unfinished } = Material::of(spec, stack, attempt.again).await?;
     let filling = mounts::wait_for_volumes(spec, stack, &volumes).await;
     let mut mounts = mounts::mounts(spec, stack, &volumes, changes)?;
     mounts.extend(devices::mounts(spec, stack)?);
@@ -329,222 +332,8 @@ pub(super) fn watch(
     }
 }
 
-fn observed(
-    spec: &ContainerSpec,
-    pid: i32,
-    ports: Vec<PublishedPort>,
-    limits: Effective,
-    attempt: &Attempt,
-) -> Container {
-    Container {
-        name: spec.name.clone(),
-        state: ContainerState::Running,
-        health: spec.life.health.as_ref().map(|_| Health::Starting),
-        probes: ProbeLog::default(),
-        restarts: attempt.restarts,
-        pid: Some(pid),
-        config: spec.config.clone(),
-        origin: spec.origin.clone(),
-        image: match &spec.files.rootfs {
-            Rootfs::Layers(image) => Some(image.id.clone()),
-            _ => None,
-        },
-        dependencies: spec.dependencies.clone(),
-        depends_on: spec.depends_on.clone(),
-        private_ipc: spec.files.private_ipc,
-        command: spec.argv.clone(),
-        ports,
-        stop_signal: spec.stop_signal,
-        stop_grace_ms: spec.stop_grace_ms,
-        started_ms: jiff::Timestamp::now().as_millisecond(),
-        limits,
-        oom_kills: 0,
-    }
-}
-
-/// The locks of volumes and images, which stay while nobody is there to hold them but the keeper.
-fn locks(spec: &ContainerSpec, volumes: &[File], images: &[InUse]) -> Result<Vec<(String, OwnedFd)>, ExecutorError> {
-    let failed = |source| ExecutorError::Files {
-        service: spec.service.clone(),
-        what: "hold the volumes and images of",
-        path: spec.name.as_str().into(),
-        source,
-    };
-    let all = volumes.iter().map(AsFd::as_fd).chain(images.iter().map(InUse::lock)).enumerate();
-    let named = all.map(|(i, lock)| {
-        Ok((of_service(&spec.service, &format!("{LOCKS}{i}")), lock.try_clone_to_owned().map_err(failed)?))
-    });
-    named.collect()
-}
-
-/// Makes ready all that the container of `spec` is made of: its folder, the files of its root, its volumes, and what keeps
-/// others from removing them. Its namespaces and its addresses are there already; its control group, its ports and what it
-/// has mounted come when it is started.
-pub(super) async fn create(
-    spec: &ContainerSpec,
-    stack: &Stack,
-    changes: &UnboundedSender<Change>,
-) -> Result<(), ExecutorError> {
-    let files = |what, path: &Path| {
-        let path = path.to_owned();
-        move |source| ExecutorError::Files { service: spec.service.clone(), what, path, source }
-    };
-    let folder = stack.layout.container(&spec.service);
-    let mut unfinished =
-        Unfinished { folder: (!folder.exists()).then(|| folder.clone()), group: None, volumes: Vec::new() };
-    create_folder(&folder).map_err(files("make the folder", &folder))?;
-    mounts::forget_volumes(spec, &folder).map_err(files("remove old volumes in", &folder))?;
-    let images = hold_images(spec, stack)?;
-    root(spec, stack, &folder).await?;
-    let volumes = mounts::volumes(spec, stack, &folder);
-    unfinished.volumes = mounts::new_anonymous(spec, &volumes);
-    for volume in volumes.values() {
-        // What they begin with they get from the container that is started first.
-        create_folder(&volume.path).map_err(files("make the folder", &volume.path))?;
-    }
-    let held: Vec<File> = volumes.values().filter_map(VolumeFolder::hold).collect();
-    stack.record(&facts::spec(&spec.service), spec)?;
-    let kept = stack.keeper.keep(locks(spec, &held, &images)?).await;
-    kept.map_err(|source| ExecutorError::Keep { service: spec.service.clone(), source })?;
-    stack.record(&facts::created(&spec.service), &true)?;
-    let created = Created { folder, _volumes: held, _images: images };
-    {
-        let mut objects = stack.objects();
-        objects.specs.insert(spec.service.clone(), Arc::new(spec.clone()));
-        objects.created.insert(spec.service.clone(), created);
-    }
-    let new = unfinished.keep();
-    stack.objects().new_volumes.insert(spec.service.clone(), new);
-    let _ = changes.send(Change::Container(spec.service.clone(), Box::new(made(spec))));
-    Ok(())
-}
-
-/// The container of `spec` that has not been started.
-pub(super) fn made(spec: &ContainerSpec) -> Container {
-    Container {
-        name: spec.name.clone(),
-        state: ContainerState::Created,
-        health: None,
-        probes: ProbeLog::default(),
-        restarts: 0,
-        pid: None,
-        config: spec.config.clone(),
-        origin: spec.origin.clone(),
-        image: match &spec.files.rootfs {
-            Rootfs::Layers(image) => Some(image.id.clone()),
-            _ => None,
-        },
-        dependencies: spec.dependencies.clone(),
-        depends_on: spec.depends_on.clone(),
-        private_ipc: spec.files.private_ipc,
-        command: spec.argv.clone(),
-        ports: Vec::new(),
-        stop_signal: spec.stop_signal,
-        stop_grace_ms: spec.stop_grace_ms,
-        started_ms: jiff::Timestamp::now().as_millisecond(),
-        limits: Effective::default(),
-        oom_kills: 0,
-    }
-}
-
 /// Rows and columns of a terminal that nobody looks at.
 const DEFAULT_TERMINAL: (u16, u16) = (24, 80);
-
-/// The streams of a container that is still to be made.
-struct Streamed {
-    stdin: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-    /// The socket for what it hands out, and our end of it.
-    socket: OwnedFd,
-    handed_out: HandedOut,
-    /// None while there is a terminal to be made.
-    pump: Option<logs::Pump>,
-    streams: Streams,
-    listeners: Arc<Listeners>,
-    /// What the keeper is to keep of it.
-    keep: Vec<(String, OwnedFd)>,
-}
-
-/// Whose log what a container writes is in: what runs before a service is part of its story.
-pub(super) fn written_of(container: &ServiceName) -> ServiceName {
-    container.replica(container.number())
-}
-
-/// Who writes the log, if one is kept.
-pub(super) async fn log_writer(spec: &ContainerSpec, stack: &Stack) -> io::Result<Option<Arc<logs::Writer>>> {
-    let (logs, layout) = (stack.logs.clone(), stack.layout.clone());
-    let (service, settings) = (written_of(&spec.service), spec.logging.clone());
-    if spec.service.hook().is_some() {
-        stack.objects().hooks_began.insert(spec.service.clone(), jiff::Timestamp::now());
-    }
-    let writer = tokio::task::spawn_blocking(move || logs.writer(&layout, &service, &settings));
-    writer.await.map_err(io::Error::other)?
-}
-
-fn streamed(spec: &ContainerSpec, stack: &Stack, writer: Option<Arc<logs::Writer>>) -> io::Result<Streamed> {
-    let null = || File::open("/dev/null").map(OwnedFd::from);
-    let listeners = Arc::new(Listeners::default());
-    let mut streams = Streams { listeners: Arc::downgrade(&listeners), ..Streams::default() };
-    let (handed_out, socket) = UnixStream::pair()?;
-    let (handed_out, socket) = (HandedOut::through(handed_out)?, socket.into());
-    let mut keep = Vec::new();
-    if spec.process.terminal {
-        let (stdin, stdout, stderr) = (null()?, null()?, null()?);
-        return Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pump: None, streams, listeners, keep });
-    }
-    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
-    let named = |what: &str| of_service(&spec.service, what);
-    let stdin = if spec.process.stdin_open {
-        let (reader, writer) = pipe()?;
-        keep.push((named(INPUT), writer.try_clone()?));
-        // Held for as long as the container is there: its input never ends.
-        streams.input = Some(waited_for(writer)?);
-        reader
-    } else {
-        null()?
-    };
-    let mut sources = Vec::new();
-    let mut taken_down = |stream| -> io::Result<OwnedFd> {
-        let (reader, writer) = pipe()?;
-        keep.push((named(piped(stream)), reader.try_clone()?));
-        sources.push((stream, logs::Source::Pipe(reader), stack.layout.spool(&spec.service, stream)));
-        Ok(writer)
-    };
-    let (stdout, stderr) = (taken_down(Stream::Stdout)?, taken_down(Stream::Stderr)?);
-    let pump = Some(logs::pump(sources, writer, listeners.clone(), false)?);
-    Ok(Streamed { stdin, stdout, stderr, socket, handed_out, pump, streams, listeners, keep })
-}
-
-/// What a container that does not come about leaves; removed when this is dropped, unless the container is there.
-struct Unfinished {
-    folder: Option<PathBuf>,
-    group: Option<Arc<cgroup::Group>>,
-    /// Its anonymous volumes that were not there before.
-    volumes: Vec<VolumeFolder>,
-}
-
-impl Unfinished {
-    /// It stands; its new volumes come back, which go with it if the plan is taken back.
-    fn keep(mut self) -> Vec<VolumeFolder> {
-        (self.folder, self.group) = (None, None);
-        std::mem::take(&mut self.volumes)
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(folder) = &self.folder {
-            let _ = fs::remove_dir_all(folder);
-        }
-        for volume in &self.volumes {
-            let _ = volume.remove();
-        }
-        if let Some(group) = &self.group {
-            let _ = group.remove();
-        }
-    }
-}
 
 /// Reads the status pipe: closed without a word when the program runs.
 pub(super) async fn program_runs(status: OwnedFd) -> Result<(), SandboxError> {
@@ -560,57 +349,6 @@ pub(super) async fn program_runs(status: OwnedFd) -> Result<(), SandboxError> {
     }
     let error: BringUpError = serde_json::from_slice(&text).map_err(|e| SandboxError::Talk(e.into()))?;
     Err(error.into())
-}
-
-/// Whether what comes in by the uplink gets to a container and back. The uplink ends in the stack's own namespace, from where
-/// networks that stacks share are not reached, and on an internal network there is no way back: there the forwarder, which speaks from the
-/// bridge's own address, is the only one.
-async fn is_led_to_by_uplink(spec: &ContainerSpec, stack: &Stack) -> bool {
-    let bridge = spec.address_on.as_ref().and_then(|network| stack.objects().bridges.get(network).cloned());
-    match (bridge, stack.uplink()) {
-        (Some(bridge), Some(uplink)) => bridge.shared.is_none() && uplink.is_on(&bridge.interface).await,
-        _ => false,
-    }
-}
-
-async fn publish(
-    spec: &ContainerSpec,
-    stack: &Stack,
-    claims: &Claims,
-) -> Result<Vec<(PublishedPort, std::net::SocketAddr)>, ExecutorError> {
-    let claimed = claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&spec.service);
-    let Some(claimed) = claimed else { return Ok(Vec::new()) };
-    let address = spec.address.ok_or_else(|| ExecutorError::Missing(format!("an address of `{}`", spec.service)))?;
-    let bridge = spec.address_on.as_ref().and_then(|network| stack.objects().bridges.get(network).cloned());
-    let netns = bridge.map_or_else(|| stack.netns.clone(), |bridge| bridge.netns.clone());
-    let failed = |source| ExecutorError::Files {
-        service: spec.service.clone(),
-        what: "listen on the ports of",
-        path: spec.name.as_str().into(),
-        source,
-    };
-    let mut keep = Vec::new();
-    for (i, port) in claimed.iter().enumerate() {
-        for (j, socket) in port.sockets().into_iter().enumerate() {
-            keep.push((socket_of_port(&spec.service, i, j), socket.try_clone_to_owned().map_err(failed)?));
-        }
-    }
-    // Before it is written down that they are there.
-    let kept = stack.keeper.keep(keep).await;
-    kept.map_err(|source| ExecutorError::Keep { service: spec.service.clone(), source })?;
-    let mut ports = Vec::new();
-    let mut forwarders = Vec::new();
-    for claimed in claimed {
-        let port = claimed.port().clone();
-        let target = std::net::SocketAddr::new(address, port.target);
-        ports.push((PublishedPort { port, listens_on: claimed.addresses().to_vec() }, target));
-        let forwarder = serve(claimed, target, netns.clone());
-        forwarders.push(forwarder.map_err(failed)?);
-    }
-    if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
-        container.forwarders = forwarders;
-    }
-    Ok(ports)
 }
 
 pub(super) fn process(spec: &ContainerSpec) -> Process {
