@@ -349,9 +349,17 @@ pub fn hide() -> io::Result<()> {
 /// (PR_SET_PDEATHSIG). It keeps that through exec unless the program is set-user-ID or has capabilities of its own.
 pub fn die_with_parent(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
-    // SAFETY: what runs between fork and exec is a single system call, with no memory of ours.
+    let parent = Some(rustix::process::getpid());
+    // SAFETY: what runs between fork and exec are system calls only, with no memory of ours.
     unsafe {
-        command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?));
+        command.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+            // It has ended already, and nothing more comes.
+            if rustix::process::getppid() != parent {
+                exit_now(1);
+            }
+            Ok(())
+        });
     }
 }
 
