@@ -244,6 +244,28 @@ fn a_killed_keeper_takes_its_stack_down() {
     traces.assert_gone();
 }
 
+/// Nobody is there who would have to know of them, such as one that has just been started.
+#[test]
+fn without_supervisor_and_keeper_no_process_goes_on() {
+    needs!(Need::Namespaces);
+    let stack = rich(support::free_port());
+    stack.up();
+    let traces = stack.traces();
+    let pid = |pid: Option<i32>| Pid::from_raw(pid.expect("it runs"));
+    let (keeper, supervisor) = (pid(stack.keeper()), pid(stack.supervisor()));
+    // It starts no other supervisor.
+    kill(keeper, Signal::SIGSTOP).expect("ours");
+    for process in [supervisor, keeper] {
+        kill(process, Signal::SIGKILL).expect("ours");
+    }
+    wait_for("the end of all processes", || {
+        let left = traces.left(&["data"]);
+        (!left.iter().any(|line| line.starts_with("process "))).then_some(())
+    });
+    stack.down();
+    traces.assert_gone_but_volumes(&["data"]);
+}
+
 #[test]
 fn an_up_killed_while_it_waits_for_a_down_leaves_nothing() {
     needs!(Need::Namespaces);

@@ -41,6 +41,8 @@ pub(super) fn hold() -> ! {
     let _ = process::close_all_but(0, &[]);
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"nsc-init");
+    // Without the keeper nobody knows of it.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     process::block_signals();
     memory::give_back_program();
     loop {

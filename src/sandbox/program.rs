@@ -143,7 +143,7 @@ impl Prepared {
         if self.credentials.uid == 0 { process.privileges.capabilities } else { Capabilities::default() }
     }
 
-    /// Takes on all that holds for good. After it the process does nothing but run its program, or be an init: the filter
+    /// Takes on all that holds for good, the end with the keeper among it (PR_SET_PDEATHSIG): nobody would know how it ends. After it the process does nothing but run its program, or be an init: the filter
     /// decides what it may do, and may be one of the stack's own. Without no_new_privs installing it takes CAP_SYS_ADMIN, so
     /// capabilities go last.
     pub(super) fn confine(&self, process: &Process, filter: Option<&Filter>) -> Result<(), BringUpError> {
@@ -152,6 +152,9 @@ impl Prepared {
             rustix::thread::set_no_new_privs(true)
                 .map_err(|e| BringUpStep::Internal("set no_new_privs".into()).failed(e))?;
         }
+        // Credentials change no more in a way that would clear it. Where there is none of it, whoever comes next finds the process in
+        // the journal; between its start and that line there is this alone.
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
         if let Some(filter) = filter {
             filter.install()?;
         }
