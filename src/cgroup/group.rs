@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Group below the base that nscompose's own processes are moved to, since one with processes cannot hand controllers on.
-const SELF: &str = "nscompose.self";
+pub(super) const SELF: &str = "nscompose.self";
 
 /// Makes a group that everybody may look into, whatever the umask: root of a container, who is somebody else outside, walks
 /// there when it mounts its own part of the hierarchy. True if it was not there.

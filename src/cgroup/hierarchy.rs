@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{
     ALL_STACKS, controllers,
     file::read,
-    group::{StackGroup, make_folder},
+    group::{SELF, StackGroup, make_folder},
     systemd,
 };
 use crate::model::{Cgroups, Lack, ProjectName, Setting};
@@ -75,7 +75,7 @@ impl Hierarchy {
                 _ => {}
             }
         }
-        let own = cgroup.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+        let own = own_group(cgroup).unwrap_or_default();
         Self { pure: unified.is_some() && !any_v1, unified, own: PathBuf::from(own), v1 }
     }
 
@@ -205,8 +205,7 @@ impl Hierarchy {
     /// The same in a group that has been asked for: the one that the process `pid` has been moved to.
     pub fn stack_beside(&self, pid: i32, project: &ProjectName, place: &Path) -> Option<StackGroup> {
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-        self.stack_in(Some(self.unified.as_ref()?.join(own)), project, place, false)
+        self.stack_in(Some(self.unified.as_ref()?.join(own_group(&text)?)), project, place, false)
     }
 
     fn stack_in(&self, base: Option<PathBuf>, project: &ProjectName, place: &Path, root: bool) -> Option<StackGroup> {
@@ -223,6 +222,13 @@ impl Hierarchy {
         let v1 = if root { self.v1.clone() } else { BTreeMap::new() };
         (base.is_some() || !v1.is_empty()).then(|| StackGroup::new(name, base, v1))
     }
+}
+
+/// The group of version 2 that /proc/PID/cgroup names, without the slash in front. A process of nscompose's own may have been moved
+/// aside in it ([`SELF`]), out of the way of containers.
+fn own_group(text: &str) -> Option<&str> {
+    let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(own.strip_suffix(SELF).map_or(own, |above| above.trim_end_matches('/')))
 }
 
 /// Whether the caller may make something in it, or write to it.
@@ -251,6 +257,19 @@ fn lack_of_version_one(setting: Setting, mount: &Path) -> Option<Lack> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_was_moved_aside_is_in_the_group_above() {
+        for (text, own) in [
+            ("0::/user.slice/app.scope/nscompose.self\n", Some("user.slice/app.scope")),
+            ("1:name=systemd:/x\n0::/user.slice/app.scope\n", Some("user.slice/app.scope")),
+            ("0::/nscompose.self\n", Some("")),
+            ("0::/\n", Some("")),
+            ("1:pids:/\n", None),
+        ] {
+            assert_eq!(own_group(text), own, "{text}");
+        }
+    }
 
     #[test]
     fn hierarchies_are_told_apart() {

@@ -242,7 +242,10 @@ impl Adoption<'_> {
             .chain(own)
             .collect();
         let groups = self.past.entries.iter().filter_map(|entry| match entry {
-            Entry::Cgroup(path) if !kept.contains(path) && path.exists() => Some(path.as_path()),
+            // What is in a group that contains one of those is not to die, whatever else it is.
+            Entry::Cgroup(path) if !kept.iter().any(|kept| kept.starts_with(path)) && path.exists() => {
+                Some(path.as_path())
+            }
             _ => None,
         });
         let groups: BTreeSet<_> = groups.collect();
