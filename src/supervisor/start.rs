@@ -344,6 +344,9 @@ fn succeed(mut inheritance: Inheritance) -> Result<(), Failure> {
         // The last one was about to end, or had not begun.
         if lock.is_in_place() {
             end(&layout, lock);
+        } else {
+            // That is the last thing to do, and may be what it had not come to.
+            layout.layout().remove_empty();
         }
         let keeper = inheritance.keeper;
         let _ = inheritance.decline();
