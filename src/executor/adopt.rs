@@ -1,13 +1,13 @@
 //! Going on with the stack of a supervisor that has died.
 //!
 //! ```text
-//! journal: what there is ──┐
+//! facts: what there is ────┐
 //!                          ├──▶ Stack, and a Change for each thing, from which the picture of it comes
 //! keeper: descriptors ─────┘
 //! ```
 //!
-//! What the journal says and the keeper has is taken over. What only the keeper has, or only the kernel, was made by a step
-//! that was not done when the supervisor died, and is removed; what only the journal has was on its way out, and is forgotten.
+//! What the facts say and the keeper has is taken over. What only the keeper has, or only the kernel, was made by a step
+//! that was not done when the supervisor died, and is removed; what only the facts have was on its way out, and is forgotten.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -62,9 +62,9 @@ pub struct Inherited {
     pub kept: Kept,
     /// Processes that it is the parent of, by name.
     pub processes: BTreeMap<String, Started>,
-    /// The journal, to be gone on with.
+    /// The journal and the facts, to be gone on with.
     pub journal: Journal,
-    /// What it says.
+    /// What they say.
     pub past: Past,
 }
 

@@ -109,9 +109,9 @@ pub enum ExecutorError {
         source: io::Error,
     },
     /// What was made cannot be written down for whoever comes after a supervisor that is killed.
-    #[error("cannot write to the journal of the stack, {}", path.display())]
-    Journal {
-        /// The journal.
+    #[error("cannot write down for the next supervisor what there is, in {}", path.display())]
+    Facts {
+        /// The file of facts.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -273,8 +273,8 @@ impl ExecutorError {
             Self::Hook { service, log, .. } if !log.is_empty() => {
                 failure.note(format!("the last lines of `{service}`"), log)
             }
-            Self::Journal { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
-                failure.hint("make room on the file system of the runtime folder")
+            Self::Facts { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => {
+                failure.hint("that folder is a tmpfs of the stack's own: the machine has no memory left for it")
             }
             Self::NoGroup(source) | Self::Limits { source, .. } => match source.hint() {
                 Some(hint) => failure.hint(hint),

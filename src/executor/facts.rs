@@ -1,6 +1,6 @@
 //! What is written down for the next supervisor, and what the keeper has for it: under which names.
 //!
-//! The journal has facts (state/record.rs), the keeper has descriptors (docs/design/supervisor.md). A name of the keeper that ends with a slash is
+//! Facts are in a file (state/record.rs), the keeper has descriptors (docs/design/supervisor.md). A name of the keeper that ends with a slash is
 //! a prefix, so that all that there is of a service can be forgotten at once.
 
 use std::net::SocketAddr;
@@ -94,7 +94,7 @@ pub(super) fn hooked(service: &ServiceName) -> String {
     format!("{HOOKED}{service}")
 }
 
-/// What the journal says of a container that runs: all that the next supervisor could not know from what it is made from.
+/// What is written down of a container that runs: all that the next supervisor could not know from what it is made from.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Began {
     pub(super) group: Option<cgroup::Group>,

@@ -122,7 +122,7 @@ pub(super) async fn begin(
     Ok(())
 }
 
-/// Makes the unit of a container that is there, in this stage, of which the journal says this; its moments are reckoned from
+/// Makes the unit of a container that is there, in this stage, of which the facts say this; its moments are reckoned from
 /// `epoch`.
 fn look_after(
     spec: &ContainerSpec,
@@ -285,7 +285,7 @@ struct Driver {
     /// To itself.
     messages: UnboundedSender<Message>,
     stage: Stage,
-    /// What the journal says of it.
+    /// What the facts say of it.
     written: Memory,
     /// What `now` is reckoned from.
     epoch: Instant,
@@ -405,7 +405,7 @@ impl Driver {
         }
     }
 
-    /// Has the journal say where it is, for the next supervisor.
+    /// Has the facts say where it is, for the next supervisor.
     fn write_down(&mut self) {
         let memory = Memory::of(&self.stage, self.pid);
         // Of one that has just come up nothing is said: the next supervisor finds it running.

@@ -71,7 +71,7 @@ pub(super) async fn root(spec: &ContainerSpec, stack: &Stack, folder: &Path) -> 
     }
 }
 
-/// What the journal has them under.
+/// What the facts have them under.
 pub(super) const HOST_VIEWS: &str = "host-view/";
 
 /// The layers of an image as a root.

@@ -602,14 +602,14 @@ impl Stack {
 
     /// Writes down what there is, for the next supervisor.
     pub(super) fn record(&self, name: &str, fact: &impl serde::Serialize) -> Result<(), ExecutorError> {
-        let failed = |source| ExecutorError::Journal { path: self.layout.journal(), source };
+        let failed = |source| ExecutorError::Facts { path: self.layout.facts(), source };
         self.journal.put(name, fact).map_err(failed)
     }
 
     /// Writes down that it is there no more. Where that cannot be, the next supervisor sees it by itself.
     pub(super) fn strike(&self, name: &str) {
         if let Err(error) = self.journal.strike(name) {
-            tracing::warn!(name, %error, "the journal does not say that it has gone");
+            tracing::warn!(name, %error, "the facts do not say that it has gone");
         }
     }
 

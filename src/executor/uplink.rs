@@ -63,7 +63,7 @@ pub(super) async fn connect(wish: &plan::Uplink, stack: &Stack, changes: &Unboun
     }
 }
 
-/// What the journal says of the way out.
+/// What the facts say of the way out.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Way {
     pub(super) wish: plan::Uplink,

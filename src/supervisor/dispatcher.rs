@@ -79,7 +79,7 @@ const CLIENT_RETURNS: Duration = Duration::from_secs(3);
 /// How long the owner of a stack may take to come back to a new supervisor.
 const OWNER_RETURNS: Duration = Duration::from_secs(10);
 
-/// What the dispatcher has the journal say, and a later one reads there.
+/// What the dispatcher has the facts say, and a later one reads there.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// A supervisor has died.
@@ -429,7 +429,10 @@ impl Dispatcher {
                     written = written.and_then(|()| self.stack.remember(OWNED, &true));
                 }
                 if let Err(error) = written {
-                    let failure = Failure::operation("cannot write to the journal of the stack").caused_by(&error);
+                    let facts = self.stack.layout().facts();
+                    let what =
+                        format!("cannot write down for the next supervisor what is asked for, in {}", facts.display());
+                    let failure = Failure::operation(what).caused_by(&error);
                     let _ = replies.send(Reply::Failed(failure));
                     return self.begin_next();
                 }

@@ -429,7 +429,8 @@ fn without_room_for_facts_a_start_fails_and_what_runs_goes_on() {
     inside(&script).success();
     let many = "services: {one: {rootfs: host, command: [sleep, infinity]}, two: {rootfs: host, command: [sleep, infinity], scale: 20}}";
     stack.file("stack.yaml", &format!("name: {}\n{many}", stack.project()));
-    stack.run(&["up", "-d"]).failure().stderr_has("No space left");
+    let failed = stack.run(&["up", "-d"]).failure().stderr_has("No space left");
+    assert!(failed.stderr.contains("private/"), "it says where: {failed}");
     kill_and_wait(&stack);
     assert_eq!(identity(&stack), before);
     inside(&format!("rm {private}/fill {private}/fill2")).success();
