@@ -22,9 +22,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use super::{
-    AskForNetwork, Change, Stack,
+    AskForNetwork, Change, ExecutorError, Stack,
     container::{NOT_STARTED, Watched, log_writer, made, process, watch},
-    facts::{self, Began, INPUT, LOCKS, MOUNTS, NETNS, PORTS, TERMINAL, of_service, piped, socket_of_port},
+    facts::{self, Began, GATE, INPUT, LOCKS, MOUNTS, NETNS, PORTS, TERMINAL, of_service, piped, socket_of_port},
     family::Family,
     freeze::Freezer,
     life::Heir,
@@ -38,6 +38,7 @@ use super::{
 };
 use crate::{
     cgroup,
+    diagnostics::chain,
     life::{Memory, Past as LifePast, Remembered},
     model::{Container, ContainerState, Health, ServiceName},
     network::{
@@ -46,7 +47,7 @@ use crate::{
         uplink::{INNER, Published},
     },
     plan::{self, ContainerSpec, Source},
-    sandbox::{Forget, Keeper, Kept, StackIds, Started, forget_shared_memory},
+    sandbox::{Forget, Gate, Keeper, Kept, SandboxError, StackIds, Started, forget_shared_memory},
     state::{Entry, Journal, Past, StackLayout, Stream},
     sys::{Namespace, NamespaceKind, Netns, PidFd},
 };
@@ -206,7 +207,7 @@ impl Adoption<'_> {
             (false, false) => Remembered::Ended(NOT_STARTED),
         };
         let memory = match known {
-            Some(known) if is_up && known.pid == pid => known,
+            Some(known) if known.pid == pid && !was_starting => known,
             Some(known) if was_starting => Memory { pid, past: known.past, stage },
             _ => Memory { pid, past: LifePast::default(), stage },
         };
@@ -309,7 +310,7 @@ impl Adoption<'_> {
                 || self.past.facts.contains_key(&facts::container(&service));
             let Some(spec) = spec.filter(|_| !started) else { continue };
             // What a start that was under way has had the keeper keep.
-            for what in [PORTS, MOUNTS, TERMINAL, INPUT, piped(Stream::Stdout), piped(Stream::Stderr)] {
+            for what in [GATE, PORTS, MOUNTS, TERMINAL, INPUT, piped(Stream::Stdout), piped(Stream::Stderr)] {
                 self.forget(&service, what);
             }
             self.stack.keeper.forget(vec![Forget::Process(service.to_string())]);
@@ -513,9 +514,27 @@ impl Adoption<'_> {
         let (killed_before, teller) = (began.killed_before, heir.teller());
         let watched = Watched { service, pid, exit, family, pump, group, limited, killed_before, teller };
         watch(watched, tell_end, self.stack, self.changes);
+        self.let_in(service);
         let led = lives && began.led_by_uplink;
         let ports = led.then(|| (uplink::owner(service, pid), uplink::led_to(&ports, spec.address_v6)));
         Some(Adopted { heir, ports })
+    }
+
+    /// A container that is written down may run its program, and may still wait for that.
+    fn let_in(&mut self, service: &ServiceName) {
+        let Some(gate) = self.take(service, GATE) else { return };
+        let (service, keeper, changes) = (service.clone(), self.stack.keeper.clone(), self.changes.clone());
+        tokio::spawn(async move {
+            let opened = match Gate::kept(gate) {
+                Ok(gate) => gate.open().await,
+                Err(error) => Err(SandboxError::Talk(error)),
+            };
+            keeper.forget(vec![Forget::Descriptors(of_service(&service, GATE))]);
+            if let Err(source) = opened {
+                // That it has ended is told by the keeper.
+                let _ = changes.send(Change::Warning(chain(&ExecutorError::Start { service, source })));
+            }
+        });
     }
 
     /// Has nobody hold any more what the keeper has of a service under names that begin so.

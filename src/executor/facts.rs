@@ -123,6 +123,9 @@ pub(super) const TERMINAL: &str = "terminal";
 /// Likewise the writing end of its standard input.
 pub(super) const INPUT: &str = "input";
 
+/// Likewise our side of its gate, while it may wait there.
+pub(super) const GATE: &str = "gate";
+
 /// Likewise the locks of its volumes and images.
 pub(super) const LOCKS: &str = "lock/";
 

@@ -407,7 +407,8 @@ impl Driver {
 
     /// Has the facts say where it is, for the next supervisor.
     fn write_down(&mut self) {
-        let memory = Memory::of(&self.stage, self.pid);
+        // A start that has failed has left a process with the keeper, which nobody else has been told of.
+        let memory = Memory::of(&self.stage, pid_of(&self.stack, &self.spec.service));
         // Of one that has just come up nothing is said: the next supervisor finds it running.
         let is_news = self.written != memory && !(memory.is_plain() && self.written.pid == 0);
         if !is_news {

@@ -16,7 +16,6 @@ use tokio::{
 
 use super::{
     AskForNetwork, Change, ExecutorError,
-    container::program_runs,
     facts::{NETNS, PORTS, of_service},
     family::Family,
     freeze::Freezer,
@@ -40,7 +39,9 @@ use crate::{
         uplink::Uplink,
     },
     plan::ContainerSpec,
-    sandbox::{ExecOrder, Forget, HostView, Keeper, NamespaceOrder, Pinned, Process, SandboxError, StackIds, Started},
+    sandbox::{
+        self, ExecOrder, Forget, HostView, Keeper, NamespaceOrder, Pinned, Process, SandboxError, StackIds, Started,
+    },
     state::{Entry, Journal, ProcessRecord, StackLayout},
     sys::{ExitStatus, Namespace, NamespaceKind, Netns, PidFd},
 };
@@ -199,7 +200,7 @@ impl Starting {
     /// # Errors
     /// When it cannot be run.
     pub async fn runs(self) -> Result<(), ExecError> {
-        Ok(program_runs(self.status).await?)
+        Ok(sandbox::runs(self.status).await?)
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     bind::read_only,
     copy_up::copy_up,
     error::{BringUpError, BringUpStep},
+    gate,
     in_root::{Kind, mount_point},
     init,
     inner_ids::{Inner, hand_over},
@@ -89,8 +90,7 @@ pub(super) enum Content {
     },
 }
 
-/// Brings the container up in the calling process and becomes its program. What goes wrong is written to the status
-/// descriptor.
+/// Brings the container up in the calling process and becomes its program. What goes wrong is told at the gate.
 pub(super) fn run(
     launch: &Launch,
     files: &[Attachment],
@@ -99,9 +99,7 @@ pub(super) fn run(
     filter: Option<&Filter>,
 ) -> ! {
     let Err(error) = bring_up(launch, files, fds, inner, filter);
-    if let Ok(status) = fds.status.try_clone() {
-        let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
-    }
+    gate::tell(fds.gate.as_fd(), &error);
     process::exit_now(127)
 }
 
@@ -209,8 +207,9 @@ fn bring_up(
     drop(given);
     let inner = inner.and_then(|inner| prepared.namespace(inner));
     // A user namespace is no folder.
-    program::close_all_but(&[Some(fds.status.as_fd()), inner])?;
+    program::close_all_but(&[Some(fds.gate.as_fd()), inner])?;
     prepared.enter(&launch.process, inner)?;
+    gate::pass(fds.gate.as_fd())?;
 
     if launch.init {
         match process::fork(CloneFlags::empty(), None).map_err(|e| BringUpStep::Fork.failed(e))? {

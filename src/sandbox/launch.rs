@@ -228,8 +228,8 @@ pub struct LaunchFds {
     pub stdout: OwnedFd,
     /// Standard error.
     pub stderr: OwnedFd,
-    /// Gets a [`BringUpError`] as JSON, or is closed when the program runs.
-    pub status: OwnedFd,
+    /// The container's side of its [`Gate`](super::Gate).
+    pub gate: OwnedFd,
     /// A socket that gets the container's mount namespace, and then the controlling side of its terminal if it has one; its
     /// standard streams are nothing then.
     pub socket: OwnedFd,
@@ -243,14 +243,14 @@ pub struct LaunchFds {
 
 impl LaunchFds {
     pub(super) fn into_vec(self) -> Vec<OwnedFd> {
-        let Self { stdin, stdout, stderr, status, socket, namespaces, cgroup, older_cgroups } = self;
-        let streams = [stdin, stdout, stderr, status, socket].into_iter();
+        let Self { stdin, stdout, stderr, gate, socket, namespaces, cgroup, older_cgroups } = self;
+        let streams = [stdin, stdout, stderr, gate, socket].into_iter();
         streams.chain(namespaces).chain(cgroup).chain(older_cgroups).collect()
     }
 
     fn from_vec(fds: Vec<OwnedFd>, launch: &Launch) -> Option<Self> {
         let mut fds = fds.into_iter();
-        let (stdin, stdout, stderr, status) = (fds.next()?, fds.next()?, fds.next()?, fds.next()?);
+        let (stdin, stdout, stderr, gate) = (fds.next()?, fds.next()?, fds.next()?, fds.next()?);
         let socket = fds.next()?;
         let namespaces: Vec<OwnedFd> = fds.by_ref().take(launch.join.len()).collect();
         let cgroup = fds.by_ref().take(usize::from(launch.cgroup)).next();
@@ -258,7 +258,7 @@ impl LaunchFds {
         let complete = namespaces.len() == launch.join.len()
             && cgroup.is_some() == launch.cgroup
             && older_cgroups.len() == launch.older_cgroups;
-        complete.then_some(Self { stdin, stdout, stderr, status, socket, namespaces, cgroup, older_cgroups })
+        complete.then_some(Self { stdin, stdout, stderr, gate, socket, namespaces, cgroup, older_cgroups })
     }
 }
 

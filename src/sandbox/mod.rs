@@ -7,7 +7,7 @@
 //!                                              │
 //!            launch::launch ◀──────────────────┤   overlay and bind mounts, made detached with the keeper's rights
 //!               └─ fork: joins the namespaces  │
-//!                    └─ fork: bring_up ◀───────┘   the container: attach mounts, pivot, credentials, exec
+//!                    └─ fork: bring_up ◀───────┘   the container: attach mounts, pivot, credentials, gate, exec
 //! ```
 //!
 //! The keeper is forked before the supervisor starts its runtime, because a process with threads must not run arbitrary
@@ -23,6 +23,7 @@ mod credentials;
 mod error;
 mod exec;
 mod files_of;
+mod gate;
 mod host_view;
 mod in_root;
 mod init;
@@ -43,6 +44,7 @@ mod user_namespace;
 pub use error::{BringUpError, BringUpStep, SandboxError};
 pub use exec::ExecOrder;
 pub use files_of::enter_files_of;
+pub use gate::{Gate, runs};
 pub use host_view::HostView;
 pub use keeper::{
     Forget, Inheritance, Keeper, Kept, KeptProcess, Legacy, Started, Surroundings, fork_keeper, inherit, keeper_main,

@@ -1,6 +1,6 @@
 //! What containers are going through when the supervisor is killed, and goes on as if it had not been.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, time::Instant};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -8,7 +8,7 @@ use nix::{
 };
 
 use super::supervisor_dies::{kill_and_wait, kill_supervisor};
-use crate::support::{Container, Need, Stack, needs, wait_for};
+use crate::support::{Container, Need, PATIENCE, Stack, needs, wait_for};
 
 /// A stack with a folder that containers and the test write to.
 fn stack_with_share(services: &str) -> Stack {
@@ -76,6 +76,44 @@ services:
     kill_and_wait(&stack);
     kill(Pid::from_raw(stack.pid("stopped")), Signal::SIGKILL).expect("it runs");
     wait_for("a restart", || Some(stack.container("stopped")).filter(|it| it.state == "running" && it.restarts == 1));
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
+}
+
+/// What a program has done it has done in a start that is known: whoever dies right after it does not have it done again.
+#[test]
+fn a_start_is_counted_whenever_the_supervisor_dies() {
+    needs!(Need::Namespaces);
+    let stack = stack_with_share(
+        r#"
+services:
+  web:
+    rootfs: host
+    command: [sh, -c, "echo x >> /share/starts; test -e /share/enough"]
+    volumes: ['./share:/share']
+    ports: ['127.0.0.1::80']
+    deploy: {restart_policy: {condition: on-failure, delay: 100ms}}
+"#,
+    );
+    stack.up();
+    let starts = stack.path("share/starts");
+    let begun = || fs::metadata(&starts).map_or(0, |file| file.len());
+    for round in 0..6 {
+        let supervisor = stack.supervisor().expect("a supervisor");
+        let seen = begun();
+        let started = Instant::now();
+        // Not the patient way: the moment after the start is what is wanted.
+        while begun() == seen {
+            assert!(started.elapsed() < PATIENCE, "no start in round {round}");
+            std::hint::spin_loop();
+        }
+        kill(Pid::from_raw(supervisor), Signal::SIGKILL).expect("it runs");
+        wait_for("the next supervisor", || stack.supervisor().filter(|pid| *pid != supervisor));
+    }
+    put(&stack, "enough");
+    let ended = in_state(&stack, "web", "exited");
+    assert_eq!((ended.exit_code, ended.restarts as usize + 1), (Some(0), lines(&stack, "starts")));
     let traces = stack.traces();
     stack.down();
     traces.assert_gone();

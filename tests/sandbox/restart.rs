@@ -4,6 +4,7 @@ use std::net::{TcpListener, TcpStream};
 
 use nix::sys::signal::Signal;
 
+use super::supervisor_dies::kill_and_wait;
 use crate::support::{Container, Need, Stack, free_port, needs, wait_for};
 
 /// A service that ends with this code as often, and then runs. What it writes is a line for each start.
@@ -182,10 +183,19 @@ fn one_that_cannot_be_started_again_is_tried_until_it_can() {
     };
     program("#!/bin/sh\nrm /share/program\nexit 1\n");
     stack.up();
-    wait_for("an attempt that fails", || (stack.container("web").exit_code == Some(128)).then_some(()));
+    let failed = |at_least| {
+        let failed = || Some(stack.container("web")).filter(|it| it.exit_code == Some(128) && it.restarts >= at_least);
+        wait_for("an attempt that fails", failed).restarts
+    };
+    let mut restarts = failed(0);
+    // Whoever goes on for a supervisor that was killed goes on with the attempts.
+    for _ in 0..3 {
+        kill_and_wait(&stack);
+        restarts = failed(restarts + 1);
+    }
     program("#!/bin/sh\nexec sleep infinity\n");
     let container = in_state(&stack, "web", "running");
-    assert!(container.restarts >= 2);
+    assert!(container.restarts >= restarts);
     let traces = stack.traces();
     stack.down();
     traces.assert_gone();

@@ -18,7 +18,7 @@ mod stack;
 mod traces;
 
 pub(crate) use need::{Need, is_root, lacks, program};
-pub(crate) use run::{Output, Run, Started, wait_for};
+pub(crate) use run::{Output, PATIENCE, Run, Started, wait_for};
 pub(crate) use stack::{Container, Stack, free_port, free_udp_port};
 pub(crate) use traces::{Traces, Watch};
 

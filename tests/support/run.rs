@@ -17,7 +17,7 @@ use nix::{
 };
 
 /// Longest that any command may take; nothing in the tests needs a tenth of it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` gives something.
 #[track_caller]

@@ -20,11 +20,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::{
-    io::AsyncReadExt,
-    net::unix::pipe,
-    sync::{mpsc::UnboundedSender, watch},
-};
+use tokio::sync::{mpsc::UnboundedSender, watch};
 
 pub(super) use material::create;
 use material::{Material, locks};
@@ -37,7 +33,7 @@ pub(super) use streamed::{log_writer, written_of};
 use super::{
     Change, ExecutorError, Stack, devices,
     exit::{Kills, bytes, tell_exit},
-    facts::{self, Began, MOUNTS, TERMINAL, of_service},
+    facts::{self, Began, GATE, MOUNTS, TERMINAL, of_service},
     family::Family,
     freeze::Freezer,
     life::{Attempt, EndTeller},
@@ -54,7 +50,7 @@ use crate::{
     cgroup,
     model::ServiceName,
     plan::{ContainerSpec, Source},
-    sandbox::{BringUpError, Launch, LaunchFds, Process, SandboxError, SharedFiles},
+    sandbox::{Forget, Gate, Launch, LaunchFds, Process, SandboxError, SharedFiles},
     state::Stream,
     sys::{ExitStatus, NamespaceKind},
 };
@@ -138,18 +134,19 @@ pub(super) async fn start(
     let Streamed { stdin, stdout, stderr, socket, mut handed_out, mut pump, streams, listeners, mut keep } =
         streamed(spec, stack, writer.clone()).map_err(files("keep the log", log.path()))?;
     keep.extend(locks(spec, &held, &images)?);
-    let (status_reader, status) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|e| files("start", Path::new(spec.name.as_str()))(e.into()))?;
-    let fds =
-        LaunchFds { stdin, stdout, stderr, status, socket, namespaces, cgroup: cgroup.v2, older_cgroups: cgroup.v1 };
+    let gated = |e| files("start", Path::new(spec.name.as_str()))(e);
+    let (mut gate, theirs) = Gate::new().map_err(gated)?;
+    keep.push((of_service(&spec.service, GATE), gate.to_keep().map_err(gated)?));
+    let (cgroup, older_cgroups) = (cgroup.v2, cgroup.v1);
+    let fds = LaunchFds { stdin, stdout, stderr, gate: theirs, socket, namespaces, cgroup, older_cgroups };
 
     // Before it runs, so that it finds itself.
     stack.names.appears(&spec.service);
+    let memory = effective.memory;
     let failed = |source| match &group {
-        Some(group) if group.oom_kills().is_some_and(|kills| kills > killed_before) => ExecutorError::OutOfMemory {
-            service: spec.service.clone(),
-            limit: effective.memory.map(bytes).unwrap_or_default(),
-        },
+        Some(group) if group.oom_kills().is_some_and(|kills| kills > killed_before) => {
+            ExecutorError::OutOfMemory { service: spec.service.clone(), limit: memory.map(bytes).unwrap_or_default() }
+        }
         _ => ExecutorError::Start { service: spec.service.clone(), source },
     };
     let started = stack.keeper.launch(launch, fds, spec.service.as_str(), keep).await.map_err(|source| {
@@ -202,9 +199,9 @@ pub(super) async fn start(
     }
 
     let noted = stack.note_process(pid).map_err(files("write to", &journal));
-    let runs = match noted {
+    let ready = match noted {
         Ok(()) => {
-            // None comes if something goes wrong before, which the status pipe will tell.
+            // None comes if something goes wrong before, which is told at the gate.
             let lost = |error: io::Error| tracing::error!(%error, "what a container handed out is lost");
             let mounts = handed_out.next().await.map_err(lost).unwrap_or(None);
             let mounts = mounts.filter(|_| spec.namespaces.pid != Source::New);
@@ -227,14 +224,14 @@ pub(super) async fn start(
                     }
                 }
             }
-            let ran = program_runs(status_reader).await.map_err(failed);
+            let ready = gate.ready().await.map_err(failed);
             // Answers come in their order, so this one is there by the time anything is written down.
-            match ran {
+            match ready {
                 Ok(()) if !keep.is_empty() => {
                     let failed = |source| ExecutorError::Keep { service: spec.service.clone(), source };
                     stack.keeper.keep(keep).await.map_err(failed)
                 }
-                ran => ran,
+                ready => ready,
             }
         }
         Err(error) => Err(error),
@@ -243,7 +240,9 @@ pub(super) async fn start(
     drop(listeners);
     volumes.values().for_each(VolumeFolder::settle);
     drop(filling);
-    let began = match runs {
+    // All that the next supervisor needs to know is written down before the program runs: whether it has done something is then
+    // never in doubt.
+    let began = match ready {
         Ok(()) => publish(spec, stack, claims).await,
         Err(error) => Err(error),
     };
@@ -266,7 +265,12 @@ pub(super) async fn start(
         }
         Err(error) => Err(error),
     };
-    let observed = match written {
+    let runs = match written {
+        Ok(observed) => gate.open().await.map_err(failed).map(|()| observed),
+        Err(error) => Err(error),
+    };
+    stack.keeper.forget(vec![Forget::Descriptors(of_service(&spec.service, GATE))]);
+    let observed = match runs {
         Ok(observed) => observed,
         Err(error) => {
             stop(&spec.service, stack).await?;
@@ -334,22 +338,6 @@ pub(super) fn watch(
 
 /// Rows and columns of a terminal that nobody looks at.
 const DEFAULT_TERMINAL: (u16, u16) = (24, 80);
-
-/// Reads the status pipe: closed without a word when the program runs.
-pub(super) async fn program_runs(status: OwnedFd) -> Result<(), SandboxError> {
-    let read = async {
-        rustix::io::ioctl_fionbio(&status, true)?;
-        let mut text = Vec::new();
-        pipe::Receiver::from_owned_fd(status)?.read_to_end(&mut text).await?;
-        Ok(text)
-    };
-    let text = read.await.map_err(SandboxError::Talk)?;
-    if text.is_empty() {
-        return Ok(());
-    }
-    let error: BringUpError = serde_json::from_slice(&text).map_err(|e| SandboxError::Talk(e.into()))?;
-    Err(error.into())
-}
 
 pub(super) fn process(spec: &ContainerSpec) -> Process {
     let mut environment: Vec<(String, String)> =
