@@ -6,6 +6,7 @@ use super::{
     files::{file_list, options, project_name, same_stack, tell_apart},
     settings::Settings,
     stack::{Broken, DEATHS, carry_out, gone, open, open_if_up, reconnect, wait_for_end},
+    when::seconds,
 };
 use crate::{
     diagnostics::Failure,
@@ -26,7 +27,7 @@ pub(super) struct Args {
     #[arg(value_name = "FILE")]
     words: Vec<String>,
     /// Seconds that each service may take to stop, instead of its stop_grace_period
-    #[arg(short, long, value_name = "SECONDS")]
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<u32>,
     /// Remove the named volumes that the file declares too
     #[arg(short, long)]

@@ -8,6 +8,7 @@ use super::{
     limits::{leave_out, no_plan_of},
     network::Shared,
     settings::Settings,
+    when::seconds,
     wishes::{Wishes, pull_policy, wait_timeout_ms, warn_of_orphans},
 };
 use crate::{
@@ -53,7 +54,7 @@ pub(super) struct Args {
     )]
     wait: bool,
     /// Seconds after which nothing is waited for any more; 0 is no limit
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     wait_timeout: Option<u32>,
     /// It changes no plan either
     #[arg(long = "abort-on-container-exit", hide = true, conflicts_with_all = ["_detach", "_abort_on_container_failure"])]

@@ -3,6 +3,7 @@
 use super::{
     change::{Said, Target, carry_out_plan, milliseconds, not_up},
     settings::Settings,
+    when::seconds,
 };
 use crate::{diagnostics::Failure, plan};
 
@@ -20,7 +21,7 @@ pub(super) struct Args {
     #[arg(long)]
     no_deps: bool,
     /// Seconds that each may take to stop, instead of its stop_grace_period
-    #[arg(short, long, value_name = "SECONDS")]
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<u32>,
 }
 

@@ -3,6 +3,7 @@
 use super::{
     change::{Said, Target, carry_out_plan, milliseconds},
     settings::Settings,
+    when::seconds,
 };
 use crate::{
     diagnostics::Failure,
@@ -24,7 +25,7 @@ pub(super) struct Args {
     #[arg(long)]
     wait: bool,
     /// Seconds after which nothing is waited for any more; 0 is no limit
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     wait_timeout: Option<u32>,
 }
 

@@ -3,6 +3,7 @@
 use super::{
     change::{Said, Target, carry_out_plan, milliseconds, not_up},
     settings::Settings,
+    when::seconds,
 };
 use crate::{diagnostics::Failure, plan};
 
@@ -17,7 +18,7 @@ pub(super) struct Args {
     #[arg(value_name = "FILE|SERVICE")]
     words: Vec<String>,
     /// Seconds that each may take to stop, instead of its stop_grace_period
-    #[arg(short, long, value_name = "SECONDS")]
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<u32>,
 }
 

@@ -1,5 +1,5 @@
-//! Moments on a command line, as Docker takes them: a time ago (`10m`, `1h30m`), a date with or without a time and a zone
-//! (RFC 3339 and less of it), or seconds since 1970.
+//! Moments and spans on a command line. Moments are what Docker takes: a time ago (`10m`, `1h30m`), a date with or without a time and
+//! a zone (RFC 3339 and less of it), or seconds since 1970.
 
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
@@ -44,6 +44,11 @@ pub(super) fn flag(text: &str) -> Result<Timestamp, String> {
     parse(text, Timestamp::now(), &TimeZone::system()).ok_or_else(|| {
         "write a time ago, such as `10m`, a time, such as `2026-01-02T15:04:05Z`, or seconds since 1970".to_owned()
     })
+}
+
+/// How long something may take, for a flag.
+pub(super) fn seconds(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "write a whole number of seconds, such as `10`".to_owned())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{files::Scale, settings::Settings};
+use super::{files::Scale, settings::Settings, when::seconds};
 use crate::{
     compose::Flag,
     diagnostics::Failure,
@@ -37,7 +37,7 @@ pub(super) struct Wishes {
     #[arg(long, value_name = "SERVICE=NUMBER")]
     scale: Vec<Scale>,
     /// Seconds that containers may take to stop, instead of their stop_grace_period
-    #[arg(short, long, value_name = "SECONDS")]
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<u32>,
 }
 

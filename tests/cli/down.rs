@@ -93,3 +93,11 @@ fn a_program_that_waits_for_its_signals_gets_its_time() {
     stack.down().stderr_has("web stopped with code 0");
     assert_eq!(std::fs::read_to_string(stack.path("out/file")).expect("written at the end"), "done");
 }
+
+#[test]
+fn seconds_that_are_none_are_told_what_they_may_be() {
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
+    for words in [&["stop", "-t", "soon"][..], &["down", "-t", "1.5"], &["up", "--wait-timeout", "-1"]] {
+        stack.run(words).code(2).stderr_has("write a whole number of seconds, such as `10`");
+    }
+}

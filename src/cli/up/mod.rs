@@ -25,6 +25,7 @@ use super::{
     settings::Settings,
     stack::{DEATHS, gone, look_again, name_owners, open, talk, wait_for_end},
     terminal,
+    when::seconds,
     wishes::{Wishes, pull_policy, wait_timeout_ms, warn_of_orphans},
 };
 use crate::{
@@ -74,7 +75,7 @@ pub(super) struct Args {
     )]
     wait: bool,
     /// Seconds after which nothing is waited for any more; 0 is no limit
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     wait_timeout: Option<u32>,
     /// Take the stack down when a service has ended, and exit with its code
     #[arg(long, conflicts_with_all = ["detach", "abort_on_container_failure"])]

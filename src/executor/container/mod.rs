@@ -249,11 +249,8 @@ pub(super) async fn start(
     let written = match began {
         Ok(ports) => {
             let led = is_led_to_by_uplink(spec, stack).await;
-            if led {
-                uplink::publish(&spec.service, pid, &ports, spec.address_v6, stack).await;
-            }
-            let (ports, targets): (Vec<_>, Vec<_>) = ports.into_iter().unzip();
-            let container = observed(spec, pid, ports, effective, attempt);
+            let (published, targets) = ports.iter().cloned().unzip();
+            let container = observed(spec, pid, published, effective, attempt);
             let group = group.as_deref().cloned();
             let made_from = match attempt.again {
                 true => Ok(()),
@@ -261,17 +258,17 @@ pub(super) async fn start(
             };
             let began = Began { group, targets, led_by_uplink: led, killed_before, known_before, container };
             let written = made_from.and_then(|()| stack.record(&facts::container(&spec.service), &began));
-            written.map(|()| began.container)
+            written.map(|()| (began.container, led.then_some(ports)))
         }
         Err(error) => Err(error),
     };
     let runs = match written {
-        Ok(observed) => gate.open().await.map_err(failed).map(|()| observed),
+        Ok(written) => gate.open().await.map_err(failed).map(|()| written),
         Err(error) => Err(error),
     };
     stack.keeper.forget(vec![Forget::Descriptors(of_service(&spec.service, GATE))]);
-    let observed = match runs {
-        Ok(observed) => observed,
+    let (observed, led_ports) = match runs {
+        Ok(runs) => runs,
         Err(error) => {
             stop(&spec.service, stack).await?;
             if known_before {
@@ -287,6 +284,9 @@ pub(super) async fn start(
             return Err(error);
         }
     };
+    if let Some(ports) = led_ports {
+        uplink::publish(&spec.service, pid, &ports, spec.address_v6, stack).await;
+    }
     if made_before {
         stack.strike(&facts::created(&spec.service));
     }

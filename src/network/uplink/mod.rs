@@ -108,6 +108,8 @@ pub struct Uplink {
     /// Rules of others that would drop what goes through it.
     foreign: Foreign,
     state: Mutex<State>,
+    /// The revision of the state that the rules are of; locked while they are being loaded.
+    loaded: Mutex<u64>,
     _pasta: Option<Pasta>,
 }
 
@@ -124,6 +126,8 @@ pub struct Published {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Counts changes.
+    revision: u64,
     /// The inner IPv6 address, as root.
     ipv6: Option<Ipv6Net>,
     /// Rules of others that would drop IPv6.
@@ -150,6 +154,7 @@ impl State {
             }
         }
         let changed = before != publications;
+        self.revision += u64::from(changed);
         if !publications.is_empty() {
             self.publications.insert(owner.to_owned(), publications);
         }
@@ -228,12 +233,23 @@ impl Uplink {
         netlink.accept_from(&names(&bridges)).await?;
         let (addresses, pasta, foreign) = match &outside {
             Outside::Veth { link, alias, .. } => {
-                let foreign = foreign::rules(&nft, link, Family::V4).await?;
-                let addresses = match &there {
-                    Some(there) => there.addresses,
-                    None => veth::connect(link, alias, &addresses, &stack, netlink).await?,
+                let foreign = async { Ok(foreign::rules(&nft, link, Family::V4).await?) };
+                let addresses = async {
+                    match &there {
+                        Some(there) => Ok(there.addresses),
+                        None => veth::connect(link, alias, &addresses, &stack, netlink).await,
+                    }
                 };
-                (addresses, None, foreign)
+                match tokio::join!(addresses, foreign) {
+                    (Ok(addresses), Ok(foreign)) => (addresses, None, foreign),
+                    (Err(error), _) => return Err(error),
+                    (Ok(_), Err(error)) => {
+                        if there.is_none() {
+                            let _ = Netlink::open_here()?.delete_link(link).await;
+                        }
+                        return Err(error);
+                    }
+                }
             }
             Outside::Pasta { program, folder } => {
                 let addresses = *addresses.first().ok_or(UplinkError::NoAddress)?;
@@ -253,7 +269,8 @@ impl Uplink {
             }
         }
         let state = Mutex::new(state);
-        let uplink = Self { stack, nft, outside, addresses, host_gateway, foreign, state, _pasta: pasta };
+        let loaded = Mutex::new(0);
+        let uplink = Self { stack, nft, outside, addresses, host_gateway, foreign, state, loaded, _pasta: pasta };
         let made = uplink.establish().await;
         if let (Err(_), false, Outside::Veth { link, table, .. }) = (&made, adopted, &uplink.outside) {
             // One that hangs would do so again; who removes the stack tries it.
@@ -266,10 +283,10 @@ impl Uplink {
     }
 
     async fn establish(&self) -> Result<(), UplinkError> {
-        let state = self.state.lock().await;
-        self.apply(&state).await?;
+        let mut loaded = self.loaded.lock().await;
+        self.load(&mut loaded).await?;
         // Only with the rules in place: from here on packets go through.
-        self.forward(&state.bridges)
+        self.forward(&self.state.lock().await.bridges)
     }
 
     /// The stack has these bridges now.
@@ -277,10 +294,14 @@ impl Uplink {
     /// # Errors
     /// When the rules are refused; the old ones are in place then.
     pub async fn set_bridges(&self, bridges: Vec<Bridge>) -> Result<(), UplinkError> {
-        let mut state = self.state.lock().await;
-        state.bridges = bridges;
-        self.apply_inside(&state).await?;
-        self.forward(&state.bridges)
+        let revision = {
+            let mut state = self.state.lock().await;
+            state.bridges = bridges;
+            state.revision += 1;
+            state.revision
+        };
+        self.settle(revision).await?;
+        self.forward(&self.state.lock().await.bridges)
     }
 
     /// Makes it carry IPv6, too, with the first of `addresses` that is free on the host, likewise inner ones with the outer one before each;
@@ -291,18 +312,22 @@ impl Uplink {
     /// What could not be made; IPv4 is not affected.
     pub async fn carry_ipv6(&self, addresses: &[Ipv6Net], netlink: &Netlink) -> Result<bool, UplinkError> {
         let Outside::Veth { link, .. } = &self.outside else { return Ok(false) };
-        let mut state = self.state.lock().await;
-        if state.ipv6.is_some() || addresses.is_empty() {
+        let mut loaded = self.loaded.lock().await;
+        if self.state.lock().await.ipv6.is_some() || addresses.is_empty() {
             return Ok(false);
         }
         let Some(inner) = veth::add_ipv6(link, addresses, netlink).await? else { return Ok(false) };
-        state.foreign_v6 = foreign::rules(&self.nft, link, Family::V6).await?;
-        state.ipv6 = Some(inner);
-        let applied = self.apply(&state).await;
-        if applied.is_err() {
-            state.ipv6 = None;
+        let foreign = foreign::rules(&self.nft, link, Family::V6).await?;
+        {
+            let mut state = self.state.lock().await;
+            (state.ipv6, state.foreign_v6) = (Some(inner), foreign);
+            state.revision += 1;
         }
-        applied.map(|()| true)
+        let made = self.load(&mut loaded).await;
+        if made.is_err() {
+            self.state.lock().await.ipv6 = None;
+        }
+        made.map(|()| true)
     }
 
     /// Whether connections from elsewhere come to the containers with the address of the client, past the built-in forwarder: as
@@ -342,11 +367,14 @@ impl Uplink {
         if !matches!(self.outside, Outside::Veth { .. }) {
             return Ok(());
         }
-        let mut state = self.state.lock().await;
-        if !state.set(owner, ports) {
-            return Ok(());
-        }
-        self.apply(&state).await
+        let revision = {
+            let mut state = self.state.lock().await;
+            if !state.set(owner, ports) {
+                return Ok(());
+            }
+            state.revision
+        };
+        self.settle(revision).await
     }
 
     /// The inner IPv6 address likewise, as root.
@@ -359,24 +387,43 @@ impl Uplink {
         self.addresses
     }
 
-    /// Both tables, anew.
-    async fn apply(&self, state: &State) -> Result<(), UplinkError> {
-        self.apply_inside(state).await?;
-        if let Outside::Veth { link, table, .. } = &self.outside {
-            let publications: Vec<&Publication> = state.publications.values().flatten().collect();
-            let routed: Vec<Family> =
-                [Family::V4, Family::V6].into_iter().filter(|family| self.translates_in(state, *family)).collect();
-            let (inner, inner_v6) = (self.addresses.addr(), state.ipv6.map(|net| net.addr()));
-            let text = rules::outside(table, link, self.outer(), (inner, inner_v6), &publications, &routed);
-            nft::load(&self.nft, text, None).await?;
+    /// Has the rules be those of this revision of the state, or of a later one: who comes while others are being loaded is served
+    /// along with everybody else who has come by then.
+    async fn settle(&self, revision: u64) -> Result<(), UplinkError> {
+        let mut loaded = self.loaded.lock().await;
+        if *loaded >= revision {
+            return Ok(());
         }
+        self.load(&mut loaded).await
+    }
+
+    /// Both tables, anew: each namespace has its own.
+    async fn load(&self, loaded: &mut u64) -> Result<(), UplinkError> {
+        let (revision, inside, outside) = {
+            let state = self.state.lock().await;
+            let publications: Vec<&Publication> = state.publications.values().flatten().collect();
+            let inside = rules::inside(&state.bridges, self.host_gateway, self.outer(), &publications);
+            (state.revision, inside, self.rules_outside(&state, &publications))
+        };
+        let inside = nft::load(&self.nft, inside, Some(self.stack.clone()));
+        let outside = async {
+            match outside {
+                Some(outside) => nft::load(&self.nft, outside, None).await,
+                None => Ok(()),
+            }
+        };
+        let (inside, outside) = tokio::join!(inside, outside);
+        inside.and(outside)?;
+        *loaded = revision;
         Ok(())
     }
 
-    async fn apply_inside(&self, state: &State) -> Result<(), UplinkError> {
-        let publications: Vec<&Publication> = state.publications.values().flatten().collect();
-        let text = rules::inside(&state.bridges, self.host_gateway, self.outer(), &publications);
-        Ok(nft::load(&self.nft, text, Some(self.stack.clone())).await?)
+    fn rules_outside(&self, state: &State, publications: &[&Publication]) -> Option<String> {
+        let Outside::Veth { link, table, .. } = &self.outside else { return None };
+        let families = [Family::V4, Family::V6].into_iter();
+        let routed: Vec<Family> = families.filter(|family| self.translates_in(state, *family)).collect();
+        let inner = (self.addresses.addr(), state.ipv6.map(|net| net.addr()));
+        Some(rules::outside(table, link, self.outer(), inner, publications, &routed))
     }
 
     fn outer(&self) -> Ipv4Addr {
