@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     cgroup::{self, CgroupError, Group, Hierarchy, StackGroup},
+    diagnostics::chain,
     image::store::InUse,
     life::Happening,
     model::{
@@ -300,6 +301,14 @@ impl Stack {
     /// Waits until the keeper has ended, which it never does by itself.
     pub async fn keeper_gone(&self) {
         self.keeper.gone().await;
+    }
+
+    /// Whether all of it is about to go, and what leads to it from outside along with it.
+    pub async fn leaves(&self, leaves: bool) {
+        let Some(uplink) = self.uplink() else { return };
+        if let Err(error) = uplink.leaves(leaves).await {
+            tracing::warn!(error = chain(&error), "rules on the host lead to what is not there any more");
+        }
     }
 
     /// Says where a container is in its life, or that it is gone, to all who wait for it.

@@ -305,9 +305,9 @@ pub fn remove_uplink(nft: &Path, table: &str, link: &str) {
             other => break other,
         }
     };
-    let removed = uplink::remove_table_now(nft, table)
+    let removed = uplink::remove_table_of_stack(nft, table)
         .map_err(ForwardingError::from)
-        .and_then(|()| forwarding::disable_if_last(nft));
+        .and_then(|others| forwarding::disable_if_last(nft, &others));
     match removed {
         Ok(disabled) => {
             for family in disabled {

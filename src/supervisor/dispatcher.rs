@@ -466,7 +466,10 @@ impl Dispatcher {
         let steps = plan.steps().map(|(_, step)| step.operation.to_string()).collect();
         let (stack, changes) = (self.stack.clone(), self.changes.clone());
         let (abandon, abandoned) = watch::channel(false);
-        let task = tokio::spawn(async move { executor::run(&plan, &stack, &changes, interrupted, abandoned).await });
+        let task = tokio::spawn(async move {
+            stack.leaves(is_down).await;
+            executor::run(&plan, &stack, &changes, interrupted, abandoned).await
+        });
         self.job = Some(Job { task, interrupt, client, abandon, is_down, steps, replies });
     }
 

@@ -9,7 +9,7 @@ use std::{
 use nscompose::{
     model::Family,
     network::uplink::{
-        Outside, Published, Uplink, UplinkError, Wish, find_program, forwarding, remove_table_now, rules::Bridge,
+        Outside, Published, Uplink, UplinkError, Wish, find_program, forwarding, remove_table_of_stack, rules::Bridge,
     },
 };
 
@@ -249,6 +249,51 @@ fn a_published_port_keeps_the_address_of_the_client() {
 }
 
 #[test]
+fn ports_come_and_go_in_whatever_order() {
+    const NAME: &str = "uplink::ports_come_and_go_in_whatever_order";
+    if lacks_nft(NAME) {
+        return;
+    }
+    kernel_test(NAME, async || {
+        let world = World::new(&[]).await;
+        let World { nft, outside, front, uplink, .. } = &world;
+        forwarding::enable(nft, Family::V4).unwrap();
+        let publish = async |owner: &str, port: Option<u16>| {
+            let port = port.map(|port| Published {
+                addresses: vec![SocketAddr::from(([0, 0, 0, 0], port))],
+                targets: vec!["172.18.0.2:80".parse().unwrap()],
+                protocol: "tcp",
+            });
+            uplink.publish(owner, port.into_iter().collect()).await
+        };
+        let led = |port: u16| seen_from(outside, &format!("192.0.2.1:{port}"), front, "0.0.0.0:80").is_ok();
+        let all_led = |ports: &[u16]| ports.iter().map(|port| led(*port)).collect::<Vec<_>>();
+        // At once, so that some are loaded along with others.
+        let (one, two, three) =
+            tokio::join!(publish("one", Some(8001)), publish("two", Some(8002)), publish("three", Some(8003)));
+        one.and(two).and(three).unwrap();
+        assert_eq!(all_led(&[8001, 8002, 8003]), [true, true, true]);
+        publish("two", None).await.unwrap();
+        assert_eq!(all_led(&[8001, 8002, 8003]), [true, false, true]);
+        publish("two", Some(8004)).await.unwrap();
+        assert_eq!(all_led(&[8001, 8002, 8004]), [true, false, true]);
+        // What somebody else has removed comes back with the next one.
+        load("flush ruleset");
+        assert_eq!(all_led(&[8001]), [false]);
+        publish("five", Some(8005)).await.unwrap();
+        assert_eq!(all_led(&[8001, 8003, 8004, 8005]), [true, true, true, true]);
+        // Those of a stack that goes are left for who removes the table, unless it stays after all.
+        uplink.leaves(true).await.unwrap();
+        publish("one", None).await.unwrap();
+        assert_eq!(all_led(&[8001, 8003]), [true, true]);
+        uplink.leaves(false).await.unwrap();
+        assert_eq!(all_led(&[8001, 8003]), [false, true]);
+        assert!(remove_table_of_stack(nft, TABLE).unwrap().is_empty(), "the guard was flushed, too");
+        assert_eq!(all_led(&[8003]), [false]);
+    });
+}
+
+#[test]
 fn containers_reach_the_loopback_of_the_host_at_one_address() {
     const NAME: &str = "uplink::containers_reach_the_loopback_of_the_host_at_one_address";
     if lacks_nft(NAME) {
@@ -284,6 +329,12 @@ fn containers_reach_the_loopback_of_the_host_at_one_address() {
     });
 }
 
+/// What the end of one more stack turns off.
+fn disabled(nft: &Path) -> Vec<Family> {
+    let others = remove_table_of_stack(nft, "nscompose-gone").unwrap();
+    forwarding::disable_if_last(nft, &others).unwrap()
+}
+
 #[test]
 fn the_host_becomes_no_router_for_others_and_forwards_no_longer_than_needed() {
     const NAME: &str = "uplink::the_host_becomes_no_router_for_others_and_forwards_no_longer_than_needed";
@@ -299,23 +350,23 @@ fn the_host_becomes_no_router_for_others_and_forwards_no_longer_than_needed() {
         let through = || seen_from(&world.outside, "198.51.100.2:80", &world.lan, "0.0.0.0:80");
         through().unwrap_err();
         // The stack is there.
-        assert!(forwarding::disable_if_last(nft).unwrap().is_empty() && forwards());
+        assert!(disabled(nft).is_empty() && forwards());
         // Somebody else has begun to rely on it, as Docker would.
-        remove_table_now(nft, TABLE).unwrap();
+        remove_table_of_stack(nft, TABLE).unwrap();
         let other = neighbour("docker0", "203.0.113.1/24", "203.0.113.2/24").await;
-        assert!(forwarding::disable_if_last(nft).unwrap().is_empty() && forwards());
+        assert!(disabled(nft).is_empty() && forwards());
         let seen = seen_from(&other, "192.0.2.2:80", &world.outside, "0.0.0.0:80");
         assert_eq!(seen.unwrap(), address("203.0.113.2"));
         through().unwrap_err();
         Netlink::open_here().unwrap().delete_link("docker0").await.unwrap();
-        assert_eq!(forwarding::disable_if_last(nft).unwrap(), [Family::V4]);
+        assert_eq!(disabled(nft), [Family::V4]);
         assert!(!forwards());
         let rules = Command::new(nft).args(["list", "ruleset"]).output().unwrap().stdout;
         assert_eq!(String::from_utf8_lossy(&rules), "");
         // Whoever forwards anyway goes on with it.
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
         assert!(forwarding::enable(nft, Family::V4).unwrap().is_none());
-        assert!(forwarding::disable_if_last(nft).unwrap().is_empty() && forwards());
+        assert!(disabled(nft).is_empty() && forwards());
         assert_eq!(through().unwrap(), address("192.0.2.2"));
     });
 }
@@ -526,9 +577,9 @@ fn a_host_that_forwards_ipv6_is_no_router_for_others_and_heeds_its_own() {
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
         let seen = seen_from(&world.outside, "198.51.100.2:80", &world.lan, "0.0.0.0:80");
         assert_eq!(seen.unwrap(), address("192.0.2.2"));
-        assert!(forwarding::disable_if_last(nft).unwrap().is_empty(), "the stack is there");
-        remove_table_now(nft, TABLE).unwrap();
-        assert_eq!(forwarding::disable_if_last(nft).unwrap(), [Family::V6]);
+        assert!(disabled(nft).is_empty(), "the stack is there");
+        remove_table_of_stack(nft, TABLE).unwrap();
+        assert_eq!(disabled(nft), [Family::V6]);
         assert!(forwards(), "somebody else has turned that on");
         assert_eq!((read("all/forwarding"), read("out0/accept_ra")), ("0".to_owned(), "1".to_owned()));
         assert_eq!(read("default/accept_ra"), "1");

@@ -18,8 +18,7 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 
 use super::{
     NftError,
-    nft::{ask_now, remove_table_now, run},
-    rules::begun,
+    nft::{ask_now, make_now, remove_table_now},
 };
 use crate::model::Family;
 
@@ -87,14 +86,14 @@ pub fn enable(nft: &Path, family: Family) -> Result<Option<Vec<String>>, Forward
     }
     let listening = if family == Family::V6 { listening() } else { Vec::new() };
     let (guard, protocol) = (guard(family), if family == Family::V4 { "ipv4" } else { "ipv6" });
-    let mut text = begun(guard);
+    let mut text = String::new();
     add_set(&mut text, "interfaces", interfaces().iter());
     add_set(&mut text, "listening", listening.iter());
     text.push_str(&format!(
         "\tchain forward {{\n\t\ttype filter hook forward priority filter;\n\
-         \t\tmeta nfproto {protocol} iifname @interfaces oifname != \"{LINK}*\" ct state new ct status ! dnat drop\n\t}}\n}}\n"
+         \t\tmeta nfproto {protocol} iifname @interfaces oifname != \"{LINK}*\" ct state new ct status ! dnat drop\n\t}}\n"
     ));
-    run(nft, &["-f", "-"], &text)?;
+    make_now(nft, guard, &text)?;
     let set = listen(&listening, "2").and_then(|()| write(setting(family), "1"));
     if let Err(error) = set {
         let _ = listen(&listening, "1");
@@ -105,22 +104,20 @@ pub fn enable(nft: &Path, family: Family) -> Result<Option<Vec<String>>, Forward
 }
 
 /// Turns the host's forwarding off again where it was turned on by [`enable`] and nobody needs it any more; the families of which it did.
+/// `tables` are those of nftables that there are.
 ///
 /// # Errors
-/// When the rules cannot be seen or the setting not be changed.
-pub fn disable_if_last(nft: &Path) -> Result<Vec<Family>, ForwardingError> {
-    let guarded = [Family::V4, Family::V6].map(|family| (family, elements(nft, guard(family), "interfaces")));
-    if guarded.iter().all(|(_, guarded)| guarded.is_none()) {
-        return Ok(Vec::new());
-    }
-    let tables = ask_now(nft, &["list", "tables"])?;
-    let mut names = objects(&tables, "table").filter_map(|table| table["name"].as_str());
-    if names.any(|name| name.starts_with(TABLE_OF_STACK) && name != GUARD) {
+/// When the setting cannot be changed or the guard not be removed.
+pub fn disable_if_last(nft: &Path, tables: &[String]) -> Result<Vec<Family>, ForwardingError> {
+    if tables.iter().any(|name| name.starts_with(TABLE_OF_STACK) && name != GUARD) {
         return Ok(Vec::new());
     }
     let mut disabled = Vec::new();
-    for (family, guarded) in guarded {
-        let Some(guarded) = guarded else { continue };
+    for family in [Family::V4, Family::V6] {
+        if !tables.iter().any(|name| name == guard(family)) {
+            continue;
+        }
+        let Some(guarded) = elements(nft, guard(family), "interfaces") else { continue };
         if interfaces().difference(&guarded).next().is_some() {
             continue;
         }

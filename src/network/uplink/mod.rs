@@ -39,7 +39,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use tokio::sync::Mutex;
 
 pub use foreign::{Foreign, Obstacle};
-pub use nft::{NftError, remove_table, remove_table_now};
+pub use nft::{NftError, remove_table, remove_table_of_stack};
 pub use pasta::{Event as PastaEvent, Pasta, PastaError};
 use rules::{Bridge, Publication};
 
@@ -105,11 +105,9 @@ pub struct Uplink {
     /// The inner address; the outer one is the other of the two.
     addresses: Ipv4Net,
     host_gateway: Ipv4Addr,
-    /// Rules of others that would drop what goes through it.
-    foreign: Foreign,
     state: Mutex<State>,
-    /// The revision of the state that the rules are of; locked while they are being loaded.
-    loaded: Mutex<u64>,
+    /// What the rules are of; locked while they are being loaded.
+    loaded: Mutex<Loaded>,
     _pasta: Option<Pasta>,
 }
 
@@ -128,12 +126,49 @@ pub struct Published {
 struct State {
     /// Counts changes.
     revision: u64,
+    /// Changes are not to become rules: the stack goes, and the tables with it.
+    leaves: bool,
+    /// Rules of others that would drop what goes through it.
+    foreign: Foreign,
     /// The inner IPv6 address, as root.
     ipv6: Option<Ipv6Net>,
     /// Rules of others that would drop IPv6.
     foreign_v6: Foreign,
     bridges: Vec<Bridge>,
     publications: BTreeMap<String, Vec<Publication>>,
+}
+
+/// The rules that are in place.
+#[derive(Debug, Default)]
+struct Loaded {
+    /// The state that they are of; none before there are any.
+    revision: Option<u64>,
+    /// What they are without a port.
+    bare: Tables,
+    publications: Vec<Publication>,
+}
+
+/// What is in the two tables, the outer one of which root alone has.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tables {
+    inside: String,
+    outside: Option<String>,
+}
+
+/// What is done to the two tables.
+struct Steps {
+    inside: Step,
+    outside: Option<Step>,
+}
+
+/// What is done to a table.
+enum Step {
+    /// Rules are added to it; then this is in it.
+    Add { additions: String, body: String },
+    /// It is made, with this in it.
+    Make(String),
+    /// It is made anew.
+    Replace(String),
 }
 
 impl State {
@@ -231,36 +266,25 @@ impl Uplink {
         let Wish { outside, nft, addresses, addresses_v6, host_gateway, bridges } = wish;
         // An earlier attempt may have failed.
         netlink.accept_from(&names(&bridges)).await?;
-        let (addresses, pasta, foreign) = match &outside {
+        let (addresses, pasta) = match &outside {
             Outside::Veth { link, alias, .. } => {
-                let foreign = async { Ok(foreign::rules(&nft, link, Family::V4).await?) };
-                let addresses = async {
-                    match &there {
-                        Some(there) => Ok(there.addresses),
-                        None => veth::connect(link, alias, &addresses, &stack, netlink).await,
-                    }
+                let addresses = match &there {
+                    Some(there) => there.addresses,
+                    None => veth::connect(link, alias, &addresses, &stack, netlink).await?,
                 };
-                match tokio::join!(addresses, foreign) {
-                    (Ok(addresses), Ok(foreign)) => (addresses, None, foreign),
-                    (Err(error), _) => return Err(error),
-                    (Ok(_), Err(error)) => {
-                        if there.is_none() {
-                            let _ = Netlink::open_here()?.delete_link(link).await;
-                        }
-                        return Err(error);
-                    }
-                }
+                (addresses, None)
             }
             Outside::Pasta { program, folder } => {
                 let addresses = *addresses.first().ok_or(UplinkError::NoAddress)?;
                 let inner = (addresses, addresses_v6.first().copied());
                 let pasta = Pasta::start(program, folder, &stack, inner, netlink.clone(), events).await?;
-                (addresses, Some(pasta), Foreign::default())
+                (addresses, Some(pasta))
             }
         };
         let mut state = State { bridges, ..State::default() };
         let adopted = there.is_some();
         if let (Some(there), Outside::Veth { link, .. }) = (there, &outside) {
+            state.foreign = foreign::rules(&nft, link, Family::V4).await?;
             if there.ipv6.is_some() {
                 (state.ipv6, state.foreign_v6) = (there.ipv6, foreign::rules(&nft, link, Family::V6).await?);
             }
@@ -268,10 +292,22 @@ impl Uplink {
                 state.set(&owner, ports);
             }
         }
-        let state = Mutex::new(state);
-        let loaded = Mutex::new(0);
-        let uplink = Self { stack, nft, outside, addresses, host_gateway, foreign, state, loaded, _pasta: pasta };
-        let made = uplink.establish().await;
+        let (state, loaded) = (Mutex::new(state), Mutex::default());
+        let uplink = Self { stack, nft, outside, addresses, host_gateway, state, loaded, _pasta: pasta };
+        let made = match &uplink.outside {
+            // Rules of others matter to ports, which there are none of yet.
+            Outside::Veth { link, .. } if !adopted => {
+                let (made, foreign) = tokio::join!(uplink.establish(), foreign::rules(&uplink.nft, link, Family::V4));
+                match foreign {
+                    Ok(foreign) => {
+                        uplink.state.lock().await.foreign = foreign;
+                        made
+                    }
+                    Err(error) => made.and(Err(error.into())),
+                }
+            }
+            _ => uplink.establish().await,
+        };
         if let (Err(_), false, Outside::Veth { link, table, .. }) = (&made, adopted, &uplink.outside) {
             // One that hangs would do so again; who removes the stack tries it.
             if !matches!(made, Err(UplinkError::Nft(NftError::Slow { .. }))) {
@@ -302,6 +338,23 @@ impl Uplink {
         };
         self.settle(revision).await?;
         self.forward(&self.state.lock().await.bridges)
+    }
+
+    /// Whether the stack is about to go: as long as it is, ports that go are left for who removes the tables.
+    ///
+    /// # Errors
+    /// When it is to stay after all and the rules are refused.
+    pub async fn leaves(&self, leaves: bool) -> Result<(), UplinkError> {
+        let mut loaded = self.loaded.lock().await;
+        let revision = {
+            let mut state = self.state.lock().await;
+            state.leaves = leaves;
+            state.revision
+        };
+        match leaves || loaded.revision == Some(revision) {
+            true => Ok(()),
+            false => self.load(&mut loaded).await,
+        }
     }
 
     /// Makes it carry IPv6, too, with the first of `addresses` that is free on the host, likewise inner ones with the outer one before each;
@@ -338,7 +391,7 @@ impl Uplink {
 
     fn translates_in(&self, state: &State, family: Family) -> bool {
         let (carries, foreign) = match family {
-            Family::V4 => (true, &self.foreign),
+            Family::V4 => (true, &state.foreign),
             Family::V6 => (state.ipv6.is_some(), &state.foreign_v6),
         };
         let passes = foreign.forward.is_none() && foreign.unseen.is_none();
@@ -347,9 +400,10 @@ impl Uplink {
 
     /// Rules of others that are in the way of this family.
     pub async fn foreign(&self, family: Family) -> Foreign {
+        let state = self.state.lock().await;
         match family {
-            Family::V4 => self.foreign.clone(),
-            Family::V6 => self.state.lock().await.foreign_v6.clone(),
+            Family::V4 => state.foreign.clone(),
+            Family::V6 => state.foreign_v6.clone(),
         }
     }
 
@@ -369,7 +423,7 @@ impl Uplink {
         }
         let revision = {
             let mut state = self.state.lock().await;
-            if !state.set(owner, ports) {
+            if !state.set(owner, ports) || state.leaves {
                 return Ok(());
             }
             state.revision
@@ -391,39 +445,90 @@ impl Uplink {
     /// along with everybody else who has come by then.
     async fn settle(&self, revision: u64) -> Result<(), UplinkError> {
         let mut loaded = self.loaded.lock().await;
-        if *loaded >= revision {
+        if loaded.revision.is_some_and(|loaded| loaded >= revision) {
             return Ok(());
         }
         self.load(&mut loaded).await
     }
 
-    /// Both tables, anew: each namespace has its own.
-    async fn load(&self, loaded: &mut u64) -> Result<(), UplinkError> {
-        let (revision, inside, outside) = {
+    /// Has both tables say what the state is: each namespace has its own.
+    async fn load(&self, loaded: &mut Loaded) -> Result<(), UplinkError> {
+        let (revision, bare, publications, how) = {
             let state = self.state.lock().await;
-            let publications: Vec<&Publication> = state.publications.values().flatten().collect();
-            let inside = rules::inside(&state.bridges, self.host_gateway, self.outer(), &publications);
-            (state.revision, inside, self.rules_outside(&state, &publications))
+            let publications: Vec<Publication> = state.publications.values().flatten().cloned().collect();
+            let bare = self.tables(&state, &[]);
+            let how = self.way_to(&state, &bare, &publications, loaded);
+            (state.revision, bare, publications, how)
         };
-        let inside = nft::load(&self.nft, inside, Some(self.stack.clone()));
+        let inside = Self::load_table(&self.nft, rules::INSIDE, how.inside, Some(self.stack.clone()));
         let outside = async {
-            match outside {
-                Some(outside) => nft::load(&self.nft, outside, None).await,
-                None => Ok(()),
+            match (how.outside, &self.outside) {
+                (Some(text), Outside::Veth { table, .. }) => Self::load_table(&self.nft, table, text, None).await,
+                _ => Ok(()),
             }
         };
+        // What is in place is not known if one of the two is refused.
+        loaded.bare = Tables::default();
         let (inside, outside) = tokio::join!(inside, outside);
         inside.and(outside)?;
-        *loaded = revision;
+        *loaded = Loaded { revision: Some(revision), bare, publications };
         Ok(())
     }
 
-    fn rules_outside(&self, state: &State, publications: &[&Publication]) -> Option<String> {
-        let Outside::Veth { link, table, .. } = &self.outside else { return None };
-        let families = [Family::V4, Family::V6].into_iter();
-        let routed: Vec<Family> = families.filter(|family| self.translates_in(state, *family)).collect();
-        let inner = (self.addresses.addr(), state.ipv6.map(|net| net.addr()));
-        Some(rules::outside(table, link, self.outer(), inner, publications, &routed))
+    /// What leads from the rules in place to those of this state.
+    fn way_to(&self, state: &State, bare: &Tables, publications: &[Publication], loaded: &Loaded) -> Steps {
+        let added: Vec<&Publication> = publications.iter().filter(|one| !loaded.publications.contains(one)).collect();
+        let only_added = added.len() + loaded.publications.len() == publications.len();
+        let all: Vec<&Publication> = publications.iter().collect();
+        let Tables { inside, outside } = self.tables(state, &all);
+        if *bare == loaded.bare && only_added {
+            let add = |additions, body| Step::Add { additions, body };
+            let of_table =
+                |table: &str| rules::additions_outside(table, self.inner(state), &added, &self.routed(state));
+            let outside = match (&self.outside, outside) {
+                (Outside::Veth { table, .. }, Some(body)) => Some(add(of_table(table), body)),
+                _ => None,
+            };
+            return Steps { inside: add(rules::additions_inside(&added), inside), outside };
+        }
+        let step = if loaded.revision.is_none() { Step::Make } else { Step::Replace };
+        Steps { inside: step(inside), outside: outside.map(step) }
+    }
+
+    async fn load_table(program: &Path, table: &str, step: Step, netns: Option<Arc<Netns>>) -> Result<(), NftError> {
+        let body = match step {
+            Step::Add { additions, .. } if additions.is_empty() => return Ok(()),
+            Step::Add { additions, body } => match nft::load(program, additions, netns.clone()).await {
+                // Somebody has removed the table, most likely (`nft flush ruleset`).
+                Err(NftError::Refused(_)) => body,
+                added => return added,
+            },
+            Step::Make(body) => match nft::load(program, rules::made(table, &body), netns.clone()).await {
+                // It is left of one that was killed, most likely.
+                Err(NftError::Refused(_)) => body,
+                made => return made,
+            },
+            Step::Replace(body) => body,
+        };
+        nft::load(program, rules::anew(table, &body), netns).await
+    }
+
+    fn tables(&self, state: &State, publications: &[&Publication]) -> Tables {
+        let outside = match &self.outside {
+            Outside::Veth { link, .. } => {
+                Some(rules::outside(link, self.outer(), self.inner(state), publications, &self.routed(state)))
+            }
+            Outside::Pasta { .. } => None,
+        };
+        Tables { inside: rules::inside(&state.bridges, self.host_gateway, self.outer(), publications), outside }
+    }
+
+    fn routed(&self, state: &State) -> Vec<Family> {
+        [Family::V4, Family::V6].into_iter().filter(|family| self.translates_in(state, *family)).collect()
+    }
+
+    fn inner(&self, state: &State) -> (Ipv4Addr, Option<Ipv6Addr>) {
+        (self.addresses.addr(), state.ipv6.map(|net| net.addr()))
     }
 
     fn outer(&self) -> Ipv4Addr {

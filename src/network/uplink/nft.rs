@@ -13,6 +13,7 @@ use std::{
 
 use rustix::{fs::MemfdFlags, io::Errno};
 
+use super::{forwarding::objects, rules};
 use crate::sys::{Netns, PidFd};
 
 /// How long it may take: it needs some 10 ms, and more where many stacks begin at the same moment.
@@ -60,6 +61,14 @@ pub(super) async fn load(program: &Path, rules: String, netns: Option<Arc<Netns>
     tokio::task::spawn_blocking(task).await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
 }
 
+/// Makes a table of the caller's namespace with this in it, in place of one that may be there.
+pub(super) fn make_now(program: &Path, table: &str, body: &str) -> Result<(), NftError> {
+    match run(program, &["-f", "-"], &rules::made(table, body)) {
+        Err(NftError::Refused(_)) => run(program, &["-f", "-"], &rules::anew(table, body)).map(drop),
+        made => made.map(drop),
+    }
+}
+
 /// What the rules are, as JSON (libnftables-json(5)).
 pub(super) async fn ask(program: &Path, words: &'static [&'static str]) -> Result<serde_json::Value, NftError> {
     let program = program.to_owned();
@@ -85,12 +94,24 @@ pub async fn remove_table(program: &Path, table: &str) -> Result<(), NftError> {
 }
 
 /// The same, for a process without a runtime.
-///
-/// # Errors
-/// Likewise.
-pub fn remove_table_now(program: &Path, table: &str) -> Result<(), NftError> {
+pub(super) fn remove_table_now(program: &Path, table: &str) -> Result<(), NftError> {
     // `destroy`, which does not mind, came with nft 1.0.7.
     run(program, &["-f", "-"], &format!("table inet {table}\ndelete table inet {table}\n")).map(drop)
+}
+
+/// Removes the table of a stack from the caller's namespace, and says which others there are.
+///
+/// # Errors
+/// Those of [`remove_table`].
+pub fn remove_table_of_stack(program: &Path, table: &str) -> Result<Vec<String>, NftError> {
+    let one = serde_json::json!({ "table": { "family": "inet", "name": table } });
+    let words = serde_json::json!({ "nftables": [{ "add": one }, { "delete": one }, { "list": { "tables": null } }] });
+    let answer = run(program, &["-j", "-f", "-"], &words.to_string())?;
+    let answer: serde_json::Value =
+        serde_json::from_str(&answer).map_err(|e| NftError::Refused(format!("what is no JSON: {e}")))?;
+    // What it lists may be as it was before.
+    let names = objects(&answer, "table").filter_map(|table| table["name"].as_str());
+    Ok(names.filter(|name| *name != table).map(str::to_owned).collect())
 }
 
 /// Runs a program of the system to its end, and gives what it wrote. What it reads and writes are files in memory, so that nobody

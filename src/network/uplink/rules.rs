@@ -1,7 +1,8 @@
 //! The rules of a stack as text for nft(8): one table inside, and as root one on the host.
 //!
-//! A table is made, deleted and made anew in one transaction, so that nobody ever sees half of it and what there was before
-//! does not matter.
+//! Each text is one transaction, so that nobody ever sees half of it. A table is [made](made) where there is none, [made anew](anew)
+//! where there may be one, and ports that come are [added](additions_inside): whoever deletes rules waits some 10 ms at the end of nft(8), for
+//! the kernel to free them (`nft_rcv_nl_event`, net/netfilter/nf_tables_api.c).
 
 use std::{
     fmt::Write,
@@ -46,13 +47,15 @@ pub(super) fn free_port<'a>(
     all.into_iter().find(|port| !taken.contains(port)).unwrap_or(wanted)
 }
 
-/// The table of the stack's own namespace.
+/// The name of the table of the stack's own namespace.
+pub const INSIDE: &str = "nscompose";
+
+/// What is in the table of the stack's own namespace.
 ///
 /// Nothing passes from one network to another, and nothing out that is not on a bridge that leads out. What stays on one
 /// bridge comes by here only where br_netfilter leads it here all the same. A refusal says so at once, or clients would wait.
 pub fn inside(bridges: &[Bridge], host_gateway: Ipv4Addr, outer: Ipv4Addr, publications: &[&Publication]) -> String {
-    let mut text = begun("nscompose");
-    text.push_str(
+    let mut text = String::from(
         "\tchain forward {\n\
          \t\ttype filter hook forward priority filter; policy drop;\n\
          \t\tct state established,related accept\n",
@@ -79,20 +82,30 @@ pub fn inside(bridges: &[Bridge], host_gateway: Ipv4Addr, outer: Ipv4Addr, publi
     );
     text.push_str("\tchain prerouting {\n\t\ttype nat hook prerouting priority dstnat;\n");
     let _ = writeln!(text, "\t\tiifname != \"{INNER}\" ip daddr {host_gateway} dnat ip to {outer}");
-    for Publication { protocol, inner, target, .. } in publications {
-        let family = keyword(*target);
-        let _ = writeln!(
-            text,
-            "\t\tiifname \"{INNER}\" meta nfproto {} {protocol} dport {inner} dnat {family} to {target}",
-            nfproto(*target)
-        );
+    for publication in publications {
+        let _ = writeln!(text, "\t\t{}", arrival(publication));
     }
     text.push_str("\t}\n\tchain postrouting {\n\t\ttype nat hook postrouting priority srcnat;\n");
-    let _ = writeln!(text, "\t\toifname \"{INNER}\" masquerade\n\t}}\n}}");
+    let _ = writeln!(text, "\t\toifname \"{INNER}\" masquerade\n\t}}");
     text
 }
 
-/// The table of the host for one stack, whose outer end is `link`.
+/// The rule that leads what comes in by the uplink to a container.
+fn arrival(publication: &Publication) -> String {
+    let Publication { protocol, inner, target, .. } = publication;
+    let (nfproto, family) = (nfproto(*target), keyword(*target));
+    format!("iifname \"{INNER}\" meta nfproto {nfproto} {protocol} dport {inner} dnat {family} to {target}")
+}
+
+/// What adds these ports to the table of the stack's own namespace.
+pub fn additions_inside(publications: &[&Publication]) -> String {
+    publications
+        .iter()
+        .map(|publication| format!("add rule inet {INSIDE} prerouting {}\n", arrival(publication)))
+        .collect()
+}
+
+/// What is in the table of the host for one stack, whose outer end is `link`.
 ///
 /// What comes from the stack for the outer address is for the host's loopback: `link` has route_localnet set for it
 /// (ip-sysctl), and since that would let the stack name any address of loopback, what already does is dropped first.
@@ -103,7 +116,6 @@ pub fn inside(bridges: &[Bridge], host_gateway: Ipv4Addr, outer: Ipv4Addr, publi
 /// `inner` are the addresses of the inner end; it may have none of IPv6. The two ends have link-local ones, too, by which they find each other; with
 /// none of ours the link carries no IPv6.
 pub fn outside(
-    table: &str,
     link: &str,
     outer: Ipv4Addr,
     (inner, inner_v6): (Ipv4Addr, Option<Ipv6Addr>),
@@ -115,7 +127,7 @@ pub fn outside(
         None => "meta nfproto ipv6".to_owned(),
     };
     let translations = |publication: &&Publication| translation(publication, inner, inner_v6);
-    let mut text = begun(table);
+    let mut text = String::new();
     let _ = write!(
         text,
         "\tchain raw {{\n\
@@ -130,11 +142,7 @@ pub fn outside(
          \t\tiifname {{ \"{link}\", \"lo\" }} accept\n\
          \t\tip6 saddr fe80::/10 accept\n"
     );
-    let from_elsewhere = |publication: &&&Publication| {
-        let address = publication.address.ip();
-        routed.contains(&Family::of(address)) && !address.is_loopback()
-    };
-    for rule in publications.iter().filter(from_elsewhere).filter_map(translations) {
+    for rule in publications.iter().filter(|one| comes_from_elsewhere(one, routed)).filter_map(translations) {
         let _ = writeln!(text, "\t\t{rule}");
     }
     // What begins on the host itself does not come by prerouting, nor by anybody's forward chain. nft knows `dstnat` in prerouting only.
@@ -162,10 +170,33 @@ pub fn outside(
          \t\toifname \"{link}\" ct state established,related accept\n\
          \t\toifname \"{link}\" ct status dnat accept\n\
          \t\toifname \"{link}\" drop\n\
-         \t}}\n\
-         }}\n"
+         \t}}\n"
     );
     text
+}
+
+/// What adds these ports to the table of the host for one stack, with the rest as for [`outside`].
+pub fn additions_outside(
+    table: &str,
+    (inner, inner_v6): (Ipv4Addr, Option<Ipv6Addr>),
+    publications: &[&Publication],
+    routed: &[Family],
+) -> String {
+    let mut text = String::new();
+    for publication in publications {
+        let Some(rule) = translation(publication, inner, inner_v6) else { continue };
+        if comes_from_elsewhere(publication, routed) {
+            let _ = writeln!(text, "add rule inet {table} prerouting {rule}");
+        }
+        let _ = writeln!(text, "add rule inet {table} output {rule}");
+    }
+    text
+}
+
+/// Whether connections of others than the host itself are translated.
+fn comes_from_elsewhere(publication: &Publication, routed: &[Family]) -> bool {
+    let address = publication.address.ip();
+    routed.contains(&Family::of(address)) && !address.is_loopback()
 }
 
 /// The rule that leads a published port of the host to the stack, whose inner ends are these; none where it has none of that family.
@@ -194,9 +225,14 @@ fn nfproto(address: SocketAddr) -> &'static str {
     if address.is_ipv4() { "ipv4" } else { "ipv6" }
 }
 
-/// A table with nothing in it yet.
-pub(super) fn begun(table: &str) -> String {
-    format!("table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n")
+/// A table with this in it, where there is none.
+pub(super) fn made(table: &str, body: &str) -> String {
+    format!("create table inet {table}\ntable inet {table} {{\n{body}}}\n")
+}
+
+/// A table with this in it, instead of the one that there may be.
+pub(super) fn anew(table: &str, body: &str) -> String {
+    format!("table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{body}}}\n")
 }
 
 #[cfg(test)]
@@ -233,11 +269,11 @@ mod tests {
         let (outer, inner) = (Ipv4Addr::new(10, 213, 0, 1), Ipv4Addr::new(10, 213, 0, 2));
         let (four, six) = (publication("192.0.2.1:81", "tcp", 81), publication("[2001:db8::1]:82", "udp", 82));
         let both = [Family::V4, Family::V6];
-        let text = outside("t", "nsc1", outer, (inner, Some(Ipv6Addr::LOCALHOST)), &[&four, &six], &both);
+        let text = outside("nsc1", outer, (inner, Some(Ipv6Addr::LOCALHOST)), &[&four, &six], &both);
         assert_eq!(text.matches("ip daddr 192.0.2.1 tcp dport 81 dnat ip to 10.213.0.2:81\n").count(), 2, "{text}");
         assert_eq!(text.matches("ip6 daddr 2001:db8::1 udp dport 82 dnat ip6 to [::1]:82\n").count(), 2, "{text}");
         assert!(!text.contains("fib"), "{text}");
-        let text = outside("t", "nsc1", outer, (inner, None), &[&four, &six], &both);
+        let text = outside("nsc1", outer, (inner, None), &[&four, &six], &both);
         assert!(!text.contains("dnat ip6") && text.contains("meta nfproto ipv6 drop"), "{text}");
     }
 
@@ -245,7 +281,7 @@ mod tests {
     fn what_others_would_drop_and_loopback_are_translated_for_the_host_only() {
         let (outer, inner) = (Ipv4Addr::new(10, 213, 0, 1), Ipv4Addr::new(10, 213, 0, 2));
         let all = |address, routed: &[Family]| {
-            outside("t", "nsc1", outer, (inner, None), &[&publication(address, "tcp", 80)], routed)
+            outside("nsc1", outer, (inner, None), &[&publication(address, "tcp", 80)], routed)
         };
         assert_eq!(all("0.0.0.0:80", &[Family::V4]).matches("tcp dport 80 dnat").count(), 2);
         for text in [all("0.0.0.0:80", &[]), all("127.0.0.1:80", &[Family::V4])] {
