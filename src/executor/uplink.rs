@@ -148,12 +148,14 @@ async fn make(wish: Wish, stack: &Stack, changes: &UnboundedSender<Change>) -> R
     let lock = take_lock().await.map_err(|e| none(chain(&e)))?;
     let made = make_on_host(wish, stack, changes).await;
     let _ = lock.remove();
-    let uplink = match (made, stack.uplink()) {
-        (Ok(()), Some(uplink)) => uplink,
-        (made, _) => return made.map_err(none),
-    };
+    let Some(uplink) = stack.uplink() else { return made.map_err(none) };
+    // What is in the way of the one need not be in the way of the other.
     let six = add_ipv6(&uplink, &addresses_v6, &nft, stack, changes).await;
-    six.map_err(|why| format!("the stack has no way out by IPv6: {why}"))
+    match (made, six) {
+        (made, Ok(())) => made.map_err(none),
+        (Ok(()), Err(why)) => Err(format!("the stack has no way out by IPv6: {why}")),
+        (Err(four), Err(six)) => Err(none(format!("{four}; and by IPv6: {six}"))),
+    }
 }
 
 async fn make_on_host(wish: Wish, stack: &Stack, changes: &UnboundedSender<Change>) -> Result<(), String> {

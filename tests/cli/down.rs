@@ -97,7 +97,7 @@ fn a_program_that_waits_for_its_signals_gets_its_time() {
 #[test]
 fn seconds_that_are_none_are_told_what_they_may_be() {
     let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
-    for words in [&["stop", "-t", "soon"][..], &["down", "-t", "1.5"], &["up", "--wait-timeout", "-1"]] {
+    for words in [&["stop", "-t", "soon"][..], &["down", "-t", "1.5"], &["up", "--wait-timeout", "1m"]] {
         stack.run(words).code(2).stderr_has("write a whole number of seconds, such as `10`");
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use super::uplink::{Holder, heard, hello};
-use crate::support::{Need, Output, Stack, free_port, is_root, needs, wait_for};
+use crate::support::{Need, Output, Stack, Started, free_port, is_root, needs, wait_for};
 
 const SLEEP: &str = "rootfs: host, command: [sleep, infinity]";
 
@@ -64,6 +64,17 @@ fn host(lines: &[&str]) -> Holder {
     );
     lines.iter().for_each(|lines| all(&host, lines));
     host
+}
+
+/// Somebody on the host who says hello at [2001:db8:1::1]:4711.
+fn greeter(host: &Holder) -> Started {
+    let mut server = host.start(&[
+        "python3",
+        "-uc",
+        "import socket\ns = socket.create_server(('2001:db8:1::1', 4711), family=socket.AF_INET6)\nprint('ready')\nwhile True: s.accept()[0].sendall(b'hello')",
+    ]);
+    server.expect_stdout("ready");
+    server
 }
 
 #[test]
@@ -209,12 +220,7 @@ fn a_network_with_ipv6_that_comes_later_leads_out_too() {
     }
     stack.file("stack.yaml", &format!("name: {}\n{}", stack.project(), file("{enable_ipv6: true}")));
     on_host.nscompose(&["up", "-d"]).success();
-    let mut server = host.start(&[
-        "python3",
-        "-uc",
-        "import socket\ns = socket.create_server(('2001:db8:1::1', 4711), family=socket.AF_INET6)\nprint('ready')\nwhile True: s.accept()[0].sendall(b'hello')",
-    ]);
-    server.expect_stdout("ready");
+    let _server = greeter(&host);
     assert_eq!(on_host.heard("2001:db8:1::1", 4711).success().stdout, "hello");
     on_host.nscompose(&["down"]).success();
 }
@@ -247,16 +253,28 @@ fn a_host_without_ipv6_has_ipv4_alone_and_says_nothing() {
 fn a_host_with_ipv6_alone_has_a_way_out_too() {
     needs!(Need::Uplink, Need::Program("ip"), Need::Program("python3"));
     let host = host(&[IPV6]);
-    let mut server = host.start(&[
-        "python3",
-        "-uc",
-        "import socket\ns = socket.create_server(('2001:db8:1::1', 4711), family=socket.AF_INET6)\nprint('ready')\nwhile True: s.accept()[0].sendall(b'hello')",
-    ]);
-    server.expect_stdout("ready");
+    let _server = greeter(&host);
     let stack = Stack::new(&format!("services: {{web: {{{SLEEP}}}}}\nnetworks: {{default: {{enable_ipv6: true}}}}"));
     let on_host = Host { holder: &host, stack: &stack };
     let up = on_host.nscompose(&["up", "-d"]).success();
     assert!(!up.stderr.contains("warning"), "{up}");
+    assert_eq!(on_host.heard("2001:db8:1::1", 4711).success().stdout, "hello");
+    on_host.nscompose(&["down"]).success();
+}
+
+#[test]
+fn what_drops_ipv4_of_the_stack_keeps_it_from_no_ipv6() {
+    needs!(Need::Root, Need::Uplink, Need::Program("ip"), Need::Program("python3"));
+    let host = host(&[
+        IPV4,
+        IPV6,
+        "nft add table ip filter
+         nft 'add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'",
+    ]);
+    let _server = greeter(&host);
+    let stack = Stack::new(&format!("services: {{web: {{{SLEEP}}}}}\nnetworks: {{default: {{enable_ipv6: true}}}}"));
+    let on_host = Host { holder: &host, stack: &stack };
+    on_host.nscompose(&["up", "-d"]).success().stderr_has("the stack has no way out: chain FORWARD");
     assert_eq!(on_host.heard("2001:db8:1::1", 4711).success().stdout, "hello");
     on_host.nscompose(&["down"]).success();
 }
