@@ -84,7 +84,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             // One that was killed on its way to the end has another one come after it.
             match reconnect(&layout).await? {
                 Some((again, _)) if death < DEATHS => connection = again,
-                None if layout.runtime().exists() && layout.connect().is_err() => return Err(gone()),
+                None if layout.runtime().exists() => return Err(gone()),
                 _ => break,
             }
         }

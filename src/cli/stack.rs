@@ -4,7 +4,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::net::UnixStream,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -181,16 +181,26 @@ pub(super) const DEATHS: u32 = 100;
 /// How long a supervisor may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long what a supervisor has left that died while it removed the last of a stack may be there, until the one that comes after it
+/// has removed that.
+const LAST_STEPS: Duration = Duration::from_secs(5);
+
 /// Connects to the supervisor that has come after one that has gone, and says what there is; none when nobody has, and the stack
 /// has gone.
 pub(super) async fn reconnect(layout: &StackLayout) -> Result<Option<(Connection, Snapshot)>, Failure> {
+    let began = Instant::now();
     for _ in 0..ATTEMPTS {
-        let stream = match layout.connect() {
-            Ok(stream) => stream,
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
-                return Ok(None);
+        let stream = loop {
+            match layout.connect() {
+                Ok(stream) => break stream,
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                    if !layout.runtime().exists() || began.elapsed() > LAST_STEPS {
+                        return Ok(None);
+                    }
+                }
+                Err(e) => return Err(talk(&e)),
             }
-            Err(e) => return Err(talk(&e)),
+            tokio::time::sleep(Duration::from_millis(5)).await;
         };
         let mut connection = connection(stream)?;
         let look = tokio::time::timeout(PATIENCE, look_again(&mut connection)).await;

@@ -328,6 +328,32 @@ volumes: {{data: {{}}}}
     }
 }
 
+/// Killed while it removed the last of a stack: nobody listens any more, and folders are still there.
+#[test]
+fn a_down_whose_last_steps_are_another_ones_is_no_failure() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        r#"services: {web: {rootfs: host, command: [sh, -c, "trap '' TERM; echo ready; while :; do sleep 0.05; done"], stop_grace_period: 10h}}"#,
+    );
+    stack.up();
+    stack.log_with("web", "ready");
+    let traces = stack.traces();
+    let mut down = stack.nscompose().args(["down"]).start();
+    down.expect_stderr("web stopping");
+    let (pid, keeper) = (Pid::from_raw(down.pid()), Pid::from_raw(stack.keeper().expect("a keeper")));
+    for pid in [keeper, pid] {
+        kill(pid, Signal::SIGSTOP).expect("ours");
+    }
+    assert!(kill_supervisor(&stack, 0));
+    let runtime = stack.home().join(format!("run/v1/{}", stack.project()));
+    fs::remove_file(runtime.join("control.sock")).expect("one");
+    for pid in [pid, keeper] {
+        kill(pid, Signal::SIGCONT).expect("ours");
+    }
+    down.wait().success().stderr_has("is down");
+    traces.assert_gone();
+}
+
 #[test]
 fn nothing_is_left_when_it_dies_with_the_keeper() {
     needs!(Need::Namespaces);
