@@ -13,6 +13,7 @@ mod sandbox {
     mod escapes;
     mod events;
     mod files;
+    mod gate;
     mod grants;
     mod health;
     mod hooks;

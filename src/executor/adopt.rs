@@ -472,6 +472,7 @@ impl Adoption<'_> {
             stop_grace_ms: spec.stop_grace_ms,
             process: process(&spec),
             group: group.clone(),
+            runs: true,
             own_network: spec.namespaces.net != Source::Host,
             folder: self.stack.layout.container(service),
             _volumes: self.locks(service),
@@ -530,8 +531,10 @@ impl Adoption<'_> {
                 Err(error) => Err(SandboxError::Talk(error)),
             };
             keeper.forget(vec![Forget::Descriptors(of_service(&service, GATE))]);
-            if let Err(source) = opened {
-                // That it has ended is told by the keeper.
+            // That it has ended is told by the keeper; or it had been let in already.
+            if let Err(source) = opened
+                && !matches!(source, SandboxError::Ended)
+            {
                 let _ = changes.send(Change::Warning(chain(&ExecutorError::Start { service, source })));
             }
         });

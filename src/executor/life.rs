@@ -78,12 +78,36 @@ pub(super) struct Attempt {
     pub(super) restarts: u32,
     /// It has been there before, and stays there should this not succeed.
     pub(super) again: bool,
+    /// Nobody wants it any more.
+    is_over: watch::Receiver<bool>,
 }
 
 impl Attempt {
     /// Where its end is told.
     pub(super) fn teller(&self) -> EndTeller {
         EndTeller(self.messages.clone())
+    }
+
+    /// Waits for what the container does on its way to its program, which may be for a file system that does not answer. Once
+    /// nobody wants it any more it has as long as it would have to stop.
+    pub(super) async fn wait_for<T>(
+        &self,
+        way: impl Future<Output = Result<T, ExecutorError>>,
+        service: &ServiceName,
+        stack: &Stack,
+    ) -> Result<T, ExecutorError> {
+        let mut is_over = self.is_over.clone();
+        let over = async {
+            if is_over.wait_for(|over| *over).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(stack.grace_of(service)).await;
+        };
+        tokio::select! {
+            biased;
+            result = way => result,
+            () = over => Err(ExecutorError::Interrupted),
+        }
     }
 }
 
@@ -99,19 +123,21 @@ impl EndTeller {
     }
 }
 
-/// Starts a container, and looks after it from then on. Those that restart with it do, unless it is `alone`.
+/// Starts a container, and looks after it from then on. Those that restart with it do, unless it is `alone`. When `is_over` becomes
+/// true nobody wants it any more.
 pub(super) async fn begin(
     spec: &ContainerSpec,
     alone: bool,
     stack: &Arc<Stack>,
     claims: &Claims,
     changes: &UnboundedSender<Change>,
+    is_over: &watch::Receiver<bool>,
 ) -> Result<(), ExecutorError> {
     // One that was there before and may be about to be started again.
     hands_off(&spec.service, stack).await;
     leave(&spec.service, stack).await;
     let (messages, queue) = unbounded_channel();
-    let attempt = Attempt { messages: messages.clone(), restarts: 0, again: false };
+    let attempt = Attempt { messages: messages.clone(), restarts: 0, again: false, is_over: is_over.clone() };
     container::start(spec, stack, claims, changes, &attempt).await?;
     let stage = Stage::Starting { past: Past::default() };
     let written = Memory { pid: 0, past: Past::default(), stage: Remembered::Starting };
@@ -426,7 +452,8 @@ impl Driver {
         let service = &self.spec.service.clone();
         self.log = ProbeLog::default();
         let restarts = self.stage.past().restarts;
-        let attempt = Attempt { messages: self.messages.clone(), restarts, again: true };
+        let (messages, is_over) = (self.messages.clone(), self.is_stopping.clone());
+        let attempt = Attempt { messages, restarts, again: true, is_over };
         let started = match self.claims() {
             Ok(claims) => container::start(&self.spec, &self.stack, &claims, &self.changes, &attempt).await,
             Err(error) => Err(error),
@@ -451,7 +478,10 @@ impl Driver {
                 Happening::Runs
             }
             Err(error) => {
-                self.say(&error);
+                // Who stops it knows.
+                if !matches!(error, ExecutorError::Interrupted) {
+                    self.say(&error);
+                }
                 Happening::Ended(container::NOT_STARTED)
             }
         }

@@ -181,7 +181,7 @@ async fn start(
     changes: &UnboundedSender<Change>,
     is_over: &watch::Receiver<bool>,
 ) -> Result<(), StartError> {
-    life::begin(spec, alone, stack, claims, changes).await.map_err(StartError::Container)?;
+    life::begin(spec, alone, stack, claims, changes, is_over).await.map_err(StartError::Container)?;
     let service = &spec.service;
     // Of this one: it may be another one by the time that is looked at.
     let exit = stack.objects().containers.get(service).map(|container| container.exit.clone());

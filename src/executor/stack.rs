@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -161,10 +161,19 @@ pub(super) struct Running {
     pub(super) since: Instant,
     /// Freezes its processes.
     pub(super) freezer: Arc<Freezer>,
+    /// Its program has been run. Before that nobody enters it: it may see the host's files still.
+    pub(super) runs: bool,
     /// Where it is told what happens to it.
     pub(super) changes: UnboundedSender<Change>,
     /// What is run in it before it is asked to stop, once it is up.
     pub(super) pre_stop: Vec<Hook>,
+}
+
+impl Running {
+    /// Its program runs.
+    fn has_program(&self) -> bool {
+        self.runs && self.exit.borrow().is_none()
+    }
 }
 
 /// A program to run in a container.
@@ -423,13 +432,12 @@ impl Stack {
         }
     }
 
-    /// Sends a signal to the first process of a container, as far as it has one, and tells of it. True if it was frozen, and
-    /// goes on to take it.
+    /// Sends a signal to the first process of a container, as far as it has one, and tells of it. One whose program does not run yet
+    /// hears of SIGKILL only. True if it was frozen, and goes on to take it.
     pub(super) fn signal(&self, service: &ServiceName, signal: StopSignal) -> bool {
         let objects = self.objects();
-        let Some(container) = objects.containers.get(service).filter(|c| c.exit.borrow().is_none()) else {
-            return false;
-        };
+        let hears = |c: &&Running| c.exit.borrow().is_none() && (c.runs || signal == StopSignal::KILL);
+        let Some(container) = objects.containers.get(service).filter(hears) else { return false };
         let _ = container.changes.send(Change::Signalled(service.clone(), container.pid, signal));
         // ESRCH: it ended just now.
         let _ = container.pidfd.signal(signal.number());
@@ -528,6 +536,12 @@ impl Stack {
         }
     }
 
+    /// How long a container has to stop.
+    pub(super) fn grace_of(&self, service: &ServiceName) -> Duration {
+        let grace_ms = self.objects().containers.get(service).map_or(0, |container| container.stop_grace_ms);
+        Duration::from_millis(grace_ms)
+    }
+
     /// Gives one container this many milliseconds to stop, instead of what its file says.
     pub(super) fn set_grace_of(&self, service: &ServiceName, grace_ms: u64) {
         if let Some(container) = self.objects().containers.get_mut(service) {
@@ -548,7 +562,7 @@ impl Stack {
     /// When it does not run.
     pub fn attach(&self, service: &ServiceName) -> Result<(Attached, Output), ExecError> {
         let objects = self.objects();
-        let container = objects.containers.get(service).filter(|container| container.exit.borrow().is_none());
+        let container = objects.containers.get(service).filter(|container| container.has_program());
         let container = container.ok_or_else(|| ExecError::NotRunning(service.clone()))?;
         let (exit, told) = (container.exit.clone(), container.end_told.clone());
         Ok(Attached::new(container.streams.clone(), container.pidfd.clone(), exit, told))
@@ -567,7 +581,7 @@ impl Stack {
         }
         let (order, group, target, freezer) = {
             let objects = self.objects();
-            let container = objects.containers.get(&exec.service).filter(|container| container.exit.borrow().is_none());
+            let container = objects.containers.get(&exec.service).filter(|container| container.has_program());
             let container = container.ok_or_else(|| ExecError::NotRunning(exec.service.clone()))?;
             let mut process = container.process.clone();
             process.argv = exec.argv;
@@ -685,7 +699,7 @@ impl Stack {
 }
 
 /// How long the news of the end of a container may take after it.
-const SETTLING: std::time::Duration = std::time::Duration::from_secs(5);
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// Bytes that the interfaces of a process's network have received and sent, but for the loopback one (proc_pid_net(5)).
 fn traffic(pid: i32) -> Option<(u64, u64)> {

@@ -61,6 +61,14 @@ pub(super) async fn stop(service: &ServiceName, stack: &Stack) -> Result<(), Exe
     kill(service, pid, &pidfd, &mut exit).await
 }
 
+/// Ends a container whose program does not run: there is nobody who could be asked.
+pub(super) async fn end(service: &ServiceName, stack: &Stack) -> Result<(), ExecutorError> {
+    let running = stack.objects().containers.get(service).map(|c| (c.pid, c.pidfd.clone(), c.exit.clone()));
+    let Some((pid, pidfd, mut exit)) = running.filter(|(_, _, exit)| exit.borrow().is_none()) else { return Ok(()) };
+    thaw(service, stack);
+    kill(service, pid, &pidfd, &mut exit).await
+}
+
 fn thaw(service: &ServiceName, stack: &Stack) {
     if let Some(container) = stack.objects().containers.get(service) {
         container.freezer.thaw();

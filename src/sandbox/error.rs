@@ -149,4 +149,7 @@ pub enum SandboxError {
     /// Talking to it failed.
     #[error("cannot talk to the process that keeps the containers of this stack")]
     Talk(#[source] io::Error),
+    /// Somebody has killed it on its way, or the kernel has.
+    #[error("it has ended before its program ran")]
+    Ended,
 }

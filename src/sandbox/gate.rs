@@ -69,37 +69,41 @@ impl Gate {
         self.socket.as_fd().try_clone_to_owned()
     }
 
-    /// Waits until the container is ready for its program, or has ended.
+    /// Waits until the container is ready for its program.
     ///
     /// # Errors
-    /// What went wrong on the way.
+    /// What went wrong on the way, or that it has ended.
     pub async fn ready(&mut self) -> Result<(), SandboxError> {
         let mut first = [0];
         let read = self.socket.read(&mut first).await.map_err(SandboxError::Talk)?;
-        if read == 0 || first == [READY] {
+        if first[..read] == [READY] {
             return Ok(());
         }
-        self.said.extend(first);
-        self.rest().await
+        self.said.extend(&first[..read]);
+        self.rest().await?;
+        Err(SandboxError::Ended)
     }
 
     /// Lets it run its program, and waits until it does.
     ///
     /// # Errors
-    /// Why it does not.
+    /// Why it does not; that it has ended also of one that has been let in before, and runs its program.
     pub async fn open(mut self) -> Result<(), SandboxError> {
-        // EPIPE: it has ended. Any other refusal shows as an end without a word, since it hears that the socket has closed.
-        let _ = rustix::net::send(&self.socket, &[OPEN], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-        self.rest().await
+        let sent = rustix::net::send(&self.socket, &[OPEN], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        self.rest().await?;
+        // EPIPE: it had ended by then.
+        sent.map(drop).map_err(|_| SandboxError::Ended)
     }
 
     async fn rest(&mut self) -> Result<(), SandboxError> {
         match self.socket.read_to_end(&mut self.said).await {
-            // It ended without having read all that it was told.
-            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {}
-            read => _ = read.map_err(SandboxError::Talk)?,
+            // It ended without having read what it was told (unix(7)).
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
+                told(&self.said)?;
+                Err(SandboxError::Ended)
+            }
+            read => read.map_err(SandboxError::Talk).and_then(|_| told(&self.said)),
         }
-        told(&self.said)
     }
 }
 

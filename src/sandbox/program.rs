@@ -170,7 +170,7 @@ impl Prepared {
     }
 }
 
-/// Closes every descriptor but the standard streams and these, which lead to no folder: the pipe that tells how it went, a
+/// Closes every descriptor but the standard streams and these, which lead to no folder: what tells how it went, a
 /// namespace. To be called on the way to a program only, by who will never touch the owners of the others again.
 pub(super) fn close_all_but(kept: &[Option<BorrowedFd<'_>>]) -> Result<(), BringUpError> {
     let kept: Vec<BorrowedFd<'_>> = kept.iter().flatten().copied().collect();
@@ -210,7 +210,7 @@ impl Prepared {
             .map(|candidate| c_string(OsString::from(candidate).into_vec()))
             .collect::<Result<Vec<_>, _>>()?;
 
-        // No descriptor of ours reaches the program; the status one closes with success.
+        // No descriptor of ours reaches the program; that of the gate, or the status pipe, closes with success.
         process::close_on_exec_from(3).map_err(failed)?;
         start_values::limit(&process.options)?;
         self.confine(process, filter)?;

@@ -41,13 +41,14 @@ use super::{
     root::layers,
     run::Claims,
     stack::Running,
-    stop::{forget, stop, take_back},
+    stop::{end, forget, take_back},
     streams::waited_for,
     uplink,
     volume::VolumeFolder,
 };
 use crate::{
     cgroup,
+    life::{Memory, Past, Remembered},
     model::ServiceName,
     plan::{ContainerSpec, Source},
     sandbox::{Forget, Gate, Launch, LaunchFds, Process, SandboxError, SharedFiles},
@@ -168,6 +169,7 @@ pub(super) async fn start(
         pidfd,
         exit: started.exit,
         is_init: spec.namespaces.pid == Source::New,
+        runs: false,
         stop_signal: spec.stop_signal,
         stop_grace_ms: spec.stop_grace_ms,
         process: process.clone(),
@@ -201,38 +203,41 @@ pub(super) async fn start(
     let noted = stack.note_process(pid).map_err(files("write to", &journal));
     let ready = match noted {
         Ok(()) => {
-            // None comes if something goes wrong before, which is told at the gate.
-            let lost = |error: io::Error| tracing::error!(%error, "what a container handed out is lost");
-            let mounts = handed_out.next().await.map_err(lost).unwrap_or(None);
-            let mounts = mounts.filter(|_| spec.namespaces.pid != Source::New);
-            let mut keep = Vec::new();
-            let kept = |what: &str, fd: std::os::fd::BorrowedFd<'_>| {
-                Some((of_service(&spec.service, what), fd.try_clone_to_owned().ok()?))
-            };
-            keep.extend(mounts.as_ref().and_then(|mounts| kept(MOUNTS, mounts.as_fd())));
-            family.know(mounts);
-            if spec.process.terminal {
-                let side = handed_out.next().await.and_then(|side| side.map(waited_for).transpose());
-                if let Some(side) = side.map_err(lost).unwrap_or(None) {
-                    keep.extend(kept(TERMINAL, side.get_ref().as_fd()));
-                    let spool = stack.layout.spool(&spec.service, Stream::Stdout);
-                    let sources = vec![(Stream::Stdout, logs::Source::Terminal(side.clone()), spool)];
-                    pump = logs::pump(sources, writer, listeners.clone(), false).map_err(lost).ok();
-                    if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
-                        container.streams.input = spec.process.stdin_open.then(|| side.clone());
-                        container.streams.terminal = Some(side);
+            let way = async {
+                // None comes if something goes wrong before, which is told at the gate.
+                let lost = |error: io::Error| tracing::error!(%error, "what a container handed out is lost");
+                let mounts = handed_out.next().await.map_err(lost).unwrap_or(None);
+                let mounts = mounts.filter(|_| spec.namespaces.pid != Source::New);
+                let mut keep = Vec::new();
+                let kept = |what: &str, fd: std::os::fd::BorrowedFd<'_>| {
+                    Some((of_service(&spec.service, what), fd.try_clone_to_owned().ok()?))
+                };
+                keep.extend(mounts.as_ref().and_then(|mounts| kept(MOUNTS, mounts.as_fd())));
+                family.know(mounts);
+                if spec.process.terminal {
+                    let side = handed_out.next().await.and_then(|side| side.map(waited_for).transpose());
+                    if let Some(side) = side.map_err(lost).unwrap_or(None) {
+                        keep.extend(kept(TERMINAL, side.get_ref().as_fd()));
+                        let spool = stack.layout.spool(&spec.service, Stream::Stdout);
+                        let sources = vec![(Stream::Stdout, logs::Source::Terminal(side.clone()), spool)];
+                        pump = logs::pump(sources, writer, listeners.clone(), false).map_err(lost).ok();
+                        if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
+                            container.streams.input = spec.process.stdin_open.then(|| side.clone());
+                            container.streams.terminal = Some(side);
+                        }
                     }
                 }
-            }
-            let ready = gate.ready().await.map_err(failed);
-            // Answers come in their order, so this one is there by the time anything is written down.
-            match ready {
-                Ok(()) if !keep.is_empty() => {
-                    let failed = |source| ExecutorError::Keep { service: spec.service.clone(), source };
-                    stack.keeper.keep(keep).await.map_err(failed)
+                let ready = gate.ready().await.map_err(failed);
+                // Answers come in their order, so this one is there by the time anything is written down.
+                match ready {
+                    Ok(()) if !keep.is_empty() => {
+                        let failed = |source| ExecutorError::Keep { service: spec.service.clone(), source };
+                        stack.keeper.keep(keep).await.map_err(failed)
+                    }
+                    ready => ready,
                 }
-                ready => ready,
-            }
+            };
+            attempt.wait_for(way, &spec.service, stack).await
         }
         Err(error) => Err(error),
     };
@@ -263,19 +268,27 @@ pub(super) async fn start(
         Err(error) => Err(error),
     };
     let runs = match written {
-        Ok(written) => gate.open().await.map_err(failed).map(|()| written),
+        Ok(written) => {
+            let open = async { gate.open().await.map_err(failed) };
+            attempt.wait_for(open, &spec.service, stack).await.map(|()| written)
+        }
         Err(error) => Err(error),
     };
     stack.keeper.forget(vec![Forget::Descriptors(of_service(&spec.service, GATE))]);
     let (observed, led_ports) = match runs {
         Ok(runs) => runs,
         Err(error) => {
-            stop(&spec.service, stack).await?;
+            end(&spec.service, stack).await?;
             if known_before {
                 // One that is started again, or was made before, stays as it was, with its files.
                 family.end();
                 if !attempt.again {
                     stack.ended(&spec.service);
+                    // By what is written down so far it ran, and the next supervisor would do by it what is done by one that ends.
+                    let memory = Memory { pid, past: Past::default(), stage: Remembered::Ended(NOT_STARTED) };
+                    if let Err(error) = stack.record(&facts::life(&spec.service), &memory) {
+                        tracing::warn!(service = %spec.service, %error, "that it did not start is not written down");
+                    }
                 }
                 return Err(error);
             }
@@ -284,6 +297,9 @@ pub(super) async fn start(
             return Err(error);
         }
     };
+    if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
+        container.runs = true;
+    }
     if let Some(ports) = led_ports {
         uplink::publish(&spec.service, pid, &ports, spec.address_v6, stack).await;
     }

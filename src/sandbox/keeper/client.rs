@@ -145,8 +145,8 @@ impl Keeper {
         }
     }
 
-    /// Makes a container. It is on its way when this comes back; what goes wrong on the way to its program is written to
-    /// the status descriptor, which is closed without a word when the program runs.
+    /// Makes a container. It is on its way when this comes back; what goes wrong on the way to its program is told at its
+    /// [gate](crate::sandbox::Gate).
     ///
     /// # Errors
     /// What the kernel refused, or that the keeper has gone.
