@@ -1,7 +1,7 @@
 //! `nscompose rm`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{self, BufRead},
 };
 
@@ -46,6 +46,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let layout = settings.layout.stack(&name);
     let nothing = |more: &str| settings.printer.progress(name.as_str(), &format!("has no container to remove{more}"));
     let Some(opened) = open_if_up(&layout)? else {
+        named(&words, &BTreeMap::new(), settings)?;
         nothing("");
         return Ok(0);
     };
