@@ -308,3 +308,17 @@ fn a_start_that_fails_has_let_go_of_its_lock_when_it_says_so() {
     }
     stack.up();
 }
+
+#[test]
+fn the_code_of_a_service_that_is_not_brought_up_is_not_waited_for() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity], depends_on: [db]}, db: {rootfs: host, command: [sh, -c, 'exit 4']}, job: {rootfs: host, command: ['true']}}",
+    );
+    for args in [&["job", "web"][..], &["db", "--no-deps", "web"]] {
+        let up = [&["up", "--exit-code-from"], args].concat();
+        stack.run(&up).code(2).stderr_has("it is not among what is brought up");
+    }
+    assert!(stack.supervisor().is_none(), "nothing has been begun");
+    stack.run(&["up", "--exit-code-from", "db", "web"]).code(4);
+}

@@ -153,6 +153,10 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     check_roots(&loaded, &intent.services, alone)?;
     // Before there is a runtime, and before anything is started.
     let elsewhere = containers_of_others(&loaded.project, settings)?;
+    if let Some(service) = ends.never_ends(&plan::expand(loaded.project.clone()), &intent, alone) {
+        return Err(Failure::usage(format!("`--exit-code-from {service}`: it is not among what is brought up"))
+            .hint(format!("name `{service}` too, or leave the other services out")));
+    }
     let provided = provide(loaded.project.clone(), (&intent.services, alone), args.pull, settings)?;
     let Provided { mut project, mut held } = provided;
     let layout = settings.layout.stack(&project.name);
