@@ -30,7 +30,6 @@ const FLAGS: &[(&str, &[&str], &str)] = &[
     ("", &["--dry-run"], "`plan` shows what `up` would do"),
     ("", &["--progress"], "`--quiet` shows no progress"),
     ("", &["--parallel", "--compatibility", "--all-resources"], "leave it out"),
-    ("down", &["--rmi"], "`rmi IMAGE` or `image prune` after it"),
     ("up", &["--build"], BUILD),
     ("up", &["--watch", "-w", "--menu"], NOTHING),
 ];

@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let plan = |observed: &Observed| {
             // What has been started meanwhile is not removed unasked.
             let still = choose(observed, &chosen_from, args.stop);
-            plan::remove(observed, &still.intersection(&chosen).cloned().collect(), args.volumes)
+            plan::remove(observed, &still.intersection(&chosen).cloned().collect(), args.volumes, None)
         };
         carry_out_plan((&mut connection, &layout), snapshot, plan, |event| progress.show(event)).await?;
         // With the last container everything of the stack goes.
