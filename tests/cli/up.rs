@@ -322,3 +322,23 @@ fn the_code_of_a_service_that_is_not_brought_up_is_not_waited_for() {
     assert!(stack.supervisor().is_none(), "nothing has been begun");
     stack.run(&["up", "--exit-code-from", "db", "web"]).code(4);
 }
+
+#[test]
+fn colours_and_progress_are_as_the_command_line_says() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {job: {rootfs: host, command: [echo, hello]}}");
+    let up = |more: &[&str]| stack.run(&[more, &["up"]].concat()).success();
+    let none = up(&["--ansi", "never", "--progress", "plain"]);
+    assert!(!none.stdout.contains('\u{1b}') && !none.stderr.contains('\u{1b}'), "{none}");
+    none.stderr_has("job started");
+    let all = up(&["--ansi=always"]);
+    assert!(all.stdout.contains('\u{1b}') && all.stderr.contains('\u{1b}'), "{all}");
+    up(&["--ansi", "auto", "--progress", "auto"]).stderr_has("job started").stdout_has("hello");
+    up(&["--progress", "quiet"]).stderr_lacks("started");
+    let quiet =
+        stack.nscompose().args(["up", "--menu=false"]).env("COMPOSE_PROGRESS", "quiet").env("COMPOSE_ANSI", "always");
+    let quiet = quiet.run().success();
+    assert!(!quiet.stderr.contains("started") && quiet.stdout.contains('\u{1b}'), "{quiet}");
+    stack.run(&["--ansi", "sometimes", "up"]).code(2).stderr_has("never, always, auto");
+    stack.run(&["up", "--menu"]).code(2);
+}
