@@ -110,11 +110,14 @@ struct Global {
 enum Ansi {
     Never,
     Always,
+    // A variable that is empty says nothing.
+    #[value(alias = "")]
     Auto,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum ProgressKind {
+    #[value(alias = "")]
     Auto,
     Plain,
     Quiet,

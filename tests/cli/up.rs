@@ -339,6 +339,8 @@ fn colours_and_progress_are_as_the_command_line_says() {
         stack.nscompose().args(["up", "--menu=false"]).env("COMPOSE_PROGRESS", "quiet").env("COMPOSE_ANSI", "always");
     let quiet = quiet.run().success();
     assert!(!quiet.stderr.contains("started") && quiet.stdout.contains('\u{1b}'), "{quiet}");
+    let empty = stack.nscompose().args(["up"]).env("COMPOSE_PROGRESS", "").env("COMPOSE_ANSI", "").run();
+    empty.success().stderr_has("job started");
     stack.run(&["--ansi", "sometimes", "up"]).code(2).stderr_has("never, always, auto");
     stack.run(&["up", "--menu"]).code(2);
 }
