@@ -78,7 +78,7 @@ pub(super) struct Args {
     )]
     wait: bool,
     /// Seconds after which nothing is waited for any more; 0 is no limit
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     wait_timeout: Option<u32>,
     /// Take the stack down when a service has ended, and exit with its code
     #[arg(long, conflicts_with_all = ["detach", "abort_on_container_failure"])]
