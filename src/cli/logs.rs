@@ -1,6 +1,6 @@
 //! `nscompose logs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -95,7 +95,9 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     // A supervisor that was killed has left them, and whoever looks at them changes nothing.
     let known = LogFollower::services_in(&layout.logs());
     if known.is_empty() {
-        return Err(Failure::operation(format!("stack `{name}` is not up, and its logs went with it")));
+        named(&words, &BTreeMap::new(), settings)?;
+        settings.printer.progress(name.as_str(), "is not up, and its logs went with it");
+        return Ok(0);
     }
     let wanted = without_supervisor(&words, args.index, &known)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

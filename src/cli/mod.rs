@@ -88,9 +88,39 @@ struct Global {
     /// Print nothing but data, warnings and errors
     #[arg(short, long, global = true)]
     quiet: bool,
+    /// When output has colours
+    #[arg(long, value_name = "WHEN", env = "COMPOSE_ANSI", global = true, hide_env_values = true)]
+    ansi: Option<Ansi>,
+    /// How progress is shown: `auto`, `plain` for lines that stay on a terminal too, or `quiet`
+    #[arg(
+        long,
+        value_name = "HOW",
+        env = "COMPOSE_PROGRESS",
+        global = true,
+        hide_env_values = true,
+        hide_possible_values = true
+    )]
+    progress: Option<ProgressKind>,
     /// How warnings and errors are printed: for people, or for programs as a JSON object a line
     #[arg(long, value_name = "FORMAT", global = true)]
     message_format: Option<MessageFormat>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Ansi {
+    Never,
+    Always,
+    // A variable that is empty says nothing.
+    #[value(alias = "")]
+    Auto,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ProgressKind {
+    #[value(alias = "")]
+    Auto,
+    Plain,
+    Quiet,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -231,7 +261,16 @@ pub fn main() -> ExitCode {
     };
     let is_plan = matches!(cli.verb, Verb::Plan(_));
     let messages = cli.global.message_format.map_or_else(|| cli.verb.messages(), MessageFormat::messages);
-    let printer = Printer::new(cli.global.quiet, messages);
+    match cli.global.ansi {
+        Some(Ansi::Never) => anstream::ColorChoice::Never.write_global(),
+        Some(Ansi::Always) => anstream::ColorChoice::AlwaysAnsi.write_global(),
+        Some(Ansi::Auto) | None => {}
+    }
+    let quiet = cli.global.quiet || cli.global.progress == Some(ProgressKind::Quiet);
+    let printer = match cli.global.progress {
+        Some(ProgressKind::Plain) => Printer::new(quiet, messages).with_lines_that_stay(),
+        _ => Printer::new(quiet, messages),
+    };
     match run(cli, printer) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

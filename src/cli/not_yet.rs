@@ -26,13 +26,10 @@ const KNOWN: [&str; 38] = [
 
 /// Flags of a verb, or, without one, of all; those of a line are spellings of one.
 const FLAGS: &[(&str, &[&str], &str)] = &[
-    ("", &["--ansi"], "set NO_COLOR=1 for output without colours"),
     ("", &["--dry-run"], "`plan` shows what `up` would do"),
-    ("", &["--progress"], "`--quiet` shows no progress"),
     ("", &["--parallel", "--compatibility", "--all-resources"], "leave it out"),
-    ("down", &["--rmi"], "`rmi IMAGE` or `image prune` after it"),
     ("up", &["--build"], BUILD),
-    ("up", &["--watch", "-w", "--menu"], NOTHING),
+    ("up", &["--watch", "-w"], NOTHING),
 ];
 
 const BUILD: &str = "build the image with another tool, and `nscompose load` it or push it to a registry";

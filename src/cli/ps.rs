@@ -13,7 +13,7 @@ use super::{
 use crate::{
     diagnostics::Failure,
     model::{ContainerState, ServiceName},
-    ui::{container_rows, containers_json, containers_table},
+    ui::{Row, Template, container_rows, containers_by_template, containers_json, containers_table},
 };
 
 /// List the containers of the stack
@@ -42,8 +42,9 @@ pub(super) struct Args {
     /// Compose file, or services to list
     #[arg(value_name = "FILE|SERVICE")]
     words: Vec<String>,
-    /// How to list them
-    #[arg(long, value_enum, default_value_t)]
+    /// How to list them: `table` for people, `json` for programs, an object a line, or a template of one's own, such as
+    /// '{{.Name}} {{.Status}}' or 'table {{.Service}}\t{{.Ports}}'
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = format)]
     format: Format,
     /// List the names of services only
     #[arg(long)]
@@ -53,13 +54,20 @@ pub(super) struct Args {
     quiet: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Format {
-    /// For people
-    #[default]
     Table,
-    /// For programs: an array of objects
     Json,
+    Template(Template),
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "table" => Ok(Format::Table),
+        "json" => Ok(Format::Json),
+        _ if text.contains("{{") => containers_by_template(text).map(Format::Template).map_err(|e| e.to_string()),
+        _ => Err("write `table`, `json`, or a template such as '{{.Name}} {{.Status}}'".to_owned()),
+    }
 }
 
 /// In Docker's words; of `dead` and `removing` there are none here.
@@ -110,7 +118,8 @@ fn filter(text: &str) -> Result<Status, String> {
 
 pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let words = tell_apart(&args.words, &settings.directory);
-    let layout = settings.layout.stack(&project_name(&words, settings)?);
+    let project = project_name(&words, settings)?;
+    let layout = settings.layout.stack(&project);
     let mut observed = open_if_up(&layout)?.map(|opened| opened.snapshot.observed).unwrap_or_default();
     if !words.services.is_empty() {
         let wanted = named(&words, &observed.containers, settings)?;
@@ -142,10 +151,11 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         settings.printer.data(&names)?;
         return Ok(0);
     }
-    let rows = container_rows(&observed, jiff::Timestamp::now());
-    settings.printer.data(&match args.format {
+    let rows = container_rows(&project, &observed, jiff::Timestamp::now());
+    settings.printer.data(&match &args.format {
         Format::Table => containers_table(&rows, args.no_trunc),
         Format::Json => containers_json(&rows),
+        Format::Template(template) => template.render(&rows.into_iter().map(Row::into_map).collect::<Vec<_>>()),
     })?;
     Ok(0)
 }

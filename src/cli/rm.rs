@@ -1,7 +1,7 @@
 //! `nscompose rm`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{self, BufRead},
 };
 
@@ -46,6 +46,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let layout = settings.layout.stack(&name);
     let nothing = |more: &str| settings.printer.progress(name.as_str(), &format!("has no container to remove{more}"));
     let Some(opened) = open_if_up(&layout)? else {
+        named(&words, &BTreeMap::new(), settings)?;
         nothing("");
         return Ok(0);
     };
@@ -66,7 +67,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         let plan = |observed: &Observed| {
             // What has been started meanwhile is not removed unasked.
             let still = choose(observed, &chosen_from, args.stop);
-            plan::remove(observed, &still.intersection(&chosen).cloned().collect(), args.volumes)
+            plan::remove(observed, &still.intersection(&chosen).cloned().collect(), args.volumes, None)
         };
         carry_out_plan((&mut connection, &layout), snapshot, plan, |event| progress.show(event)).await?;
         // With the last container everything of the stack goes.

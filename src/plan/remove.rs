@@ -9,14 +9,15 @@ use super::{
 use crate::model::{Observed, ServiceName};
 
 /// The plan that removes the containers of these services, and stops those of them that run. Anonymous volumes are kept for the next
-/// containers of the services unless `volumes` says otherwise.
-pub fn remove(observed: &Observed, services: &BTreeSet<ServiceName>, volumes: bool) -> Plan {
+/// containers of the services unless `volumes` says otherwise. `grace_ms` is how many milliseconds each may take to stop instead of what
+/// its file says.
+pub fn remove(observed: &Observed, services: &BTreeSet<ServiceName>, volumes: bool, grace_ms: Option<u64>) -> Plan {
     let mut plan = Plan::default();
     let goes = |name: &&ServiceName| services.contains(*name) || services.contains(&name.replica(name.number()));
     let there: BTreeSet<&ServiceName> = observed.containers.keys().filter(goes).collect();
     let keep_volumes = if volumes { BTreeSet::new() } else { services.clone() };
     let cause = "its removal was asked for";
-    let manner = Manner { grace_ms: None, keep_volumes };
+    let manner = Manner { grace_ms, keep_volumes };
     let removed = stop_and_remove(&mut plan, observed, &there, &manner, |_| cause.into());
     let removed: Vec<StepId> = removed.into_values().collect();
     for service in unneeded(observed, &there) {

@@ -11,6 +11,7 @@ mod pulls;
 mod stacks;
 mod stats;
 mod table;
+mod template;
 mod waits;
 
 pub use images::{ImageRow, UsageRow, images_json, images_table, json_lines, networks_table, size, usage_table};
@@ -21,5 +22,6 @@ pub use processes::{ProcessRow, processes_table};
 pub use pulls::PullProgress;
 pub use stacks::{StackRow, stacks_json, stacks_table};
 pub use stats::{StatsRow, memory_size, stats_json, stats_table};
-pub use table::{Row, container_rows, containers_json, containers_table};
+pub use table::{Row, container_rows, containers_by_template, containers_json, containers_table};
+pub use template::{InvalidTemplate, Template};
 pub use waits::WaitProgress;

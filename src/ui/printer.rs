@@ -27,6 +27,8 @@ pub struct Printer {
     color: bool,
     quiet: bool,
     messages: Messages,
+    /// On a terminal too no line is written over.
+    plain: bool,
 }
 
 /// Who reads messages.
@@ -39,10 +41,20 @@ pub enum Messages {
 }
 
 impl Printer {
-    /// With colours where the stream is a terminal and NO_COLOR is not set, as `anstream` decides it.
+    /// With colours where the stream is a terminal and NO_COLOR is not set, as `anstream` decides it; or as the command line
+    /// says, which is to be written to [`anstream::ColorChoice`] before.
     pub fn new(quiet: bool, messages: Messages) -> Self {
-        let choice = anstream::AutoStream::choice(&io::stderr());
-        Self { color: io::stderr().is_terminal() && choice != anstream::ColorChoice::Never, quiet, messages }
+        Self { color: has_color(&io::stderr()), quiet, messages, plain: false }
+    }
+
+    /// The same without progress that is drawn over and over.
+    pub fn with_lines_that_stay(self) -> Self {
+        Self { plain: true, ..self }
+    }
+
+    /// Whether progress may be drawn over and over: people see it, on a terminal, and have not asked for lines.
+    pub fn draws(self) -> bool {
+        !self.quiet && !self.plain && self.messages == Messages::Human && io::stderr().is_terminal()
     }
 
     /// Whether nothing but data, warnings and errors is wanted.
@@ -60,9 +72,10 @@ impl Printer {
         self.color
     }
 
-    /// Whether data that has colours may have them: standard output is a terminal, and NO_COLOR is not set.
+    /// Whether data that has colours may have them: standard output is a terminal, and NO_COLOR is not set; or as the command
+    /// line says.
     pub fn data_color(self) -> bool {
-        anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never && io::stdout().is_terminal()
+        has_color(&io::stdout())
     }
 
     /// Data. A reader that has gone away has had what it wanted.
@@ -121,6 +134,13 @@ impl Printer {
             Messages::Json => write(&failure.render_json()),
         }
     }
+}
+
+fn has_color(stream: &(impl IsTerminal + anstream::stream::RawStream)) -> bool {
+    if anstream::ColorChoice::global() == anstream::ColorChoice::AlwaysAnsi {
+        return true;
+    }
+    anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never && IsTerminal::is_terminal(stream)
 }
 
 /// Whoever does not listen to messages misses them.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, IsTerminal},
     time::{Duration, Instant},
 };
 
@@ -36,7 +35,7 @@ enum Display {
 impl PullProgress {
     /// With what is said of an image that is ready, such as `pulled`.
     pub fn new(printer: Printer, verb: &'static str) -> Self {
-        let bars = !printer.is_quiet() && printer.messages_are_for_people() && io::stderr().is_terminal();
+        let bars = printer.draws();
         let display = if bars {
             // Drawing more often costs more than it shows.
             let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));

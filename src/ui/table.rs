@@ -8,10 +8,13 @@ use std::{
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use super::memory_size;
+use super::{InvalidTemplate, Template, memory_size};
 use crate::{
     diagnostics::sanitize,
-    model::{Container, ContainerState, Effective, Health, Observed, Port, ProbeLog, ProbeResult, Protocol},
+    model::{
+        Container, ContainerState, Effective, Health, Observed, Port, ProbeLog, ProbeResult, ProjectName, Protocol,
+        Recorded, ServiceName,
+    },
 };
 
 /// One container, as `ps` shows it.
@@ -19,23 +22,34 @@ use crate::{
 #[serde(rename_all = "PascalCase")]
 pub struct Row {
     name: String,
+    /// The name once more: scripts for Docker ask for it in both ways, and there is no other id.
+    names: String,
+    #[serde(rename = "ID")]
+    id: String,
+    project: String,
     service: String,
+    /// Empty if it runs none.
+    image: String,
     state: String,
-    /// What its probes say while it runs, as `docker compose ps` has it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    health: Option<&'static str>,
+    /// State, health and age in the words of `docker ps`.
+    status: String,
+    /// What its probes say while it runs, as `docker compose ps` has it; empty without any.
+    health: &'static str,
     /// The same with the latest of them, as `docker inspect` has it (`State.Health`).
     #[serde(skip_serializing_if = "Option::is_none")]
     probes: Option<Probes>,
     /// How often it has been started again by itself.
     #[serde(skip_serializing_if = "is_none")]
     restarts: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exit_code: Option<i32>,
+    /// 0 of one that has not ended, as in Docker.
+    exit_code: i32,
+    #[serde(skip)]
+    ended: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<i32>,
     command: String,
-    ports: Vec<String>,
+    ports: String,
+    publishers: Vec<Publisher>,
     /// The same with those that follow one another as one.
     #[serde(skip)]
     port_ranges: Vec<String>,
@@ -51,21 +65,62 @@ pub struct Row {
     age: String,
 }
 
+/// Keys of [`Row`], which templates can name.
+const KEYS: [&str; 19] = [
+    "Name",
+    "Names",
+    "ID",
+    "Project",
+    "Service",
+    "Image",
+    "State",
+    "Status",
+    "Health",
+    "Probes",
+    "Restarts",
+    "ExitCode",
+    "Pid",
+    "Command",
+    "Ports",
+    "Publishers",
+    "Limits",
+    "OOMKills",
+    "StartedAt",
+];
+
+/// An address of the host that leads to a port of a container, as `docker compose ps` has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Publisher {
+    #[serde(rename = "URL")]
+    url: IpAddr,
+    target_port: u16,
+    published_port: u16,
+    protocol: String,
+}
+
 /// The rows for the containers of a stack, by service.
-pub fn container_rows(observed: &Observed, now: jiff::Timestamp) -> Vec<Row> {
+pub fn container_rows(project: &ProjectName, observed: &Observed, now: jiff::Timestamp) -> Vec<Row> {
     let rows = observed.containers.iter().map(|(service, container)| {
         let started = jiff::Timestamp::from_millisecond(container.started_ms).unwrap_or(now);
         Row {
             name: container.name.clone(),
+            names: container.name.clone(),
+            id: container.name.clone(),
+            project: project.to_string(),
             service: service.service().to_owned(),
+            image: image(service, container),
             state: container.state.name().to_owned(),
-            health: health(container).map(Health::name),
+            status: status(container, now.as_second() - started.as_second()),
+            health: health(container).map_or("", Health::name),
             probes: container.health.map(|health| Probes::of(health, &container.probes)),
             restarts: container.restarts,
-            exit_code: container.state.exit_code(),
+            exit_code: container.state.exit_code().unwrap_or(0),
+            ended: container.state.exit_code(),
             pid: container.pid,
             command: container.command.join(" "),
-            ports: ports(container),
+            ports: ports(container).join(", "),
+            publishers: publishers(container),
             port_ranges: port_ranges(container),
             limits: container.limits.clone(),
             oom_kills: container.oom_kills,
@@ -148,6 +203,59 @@ fn ports(container: &Container) -> Vec<String> {
     shown.collect()
 }
 
+fn publishers(container: &Container) -> Vec<Publisher> {
+    let all = container.ports.iter().flat_map(|published| {
+        published.listens_on.iter().map(|address| Publisher {
+            url: address.ip(),
+            target_port: published.port.target,
+            published_port: address.port(),
+            protocol: published.port.protocol.to_string(),
+        })
+    });
+    all.collect()
+}
+
+/// The name of its image, as its file has it. The record has that with the image that was found by it.
+fn image(service: &ServiceName, container: &Container) -> String {
+    let recorded = container.origin.record.get(&format!("services.{}.image", service.service()));
+    let Some(Recorded::Shown(json)) = recorded else { return String::new() };
+    let name: String = serde_json::from_str(json).unwrap_or_default();
+    name.rsplit_once("@sha256:").map_or(name.as_str(), |(name, _)| name).to_owned()
+}
+
+/// State, health and age in the words of `docker ps`. How long ago one has ended is not known.
+fn status(container: &Container, seconds: i64) -> String {
+    let health = match health(container) {
+        Some(Health::Starting) => " (health: starting)",
+        Some(Health::Healthy) => " (healthy)",
+        Some(Health::Unhealthy) => " (unhealthy)",
+        None => "",
+    };
+    match container.state {
+        ContainerState::Created => "Created".to_owned(),
+        ContainerState::Starting | ContainerState::Running | ContainerState::Stopping => {
+            format!("Up {}{health}", long_age(seconds))
+        }
+        ContainerState::Paused => format!("Up {} (Paused)", long_age(seconds)),
+        ContainerState::Restarting(code) => format!("Restarting ({code})"),
+        ContainerState::Exited(code) => format!("Exited ({code})"),
+    }
+}
+
+/// How long ago, in the words of `docker ps`.
+fn long_age(seconds: i64) -> String {
+    match seconds {
+        ..1 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        2..60 => format!("{seconds} seconds"),
+        60..120 => "About a minute".to_owned(),
+        120..3600 => format!("{} minutes", seconds / 60),
+        3600..7200 => "About an hour".to_owned(),
+        7200..172_800 => format!("{} hours", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 /// A range of ports can have thousands, which a line of a table is not for: as in Docker, what follows one another on an
 /// address is one.
 fn port_ranges(container: &Container) -> Vec<String> {
@@ -201,9 +309,10 @@ pub fn containers_table(rows: &[Row], whole: bool) -> String {
     }
     table.set_header(header);
     for row in rows {
-        let mut more: Vec<String> = row.health.map(str::to_owned).into_iter().collect();
-        more.extend(row.exit_code.map(|code| code.to_string()));
-        if row.exit_code.is_some() && row.oom_kills > 0 {
+        let mut more: Vec<String> =
+            Some(row.health).filter(|health| !health.is_empty()).map(str::to_owned).into_iter().collect();
+        more.extend(row.ended.map(|code| code.to_string()));
+        if row.ended.is_some() && row.oom_kills > 0 {
             more.push("out of memory".to_owned());
         }
         match row.restarts {
@@ -237,9 +346,25 @@ pub fn containers_table(rows: &[Row], whole: bool) -> String {
     table.lines().map(|line| format!("{}\n", line.trim())).collect()
 }
 
-/// An array, one object per container.
+/// One object a line for each container, as Docker Compose has it since 2.21.
 pub fn containers_json(rows: &[Row]) -> String {
-    let mut text = serde_json::to_string_pretty(rows).expect("plain data has a JSON form");
-    text.push('\n');
-    text
+    rows.iter().map(|row| serde_json::to_string(row).expect("plain data has a JSON form") + "\n").collect()
+}
+
+/// How they are listed that a template asks for.
+///
+/// # Errors
+/// When it is none.
+pub fn containers_by_template(text: &str) -> Result<Template, InvalidTemplate> {
+    Template::parse(text, &KEYS)
+}
+
+impl Row {
+    /// By its keys.
+    pub fn into_map(self) -> serde_json::Map<String, serde_json::Value> {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(map)) => map,
+            other => unreachable!("a struct is an object: {other:?}"),
+        }
+    }
 }

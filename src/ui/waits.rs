@@ -1,9 +1,6 @@
 //! Who waits for what: a line that lives while they do on a terminal, elsewhere a line when it begins and every ten seconds.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, IsTerminal},
-};
+use std::collections::BTreeMap;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -39,7 +36,7 @@ enum Display {
 impl WaitProgress {
     /// With nothing to show yet.
     pub fn new(printer: Printer) -> Self {
-        let live = !printer.is_quiet() && printer.messages_are_for_people() && io::stderr().is_terminal();
+        let live = printer.draws();
         let display = if live {
             let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
             Display::Live { all, lines: BTreeMap::new() }

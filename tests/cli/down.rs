@@ -74,10 +74,46 @@ fn down_needs_no_valid_file_beyond_the_name() {
 }
 
 #[test]
-fn down_takes_no_services() {
+fn down_of_services_leaves_the_others() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sh, -c, 'trap : TERM; while :; do sleep 0.1; done'], scale: 2, volumes: [/kept], stop_grace_period: 10h, depends_on: [db]}, db: {rootfs: host, command: [sleep, infinity]}}",
+    );
+    let traces = stack.traces();
+    stack.run(&["down", "webb"]).code(2).stderr_has("there is no service `webb`");
+    stack.run(&["down", "web"]).success().stderr_has("is not up, nothing to do");
+    stack.up();
+    let db = stack.pid("db");
+    stack.run(&["down", "webb"]).code(2).stderr_has("did you mean `web`?");
+    assert_eq!(stack.ps().len(), 3);
+    // The dependent goes and what it depends on stays, as do those that depend on what goes.
+    stack.run(&["down", "-t", "0", "web"]).success().stderr_has("web removed").stderr_has("web/2 removed");
+    let left: Vec<(String, Option<i32>)> = stack.ps().into_iter().map(|it| (it.service, it.pid)).collect();
+    assert_eq!(left, [("db".to_owned(), Some(db))]);
+    stack.run(&["down", "web"]).success().stderr_has("has no container of them");
+    stack.run(&["up", "-d"]).success();
+    let web = stack.pid("web");
+    stack.run(&["down", "db"]).success().stderr_has("db removed");
+    assert_eq!((stack.ps().len(), stack.pid("web")), (2, web));
+    // With its last container the stack goes.
+    stack.run(&["down", "-t", "0", "-v", "web"]).success();
+    traces.assert_gone();
+}
+
+#[test]
+fn down_removes_images_only_where_it_is_asked_to() {
     needs!(Need::Namespaces);
     let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
-    stack.run(&["down", "web"]).code(2).stderr_has("`web`");
+    stack.run(&["down", "--rmi", "some"]).code(2).stderr_has("all, local");
+    stack.up();
+    // Of what is wrong with the file is told before anything has gone: which images are its is not known.
+    let text = std::fs::read_to_string(stack.path("stack.yaml")).expect("ours");
+    stack.file("stack.yaml", &text.replace("command:", "comand:"));
+    stack.run(&["down", "--rmi", "all"]).failure().stderr_has("did you mean `command`?");
+    assert_eq!(stack.container("web").state, "running");
+    stack.file("stack.yaml", &text);
+    stack.run(&["down", "--rmi", "all"]).success();
+    stack.run(&["down", "--rmi", "local"]).success();
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn flags_of_docker_compose_that_are_not_here_yet_say_what_serves_meanwhile() {
     let stack = with_file("compose.yaml");
     for (args, flag) in [
         (&["up", "-dw"] as &[&str], "up -w"),
-        (&["-p", "up", "down", "--rmi", "all"], "down --rmi"),
+        (&["-p", "down", "up", "--build"], "up --build"),
         (&["--dry-run", "up"], "--dry-run"),
         (&["up", "--dry-run"], "--dry-run"),
     ] {

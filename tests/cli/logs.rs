@@ -114,5 +114,7 @@ fn much_output_is_kept_whole() {
 fn logs_of_a_stack_that_is_not_up_are_gone() {
     needs!(Need::Namespaces);
     let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
-    stack.run(&["logs"]).code(1).stderr_has("is not up");
+    stack.run(&["logs"]).success().stdout_is("").stderr_has("is not up");
+    stack.run(&["logs", "nobody"]).code(2).stderr_has("there is no service `nobody`");
+    stack.run(&["rm", "-f", "nobody"]).code(2).stderr_has("there is no service `nobody`");
 }

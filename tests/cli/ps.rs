@@ -6,7 +6,8 @@ use crate::support::{Need, Stack, needs};
 fn nothing_is_listed_of_a_stack_that_is_not_up() {
     needs!(Need::Namespaces);
     let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
-    stack.run(&["ps", "--format", "json"]).success().stdout_is("[]\n");
+    stack.run(&["ps", "--format", "json"]).success().stdout_is("");
+    stack.run(&["ps", "--format", "{{.Name}}"]).success().stdout_is("");
     stack.run(&["ps", "--services"]).success().stdout_is("");
     stack.run(&["ps", "-q"]).success().stdout_is("");
 }
@@ -61,4 +62,42 @@ fn names_alone_are_for_scripts() {
     stack.run(&["ps", "-q"]).success().stdout_is(&(name("one") + &name("two")));
     stack.run(&["ps", "--quiet", "two"]).success().stdout_is(&name("two"));
     stack.run(&["exec", name("two").trim(), "true"]).success();
+}
+
+#[test]
+fn scripts_for_docker_compose_find_what_they_look_for() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services: {done: {rootfs: host, command: [sh, -c, 'exit 3']}, web: {rootfs: host, command: [sleep, infinity], ports: ['127.0.0.1::80'], healthcheck: {test: [CMD, 'true'], interval: 50ms}}, made: {rootfs: host, command: [sleep, infinity]}}",
+    );
+    stack.run(&["up", "-d", "--wait", "web"]).success();
+    stack.run(&["up", "-d", "done"]).success();
+    stack.run(&["create", "made"]).success();
+    stack.exit_code("done");
+    // An object a line, which `jq` reads like any other stream.
+    let lines = stack.run(&["ps", "-a", "--format", "json"]).success().stdout;
+    let rows: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    assert_eq!(rows.len(), 3);
+    let named = |name: &str| rows.iter().find(|row| row["Service"] == name).expect("its row");
+    let (done, web, made) = (named("done"), named("web"), named("made"));
+    let name = format!("{}-web-1", stack.project());
+    assert_eq!((&web["Name"], &web["Names"], &web["ID"]), (&name.clone().into(), &name.clone().into(), &name.into()));
+    assert_eq!(web["Project"], stack.project());
+    assert_eq!((&web["State"], &web["Health"], &web["ExitCode"]), (&"running".into(), &"healthy".into(), &0.into()));
+    let status = web["Status"].as_str().expect("text");
+    assert!(status.starts_with("Up ") && status.ends_with(" (healthy)"), "{status}");
+    let published = &web["Publishers"][0];
+    assert_eq!((&published["URL"], &published["TargetPort"]), (&"127.0.0.1".into(), &80.into()));
+    assert_eq!(published["Protocol"], "tcp");
+    assert_eq!(web["Ports"], format!("127.0.0.1:{}->80/tcp", published["PublishedPort"]));
+    assert_eq!((&done["Status"], &done["ExitCode"], &done["Health"]), (&"Exited (3)".into(), &3.into(), &"".into()));
+    assert_eq!((&made["Status"], &made["State"]), (&"Created".into(), &"created".into()));
+    assert_eq!(done["Publishers"], serde_json::json!([]));
+    // Templates.
+    let shown = |format: &str| stack.run(&["ps", "-a", "--format", format]).success().stdout;
+    assert_eq!(shown("{{.Service}} {{.State}} {{.ExitCode}}"), "done exited 3\nmade created 0\nweb running 0\n");
+    assert_eq!(shown("table {{.Service}}\\t{{.Health}}"), "SERVICE   HEALTH\ndone\nmade\nweb       healthy\n");
+    stack.run(&["ps", "--format", "{{.Stat}}"]).code(2).stderr_has("did you mean `.State`");
+    stack.run(&["ps", "--format", "yaml"]).code(2).stderr_has("a template");
 }

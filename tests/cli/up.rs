@@ -308,3 +308,39 @@ fn a_start_that_fails_has_let_go_of_its_lock_when_it_says_so() {
     }
     stack.up();
 }
+
+#[test]
+fn the_code_of_a_service_that_is_not_brought_up_is_not_waited_for() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new(
+        "services: {web: {rootfs: host, command: [sleep, infinity], depends_on: [db]}, db: {rootfs: host, command: [sh, -c, 'exit 4']}, job: {rootfs: host, command: ['true']}}",
+    );
+    for args in [&["job", "web"][..], &["db", "--no-deps", "web"]] {
+        let up = [&["up", "--exit-code-from"], args].concat();
+        stack.run(&up).code(2).stderr_has("it is not among what is brought up");
+    }
+    assert!(stack.supervisor().is_none(), "nothing has been begun");
+    stack.run(&["up", "--exit-code-from", "db", "web"]).code(4);
+}
+
+#[test]
+fn colours_and_progress_are_as_the_command_line_says() {
+    needs!(Need::Namespaces);
+    let stack = Stack::new("services: {job: {rootfs: host, command: [echo, hello]}}");
+    let up = |more: &[&str]| stack.run(&[more, &["up"]].concat()).success();
+    let none = up(&["--ansi", "never", "--progress", "plain"]);
+    assert!(!none.stdout.contains('\u{1b}') && !none.stderr.contains('\u{1b}'), "{none}");
+    none.stderr_has("job started");
+    let all = up(&["--ansi=always"]);
+    assert!(all.stdout.contains('\u{1b}') && all.stderr.contains('\u{1b}'), "{all}");
+    up(&["--ansi", "auto", "--progress", "auto"]).stderr_has("job started").stdout_has("hello");
+    up(&["--progress", "quiet"]).stderr_lacks("started");
+    let quiet =
+        stack.nscompose().args(["up", "--menu=false"]).env("COMPOSE_PROGRESS", "quiet").env("COMPOSE_ANSI", "always");
+    let quiet = quiet.run().success();
+    assert!(!quiet.stderr.contains("started") && quiet.stdout.contains('\u{1b}'), "{quiet}");
+    let empty = stack.nscompose().args(["up"]).env("COMPOSE_PROGRESS", "").env("COMPOSE_ANSI", "").run();
+    empty.success().stderr_has("job started");
+    stack.run(&["--ansi", "sometimes", "up"]).code(2).stderr_has("never, always, auto");
+    stack.run(&["up", "--menu"]).code(2);
+}

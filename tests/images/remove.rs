@@ -93,3 +93,30 @@ fn prune_takes_what_has_lost_its_name_and_no_more() {
     let _ = stack.run(&["image", "prune", "-a"]).success().stderr_has("untagged");
     assert_nothing_kept(&stack);
 }
+
+#[test]
+fn down_takes_images_along_that_nobody_else_runs() {
+    needs!(Need::StaticBusybox, Need::Program("docker-registry"), Need::Program("skopeo"));
+    let server = Server::plain();
+    let app = Made::busybox().layer(Archive::new().file("app", "app")).write();
+    let other = Made::busybox().layer(Archive::new().file("other", "other")).write();
+    server.put(app.path(), "app", None);
+    server.put(other.path(), "other", None);
+    let (name, other_name) = (format!("{}/app:latest", server.host()), format!("{}/other:latest", server.host()));
+    let stack = Stack::new(&format!("services:\n  web: {{image: '{name}'}}\n  two: {{image: '{other_name}'}}\n"));
+    stack.up();
+    let second = format!("{}-second", stack.project());
+    let _ = stack.run(&["-p", &second, "up", "-d", "web"]).success();
+    let _ = stack.run(&["down", "--rmi", "local"]).success();
+    assert_eq!(names(&stack).len(), 2, "none is local");
+    stack.up();
+    let down = stack.run(&["down", "--rmi", "all"]).success().stderr_has(&format!("warning: image `{name}` is in use"));
+    let _ = down.stderr_has(&format!("{second}/web"));
+    assert_eq!(names(&stack), std::slice::from_ref(&name));
+    // Of a service, its own; also when there is no container of it any more.
+    let _ = stack.run(&["-p", &second, "down", "--rmi", "all", "two"]).success();
+    assert_eq!(names(&stack), [name]);
+    let _ = stack.run(&["-p", &second, "down"]).success();
+    let _ = stack.run(&["-p", &second, "down", "--rmi", "all"]).success().stderr_has("untagged");
+    assert_nothing_kept(&stack);
+}

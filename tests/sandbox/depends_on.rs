@@ -486,7 +486,7 @@ services:
     let stack = Stack::new(&file("test -e /tmp/ready"));
     stack.run(&["up", "-d"]).success();
     let all = stack.run(&["ps", "--format", "json"]).success().stdout;
-    assert_eq!(all.matches("\"Health\": \"healthy\"").count(), 2, "{all}");
+    assert_eq!(all.matches("\"Health\":\"healthy\"").count(), 2, "{all}");
     assert_eq!(stack.container("app").state, "running");
     stack.run(&["down"]).success();
     let never = file("echo not yet; exit 1").replace("retries: 100", "retries: 2");

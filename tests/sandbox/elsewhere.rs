@@ -23,8 +23,8 @@ impl Two {
 
     fn far_pid(&self, service: &str) -> i32 {
         let output = self.far(&["ps", "--format", "json", service]).success();
-        let rows: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
-        rows[0]["Pid"].as_i64().expect("it runs") as i32
+        let row: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
+        row["Pid"].as_i64().expect("it runs") as i32
     }
 
     fn far_namespace(&self, service: &str, kind: &str) -> String {

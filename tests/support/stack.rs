@@ -32,23 +32,41 @@ pub(crate) struct Stack {
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub(crate) struct Container {
     pub(crate) name: String,
+    pub(crate) names: String,
+    #[serde(rename = "ID")]
+    pub(crate) id: String,
+    pub(crate) project: String,
     pub(crate) service: String,
+    pub(crate) image: String,
     pub(crate) state: String,
-    #[serde(default)]
+    pub(crate) status: String,
+    /// None where it is empty.
+    #[serde(deserialize_with = "some_text")]
     pub(crate) health: Option<String>,
     #[serde(default)]
     pub(crate) probes: Option<Probes>,
     #[serde(default)]
     pub(crate) restarts: u32,
+    /// None where it has not ended, which `ps` has as 0.
     pub(crate) exit_code: Option<i32>,
     pub(crate) pid: Option<i32>,
     pub(crate) command: String,
+    #[serde(deserialize_with = "list")]
     pub(crate) ports: Vec<String>,
+    pub(crate) publishers: serde_json::Value,
     #[serde(default)]
     pub(crate) limits: serde_json::Value,
     #[serde(default, rename = "OOMKills")]
     pub(crate) oom_kills: u64,
     pub(crate) started_at: String,
+}
+
+fn some_text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(Some(String::deserialize(from)?).filter(|text| !text.is_empty()))
+}
+
+fn list<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    Ok(String::deserialize(from)?.split(", ").filter(|item| !item.is_empty()).map(str::to_owned).collect())
 }
 
 /// The latest looks at the health of a container.
@@ -180,7 +198,12 @@ impl Stack {
     #[track_caller]
     pub(crate) fn ps(&self) -> Vec<Container> {
         let output = self.run(&["-p", &self.project, "ps", "-a", "--format", "json"]).success();
-        serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}\n{output}"))
+        let read = |line: &str| {
+            let mut it: Container = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}\n{output}"));
+            it.exit_code = it.exit_code.filter(|_| ["exited", "restarting"].contains(&it.state.as_str()));
+            it
+        };
+        output.stdout.lines().map(read).collect()
     }
 
     /// One of its containers.

@@ -33,6 +33,8 @@ use crate::{
 
 use access::{install_failure, installer};
 pub(super) use provide::{Provided, look_only, provide};
+pub(super) use remove::remove_unused;
+pub(super) use services::images_of_services;
 
 /// The verbs, as they stand beside those of stacks.
 #[derive(Debug, Subcommand)]

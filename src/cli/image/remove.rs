@@ -5,6 +5,7 @@ use crate::{
     cli::settings::Settings,
     diagnostics::{Failure, FailureKind},
     image::store::{Entry, Removed, Store},
+    model::{ImageRequest, ImageSource},
     sandbox::as_root_of_containers,
 };
 
@@ -37,6 +38,35 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
         removed.in_use.first().map_or(Ok(()), |entry| Err(used(entry, settings)))
     })?;
     Ok(0)
+}
+
+/// Removes those of these images that are here. One that a container of another stack runs stays, with a warning.
+pub(in crate::cli) fn remove_unused(images: &[ImageRequest], settings: &Settings) -> Result<(), Failure> {
+    let store = store(settings);
+    if !store.folder().exists() {
+        return Ok(());
+    }
+    let entries = store.entries().map_err(|e| broken(&e))?;
+    let wanted = |entry: &&Entry| {
+        entry.name.as_ref().is_some_and(|name| {
+            images.iter().any(|image| matches!(&image.source, ImageSource::Registry(wanted) if wanted == name))
+        })
+    };
+    let doomed: Vec<Entry> = entries.iter().filter(wanted).cloned().collect();
+    if doomed.is_empty() {
+        return Ok(());
+    }
+    let mut users = users(settings);
+    let in_use = as_root_of_containers(|| {
+        let stays = remove(&store, &doomed, settings)?.in_use.into_iter();
+        Ok(stays.map(|entry| (entry.name.map(|name| name.to_string()), entry.id)).collect::<Vec<_>>())
+    })?;
+    for (name, id) in in_use {
+        let name = name.unwrap_or_else(|| id.short().to_owned());
+        let by = users.remove(&id).map_or_else(String::new, |users| format!(", run by {}", users.join(", ")));
+        settings.printer.warning(&format!("image `{name}` is in use and stays{by}"));
+    }
+    Ok(())
 }
 
 /// Check all, then change: the first image that would be taken away from a container, if there is one. One of several names

@@ -44,6 +44,13 @@ pub(super) fn wanted(
     Ok(wanted)
 }
 
+/// The images of the services that the words name, or of all.
+pub(in crate::cli) fn images_of_services(words: &[String], settings: &Settings) -> Result<Vec<ImageRequest>, Failure> {
+    let mut wanted = Wanted { images: Vec::new(), skipped: Vec::new() };
+    of_services(words, None, false, settings, &mut wanted)?;
+    Ok(wanted.images)
+}
+
 fn request(word: &str, platform: Option<&Platform>) -> Result<ImageRequest, Failure> {
     let source: ImageSource = word.parse().map_err(|e| Failure::usage(format!("{e}")))?;
     Ok(ImageRequest { source, platform: platform.cloned(), pull_policy: PullPolicy::Always })

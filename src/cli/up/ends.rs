@@ -6,7 +6,8 @@ use super::Args;
 use crate::{
     cli::files::services,
     diagnostics::Failure,
-    model::{Condition, Project, ServiceName},
+    model::{Condition, Project, Service, ServiceName},
+    plan::Intent,
 };
 
 /// When the end of a service is the end of the stack, and what the exit code is then.
@@ -37,6 +38,19 @@ impl Ends {
             jobs: jobs.map(|dependency| dependency.service.clone()).collect(),
             ..Self::default()
         })
+    }
+
+    /// The service whose code is asked for, if it is not brought up: neither named nor, unless they are to be `alone`, needed by
+    /// one that is.
+    pub(super) fn never_ends(&self, project: &Project, intent: &Intent, alone: bool) -> Option<&ServiceName> {
+        let mut next: Vec<&ServiceName> = project.services.keys().filter(|name| intent.asks_for(name)).collect();
+        let mut known: BTreeSet<&ServiceName> = BTreeSet::new();
+        while let Some(name) = next.pop() {
+            if known.insert(name) && !alone {
+                next.extend(project.services.get(name).into_iter().flat_map(Service::dependencies));
+            }
+        }
+        self.code_from.as_ref().filter(|name| !known.contains(name))
     }
 
     /// A service has ended for good.

@@ -59,6 +59,9 @@ pub(super) struct Args {
     /// Likewise
     #[arg(short = 'y', long = "yes", hide = true)]
     _yes: bool,
+    /// There is no menu, anyway; for those who are used to it
+    #[arg(long = "menu", hide = true, require_equals = true, value_parser = ["false"])]
+    _menu: Option<String>,
     /// Compose file, or services to bring up
     #[arg(value_name = "FILE|SERVICE")]
     words: Vec<String>,
@@ -75,7 +78,7 @@ pub(super) struct Args {
     )]
     wait: bool,
     /// Seconds after which nothing is waited for any more; 0 is no limit
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     wait_timeout: Option<u32>,
     /// Take the stack down when a service has ended, and exit with its code
     #[arg(long, conflicts_with_all = ["detach", "abort_on_container_failure"])]
@@ -150,6 +153,10 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
     let detach = args.detach || args.wait;
     let attached = attached(args, &plan::expand(loaded.project.clone()), &intent)?;
     let ends = Ends::new(args, &plan::expand(loaded.project.clone()))?;
+    if let Some(service) = ends.never_ends(&plan::expand(loaded.project.clone()), &intent, alone) {
+        return Err(Failure::usage(format!("`--exit-code-from {service}`: it is not among what is brought up"))
+            .hint(format!("name `{service}` too, or leave the other services out")));
+    }
     check_roots(&loaded, &intent.services, alone)?;
     // Before there is a runtime, and before anything is started.
     let elsewhere = containers_of_others(&loaded.project, settings)?;
