@@ -269,19 +269,29 @@ fn one_that_cannot_be_started_stays_as_it_was_for_the_next_supervisor_too() {
     let stack = stack_with_program(
         "services: {web: {rootfs: host, command: [/share/program], volumes: ['./share:/share'], restart: always}}",
     );
-    stack.up();
-    stack.run(&["stop", "-t", "0"]).success();
-    fs::remove_file(stack.path("share/program")).expect("ours");
-    stack.run(&["start"]).failure().stderr_has("/share/program");
-    assert_eq!(stack.container("web").state, "exited");
-    for _ in 0..2 {
+    let (program, aside) = (stack.path("share/program"), stack.path("share/aside"));
+    let cannot_be_started = || {
+        let look = || {
+            let web = stack.container("web");
+            (web.state, web.exit_code, web.restarts)
+        };
+        let before = look();
+        fs::rename(&program, &aside).expect("ours");
+        stack.run(&["start"]).failure().stderr_has("/share/program");
+        assert_eq!(look(), before);
+        for _ in 0..2 {
+            kill_and_wait(&stack);
+            assert_eq!(look(), before);
+        }
+        fs::rename(&aside, &program).expect("ours");
+        stack.run(&["start"]).success();
         kill_and_wait(&stack);
-        let web = stack.container("web");
-        assert_eq!((web.state.as_str(), web.restarts), ("exited", 0));
-    }
-    stack.file("share/program", PROGRAM);
-    fs::set_permissions(stack.path("share/program"), PermissionsExt::from_mode(0o777)).expect("ours");
-    stack.run(&["start"]).success();
+        assert_eq!(stack.container("web").state, "running");
+    };
+    stack.run(&["create"]).success();
+    cannot_be_started();
+    stack.run(&["stop", "-t", "0"]).success();
+    cannot_be_started();
     let traces = stack.traces();
     stack.down();
     traces.assert_gone();

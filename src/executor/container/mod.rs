@@ -49,7 +49,7 @@ use super::{
 use crate::{
     cgroup,
     life::{Memory, Past, Remembered},
-    model::ServiceName,
+    model::{ContainerState, ServiceName},
     plan::{ContainerSpec, Source},
     sandbox::{Forget, Gate, Launch, LaunchFds, Process, SandboxError, SharedFiles},
     state::Stream,
@@ -284,11 +284,7 @@ pub(super) async fn start(
                 family.end();
                 if !attempt.again {
                     stack.ended(&spec.service);
-                    // By what is written down so far it ran, and the next supervisor would do by it what is done by one that ends.
-                    let memory = Memory { pid, past: Past::default(), stage: Remembered::Ended(NOT_STARTED) };
-                    if let Err(error) = stack.record(&facts::life(&spec.service), &memory) {
-                        tracing::warn!(service = %spec.service, %error, "that it did not start is not written down");
-                    }
+                    remains_as_before(&spec.service, pid, stack);
                 }
                 return Err(error);
             }
@@ -312,6 +308,20 @@ pub(super) async fn start(
     let watched = Watched { service: &spec.service, pid, exit, family, pump, group, limited, killed_before, teller };
     watch(watched, tell_end, stack, changes);
     Ok(())
+}
+
+/// Has the facts say of a container that a plan could not start again what they said before. By what is written down so far its
+/// program ran, and the next supervisor would do by it what is done by one that ends.
+fn remains_as_before(service: &ServiceName, pid: i32, stack: &Stack) {
+    let before = stack.lives().borrow().get(service).map(|life| life.state);
+    if before == Some(ContainerState::Created) {
+        return stack.strike(&facts::container(service));
+    }
+    let code = before.and_then(ContainerState::exit_code).unwrap_or(NOT_STARTED);
+    let memory = Memory { pid, past: Past::default(), stage: Remembered::Ended(code) };
+    if let Err(error) = stack.record(&facts::life(service), &memory) {
+        tracing::warn!(%service, %error, "that it did not start is not written down");
+    }
 }
 
 /// A container whose end is waited for.
