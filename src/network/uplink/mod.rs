@@ -467,10 +467,18 @@ impl Uplink {
                 _ => Ok(()),
             }
         };
+        let first = loaded.revision.is_none();
         // What is in place is not known if one of the two is refused.
         loaded.bare = Tables::default();
-        let (inside, outside) = tokio::join!(inside, outside);
-        inside.and(outside)?;
+        if first {
+            // Nothing goes through yet.
+            let (inside, outside) = tokio::join!(inside, outside);
+            inside.and(outside)?;
+        } else {
+            // What the host led to the stack, and the stack to nobody, would be lost.
+            inside.await?;
+            outside.await?;
+        }
         *loaded = Loaded { revision: Some(revision), bare, publications };
         Ok(())
     }
