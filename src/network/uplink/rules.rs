@@ -1,6 +1,6 @@
 //! The rules of a stack as text for nft(8): one table inside, and as root one on the host.
 //!
-//! Each text is one transaction, so that nobody ever sees half of it. A table is [made](made) where there is none, [made anew](anew)
+//! Each text is one transaction, so that nobody ever sees half of it. A table is made where there is none, and made anew
 //! where there may be one, and ports that come are [added](additions_inside): whoever deletes rules waits some 10 ms at the end of nft(8), for
 //! the kernel to free them (`nft_rcv_nl_event`, net/netfilter/nf_tables_api.c).
 
