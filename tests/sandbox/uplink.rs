@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::support::{Need, Output, Run, Stack, Started, is_root, needs, wait_for};
+use crate::support::{self, Need, Output, Run, Stack, Started, is_root, needs, wait_for};
 
 const SLEEPER: &str = "services: {web: {rootfs: host, command: [sleep, infinity]}}";
 
@@ -350,6 +350,38 @@ fn an_nft_that_fails_is_one_warning_and_the_rest_works() {
     assert_eq!(up.stderr.matches("warning:").count(), 1, "{up}");
     assert!(up.stderr.contains("nft says: Error: no such thing"), "{up}");
     works_inside_only(&stack);
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
+}
+
+/// What the host led to the stack, and the stack to nobody, would be lost.
+#[test]
+fn rules_that_are_refused_inside_leave_ports_to_the_forwarder() {
+    needs!(Need::Root, Need::Uplink, Need::Program("nc"));
+    let port = support::free_port();
+    let stack = Stack::new(&format!(
+        r#"services: {{web: {{rootfs: host, command: [sh, -c, "while :; do echo hello | nc -l -p 80 -q 0; done"], ports: ["127.0.0.1:{port}:80"]}}}}"#
+    ));
+    let nft = support::program("nft").expect("declared");
+    let script = format!(
+        r#"#!/bin/sh
+rules=$(cat)
+case "$rules" in *'table inet nscompose {{'*dport*) echo 'Error: not here' >&2; exit 1;; esac
+printf '%s\n' "$rules" | exec {} "$@"
+"#,
+        nft.display()
+    );
+    stack.file("bin/nft", &script);
+    fs::set_permissions(stack.path("bin/nft"), fs::Permissions::from_mode(0o755)).expect("our file");
+    let path = format!("{}:{}", stack.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+    stack.nscompose().env("PATH", path).args(["up", "-d"]).run().success();
+    wait_for("an answer", || {
+        let mut answer = String::new();
+        let mut stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_secs(1)).ok()?;
+        stream.read_to_string(&mut answer).ok()?;
+        (answer == "hello\n").then_some(())
+    });
     let traces = stack.traces();
     stack.down();
     traces.assert_gone();

@@ -108,9 +108,18 @@ pub struct Uplink {
     /// Rules of others that would drop what goes through it.
     foreign: Foreign,
     state: Mutex<State>,
-    /// The revision of the state that the rules are of; locked while they are being loaded.
-    loaded: Mutex<u64>,
+    /// Locked while rules are being loaded.
+    loaded: Mutex<Loaded>,
     _pasta: Option<Pasta>,
+}
+
+/// Revisions of the [`State`].
+#[derive(Debug, Default)]
+struct Loaded {
+    /// That the rules are of, once there are some.
+    revision: Option<u64>,
+    /// That was loaded last, or refused.
+    tried: Option<u64>,
 }
 
 /// A port to publish.
@@ -269,7 +278,7 @@ impl Uplink {
             }
         }
         let state = Mutex::new(state);
-        let loaded = Mutex::new(0);
+        let loaded = Mutex::default();
         let uplink = Self { stack, nft, outside, addresses, host_gateway, foreign, state, loaded, _pasta: pasta };
         let made = uplink.establish().await;
         if let (Err(_), false, Outside::Veth { link, table, .. }) = (&made, adopted, &uplink.outside) {
@@ -296,12 +305,12 @@ impl Uplink {
     pub async fn set_bridges(&self, bridges: Vec<Bridge>) -> Result<(), UplinkError> {
         let revision = {
             let mut state = self.state.lock().await;
-            state.bridges = bridges;
+            state.bridges.clone_from(&bridges);
             state.revision += 1;
             state.revision
         };
-        self.settle(revision).await?;
-        self.forward(&self.state.lock().await.bridges)
+        self.settle(revision, true).await?;
+        self.forward(&bridges)
     }
 
     /// Makes it carry IPv6, too, with the first of `addresses` that is free on the host, likewise inner ones with the outer one before each;
@@ -367,14 +376,12 @@ impl Uplink {
         if !matches!(self.outside, Outside::Veth { .. }) {
             return Ok(());
         }
-        let revision = {
+        let (revision, changed) = {
             let mut state = self.state.lock().await;
-            if !state.set(owner, ports) {
-                return Ok(());
-            }
-            state.revision
+            let changed = state.set(owner, ports);
+            (state.revision, changed)
         };
-        self.settle(revision).await
+        self.settle(revision, changed).await
     }
 
     /// The inner IPv6 address likewise, as root.
@@ -388,23 +395,27 @@ impl Uplink {
     }
 
     /// Has the rules be those of this revision of the state, or of a later one: who comes while others are being loaded is served
-    /// along with everybody else who has come by then.
-    async fn settle(&self, revision: u64) -> Result<(), UplinkError> {
+    /// along with everybody else who has come by then. Who has not `changed` anything waits for who has: the stack may be about to end,
+    /// and its table be made after it was removed. Should theirs be refused, it is for them to say.
+    async fn settle(&self, revision: u64, changed: bool) -> Result<(), UplinkError> {
         let mut loaded = self.loaded.lock().await;
-        if *loaded >= revision {
+        let done = if changed { loaded.revision } else { loaded.tried };
+        if done.is_some_and(|done| done >= revision) {
             return Ok(());
         }
         self.load(&mut loaded).await
     }
 
-    /// Both tables, anew: each namespace has its own.
-    async fn load(&self, loaded: &mut u64) -> Result<(), UplinkError> {
+    /// Both tables, anew: each namespace has its own. At the beginning, when nothing goes through yet, at the same time; later the inner one
+    /// first, and the outer one only with it: what the host leads to the stack, and the stack to nobody, is lost.
+    async fn load(&self, loaded: &mut Loaded) -> Result<(), UplinkError> {
         let (revision, inside, outside) = {
             let state = self.state.lock().await;
             let publications: Vec<&Publication> = state.publications.values().flatten().collect();
             let inside = rules::inside(&state.bridges, self.host_gateway, self.outer(), &publications);
             (state.revision, inside, self.rules_outside(&state, &publications))
         };
+        loaded.tried = Some(revision);
         let inside = nft::load(&self.nft, inside, Some(self.stack.clone()));
         let outside = async {
             match outside {
@@ -412,9 +423,14 @@ impl Uplink {
                 None => Ok(()),
             }
         };
-        let (inside, outside) = tokio::join!(inside, outside);
-        inside.and(outside)?;
-        *loaded = revision;
+        if loaded.revision.is_none() {
+            let (inside, outside) = tokio::join!(inside, outside);
+            inside.and(outside)?;
+        } else {
+            inside.await?;
+            outside.await?;
+        }
+        loaded.revision = Some(revision);
         Ok(())
     }
 
