@@ -78,6 +78,8 @@ fn thaw(service: &ServiceName, stack: &Stack) {
 /// Sends a signal; after SIGKILL, waits for the end.
 pub(super) async fn send(service: &ServiceName, signal: StopSignal, stack: &Stack) -> Result<(), ExecutorError> {
     if signal == StopSignal::KILL {
+        // A start that hangs does not keep the signal up.
+        stack.set_grace_of(service, 0);
         // Whoever kills it wants it to stay so. Its unit tells that it is stopping.
         life::hands_off(service, stack).await;
     }
