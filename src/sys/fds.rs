@@ -6,7 +6,10 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::{
+    errno::Errno,
+    sys::socket::{ControlMessage, MsgFlags, sendmsg},
+};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 
 /// How many descriptors one message can carry: SCM_MAX_FD of the kernel.
@@ -36,12 +39,14 @@ pub fn may_stay<T: AsFd>(fd: T) -> io::Result<T> {
 ///
 /// # Errors
 /// What sendmsg(2) says; EAGAIN on a non-blocking socket whose buffer is full (nothing was sent then), EPIPE when the
-/// other side is gone.
+/// other side is gone. EMFILE when more descriptors are under way between processes of this user than this one may have open, which the
+/// kernel has another word for (unix(7), ETOOMANYREFS), that tells nobody what to mend.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
-    Ok(sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?)
+    let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None);
+    Ok(sent.map_err(|e| if e == Errno::ETOOMANYREFS { Errno::EMFILE } else { e })?)
 }
 
 /// A descriptor that this program was started with, by its number. The caller answers for nobody else in this process having

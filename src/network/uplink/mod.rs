@@ -423,12 +423,17 @@ impl Uplink {
         }
         let revision = {
             let mut state = self.state.lock().await;
-            if !state.set(owner, ports) || state.leaves {
-                return Ok(());
-            }
-            state.revision
+            let changes = state.set(owner, ports) && !state.leaves;
+            changes.then_some(state.revision)
         };
-        self.settle(revision).await
+        match revision {
+            Some(revision) => self.settle(revision).await,
+            None => {
+                // Nothing is being loaded any more once this comes back: the stack may end, and its table be removed.
+                drop(self.loaded.lock().await);
+                Ok(())
+            }
+        }
     }
 
     /// The inner IPv6 address likewise, as root.
