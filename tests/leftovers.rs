@@ -3,8 +3,13 @@
 
 mod support;
 
+use std::{io::IoSlice, os::fd::AsRawFd};
+
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        socket::{ControlMessage, MsgFlags, sendmsg},
+    },
     unistd::Pid,
 };
 use support::{Need, Stack, needs, wait_for};
@@ -352,6 +357,28 @@ fn too_few_descriptors_are_an_error_and_what_runs_goes_on() {
     let failed = up_with_descriptors(&stack, "-n 24").failure();
     assert!(failed.stderr.contains("Too many open files"), "{failed}");
     stack.traces().assert_gone();
+}
+
+/// The kernel counts those of all processes of a user (unix(7), ETOOMANYREFS), but for root's.
+#[test]
+fn descriptors_of_others_that_are_under_way_are_told_as_too_many_open_files() {
+    needs!(Need::OrdinaryUser, Need::Namespaces);
+    let (near, far) = std::os::unix::net::UnixStream::pair().expect("sockets");
+    let file = std::fs::File::open("/dev/null").expect("a file");
+    let rights = [ControlMessage::ScmRights(&[file.as_raw_fd(); 10])];
+    for _ in 0..30 {
+        let byte = [IoSlice::new(b"x")];
+        sendmsg::<()>(near.as_raw_fd(), &byte, &rights, MsgFlags::empty(), None).expect("room for it");
+    }
+    let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
+    let failed = up_with_descriptors(&stack, "-n 150").failure();
+    assert!(failed.stderr.contains("Too many open files"), "{failed}");
+    stack.traces().assert_gone();
+    drop((near, far));
+    up_with_descriptors(&stack, "-n 150").success();
+    let traces = stack.traces();
+    stack.down();
+    traces.assert_gone();
 }
 
 #[test]
