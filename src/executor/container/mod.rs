@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! material.rs: folder, layers, volumes ──┐
-//! streamed.rs: pipes, log ───────────────┼──▶ start ──▶ Launch, to the keeper ──▶ Began, to the facts ──▶ watch
+//! streamed.rs: pipes, log ───────────────┼──▶ start ──▶ Launch, to the keeper ──▶ Began, to the facts ──▶ gate ──▶ watch
 //! ports.rs: sockets that were claimed ───┘                                        picture.rs: what others see
 //! ```
 
