@@ -27,15 +27,8 @@ pub(super) struct Args {
     leniency: super::Leniency,
     #[command(flatten)]
     wishes: Wishes,
-    /// Nothing is built, and nothing asked, anyway; for those who are used to it
-    #[arg(long = "no-build", hide = true)]
-    _no_build: bool,
-    /// Likewise
-    #[arg(long = "quiet-pull", hide = true)]
-    _quiet_pull: bool,
-    /// Likewise
-    #[arg(short = 'y', long = "yes", hide = true)]
-    _yes: bool,
+    #[command(flatten)]
+    _accustomed: super::Accustomed,
     /// Compose file, or services to make containers of
     #[arg(value_name = "FILE|SERVICE")]
     words: Vec<String>,

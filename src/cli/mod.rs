@@ -146,6 +146,17 @@ struct MoreFiles {
     files: Vec<PathBuf>,
 }
 
+/// Nothing is built, nor drawn where it is not wanted, and nothing asked, anyway; for those who are used to it.
+#[derive(Debug, clap::Args)]
+struct Accustomed {
+    #[arg(long = "no-build", hide = true)]
+    _no_build: bool,
+    #[arg(long = "quiet-pull", hide = true)]
+    _quiet_pull: bool,
+    #[arg(short = 'y', long = "yes", hide = true)]
+    _yes: bool,
+}
+
 /// What else is said about files that are to be run.
 #[derive(Debug, clap::Args)]
 struct Leniency {

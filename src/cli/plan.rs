@@ -74,18 +74,11 @@ pub(super) struct Args {
     /// Likewise
     #[arg(long = "attach-dependencies", hide = true, conflicts_with = "_detach")]
     _attach_dependencies: bool,
-    /// Likewise
-    #[arg(long = "no-build", hide = true)]
-    _no_build: bool,
-    /// Likewise
+    #[command(flatten)]
+    _accustomed: super::Accustomed,
+    /// Likewise: nothing is built
     #[arg(long = "quiet-build", hide = true)]
     _quiet_build: bool,
-    /// Likewise
-    #[arg(long = "quiet-pull", hide = true)]
-    _quiet_pull: bool,
-    /// Likewise
-    #[arg(short = 'y', long = "yes", hide = true)]
-    _yes: bool,
     /// Likewise
     #[arg(long = "no-log-prefix", hide = true)]
     _no_log_prefix: bool,

@@ -47,18 +47,11 @@ pub(super) struct Args {
     leniency: super::Leniency,
     #[command(flatten)]
     wishes: Wishes,
-    /// Nothing is built or pulled, and nothing asked, anyway; for those who are used to it
-    #[arg(long = "no-build", hide = true)]
-    _no_build: bool,
-    /// Likewise
+    #[command(flatten)]
+    _accustomed: super::Accustomed,
+    /// Likewise: nothing is built
     #[arg(long = "quiet-build", hide = true)]
     _quiet_build: bool,
-    /// Likewise
-    #[arg(long = "quiet-pull", hide = true)]
-    _quiet_pull: bool,
-    /// Likewise
-    #[arg(short = 'y', long = "yes", hide = true)]
-    _yes: bool,
     /// There is no menu, anyway; for those who are used to it
     #[arg(long = "menu", hide = true, require_equals = true, value_parser = ["false"])]
     _menu: Option<String>,

@@ -14,28 +14,13 @@ pub(super) fn observed(
     attempt: &Attempt,
 ) -> Container {
     Container {
-        name: spec.name.clone(),
         state: ContainerState::Running,
         health: spec.life.health.as_ref().map(|_| Health::Starting),
-        probes: ProbeLog::default(),
         restarts: attempt.restarts,
         pid: Some(pid),
-        config: spec.config.clone(),
-        origin: spec.origin.clone(),
-        image: match &spec.files.rootfs {
-            Rootfs::Layers(image) => Some(image.id.clone()),
-            _ => None,
-        },
-        dependencies: spec.dependencies.clone(),
-        depends_on: spec.depends_on.clone(),
-        private_ipc: spec.files.private_ipc,
-        command: spec.argv.clone(),
         ports,
-        stop_signal: spec.stop_signal,
-        stop_grace_ms: spec.stop_grace_ms,
-        started_ms: jiff::Timestamp::now().as_millisecond(),
         limits,
-        oom_kills: 0,
+        ..made(spec)
     }
 }
 
