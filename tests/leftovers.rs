@@ -3,7 +3,11 @@
 
 mod support;
 
-use std::{io::IoSlice, os::fd::AsRawFd};
+use std::{
+    io::IoSlice,
+    os::{fd::AsRawFd, unix::net::UnixStream},
+    sync::RwLock,
+};
 
 use nix::{
     sys::{
@@ -332,9 +336,31 @@ fn up_with_descriptors(stack: &Stack, limits: &str) -> support::Output {
     support::Run::new("sh").args(["-c", &script]).dir(stack.path("")).env("HOME", stack.user_home()).run()
 }
 
+/// EMFILE, wherever it was that no more could be opened.
+fn assert_too_many(failed: &support::Output) {
+    assert!(failed.stderr.to_lowercase().contains("too many open files"), "{failed}");
+}
+
+/// Descriptors under way are counted for the user, and so for all tests: whoever has many of them writes, and whoever has
+/// stacks with a low limit reads.
+static UNDER_WAY: RwLock<()> = RwLock::new(());
+
+/// Three hundred descriptors that are under way until this is dropped.
+fn under_way() -> (UnixStream, UnixStream) {
+    let (near, far) = UnixStream::pair().expect("sockets");
+    let file = std::fs::File::open("/dev/null").expect("a file");
+    let rights = [ControlMessage::ScmRights(&[file.as_raw_fd(); 10])];
+    for _ in 0..30 {
+        let byte = [IoSlice::new(b"x")];
+        sendmsg::<()>(near.as_raw_fd(), &byte, &rights, MsgFlags::empty(), None).expect("room for it");
+    }
+    (near, far)
+}
+
 #[test]
 fn too_few_descriptors_are_an_error_and_what_runs_goes_on() {
     needs!(Need::Namespaces);
+    let _few = UNDER_WAY.read();
     let services = |n: u32| -> String {
         (0..n).map(|i| format!("  s{i}: {{rootfs: host, command: [sleep, infinity]}}\n")).collect()
     };
@@ -344,7 +370,7 @@ fn too_few_descriptors_are_an_error_and_what_runs_goes_on() {
     let before = stack.pid("s0");
     stack.file("stack.yaml", &format!("name: {}\nservices:\n{}", stack.project(), services(60)));
     let failed = stack.run(&["up", "-d"]).failure();
-    assert!(failed.stderr.contains("Too many open files"), "{failed}");
+    assert_too_many(&failed);
     assert_eq!(stack.ps().len(), 1, "the others have been undone");
     assert_eq!(stack.pid("s0"), before);
     stack.file("stack.yaml", &format!("name: {}\nservices:\n{}", stack.project(), services(3)));
@@ -355,7 +381,7 @@ fn too_few_descriptors_are_an_error_and_what_runs_goes_on() {
     traces.assert_gone();
     // Not even the first one has room.
     let failed = up_with_descriptors(&stack, "-n 24").failure();
-    assert!(failed.stderr.contains("Too many open files"), "{failed}");
+    assert_too_many(&failed);
     stack.traces().assert_gone();
 }
 
@@ -363,22 +389,70 @@ fn too_few_descriptors_are_an_error_and_what_runs_goes_on() {
 #[test]
 fn descriptors_of_others_that_are_under_way_are_told_as_too_many_open_files() {
     needs!(Need::OrdinaryUser, Need::Namespaces);
-    let (near, far) = std::os::unix::net::UnixStream::pair().expect("sockets");
-    let file = std::fs::File::open("/dev/null").expect("a file");
-    let rights = [ControlMessage::ScmRights(&[file.as_raw_fd(); 10])];
-    for _ in 0..30 {
-        let byte = [IoSlice::new(b"x")];
-        sendmsg::<()>(near.as_raw_fd(), &byte, &rights, MsgFlags::empty(), None).expect("room for it");
-    }
+    let _many = UNDER_WAY.write();
+    let those = under_way();
     let stack = Stack::new("services: {web: {rootfs: host, command: [sleep, infinity]}}");
     let failed = up_with_descriptors(&stack, "-n 150").failure();
-    assert!(failed.stderr.contains("Too many open files"), "{failed}");
+    assert_too_many(&failed);
     stack.traces().assert_gone();
-    drop((near, far));
+    drop(those);
     up_with_descriptors(&stack, "-n 150").success();
     let traces = stack.traces();
     stack.down();
     traces.assert_gone();
+}
+
+/// One that runs, one to start again, and one that shares a pid namespace whose first process the keeper makes.
+const THREE: &str = "services: {s0: {rootfs: host, command: [sleep, infinity]}, s1: {rootfs: host, command: [sleep, infinity]}, \
+                     s2: {rootfs: host, command: [sleep, infinity], pid: 'service:s1'}}";
+
+/// What fails for want of room on the way says so; what runs goes on; and with room again all of it works.
+fn what_runs_goes_on_without_room(stack: &Stack, without_room: impl FnOnce()) {
+    let before = stack.pid("s0");
+    let children = || {
+        let keeper = stack.keeper().expect("a keeper");
+        let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).expect("the keeper");
+        children.split_ascii_whitespace().count()
+    };
+    let all = children();
+    let those = under_way();
+    without_room();
+    for command in [&["exec", "s0", "true"][..], &["restart", "-t", "0", "s1"], &["up", "-d"]] {
+        let failed = stack.run(command).failure();
+        assert_too_many(&failed);
+        assert_eq!(stack.pid("s0"), before);
+    }
+    drop(those);
+    stack.run(&["exec", "s0", "true"]).success();
+    stack.run(&["up", "-d"]).success();
+    assert_eq!((stack.ps().len(), stack.pid("s0")), (3, before));
+    wait_for("what was not handed over to go", || (children() == all).then_some(()));
+    let traces = stack.traces();
+    stack.run(&["down", "-t", "0"]).success();
+    traces.assert_gone();
+}
+
+#[test]
+fn a_supervisor_that_cannot_send_descriptors_says_so_and_what_runs_goes_on() {
+    needs!(Need::OrdinaryUser, Need::Namespaces);
+    let _many = UNDER_WAY.write();
+    let stack = Stack::new(THREE);
+    up_with_descriptors(&stack, "-n 150").success();
+    what_runs_goes_on_without_room(&stack, || ());
+}
+
+#[test]
+fn a_keeper_that_cannot_send_descriptors_says_so_and_what_runs_goes_on() {
+    needs!(Need::OrdinaryUser, Need::Namespaces);
+    let _many = UNDER_WAY.write();
+    let stack = Stack::new(THREE);
+    stack.run(&["up", "-d"]).success();
+    what_runs_goes_on_without_room(&stack, || {
+        let keeper = rustix::process::Pid::from_raw(stack.keeper().expect("a keeper"));
+        let nofile = rustix::process::Resource::Nofile;
+        let low = rustix::process::Rlimit { current: Some(100), ..rustix::process::getrlimit(nofile) };
+        rustix::process::prlimit(keeper, nofile, low).expect("a limit");
+    });
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::{BringUpError, BringUpStep},
-    keeper::helper,
+    keeper::fork_by_helper,
     launch::{Process, enter_cgroups, join},
     program,
     seccomp::{Filter, Filters},
@@ -106,14 +106,10 @@ pub(super) fn exec(order: &ExecOrder, mut fds: Vec<OwnedFd>, filters: &Filters) 
         join(&kinds, &namespaces)?;
         match process::fork(CloneFlags::CLONE_PARENT, None).map_err(|e| BringUpStep::Fork.failed(e))? {
             Fork::Child => run(order, &fds, inner.as_ref().map(AsFd::as_fd), filter.as_deref()),
-            Fork::Parent(child) => {
-                let pidfd = child.pidfd.as_fd().try_clone_to_owned();
-                Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
-            }
+            Fork::Parent(child) => Ok(child.pid),
         }
     };
-    let (pid, pidfd) = helper(CloneFlags::empty(), cgroup, |pid| enter_cgroups(older, pid), work)?;
-    Ok((pid, PidFd::from_fd(pidfd.into_iter().next().ok_or_else(incomplete)?)))
+    fork_by_helper(cgroup, |pid| enter_cgroups(older, pid), work)
 }
 
 fn run(order: &ExecOrder, fds: &[OwnedFd], inner: Option<BorrowedFd<'_>>, filter: Option<&Filter>) -> ! {

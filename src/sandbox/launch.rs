@@ -16,7 +16,7 @@ use super::{
     host_view::{HIDDEN, HostView},
     in_root::{Kind, is_directory},
     inner_ids::Inner,
-    keeper::{Surroundings, helper},
+    keeper::{Surroundings, fork_by_helper},
     namespaces,
     overlay::{Lower, Overlay},
     program,
@@ -293,18 +293,13 @@ pub(super) fn launch(
         }
         match process::fork(flags, None).map_err(|e| BringUpStep::Fork.failed(e))? {
             Fork::Child => bring_up::run(launch, &files, &fds, inner.as_ref(), filter.as_deref()),
-            Fork::Parent(child) => {
-                let pidfd = child.pidfd.as_fd().try_clone_to_owned();
-                Ok((child.pid, vec![pidfd.map_err(|e| BringUpStep::Fork.failed(e))?]))
-            }
+            Fork::Parent(child) => Ok(child.pid),
         }
     };
     // The helper is made in the control group, so that what it forks is there from the first moment; a process in the
     // container's user namespace could not put anything there.
     let enter = |pid| enter_cgroups(&fds.older_cgroups, pid);
-    let (pid, pidfd) = helper(CloneFlags::empty(), fds.cgroup.as_ref().map(AsFd::as_fd), enter, work)?;
-    let pidfd = pidfd.into_iter().next().ok_or_else(incomplete)?;
-    Ok((pid, PidFd::from_fd(pidfd)))
+    fork_by_helper(fds.cgroup.as_ref().map(AsFd::as_fd), enter, work)
 }
 
 /// Puts a process into control groups of version 1, where nothing can be made in one. Its threads and what it forks are in

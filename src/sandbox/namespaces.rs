@@ -102,6 +102,20 @@ pub(super) struct Made {
     pub(super) init: Option<i32>,
 }
 
+impl Made {
+    /// Lets go of what `order` has made: nobody will know of it.
+    pub(super) fn undo(self, order: &NamespaceOrder, private: &Path) {
+        if let Some(init) = self.init {
+            // The keeper has not collected it yet.
+            let _ = process::signal(init, libc::SIGKILL);
+        }
+        if order.ipc {
+            forget_shared_memory(private, &order.owner);
+        }
+        drop(Mounted(order.files.iter().map(|file| file.target.clone()).collect()));
+    }
+}
+
 /// Docker's default size of /dev/shm.
 const SHM_SIZE: u64 = 64 * 1024 * 1024;
 
@@ -251,7 +265,9 @@ fn create_namespaces(order: &NamespaceOrder, user: Option<OwnedFd>) -> Result<Ma
                     }
                 }
             };
-            keeper::helper(first, None, write_maps, work)?
+            // Until the keeper collects it, its number means no other.
+            let kill = |init: Option<i32>| init.into_iter().for_each(|pid| drop(process::signal(pid, libc::SIGKILL)));
+            keeper::helper_that_undoes(first, None, write_maps, work, kill)?
         }
     };
     let kinds = kinds.into_iter().chain(order.pid.then_some(NamespaceKind::Pid));

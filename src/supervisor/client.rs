@@ -6,6 +6,7 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream as StdUnixStream,
     },
+    thread,
     time::Duration,
 };
 
@@ -64,12 +65,22 @@ pub(super) fn shared_network(layout: &StackLayout, name: &NetworkName) -> io::Re
     ours.set_read_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(&Request::SharedNetwork(name.clone()))?;
     line.push(b'\n');
-    let sent = sys::fds::send(control.as_fd(), &line, &[theirs.as_fd()])?;
+    let mut patience = sys::fds::Patience::default();
+    let sent = loop {
+        match sys::fds::send(control.as_fd(), &line, &[theirs.as_fd()]) {
+            Ok(sent) => break sent,
+            Err(e) => thread::sleep(patience.after(&e).ok_or(e)?),
+        }
+    };
     control.write_all(&line[sent..])?;
     // The answer to a supervisor that has ended is the end of the socket.
     drop(theirs);
-    let (_, mut came) = sys::fds::receive(ours.as_fd(), &mut [0; 1])?;
-    Ok(came.pop().map(Netns::from_fd))
+    match sys::fds::receive(ours.as_fd(), &mut [0; 1])? {
+        (0, _) => Ok(None),
+        // It is on the network, and had no room for it on the way here.
+        (_, came) if came.is_empty() => Err(io::Error::from_raw_os_error(libc::EMFILE)),
+        (_, mut came) => Ok(came.pop().map(Netns::from_fd)),
+    }
 }
 
 /// A connection to a supervisor.
@@ -110,15 +121,20 @@ impl Connection {
     /// Sends a request, with descriptors if it needs any.
     ///
     /// # Errors
-    /// EPIPE when the supervisor has gone.
+    /// EPIPE when the supervisor has gone, EMFILE when there is no room for descriptors.
     pub async fn send(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(request)?;
         bytes.push(b'\n');
         let stream: &UnixStream = self.writer.as_ref();
+        let mut patience = sys::fds::Patience::default();
         let mut sent = 0;
         while sent < bytes.len() {
             let fds = if sent == 0 { fds } else { &[] };
-            sent += stream.async_io(Interest::WRITABLE, || sys::fds::send(stream.as_fd(), &bytes[sent..], fds)).await?;
+            let sending = stream.async_io(Interest::WRITABLE, || sys::fds::send(stream.as_fd(), &bytes[sent..], fds));
+            match sending.await {
+                Ok(n) => sent += n,
+                Err(e) => tokio::time::sleep(patience.after(&e).ok_or(e)?).await,
+            }
         }
         Ok(())
     }

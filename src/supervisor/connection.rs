@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
@@ -134,7 +134,7 @@ async fn answer(
             Request::Resize(rows, columns) => stack.resize((rows, columns)),
             Request::SharedNetwork(name) => {
                 if let (Some(netns), Some(socket)) = (stack.shared_network(&name), fds.first()) {
-                    let _ = sys::fds::send(socket.as_fd(), b"n", &[netns.as_fd()]);
+                    give(socket.as_fd(), netns.as_fd()).await;
                 }
                 drop(fds);
                 let _ = replies.send(Reply::Done);
@@ -144,6 +144,17 @@ async fn answer(
         }
     }
     Ok(())
+}
+
+/// Sends a byte with a descriptor, or without where there is no room for one.
+async fn give(socket: BorrowedFd<'_>, fd: BorrowedFd<'_>) {
+    let mut patience = sys::fds::Patience::default();
+    while let Err(error) = sys::fds::send(socket, b"n", &[fd]) {
+        match patience.after(&error) {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => return drop(sys::fds::send(socket, b"n", &[])),
+        }
+    }
 }
 
 /// Runs a program, passes signals on to it, and kills it when the client hangs up, whether it has come to the program or not.

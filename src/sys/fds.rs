@@ -4,6 +4,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use nix::{
@@ -47,6 +48,27 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
     let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
     let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None);
     Ok(sent.map_err(|e| if e == Errno::ETOOMANYREFS { Errno::EMFILE } else { e })?)
+}
+
+/// Waiting for room for descriptors that are to be sent.
+///
+/// The kernel counts those under way of all processes of a user, and lets nobody send one who may not have so many open. They
+/// are under way for microseconds, unless somebody does not take what he is sent; nothing tells when one has arrived. So what
+/// could not be sent is tried again, a quarter of a second in all.
+#[derive(Debug, Default)]
+pub struct Patience(u32);
+
+impl Patience {
+    const ATTEMPTS: u32 = 8;
+
+    /// How long to wait before sending is tried again; none when `error` is another one, or it has been tried often enough.
+    pub fn after(&mut self, error: &io::Error) -> Option<Duration> {
+        if error.raw_os_error() != Some(libc::EMFILE) || self.0 >= Self::ATTEMPTS {
+            return None;
+        }
+        self.0 += 1;
+        Some(Duration::from_millis(1 << (self.0 - 1)))
+    }
 }
 
 /// A descriptor that this program was started with, by its number. The caller answers for nobody else in this process having

@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::{
     io::Interest,
     net::UnixStream,
-    sync::{mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
 };
 
 use super::{Forget, Inheritance, Kept, Order, Report, wire};
@@ -49,7 +49,7 @@ struct Outgoing {
     answer: oneshot::Sender<Answer>,
 }
 
-type Answer = Result<Answered, BringUpError>;
+type Answer = Result<Answered, SandboxError>;
 
 #[derive(Debug)]
 enum Answered {
@@ -62,8 +62,24 @@ enum Answered {
 #[derive(Default)]
 struct Pending {
     sent: u64,
-    answers: HashMap<u64, oneshot::Sender<Answer>>,
+    answers: HashMap<u64, Waiting>,
     exits: HashMap<i32, watch::Sender<Option<ExitStatus>>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    answer: oneshot::Sender<Answer>,
+    /// The room that the order's descriptors have on their way. An answer says that they have arrived.
+    _room: OwnedSemaphorePermit,
+}
+
+/// So many descriptors may be under way to the keeper, or a quarter of those that may be open where there are few: the kernel
+/// counts those of all processes of the user, the keeper among them, which would not get rid of its answers either.
+const UNDER_WAY: u64 = 64;
+
+fn room() -> usize {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    UNDER_WAY.min(most / 4).max(1) as usize
 }
 
 impl Keeper {
@@ -222,18 +238,24 @@ impl Keeper {
         let bytes = wire::encode(order).map_err(SandboxError::Talk)?;
         let (answer, answered) = oneshot::channel();
         self.orders.send(Outgoing { bytes, fds, answer }).map_err(|_| SandboxError::KeeperGone)?;
-        Ok(answered.await.map_err(|_| SandboxError::KeeperGone)??)
+        answered.await.map_err(|_| SandboxError::KeeperGone)?
     }
 }
 
 async fn send_all(socket: Arc<UnixStream>, mut queue: mpsc::UnboundedReceiver<Outgoing>, pending: Arc<Mutex<Pending>>) {
+    let most = room();
+    let room = Arc::new(Semaphore::new(most));
     while let Some(Outgoing { bytes, fds, answer }) = queue.recv().await {
+        let wanted = fds.len().min(most) as u32;
+        // It is never closed.
+        let Ok(_room) = room.clone().acquire_many_owned(wanted).await else { return };
         {
             let mut pending = lock(&pending);
             let id = pending.sent;
             pending.sent += 1;
-            pending.answers.insert(id, answer);
+            pending.answers.insert(id, Waiting { answer, _room });
         }
+        let mut patience = sys::fds::Patience::default();
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         let mut sent = 0;
         while sent < bytes.len() {
@@ -241,14 +263,19 @@ async fn send_all(socket: Arc<UnixStream>, mut queue: mpsc::UnboundedReceiver<Ou
             let sending = socket.async_io(Interest::WRITABLE, || sys::fds::send(socket.as_fd(), &bytes[sent..], fds));
             match sending.await {
                 Ok(n) => sent += n,
-                // Too many descriptors are in flight, say. Nothing of it has been sent.
+                // Nothing of it has been sent.
                 Err(error) if sent == 0 && !is_gone(&error) => {
+                    if let Some(wait) = patience.after(&error) {
+                        tokio::time::sleep(wait).await;
+                        continue;
+                    }
                     tracing::error!(%error, "an order does not reach the keeper");
                     let mut pending = lock(&pending);
                     pending.sent -= 1;
                     let id = pending.sent;
-                    // Nobody answers, and whoever waits hears that.
-                    pending.answers.remove(&id);
+                    if let Some(waiting) = pending.answers.remove(&id) {
+                        let _ = waiting.answer.send(Err(SandboxError::Talk(error)));
+                    }
                     break;
                 }
                 Err(error) => {
@@ -317,7 +344,7 @@ impl Spare {
 
 fn deliver(pending: &Mutex<Pending>, report: Report, fds: Vec<OwnedFd>, is_short: bool) {
     let mut pending = lock(pending);
-    let too_many = |step| Err(BringUpError { step, errno: libc::EMFILE });
+    let too_many = |step| Err(BringUpError { step, errno: libc::EMFILE }.into());
     let (id, answer) = match report {
         Report::Exited { pid, status } => {
             if let Some(exit) = pending.exits.remove(&pid) {
@@ -325,7 +352,7 @@ fn deliver(pending: &Mutex<Pending>, report: Report, fds: Vec<OwnedFd>, is_short
             }
             return;
         }
-        Report::Failed { id, error } => (id, Err(error)),
+        Report::Failed { id, error } => (id, Err(error.into())),
         Report::Done { id } => (id, Ok(Answered::Nothing)),
         Report::Namespaces { id, .. } if is_short => (id, too_many(BringUpStep::MakeNamespaces)),
         Report::Namespaces { id, kinds, init } => {
@@ -346,7 +373,7 @@ fn deliver(pending: &Mutex<Pending>, report: Report, fds: Vec<OwnedFd>, is_short
         }
     };
     if let Some(waiting) = pending.answers.remove(&id) {
-        let _ = waiting.send(answer);
+        let _ = waiting.answer.send(answer);
     }
 }
 

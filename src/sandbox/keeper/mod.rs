@@ -23,8 +23,8 @@ pub(super) mod wire;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Keeper, Started};
-pub(super) use process::helper;
 pub use process::{Legacy, Surroundings, fork_keeper};
+pub(super) use process::{fork_by_helper, helper, helper_that_undoes};
 pub use program::keeper_main;
 pub use store::{Forget, Kept, KeptProcess};
 pub use succession::{Inheritance, inherit};

@@ -1,7 +1,6 @@
 //! The keeper's side.
 
 use std::{
-    collections::btree_map::Entry,
     io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -304,23 +303,20 @@ impl KeeperProcess {
         };
         match order {
             Order::Namespaces(order) => {
-                let made = namespaces::create(&order, fds, &self.surroundings.private);
-                let made = match made {
+                let made = match namespaces::create(&order, fds, &self.surroundings.private) {
                     Ok(made) => made,
                     Err(error) => return self.send(&Report::Failed { id, error }, &[]),
                 };
                 let kinds = made.namespaces.iter().map(|(kind, _)| *kind).collect();
-                let kept = KeptNamespaces { namespaces: made.namespaces, init: made.init };
-                let kept = match self.store.namespaces.entry(order.owner) {
-                    Entry::Vacant(place) => place.insert(kept),
-                    Entry::Occupied(place) => {
-                        let place = place.into_mut();
-                        *place = kept;
-                        place
-                    }
-                };
-                let fds: Vec<BorrowedFd<'_>> = kept.namespaces.iter().map(|(_, fd)| fd.as_fd()).collect();
-                send(self.socket.as_ref(), &Report::Namespaces { id, kinds, init: kept.init }, &fds)
+                let fds: Vec<BorrowedFd<'_>> = made.namespaces.iter().map(|(_, fd)| fd.as_fd()).collect();
+                let report = Report::Namespaces { id, kinds, init: made.init };
+                if self.tell(id, &report, &fds, BringUpStep::MakeNamespaces)? {
+                    let kept = KeptNamespaces { namespaces: made.namespaces, init: made.init };
+                    self.store.namespaces.insert(order.owner, kept);
+                } else {
+                    made.undo(&order, &self.surroundings.private);
+                }
+                Ok(())
             }
             Order::Launch { launch, name, keep } => {
                 let Some(own) = fds.len().checked_sub(keep.len()) else {
@@ -329,20 +325,21 @@ impl KeeperProcess {
                 let kept = fds.split_off(own);
                 match launch::launch(&launch, fds, &self.surroundings, &self.filters) {
                     Ok((pid, pidfd)) => {
-                        self.store.descriptors.extend(keep.into_iter().zip(kept));
-                        let sent = self.send(&Report::Started { id, pid }, &[pidfd.as_fd()]);
-                        self.store.processes.insert(name, KeptProcess { pid, pidfd, status: None });
-                        sent
+                        if self.tell_started(id, pid, &pidfd)? {
+                            self.store.descriptors.extend(keep.into_iter().zip(kept));
+                            self.store.processes.insert(name, KeptProcess { pid, pidfd, status: None });
+                        }
+                        Ok(())
                     }
                     Err(error) => self.send(&Report::Failed { id, error }, &[]),
                 }
             }
             Order::Exec { order, stays } => match exec::exec(&order, fds, &self.filters) {
                 Ok((pid, pidfd)) => {
-                    if !stays {
+                    if self.tell_started(id, pid, &pidfd)? && !stays {
                         self.store.visitors.insert(pid);
                     }
-                    self.send(&Report::Started { id, pid }, &[pidfd.as_fd()])
+                    Ok(())
                 }
                 Err(error) => self.send(&Report::Failed { id, error }, &[]),
             },
@@ -364,29 +361,71 @@ impl KeeperProcess {
         }
     }
 
+    /// Tells the supervisor, if there is one; that it has gone is seen when the next order is waited for.
     fn send(&self, report: &Report, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        send(self.socket.as_ref(), report, fds)
+        match self.socket.as_ref().map_or(Ok(()), |socket| wire::send(socket.as_fd(), report, fds)) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Tells of something that was made, with the hold on it. Where that finds no room on its way, the order has failed in
+    /// `step`: false then, and what was made has to go.
+    fn tell(&self, id: u64, report: &Report, fds: &[BorrowedFd<'_>], step: BringUpStep) -> io::Result<bool> {
+        match self.send(report, fds) {
+            Err(e) if e.raw_os_error() == Some(libc::EMFILE) => {
+                self.send(&Report::Failed { id, error: step.failed(e) }, &[]).map(|()| false)
+            }
+            other => other.map(|()| true),
+        }
+    }
+
+    /// Tells of a process. It is killed where that is not possible.
+    fn tell_started(&self, id: u64, pid: i32, pidfd: &PidFd) -> io::Result<bool> {
+        let told = self.tell(id, &Report::Started { id, pid }, &[pidfd.as_fd()], BringUpStep::Fork)?;
+        if !told {
+            let _ = pidfd.signal(libc::SIGKILL);
+        }
+        Ok(told)
     }
 }
 
-/// Tells the supervisor, if there is one; that it has gone is seen when the next order is waited for.
-fn send(socket: Option<&OwnedFd>, report: &Report, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    match socket.map_or(Ok(()), |socket| wire::send(socket.as_fd(), report, fds)) {
-        Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
-        other => other,
-    }
+/// Runs `work` in a helper that forks a child of the keeper and tells its number, which means no other until the keeper
+/// collects it. The rest is as for [`helper`].
+///
+/// # Errors
+/// As for [`helper`]; or that there is no descriptor left to hold the child by, which is killed then.
+pub(in crate::sandbox) fn fork_by_helper(
+    cgroup: Option<BorrowedFd<'_>>,
+    meanwhile: impl FnOnce(i32) -> Result<(), BringUpError>,
+    work: impl FnOnce() -> Result<i32, BringUpError>,
+) -> Result<(i32, PidFd), BringUpError> {
+    let (pid, _) = helper(CloneFlags::empty(), cgroup, meanwhile, || Ok((work()?, Vec::new())))?;
+    let held = PidFd::open(pid).inspect_err(|_| drop(process::signal(pid, libc::SIGKILL)));
+    Ok((pid, held.map_err(|e| BringUpStep::Fork.failed(e))?))
 }
 
 /// Runs `work` in a fork of the keeper, made with `flags` and straight into `cgroup`, and hands over what comes of it, with
 /// descriptors. Before `work` begins, `meanwhile` can do to the fork what only its parent can, such as write its id maps.
 ///
 /// # Errors
-/// What `work` or `meanwhile` says, or that the fork could not be made.
+/// What `work` or `meanwhile` says, that the fork could not be made, or that there was no room for the descriptors.
 pub(in crate::sandbox) fn helper<T: Serialize + DeserializeOwned>(
     flags: CloneFlags,
     cgroup: Option<BorrowedFd<'_>>,
     meanwhile: impl FnOnce(i32) -> Result<(), BringUpError>,
     work: impl FnOnce() -> Result<(T, Vec<OwnedFd>), BringUpError>,
+) -> Result<(T, Vec<OwnedFd>), BringUpError> {
+    helper_that_undoes(flags, cgroup, meanwhile, work, drop)
+}
+
+/// The same; the helper does `undo` when what it has made cannot be handed over.
+pub(in crate::sandbox) fn helper_that_undoes<T: Serialize + DeserializeOwned>(
+    flags: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    meanwhile: impl FnOnce(i32) -> Result<(), BringUpError>,
+    work: impl FnOnce() -> Result<(T, Vec<OwnedFd>), BringUpError>,
+    undo: impl FnOnce(T),
 ) -> Result<(T, Vec<OwnedFd>), BringUpError> {
     let internal = |what: &str| BringUpStep::Internal(what.to_owned());
     let (ours, theirs) = UnixStream::pair().map_err(|e| internal("make a socket").failed(e))?;
@@ -399,13 +438,19 @@ pub(in crate::sandbox) fn helper<T: Serialize + DeserializeOwned>(
             if !matches!(go, Ok(Some(_))) {
                 process::exit_now(70);
             }
-            let (answer, fds) = match work() {
-                Ok((value, fds)) => (Ok(value), fds),
-                Err(error) => (Err(error), Vec::new()),
+            let answer = match work() {
+                Ok((value, fds)) => {
+                    let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+                    let sent = wire::send(theirs.as_fd(), &Ok::<_, BringUpError>(&value), &fds);
+                    sent.map_err(|e| {
+                        undo(value);
+                        internal("hand over what it has made").failed(e)
+                    })
+                }
+                Err(error) => Err(error),
             };
-            let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-            let sent = wire::send(theirs.as_fd(), &answer, &fds);
-            process::exit_now(i32::from(sent.is_err()))
+            let told = answer.or_else(|error| wire::send(theirs.as_fd(), &Err::<(), _>(error), &[]));
+            process::exit_now(i32::from(told.is_err()))
         }
         Fork::Parent(child) => {
             drop(theirs);

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{BorrowedFd, OwnedFd},
+    thread,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -34,20 +35,25 @@ pub(super) fn length(bytes: [u8; 4]) -> io::Result<usize> {
 }
 
 /// Sends a message on a blocking socket.
+///
+/// # Errors
+/// What sendmsg(2) says; EMFILE when there is no room for descriptors, and then nothing has been sent.
 pub(in crate::sandbox) fn send(
     socket: BorrowedFd<'_>,
     message: &impl Serialize,
     fds: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     let bytes = encode(message)?;
+    let mut patience = sys::fds::Patience::default();
     let mut sent = 0;
     while sent < bytes.len() {
         // The descriptors travel with the first byte.
         let fds = if sent == 0 { fds } else { &[] };
-        sent += match sys::fds::send(socket, &bytes[sent..], fds) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
-            other => other?,
-        };
+        match sys::fds::send(socket, &bytes[sent..], fds) {
+            Ok(n) => sent += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => thread::sleep(patience.after(&e).ok_or(e)?),
+        }
     }
     Ok(())
 }
