@@ -11,7 +11,7 @@ use crate::{
     diagnostics::{Failure, FailureKind},
     model::Port,
     plan::PlanError,
-    state::StackLayout,
+    state::{Lock, StackLayout},
     supervisor::{
         Connection, Event, Reply, Request, Snapshot, connect, connect_or_start, more_ids_hint, observe, owner_of,
     },
@@ -181,10 +181,6 @@ pub(super) const DEATHS: u32 = 100;
 /// How long a supervisor may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long what a supervisor has left that died while it removed the last of a stack may be there, until the one that comes after it
-/// has removed that.
-const LAST_STEPS: Duration = Duration::from_secs(5);
-
 /// Connects to the supervisor that has come after one that has gone, and says what there is; none when nobody has, and the stack
 /// has gone.
 pub(super) async fn reconnect(layout: &StackLayout) -> Result<Option<(Connection, Snapshot)>, Failure> {
@@ -193,8 +189,11 @@ pub(super) async fn reconnect(layout: &StackLayout) -> Result<Option<(Connection
         let stream = loop {
             match layout.connect() {
                 Ok(stream) => break stream,
+                // As long as somebody has its lock, the stack has a keeper, and a supervisor that died while it removed the last of
+                // it has another one after it.
                 Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                    if !layout.runtime().exists() || began.elapsed() > LAST_STEPS {
+                    let goes_on = layout.runtime().exists() && Lock::is_held(&layout.lock());
+                    if !goes_on || began.elapsed() > PATIENCE {
                         return Ok(None);
                     }
                 }

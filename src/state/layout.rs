@@ -226,6 +226,11 @@ impl StackLayout {
     /// Name of the control socket in the runtime folder.
     pub const SOCKET: &'static str = "control.sock";
 
+    /// Whether there is a control socket.
+    pub fn is_reachable(&self) -> bool {
+        self.runtime().join(Self::SOCKET).exists()
+    }
+
     /// Connects to the supervisor.
     ///
     /// # Errors

@@ -79,6 +79,12 @@ impl Lock {
         }
     }
 
+    /// Whether somebody has the lock. Who wants to take it at this very moment may find that it is not free.
+    pub fn is_held(path: &Path) -> bool {
+        let Ok(file) = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path) else { return false };
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    }
+
     /// Writes the caller down as the holder: after a fork it is another process than the one that took it.
     ///
     /// # Errors
@@ -129,8 +135,10 @@ mod tests {
             Err(LockError::Held { holder }) => assert_eq!(holder, Some(std::process::id() as i32)),
             other => panic!("{other:?}"),
         }
+        assert!(Lock::is_held(&path));
         lock.remove().expect("removed");
-        assert!(!path.exists());
+        assert!(!path.exists() && !Lock::is_held(&path));
         drop(Lock::take(&path).expect("free again"));
+        assert!(path.exists() && !Lock::is_held(&path));
     }
 }

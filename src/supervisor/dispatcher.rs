@@ -29,7 +29,7 @@ use crate::{
     executor::{self, Change, ExecutorError, Stack},
     model::{ContainerState, Health, Observed, ServiceName, StopSignal, Volume, VolumeName},
     plan::{self, Plan, StepId},
-    state::{EventLog, Happening, Past},
+    state::{EventLog, Happening, Past, StackLayout},
 };
 
 /// What a connection asks of the dispatcher.
@@ -112,6 +112,16 @@ impl Memory {
     }
 }
 
+/// How long a supervisor with nothing to do waits for its first client.
+fn patience(memory: &Memory, layout: &StackLayout) -> Duration {
+    match memory.succeeds {
+        false => FIRST_CLIENT,
+        true if layout.is_reachable() => CLIENT_RETURNS,
+        // The last one died while it removed what there was, and nobody can come any more.
+        true => Duration::ZERO,
+    }
+}
+
 /// Serves until nothing is left of the stack. Changes that are told already are what there is.
 pub(super) async fn run(
     listener: UnixListener,
@@ -121,6 +131,7 @@ pub(super) async fn run(
     memory: Memory,
 ) {
     let (asks, mut asked) = mpsc::unbounded_channel();
+    let last_used = Instant::now() + patience(&memory, stack.layout());
     let host = host::of_machine(stack.ids(), routes, stack.cgroups().clone());
     let mut dispatcher = Dispatcher {
         stack: stack.clone(),
@@ -137,7 +148,7 @@ pub(super) async fn run(
         bystanders: Vec::new(),
         listeners: Vec::new(),
         connections: 0,
-        last_used: Instant::now() + if memory.succeeds { CLIENT_RETURNS } else { FIRST_CLIENT },
+        last_used,
         owner_until: memory.owned.then(|| Instant::now() + OWNER_RETURNS),
     };
     while let Ok(change) = changed.try_recv() {

@@ -6,12 +6,15 @@
 //! What is forwarded, between stacks and the network, comes by the hook `forward`. What a service sends to the host's loopback, as
 //! `host.docker.internal`, comes by `input`, with an address of loopback by then.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use serde_json::Value;
 
 use super::{
-    forwarding::{LINK, TABLE_OF_STACK, objects},
+    forwarding::{self, LINK, objects},
     legacy,
     nft::{self, NftError},
 };
@@ -81,11 +84,14 @@ impl Hook {
 /// [`NftError::Slow`]: there is no use in asking any more.
 pub(super) async fn rules(program: &Path, link: &str, family: Family) -> Result<Foreign, NftError> {
     let chains = known(nft::ask(program, &["list", "chains"]).await)?;
-    let any = objects(&chains, "chain").any(|chain| {
-        !text(chain, "table").starts_with(TABLE_OF_STACK)
-            && [Hook::Forward, Hook::Input].iter().any(|hook| is_at(chain, *hook, family))
+    let matters = |chain: &&Value| [Hook::Forward, Hook::Input].iter().any(|hook| is_at(chain, *hook, family));
+    let tables: BTreeSet<_> = objects(&chains, "chain").filter(matters).map(table_of).collect();
+    // One by one: nft fetches no more than the one, and for a list of all rules those of all stacks that there are, too.
+    let lists = tables.into_iter().map(async |(family, name)| {
+        let list = known(nft::ask(program, &["list", "table", family, name]).await)?;
+        Ok(((family, name), objects(&list, "rule").cloned().collect()))
     });
-    let rules = if any { known(nft::ask(program, &["list", "ruleset"]).await)? } else { Value::Null };
+    let rules: Rules<'_> = futures_util::future::try_join_all(lists).await?.into_iter().collect();
     let find = |hook| obstacle(&chains, &rules, hook, link, family);
     match family {
         Family::V4 => {
@@ -101,6 +107,13 @@ pub(super) async fn rules(program: &Path, link: &str, family: Family) -> Result<
     }
 }
 
+/// Rules by family and name of their table.
+type Rules<'a> = BTreeMap<(&'a str, &'a str), Vec<Value>>;
+
+fn table_of(object: &Value) -> (&str, &str) {
+    (text(object, "family"), text(object, "table"))
+}
+
 fn known(answer: Result<Value, NftError>) -> Result<Value, NftError> {
     match answer {
         Err(slow @ NftError::Slow { .. }) => Err(slow),
@@ -109,7 +122,7 @@ fn known(answer: Result<Value, NftError>) -> Result<Value, NftError> {
 }
 
 /// What drops packets at this hook, if anything does.
-fn obstacle(chains: &Value, rules: &Value, hook: Hook, link: &str, of: Family) -> Option<Obstacle> {
+fn obstacle(chains: &Value, rules: &Rules<'_>, hook: Hook, link: &str, of: Family) -> Option<Obstacle> {
     let candidates = objects(chains, "chain").filter(|chain| is_at(chain, hook, of));
     let blocking = candidates.into_iter().find(|chain| {
         let of_chain = reached(rules, chain);
@@ -163,23 +176,20 @@ fn is_at(chain: &Value, hook: Hook, family: Family) -> bool {
         Family::V6 => "ip6",
     };
     let of_family = text(chain, "family") == own || text(chain, "family") == "inet";
-    let foreign = !text(chain, "table").starts_with(TABLE_OF_STACK);
+    let foreign = !forwarding::is_ours(text(chain, "table"));
     of_family && foreign && text(chain, "hook") == hook.name() && text(chain, "type") == "filter"
 }
 
 /// The rules of a base chain and of those that it leads to.
-fn reached<'a>(rules: &'a Value, base: &Value) -> Vec<&'a Value> {
-    let in_table =
-        |rule: &&Value| text(rule, "family") == text(base, "family") && text(rule, "table") == text(base, "table");
-    let table: Vec<&Value> = objects(rules, "rule").filter(in_table).collect();
+fn reached<'a>(rules: &'a Rules<'_>, base: &'a Value) -> Vec<&'a Value> {
+    let table = rules.get(&table_of(base)).map(Vec::as_slice).unwrap_or_default();
     let mut chains = BTreeSet::from([text(base, "name")]);
     let mut found: Vec<&Value> = Vec::new();
     loop {
         let more: Vec<&Value> = table
             .iter()
             .filter(|rule| chains.contains(text(rule, "chain")))
-            .filter(|rule| !found.iter().any(|known| std::ptr::eq(*known, **rule)))
-            .copied()
+            .filter(|rule| !found.iter().any(|known| std::ptr::eq(*known, *rule)))
             .collect();
         if more.is_empty() {
             return found;

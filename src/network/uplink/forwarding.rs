@@ -134,6 +134,11 @@ pub fn disable_if_last(nft: &Path, tables: &[String]) -> Result<Vec<Family>, For
     Ok(disabled)
 }
 
+/// Whether a table of nftables is of a stack or guards what [`enable`] did.
+pub(super) fn is_ours(table: &str) -> bool {
+    table.starts_with(TABLE_OF_STACK) || table == GUARD_V6
+}
+
 fn is_on(family: Family) -> bool {
     fs::read_to_string(format!("/proc/sys/{}", setting(family))).is_ok_and(|text| text.trim() != "0")
 }

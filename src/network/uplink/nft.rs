@@ -1,6 +1,7 @@
 //! nft(8): a text of rules as one transaction, and bounded: it waits for the kernel's lock of all rules, which others may hold.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io,
     os::unix::fs::FileExt,
@@ -70,9 +71,9 @@ pub(super) fn make_now(program: &Path, table: &str, body: &str) -> Result<(), Nf
 }
 
 /// What the rules are, as JSON (libnftables-json(5)).
-pub(super) async fn ask(program: &Path, words: &'static [&'static str]) -> Result<serde_json::Value, NftError> {
-    let program = program.to_owned();
-    let task = move || ask_now(&program, words);
+pub(super) async fn ask(program: &Path, words: &[&str]) -> Result<serde_json::Value, NftError> {
+    let (program, words) = (program.to_owned(), words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+    let task = move || ask_now(&program, &words.iter().map(String::as_str).collect::<Vec<_>>());
     tokio::task::spawn_blocking(task).await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
 }
 
@@ -105,13 +106,15 @@ pub(super) fn remove_table_now(program: &Path, table: &str) -> Result<(), NftErr
 /// Those of [`remove_table`].
 pub fn remove_table_of_stack(program: &Path, table: &str) -> Result<Vec<String>, NftError> {
     let one = serde_json::json!({ "table": { "family": "inet", "name": table } });
-    let words = serde_json::json!({ "nftables": [{ "add": one }, { "delete": one }, { "list": { "tables": null } }] });
+    // Every table that is for something has a chain, and for a list of tables nft fetches all that is in them.
+    let words = serde_json::json!({ "nftables": [{ "add": one }, { "delete": one }, { "list": { "chains": null } }] });
     let answer = run(program, &["-j", "-f", "-"], &words.to_string())?;
     let answer: serde_json::Value =
         serde_json::from_str(&answer).map_err(|e| NftError::Refused(format!("what is no JSON: {e}")))?;
     // What it lists may be as it was before.
-    let names = objects(&answer, "table").filter_map(|table| table["name"].as_str());
-    Ok(names.filter(|name| *name != table).map(str::to_owned).collect())
+    let names = objects(&answer, "chain").filter_map(|chain| chain["table"].as_str());
+    let others: BTreeSet<&str> = names.filter(|name| *name != table).collect();
+    Ok(others.into_iter().map(str::to_owned).collect())
 }
 
 /// Runs a program of the system to its end, and gives what it wrote. What it reads and writes are files in memory, so that nobody

@@ -244,16 +244,16 @@ impl Keeper {
 
 async fn send_all(socket: Arc<UnixStream>, mut queue: mpsc::UnboundedReceiver<Outgoing>, pending: Arc<Mutex<Pending>>) {
     let most = room();
-    let room = Arc::new(Semaphore::new(most));
+    let free = Arc::new(Semaphore::new(most));
     while let Some(Outgoing { bytes, fds, answer }) = queue.recv().await {
         let wanted = fds.len().min(most) as u32;
         // It is never closed.
-        let Ok(_room) = room.clone().acquire_many_owned(wanted).await else { return };
+        let Ok(room) = free.clone().acquire_many_owned(wanted).await else { return };
         {
             let mut pending = lock(&pending);
             let id = pending.sent;
             pending.sent += 1;
-            pending.answers.insert(id, Waiting { answer, _room });
+            pending.answers.insert(id, Waiting { answer, _room: room });
         }
         let mut patience = sys::fds::Patience::default();
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
