@@ -313,6 +313,8 @@ fn an_up_killed_while_it_waits_for_a_down_leaves_nothing() {
 #[test]
 fn two_hundred_services_come_up_and_leave_nothing_with_few_descriptors() {
     needs!(Need::Namespaces);
+    // Each container hands one out on its way.
+    let _many = UNDER_WAY.write();
     // The traces hold each of their namespaces open.
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
@@ -409,24 +411,31 @@ const THREE: &str = "services: {s0: {rootfs: host, command: [sleep, infinity]}, 
 /// What fails for want of room on the way says so; what runs goes on; and with room again all of it works.
 fn what_runs_goes_on_without_room(stack: &Stack, without_room: impl FnOnce()) {
     let before = stack.pid("s0");
+    // Helpers that have ended may not be collected yet.
     let children = || {
         let keeper = stack.keeper().expect("a keeper");
         let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).expect("the keeper");
-        children.split_ascii_whitespace().count()
+        let lives = |pid: &&str| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+        };
+        children.split_ascii_whitespace().filter(lives).count()
     };
-    let all = children();
+    wait_for("helpers to end", || (children() == 4).then_some(()));
     let those = under_way();
     without_room();
-    for command in [&["exec", "s0", "true"][..], &["restart", "-t", "0", "s1"], &["up", "-d"]] {
+    assert_too_many(&stack.run(&["exec", "s0", "touch", "/exec-has-run"]).failure());
+    for command in [&["restart", "-t", "0", "s1"][..], &["up", "-d"]] {
         let failed = stack.run(command).failure();
         assert_too_many(&failed);
+        assert!(failed.stderr.contains("raise the hard limit"), "{failed}");
         assert_eq!(stack.pid("s0"), before);
     }
     drop(those);
-    stack.run(&["exec", "s0", "true"]).success();
+    stack.run(&["exec", "s0", "test", "!", "-e", "/exec-has-run"]).success();
     stack.run(&["up", "-d"]).success();
     assert_eq!((stack.ps().len(), stack.pid("s0")), (3, before));
-    wait_for("what was not handed over to go", || (children() == all).then_some(()));
+    wait_for("what was not handed over to go", || (children() == 4).then_some(()));
     let traces = stack.traces();
     stack.run(&["down", "-t", "0"]).success();
     traces.assert_gone();

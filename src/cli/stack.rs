@@ -192,8 +192,7 @@ pub(super) async fn reconnect(layout: &StackLayout) -> Result<Option<(Connection
                 // As long as somebody has its lock, the stack has a keeper, and a supervisor that died while it removed the last of
                 // it has another one after it.
                 Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                    let goes_on = layout.runtime().exists() && Lock::is_held(&layout.lock());
-                    if !goes_on || began.elapsed() > PATIENCE {
+                    if !Lock::is_held(&layout.lock()) || began.elapsed() > PATIENCE {
                         return Ok(None);
                     }
                 }

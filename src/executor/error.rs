@@ -12,7 +12,7 @@ use crate::{
         netlink::NetlinkError,
         ports::{ClaimError, PortOwner},
     },
-    sandbox::{BringUpError, BringUpStep, SandboxError, more_ids_hint},
+    sandbox::{BringUpStep, SandboxError, more_ids_hint},
 };
 
 /// An operation failed; `Display` says which, the sources say why.
@@ -358,18 +358,23 @@ impl ExecutorError {
 fn is_out_of_descriptors(error: &ExecutorError) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        let number = if let Some(error) = error.downcast_ref::<io::Error>() {
-            error.raw_os_error()
-        } else if let Some(error) = error.downcast_ref::<BringUpError>() {
-            // What comes after these steps is done by a process that has a limit of its own.
-            matches!(error.step, BringUpStep::MakeNamespaces | BringUpStep::Fork).then_some(error.errno)
-        } else {
-            None
-        };
-        if number == Some(libc::EMFILE) {
+        if errno(error) == Some(libc::EMFILE) {
             return true;
         }
         cause = error.source();
     }
     false
+}
+
+/// What the kernel told one of our own processes.
+fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        // The source of one that is made of another is that one's (std::io::Error).
+        return error.raw_os_error().or_else(|| errno(error.get_ref()?));
+    }
+    // Transparent, so what it is made of is no source.
+    let Some(SandboxError::BringUp(error)) = error.downcast_ref() else { return None };
+    // What comes after these steps is done by a process that has a limit of its own.
+    let ours = matches!(error.step, BringUpStep::MakeNamespaces | BringUpStep::Fork | BringUpStep::Internal(_));
+    ours.then_some(error.errno)
 }

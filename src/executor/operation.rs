@@ -343,6 +343,7 @@ async fn create_namespaces(set: &NamespaceSet, stack: &Stack) -> Result<(), Exec
     let made = make_namespaces(set, stack).await;
     if made.is_err() {
         // They may be made, and not be ready.
+        remove_files(&set.service, set.ipc, stack);
         forget_namespaces(&set.service, stack);
     }
     made
@@ -499,13 +500,18 @@ fn remove_namespaces(service: &ServiceName, stack: &Stack) {
     if let Some(init) = &owned.init {
         let _ = init.signal(libc::SIGKILL);
     }
-    if owned.pinned.get(NamespaceKind::Ipc).is_some() {
+    remove_files(service, owned.pinned.get(NamespaceKind::Ipc).is_some(), stack);
+    stack.strike(&facts::namespaces(service));
+    forget_namespaces(service, stack);
+}
+
+/// Removes what goes with namespaces in the mount namespace of supervisor and keeper.
+fn remove_files(service: &ServiceName, ipc: bool, stack: &Stack) {
+    if ipc {
         forget_shared_memory(&stack.layout.private(), &service.file_name());
     }
     // It is one only where it is somebody else's.
     let _ = rustix::mount::unmount(stack.layout.hosts_elsewhere(service), rustix::mount::UnmountFlags::DETACH);
-    stack.strike(&facts::namespaces(service));
-    forget_namespaces(service, stack);
 }
 
 pub(super) fn forget_namespaces(service: &ServiceName, stack: &Stack) {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use nix::sched::CloneFlags;
+use rustix::pipe::PipeFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -80,7 +81,31 @@ fn namespaces_of(pid: i32) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), BringUp
     Ok(found)
 }
 
-pub(super) fn exec(order: &ExecOrder, mut fds: Vec<OwnedFd>, filters: &Filters) -> Result<(i32, PidFd), BringUpError> {
+/// The right of a process to run its program. It ends without having run it when this is dropped.
+pub(super) struct Turn(OwnedFd);
+
+impl Turn {
+    pub(super) fn give(self) {
+        // It may have ended.
+        let _ = rustix::io::write(self.0, b"x");
+    }
+}
+
+/// Waits for the turn.
+fn wait(turn: BorrowedFd<'_>) -> Result<(), BringUpError> {
+    let failed = |e: io::Error| BringUpStep::Internal("wait for its turn".into()).failed(e);
+    match rustix::io::retry_on_intr(|| rustix::io::read(turn, &mut [0; 1])).map_err(|e| failed(e.into()))? {
+        0 => Err(failed(io::Error::from_raw_os_error(libc::EPIPE))),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a process that runs the program of the order when it is given its turn.
+pub(super) fn exec(
+    order: &ExecOrder,
+    mut fds: Vec<OwnedFd>,
+    filters: &Filters,
+) -> Result<(i32, PidFd, Turn), BringUpError> {
     let incomplete =
         || BringUpStep::Internal("read an order".into()).failed(io::Error::from_raw_os_error(libc::EPROTO));
     // The hold on the process whose number the order has comes last.
@@ -101,19 +126,28 @@ pub(super) fn exec(order: &ExecOrder, mut fds: Vec<OwnedFd>, filters: &Filters) 
     let inner = inner.map_err(|e| BringUpStep::Join(NamespaceKind::User.proc_name().into()).failed(e))?;
     let cgroup = order.cgroup.then(|| fds[streams].as_fd());
     let older = &fds[fds.len() - order.older_cgroups..];
+    let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
+    let (turn, ours) = pipe.map_err(|e| BringUpStep::Internal("make a pipe".into()).failed(e))?;
     let work = || {
         start_values::before_entering(&order.process.options)?;
         join(&kinds, &namespaces)?;
         match process::fork(CloneFlags::CLONE_PARENT, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => run(order, &fds, inner.as_ref().map(AsFd::as_fd), filter.as_deref()),
+            Fork::Child => run(order, &fds, turn.as_fd(), inner.as_ref().map(AsFd::as_fd), filter.as_deref()),
             Fork::Parent(child) => Ok(child.pid),
         }
     };
-    fork_by_helper(cgroup, |pid| enter_cgroups(older, pid), work)
+    let (pid, pidfd) = fork_by_helper(cgroup, |pid| enter_cgroups(older, pid), work)?;
+    Ok((pid, pidfd, Turn(ours)))
 }
 
-fn run(order: &ExecOrder, fds: &[OwnedFd], inner: Option<BorrowedFd<'_>>, filter: Option<&Filter>) -> ! {
-    let Err(error) = become_program(order, fds, inner, filter);
+fn run(
+    order: &ExecOrder,
+    fds: &[OwnedFd],
+    turn: BorrowedFd<'_>,
+    inner: Option<BorrowedFd<'_>>,
+    filter: Option<&Filter>,
+) -> ! {
+    let Err(error) = become_program(order, fds, turn, inner, filter);
     if let Ok(status) = fds[3].try_clone() {
         let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
     }
@@ -124,6 +158,7 @@ fn run(order: &ExecOrder, fds: &[OwnedFd], inner: Option<BorrowedFd<'_>>, filter
 fn become_program(
     order: &ExecOrder,
     fds: &[OwnedFd],
+    turn: BorrowedFd<'_>,
     inner: Option<BorrowedFd<'_>>,
     filter: Option<&Filter>,
 ) -> Result<std::convert::Infallible, BringUpError> {
@@ -137,7 +172,8 @@ fn become_program(
         }
     }
     // A user namespace is no folder.
-    program::close_all_but(&[Some(fds[3].as_fd()), inner])?;
+    program::close_all_but(&[Some(fds[3].as_fd()), Some(turn), inner])?;
+    wait(turn)?;
     prepared.enter(&order.process, inner)?;
     prepared.execute(&order.process, filter)
 }
@@ -168,7 +204,7 @@ mod tests {
         let order = ExecOrder { pid, process, terminal: None, cgroup: false, older_cgroups: 0 };
         let null = || File::open("/dev/null").map(OwnedFd::from).expect("/dev/null");
         let fds = vec![null(), null(), null(), null(), target.as_fd().try_clone_to_owned().expect("a copy")];
-        let error = exec(&order, fds, &Filters::default()).expect_err("it has ended");
+        let error = exec(&order, fds, &Filters::default()).err().expect("it has ended");
         assert_eq!((error.step, error.errno), (BringUpStep::Join("mnt".to_owned()), libc::ESRCH));
     }
 }

@@ -316,7 +316,9 @@ fn failure(error: &ExecError) -> Failure {
             BringUpStep::Exec(program) if error.errno == libc::ENOENT => {
                 failure.hint(format!("the container has no program `{program}`")).with_exit_code(127)
             }
-            BringUpStep::Exec(_) => failure.with_exit_code(126),
+            // As Docker has it, too.
+            BringUpStep::WorkingDir(_) if error.errno == libc::ENOENT => failure.with_exit_code(127),
+            BringUpStep::Exec(_) | BringUpStep::WorkingDir(_) => failure.with_exit_code(126),
             BringUpStep::BecomeUser(_) | BringUpStep::AddGroup(_) if error.errno == libc::EINVAL => {
                 failure.hint(format!("this id does not exist in the container: {}", more_ids_hint()))
             }

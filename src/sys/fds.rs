@@ -54,12 +54,12 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
 ///
 /// The kernel counts those under way of all processes of a user, and lets nobody send one who may not have so many open. They
 /// are under way for microseconds, unless somebody does not take what he is sent; nothing tells when one has arrived. So what
-/// could not be sent is tried again, a quarter of a second in all.
+/// could not be sent is tried again, for a second in all.
 #[derive(Debug, Default)]
 pub struct Patience(u32);
 
 impl Patience {
-    const ATTEMPTS: u32 = 8;
+    const ATTEMPTS: u32 = 10;
 
     /// How long to wait before sending is tried again; none when `error` is another one, or it has been tried often enough.
     pub fn after(&mut self, error: &io::Error) -> Option<Duration> {

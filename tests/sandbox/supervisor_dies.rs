@@ -333,8 +333,9 @@ volumes: {{data: {{}}}}
 fn a_down_whose_last_steps_are_another_ones_is_no_failure() {
     needs!(Need::Namespaces);
     let stack = Stack::new(
-        r#"services: {web: {rootfs: host, command: [sh, -c, "trap '' TERM; echo ready; while :; do sleep 0.05; done"], stop_grace_period: 10h}}"#,
+        r#"services: {web: {rootfs: host, command: [sh, -c, "trap : TERM; echo ready; while ! test -e /ctl/go; do sleep 0.05; done"], volumes: ["./ctl:/ctl"], stop_grace_period: 10h}}"#,
     );
+    stack.file("ctl/x", "");
     stack.up();
     stack.log_with("web", "ready");
     let traces = stack.traces();
@@ -350,6 +351,7 @@ fn a_down_whose_last_steps_are_another_ones_is_no_failure() {
     for pid in [pid, keeper] {
         kill(pid, Signal::SIGCONT).expect("ours");
     }
+    stack.file("ctl/go", "");
     down.wait().success().stderr_has("is down");
     traces.assert_gone();
 }

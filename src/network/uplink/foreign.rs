@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     forwarding::{self, LINK, objects},
@@ -83,15 +83,16 @@ impl Hook {
 /// # Errors
 /// [`NftError::Slow`]: there is no use in asking any more.
 pub(super) async fn rules(program: &Path, link: &str, family: Family) -> Result<Foreign, NftError> {
-    let chains = known(nft::ask(program, &["list", "chains"]).await)?;
+    let chains = known(nft::list(program, json!({ "chains": null })).await)?.unwrap_or_default();
     let matters = |chain: &&Value| [Hook::Forward, Hook::Input].iter().any(|hook| is_at(chain, *hook, family));
     let tables: BTreeSet<_> = objects(&chains, "chain").filter(matters).map(table_of).collect();
     // One by one: nft fetches no more than the one, and for a list of all rules those of all stacks that there are, too.
     let lists = tables.into_iter().map(async |(family, name)| {
-        let list = known(nft::ask(program, &["list", "table", family, name]).await)?;
-        Ok(((family, name), objects(&list, "rule").cloned().collect()))
+        let list = known(nft::list(program, json!({ "table": { "family": family, "name": name } })).await)?;
+        Ok(list.map(|list| ((family, name), objects(&list, "rule").cloned().collect())))
     });
-    let rules: Rules<'_> = futures_util::future::try_join_all(lists).await?.into_iter().collect();
+    // One that has gone meanwhile drops nothing.
+    let rules: Rules<'_> = futures_util::future::try_join_all(lists).await?.into_iter().flatten().collect();
     let find = |hook| obstacle(&chains, &rules, hook, link, family);
     match family {
         Family::V4 => {
@@ -114,16 +115,17 @@ fn table_of(object: &Value) -> (&str, &str) {
     (text(object, "family"), text(object, "table"))
 }
 
-fn known(answer: Result<Value, NftError>) -> Result<Value, NftError> {
+fn known(answer: Result<Value, NftError>) -> Result<Option<Value>, NftError> {
     match answer {
         Err(slow @ NftError::Slow { .. }) => Err(slow),
-        answer => Ok(answer.unwrap_or_default()),
+        answer => Ok(answer.ok()),
     }
 }
 
 /// What drops packets at this hook, if anything does.
 fn obstacle(chains: &Value, rules: &Rules<'_>, hook: Hook, link: &str, of: Family) -> Option<Obstacle> {
-    let candidates = objects(chains, "chain").filter(|chain| is_at(chain, hook, of));
+    let listed = |chain: &&Value| rules.contains_key(&table_of(chain));
+    let candidates = objects(chains, "chain").filter(|chain| is_at(chain, hook, of)).filter(listed);
     let blocking = candidates.into_iter().find(|chain| {
         let of_chain = reached(rules, chain);
         let own = |rule: &&&Value| text(rule, "chain") == text(chain, "name");

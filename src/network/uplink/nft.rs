@@ -70,18 +70,22 @@ pub(super) fn make_now(program: &Path, table: &str, body: &str) -> Result<(), Nf
     }
 }
 
-/// What the rules are, as JSON (libnftables-json(5)).
-pub(super) async fn ask(program: &Path, words: &[&str]) -> Result<serde_json::Value, NftError> {
-    let (program, words) = (program.to_owned(), words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
-    let task = move || ask_now(&program, &words.iter().map(String::as_str).collect::<Vec<_>>());
+/// What there is of something, both as JSON (libnftables-json(5)).
+pub(super) async fn list(program: &Path, what: serde_json::Value) -> Result<serde_json::Value, NftError> {
+    let program = program.to_owned();
+    let words = serde_json::json!({ "nftables": [{ "list": what }] }).to_string();
+    let task = move || answer(&run(&program, &["-j", "-f", "-"], &words)?);
     tokio::task::spawn_blocking(task).await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
 }
 
-/// The same, for a process without a runtime.
+/// What it answers to these words, as JSON, for a process without a runtime.
 pub(super) fn ask_now(program: &Path, words: &[&str]) -> Result<serde_json::Value, NftError> {
     let words: Vec<&str> = ["-j"].iter().chain(words).copied().collect();
-    let answer = run(program, &words, "")?;
-    serde_json::from_str(&answer).map_err(|e| NftError::Refused(e.to_string()))
+    answer(&run(program, &words, "")?)
+}
+
+fn answer(text: &str) -> Result<serde_json::Value, NftError> {
+    serde_json::from_str(text).map_err(|e| NftError::Refused(format!("what is no JSON: {e}")))
 }
 
 /// Removes a table of the namespace that the caller is in; it is no error when there is none.
@@ -108,9 +112,7 @@ pub fn remove_table_of_stack(program: &Path, table: &str) -> Result<Vec<String>,
     let one = serde_json::json!({ "table": { "family": "inet", "name": table } });
     // Every table that is for something has a chain, and for a list of tables nft fetches all that is in them.
     let words = serde_json::json!({ "nftables": [{ "add": one }, { "delete": one }, { "list": { "chains": null } }] });
-    let answer = run(program, &["-j", "-f", "-"], &words.to_string())?;
-    let answer: serde_json::Value =
-        serde_json::from_str(&answer).map_err(|e| NftError::Refused(format!("what is no JSON: {e}")))?;
+    let answer = answer(&run(program, &["-j", "-f", "-"], &words.to_string())?)?;
     // What it lists may be as it was before.
     let names = objects(&answer, "chain").filter_map(|chain| chain["table"].as_str());
     let others: BTreeSet<&str> = names.filter(|name| *name != table).collect();

@@ -309,14 +309,17 @@ impl KeeperProcess {
                 };
                 let kinds = made.namespaces.iter().map(|(kind, _)| *kind).collect();
                 let fds: Vec<BorrowedFd<'_>> = made.namespaces.iter().map(|(_, fd)| fd.as_fd()).collect();
-                let report = Report::Namespaces { id, kinds, init: made.init };
-                if self.tell(id, &report, &fds, BringUpStep::MakeNamespaces)? {
-                    let kept = KeptNamespaces { namespaces: made.namespaces, init: made.init };
-                    self.store.namespaces.insert(order.owner, kept);
-                } else {
-                    made.undo(&order, &self.surroundings.private);
+                match self.send(&Report::Namespaces { id, kinds, init: made.init }, &fds) {
+                    Err(e) if is_want_of_room(&e) => {
+                        made.undo(&order, &self.surroundings.private);
+                        self.send(&Report::Failed { id, error: BringUpStep::MakeNamespaces.failed(e) }, &[])
+                    }
+                    sent => {
+                        let kept = KeptNamespaces { namespaces: made.namespaces, init: made.init };
+                        self.store.keep_namespaces(order.owner, kept);
+                        sent
+                    }
                 }
-                Ok(())
             }
             Order::Launch { launch, name, keep } => {
                 let Some(own) = fds.len().checked_sub(keep.len()) else {
@@ -335,9 +338,12 @@ impl KeeperProcess {
                 }
             }
             Order::Exec { order, stays } => match exec::exec(&order, fds, &self.filters) {
-                Ok((pid, pidfd)) => {
-                    if self.tell_started(id, pid, &pidfd)? && !stays {
-                        self.store.visitors.insert(pid);
+                Ok((pid, pidfd, turn)) => {
+                    if self.tell_started(id, pid, &pidfd)? {
+                        if !stays {
+                            self.store.visitors.insert(pid);
+                        }
+                        turn.give();
                     }
                     Ok(())
                 }
@@ -369,25 +375,26 @@ impl KeeperProcess {
         }
     }
 
-    /// Tells of something that was made, with the hold on it. Where that finds no room on its way, the order has failed in
-    /// `step`: false then, and what was made has to go.
-    fn tell(&self, id: u64, report: &Report, fds: &[BorrowedFd<'_>], step: BringUpStep) -> io::Result<bool> {
-        match self.send(report, fds) {
-            Err(e) if e.raw_os_error() == Some(libc::EMFILE) => {
-                self.send(&Report::Failed { id, error: step.failed(e) }, &[]).map(|()| false)
-            }
-            other => other.map(|()| true),
-        }
-    }
-
-    /// Tells of a process. It is killed where that is not possible.
+    /// Tells of a process that does not run its program yet, with the hold on it. Where that finds no room on its way the process is
+    /// ended, and the order has failed: false then.
     fn tell_started(&self, id: u64, pid: i32, pidfd: &PidFd) -> io::Result<bool> {
-        let told = self.tell(id, &Report::Started { id, pid }, &[pidfd.as_fd()], BringUpStep::Fork)?;
-        if !told {
-            let _ = pidfd.signal(libc::SIGKILL);
+        match self.send(&Report::Started { id, pid }, &[pidfd.as_fd()]) {
+            Err(e) if is_want_of_room(&e) => {
+                // Who hears of the failure removes its files.
+                let _ = pidfd.signal(libc::SIGKILL).and_then(|()| pidfd.ends_within(DYING));
+                self.send(&Report::Failed { id, error: BringUpStep::Fork.failed(e) }, &[]).map(|()| false)
+            }
+            sent => sent.map(|()| true),
         }
-        Ok(told)
     }
+}
+
+/// How long a process that has been killed may take to have ended.
+const DYING: Duration = Duration::from_secs(1);
+
+/// Whether a message with descriptors could not be sent at all, and one without could.
+fn is_want_of_room(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// Runs `work` in a helper that forks a child of the keeper and tells its number, which means no other until the keeper

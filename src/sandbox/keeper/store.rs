@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     sandbox::Pinned,
-    sys::{ExitStatus, NamespaceKind, PidFd},
+    sys::{ExitStatus, NamespaceKind, PidFd, process},
 };
 
 /// What a supervisor needs no more.
@@ -62,11 +62,30 @@ pub(super) struct KeptNamespaces {
     pub(super) init: Option<i32>,
 }
 
+impl KeptNamespaces {
+    /// Everything in a pid namespace ends with its init, which is not collected yet.
+    fn end(self) {
+        if let Some(init) = self.init {
+            let _ = process::signal(init, libc::SIGKILL);
+        }
+    }
+}
+
 impl Store {
+    pub(super) fn keep_namespaces(&mut self, owner: String, namespaces: KeptNamespaces) {
+        if let Some(before) = self.namespaces.insert(owner, namespaces) {
+            before.end();
+        }
+    }
+
     pub(super) fn forget(&mut self, forget: Forget) {
         match forget {
             Forget::Descriptors(prefix) => self.descriptors.retain(|name, _| !name.starts_with(&prefix)),
-            Forget::Namespaces(owner) => drop(self.namespaces.remove(&owner)),
+            Forget::Namespaces(owner) => {
+                if let Some(namespaces) = self.namespaces.remove(&owner) {
+                    namespaces.end();
+                }
+            }
             Forget::Process(name) => drop(self.processes.remove(&name)),
         }
     }
