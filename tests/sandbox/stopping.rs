@@ -151,6 +151,11 @@ fn children(stack: &Stack, service: &str) -> Vec<i32> {
     all.filter(is_one).collect()
 }
 
+/// Those that have not ended; a first process may not have collected one yet that has.
 fn alive(pids: &[i32]) -> Vec<i32> {
-    pids.iter().copied().filter(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists()).collect()
+    let ended = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    };
+    pids.iter().copied().filter(|pid| !ended(pid)).collect()
 }

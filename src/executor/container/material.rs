@@ -4,13 +4,13 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::picture::made;
+use super::{files, picture::made};
 use crate::{
     cgroup,
     executor::{
@@ -41,15 +41,11 @@ pub(super) struct Material {
 impl Material {
     /// Makes it ready. What one has that is started `again` was made before, and stays whatever becomes of this start.
     pub(super) async fn of(spec: &ContainerSpec, stack: &Stack, again: bool) -> Result<Self, ExecutorError> {
-        let files = |what, path: &Path| {
-            let path = path.to_owned();
-            move |source| ExecutorError::Files { service: spec.service.clone(), what, path, source }
-        };
         let folder = stack.layout.container(&spec.service);
         let new = (!folder.exists()).then(|| folder.clone());
         let mut unfinished = Unfinished { folder: new, group: None, volumes: Vec::new() };
-        create_folder(&folder).map_err(files("make the folder", &folder))?;
-        mounts::forget_volumes(spec, &folder).map_err(files("remove old volumes in", &folder))?;
+        create_folder(&folder).map_err(files(spec, "make the folder", &folder))?;
+        mounts::forget_volumes(spec, &folder).map_err(files(spec, "remove old volumes in", &folder))?;
         let images = hold_images(spec, stack)?;
         let root = root(spec, stack, &folder).await?;
         let volumes = mounts::volumes(spec, stack, &folder);
@@ -87,14 +83,10 @@ pub(in crate::executor) async fn create(
     stack: &Stack,
     changes: &UnboundedSender<Change>,
 ) -> Result<(), ExecutorError> {
-    let files = |what, path: &Path| {
-        let path = path.to_owned();
-        move |source| ExecutorError::Files { service: spec.service.clone(), what, path, source }
-    };
     let Material { folder, images, volumes, unfinished, .. } = Material::of(spec, stack, false).await?;
     for volume in volumes.values() {
         // What they begin with they get from the container that is started first.
-        create_folder(&volume.path).map_err(files("make the folder", &volume.path))?;
+        create_folder(&volume.path).map_err(files(spec, "make the folder", &volume.path))?;
     }
     let held: Vec<File> = volumes.values().filter_map(VolumeFolder::hold).collect();
     stack.record(&facts::spec(&spec.service), spec)?;

@@ -2,26 +2,32 @@
 //!
 //! ```text
 //! material.rs: folder, layers, volumes ──┐
-//! streamed.rs: pipes, log ───────────────┼──▶ start ──▶ Launch, to the keeper ──▶ Began, to the facts ──▶ gate ──▶ watch
-//! ports.rs: sockets that were claimed ───┘                                        picture.rs: what others see
+//! grouped.rs: control group, limits ─────┼──▶ launch.rs, to the keeper ──▶ way.rs, to the gate ──▶ Began, to the facts ──▶ program ──▶ watch
+//! streamed.rs: pipes, log ───────────────┘                                                         ports.rs, picture.rs: what others see
 //! ```
 
+mod grouped;
+mod launch;
 mod material;
 mod picture;
 mod ports;
 mod streamed;
+mod way;
 
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, OwnedFd},
-    path::Path,
+    net::SocketAddr,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
 };
 
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
+use grouped::Grouped;
+pub(super) use launch::process;
+use launch::{launch, namespaces};
 pub(super) use material::create;
 use material::{Material, locks};
 pub(super) use picture::made;
@@ -29,35 +35,43 @@ use picture::observed;
 use ports::{is_led_to_by_uplink, publish};
 use streamed::{Streamed, streamed};
 pub(super) use streamed::{log_writer, written_of};
+use way::Way;
 
 use super::{
     Change, ExecutorError, Stack, devices,
-    exit::{Kills, bytes, tell_exit},
-    facts::{self, Began, GATE, MOUNTS, TERMINAL, of_service},
+    exit::{Kills, tell_exit},
+    facts::{self, Began, GATE, of_service},
     family::Family,
     freeze::Freezer,
     life::{Attempt, EndTeller},
     logs, mounts,
-    root::layers,
     run::Claims,
     stack::Running,
     stop::{end, forget, take_back},
-    streams::waited_for,
+    streams::Streams,
     uplink,
     volume::VolumeFolder,
 };
 use crate::{
     cgroup,
+    image::store::InUse,
     life::{Memory, Past, Remembered},
-    model::{ContainerState, ServiceName},
+    model::{Container, ContainerState, PublishedPort, ServiceName},
     plan::{ContainerSpec, Source},
-    sandbox::{Forget, Gate, Launch, LaunchFds, Process, SandboxError, SharedFiles},
-    state::Stream,
-    sys::{ExitStatus, NamespaceKind},
+    sandbox::{Forget, Gate, LaunchFds, Process, Started},
+    sys::ExitStatus,
 };
 
 /// What Docker says of a container that does not come up.
 pub(super) const NOT_STARTED: i32 = 128;
+
+/// A start of a container.
+struct Start<'a> {
+    spec: &'a ContainerSpec,
+    stack: &'a Stack,
+    attempt: &'a Attempt,
+    changes: &'a UnboundedSender<Change>,
+}
 
 /// Makes the container of `spec` and waits until its program runs. One that does not come up is gone, unless it was there
 /// before: then it still is.
@@ -68,228 +82,64 @@ pub(super) async fn start(
     changes: &UnboundedSender<Change>,
     attempt: &Attempt,
 ) -> Result<(), ExecutorError> {
-    let files = |what, path: &Path| {
-        let path = path.to_owned();
-        move |source| ExecutorError::Files { service: spec.service.clone(), what, path, source }
-    };
+    let start = Start { spec, stack, attempt, changes };
     let Material { folder, images, root, volumes, mut unfinished } = Material::of(spec, stack, attempt.again).await?;
     let filling = mounts::wait_for_volumes(spec, stack, &volumes).await;
     let mut mounts = mounts::mounts(spec, stack, &volumes, changes)?;
     mounts.extend(devices::mounts(spec, stack)?);
     let held: Vec<File> = volumes.values().filter_map(VolumeFolder::hold).collect();
     let (join, namespaces) = namespaces(spec, stack).await?;
-    let limits = |source| ExecutorError::Limits { service: spec.service.clone(), source };
-    let group = stack.group().map(|group| group.create(&spec.service, &spec.limits)).transpose();
-    let group = group.map_err(limits)?.map(Arc::new);
-    unfinished.group.clone_from(&group);
-    if let Some(group) = &group {
-        // It may be one that was frozen when what was in it ended.
-        group.thaw();
-    }
-    let journal = stack.layout.journal();
-    if let Some(group) = &group {
-        stack.note_group(group).map_err(files("write to", &journal))?;
-    }
-    // Devices that it is given are known by their numbers only now.
-    let devices = spec.devices.clone().map(|rules| devices::rules(rules, spec)).transpose();
-    let devices = devices.map_err(|source| ExecutorError::Devices { service: spec.service.clone(), source })?;
-    // Before anything is in the group.
-    let effective = group.as_ref().map(|group| group.apply(&spec.limits, devices.as_deref())).transpose();
-    let effective = effective.map_err(limits)?.unwrap_or_default();
-    let killed_before = group.as_ref().and_then(|group| group.oom_kills()).unwrap_or(0);
-    let cgroup = group.as_ref().map(|group| group.open()).transpose();
-    let cgroup = cgroup.map_err(files("open the control group of", Path::new(spec.name.as_str())))?.unwrap_or_default();
-
-    let process = process(spec);
-    let launch = Launch {
-        root,
-        read_only: spec.files.read_only,
-        folder: folder.clone(),
-        volumes_image: spec.files.volumes_image.as_ref().map(|image| layers(image, stack)),
-        mounts,
-        shared: SharedFiles {
-            proc: spec.namespaces.pid != Source::Host,
-            sys: spec.namespaces.net != Source::Host,
-            mqueue: spec.namespaces.ipc != Source::Host,
-            shm_of: match &spec.namespaces.ipc {
-                Source::Of(owner) if spec.files.shm => Some(owner.file_name()),
-                Source::Of(_) | Source::New | Source::Host => None,
-            },
-            host_shm: spec.files.shm && spec.namespaces.ipc == Source::Host,
-            cgroup2: stack.hierarchy.is_pure_v2(),
-            host_cgroups: spec.namespaces.cgroup == Source::Host,
-        },
-        outside: spec.ids.outside,
-        new_pid: spec.namespaces.pid == Source::New,
-        new_cgroup: spec.namespaces.cgroup == Source::New,
-        init: spec.init,
-        join,
-        cgroup: cgroup.v2.is_some(),
-        older_cgroups: cgroup.v1.len(),
-        terminal: spec.process.terminal.then(|| stack.objects().terminal_size.unwrap_or(DEFAULT_TERMINAL)),
-        process: process.clone(),
-    };
+    let (grouped, cgroup) = Grouped::of(spec, stack, &mut unfinished)?;
+    let launch = launch(spec, stack, root, &folder, mounts, join, &cgroup);
 
     let log = stack.layout.log(&written_of(&spec.service));
-    let writer = log_writer(spec, stack).await.map_err(files("keep the log", log.path()))?;
-    let Streamed { stdin, stdout, stderr, socket, mut handed_out, mut pump, streams, listeners, mut keep } =
-        streamed(spec, stack, writer.clone()).map_err(files("keep the log", log.path()))?;
+    let writer = log_writer(spec, stack).await.map_err(files(spec, "keep the log", log.path()))?;
+    let Streamed { stdin, stdout, stderr, socket, handed_out, pump, streams, listeners, mut keep } =
+        streamed(spec, stack, writer.clone()).map_err(files(spec, "keep the log", log.path()))?;
     keep.extend(locks(spec, &held, &images)?);
-    let gated = |e| files("start", Path::new(spec.name.as_str()))(e);
-    let (mut gate, theirs) = Gate::new().map_err(gated)?;
+    let gated = |e| files(spec, "start", Path::new(spec.name.as_str()))(e);
+    let (gate, theirs) = Gate::new().map_err(gated)?;
     keep.push((of_service(&spec.service, GATE), gate.to_keep().map_err(gated)?));
     let (cgroup, older_cgroups) = (cgroup.v2, cgroup.v1);
     let fds = LaunchFds { stdin, stdout, stderr, gate: theirs, socket, namespaces, cgroup, older_cgroups };
 
     // Before it runs, so that it finds itself.
     stack.names.appears(&spec.service);
-    let memory = effective.memory;
-    let failed = |source| match &group {
-        Some(group) if group.oom_kills().is_some_and(|kills| kills > killed_before) => {
-            ExecutorError::OutOfMemory { service: spec.service.clone(), limit: memory.map(bytes).unwrap_or_default() }
-        }
-        _ => ExecutorError::Start { service: spec.service.clone(), source },
-    };
+    let process = launch.process.clone();
     let started = stack.keeper.launch(launch, fds, spec.service.as_str(), keep).await.map_err(|source| {
         stack.names.disappears(&spec.service);
         if !attempt.again && !stack.has(&spec.service) {
             // What the keeper may have of it.
             forget(&spec.service, stack);
         }
-        failed(source)
+        grouped.blame(spec, source)
     })?;
-    let family = Arc::new(Family::new(group.clone().filter(|_| spec.namespaces.pid != Source::New)));
+    let family = Arc::new(Family::new(grouped.group.clone().filter(|_| spec.namespaces.pid != Source::New)));
     let (pid, exit) = (started.pid, started.exit.clone());
-    let (tell_end, end_told) = tokio::sync::watch::channel(false);
-    let pidfd = started.pidfd;
-    let new_pid = spec.namespaces.pid == Source::New;
-    let freezer = Freezer::new(pid, pidfd.clone(), group.clone(), new_pid, family.clone());
-    let running = Running {
-        pid,
-        pidfd,
-        exit: started.exit,
-        is_init: spec.namespaces.pid == Source::New,
-        runs: false,
-        stop_signal: spec.stop_signal,
-        stop_grace_ms: spec.stop_grace_ms,
-        process: process.clone(),
-        group: group.clone(),
-        own_network: spec.namespaces.net != Source::Host,
-        folder,
-        _volumes: held,
-        _images: images,
-        forwarders: Vec::new(),
-        told: None,
-        end_told,
-        streams,
-        family: family.clone(),
-        since: Instant::now(),
-        freezer: Arc::new(freezer),
-        changes: changes.clone(),
-        pre_stop: Vec::new(),
-    };
-    let (known_before, made_before) = {
-        let mut objects = stack.objects();
-        objects.specs.insert(spec.service.clone(), Arc::new(spec.clone()));
-        // What one that was only made has held it holds by itself from now on.
-        let made_before = objects.created.remove(&spec.service).is_some();
-        (objects.containers.insert(spec.service.clone(), running).is_some() || made_before, made_before)
-    };
+    let (tell_end, end_told) = watch::channel(false);
+    let of_start = OfStart { folder, process, held, images, streams, end_told, family: family.clone() };
+    let before = start.take_note(of_start.running(&start, started, grouped.group.clone()));
     let new = unfinished.keep();
     if !attempt.again {
         stack.objects().new_volumes.insert(spec.service.clone(), new);
     }
 
-    let noted = stack.note_process(pid).map_err(files("write to", &journal));
-    let ready = match noted {
-        Ok(()) => {
-            let way = async {
-                // None comes if something goes wrong before, which is told at the gate.
-                let lost = |error: io::Error| tracing::error!(%error, "what a container handed out is lost");
-                let mounts = handed_out.next().await.map_err(lost).unwrap_or(None);
-                let mounts = mounts.filter(|_| spec.namespaces.pid != Source::New);
-                let mut keep = Vec::new();
-                let kept = |what: &str, fd: std::os::fd::BorrowedFd<'_>| {
-                    Some((of_service(&spec.service, what), fd.try_clone_to_owned().ok()?))
-                };
-                keep.extend(mounts.as_ref().and_then(|mounts| kept(MOUNTS, mounts.as_fd())));
-                family.know(mounts);
-                if spec.process.terminal {
-                    let side = handed_out.next().await.and_then(|side| side.map(waited_for).transpose());
-                    if let Some(side) = side.map_err(lost).unwrap_or(None) {
-                        keep.extend(kept(TERMINAL, side.get_ref().as_fd()));
-                        let spool = stack.layout.spool(&spec.service, Stream::Stdout);
-                        let sources = vec![(Stream::Stdout, logs::Source::Terminal(side.clone()), spool)];
-                        pump = logs::pump(sources, writer, listeners.clone(), false).map_err(lost).ok();
-                        if let Some(container) = stack.objects().containers.get_mut(&spec.service) {
-                            container.streams.input = spec.process.stdin_open.then(|| side.clone());
-                            container.streams.terminal = Some(side);
-                        }
-                    }
-                }
-                let ready = gate.ready().await.map_err(failed);
-                // Answers come in their order, so this one is there by the time anything is written down.
-                match ready {
-                    Ok(()) if !keep.is_empty() => {
-                        let failed = |source| ExecutorError::Keep { service: spec.service.clone(), source };
-                        stack.keeper.keep(keep).await.map_err(failed)
-                    }
-                    ready => ready,
-                }
-            };
-            attempt.wait_for(way, &spec.service, stack).await
-        }
-        Err(error) => Err(error),
-    };
-    // From here on the pump alone holds it.
-    drop(listeners);
+    let mut way = Way { gate, handed_out, writer, listeners, pump, family: family.clone() };
+    let ready = way.reach_gate(&start, pid, &grouped).await;
+    let Way { gate, pump, listeners, writer, .. } = way;
+    // From here on the pump alone holds them.
+    drop((listeners, writer));
     volumes.values().for_each(VolumeFolder::settle);
     drop(filling);
-    // All that the next supervisor needs to know is written down before the program runs: whether it has done something is then
-    // never in doubt.
-    let began = match ready {
-        Ok(()) => publish(spec, stack, claims).await,
-        Err(error) => Err(error),
-    };
-    let written = match began {
-        Ok(ports) => {
-            let led = is_led_to_by_uplink(spec, stack).await;
-            let (published, targets) = ports.iter().cloned().unzip();
-            let container = observed(spec, pid, published, effective, attempt);
-            let group = group.as_deref().cloned();
-            let made_from = match attempt.again {
-                true => Ok(()),
-                false => stack.record(&facts::spec(&spec.service), spec),
-            };
-            let began = Began { group, targets, led_by_uplink: led, killed_before, known_before, container };
-            let written = made_from.and_then(|()| stack.record(&facts::container(&spec.service), &began));
-            written.map(|()| (began.container, led.then_some(ports)))
-        }
-        Err(error) => Err(error),
-    };
-    let runs = match written {
-        Ok(written) => {
-            let open = async { gate.open().await.map_err(failed) };
-            attempt.wait_for(open, &spec.service, stack).await.map(|()| written)
-        }
+    let runs = match ready {
+        Ok(()) => start.let_in(pid, gate, claims, &grouped, before.known).await,
         Err(error) => Err(error),
     };
     stack.keeper.forget(vec![Forget::Descriptors(of_service(&spec.service, GATE))]);
     let (observed, led_ports) = match runs {
         Ok(runs) => runs,
         Err(error) => {
-            end(&spec.service, stack).await?;
-            if known_before {
-                // One that is started again, or was made before, stays as it was, with its files.
-                family.end();
-                if !attempt.again {
-                    stack.ended(&spec.service);
-                    remains_as_before(&spec.service, pid, stack);
-                }
-                return Err(error);
-            }
-            take_back(&spec.service, stack).await?;
-            let _ = changes.send(Change::ContainerRemoved(spec.service.clone()));
+            start.undo(pid, before.known, &family).await?;
             return Err(error);
         }
     };
@@ -299,15 +149,134 @@ pub(super) async fn start(
     if let Some(ports) = led_ports {
         uplink::publish(&spec.service, pid, &ports, spec.address_v6, stack).await;
     }
-    if made_before {
+    if before.made {
         stack.strike(&facts::created(&spec.service));
     }
     let limited = observed.limits.memory.is_some();
     let _ = changes.send(Change::Container(spec.service.clone(), Box::new(observed)));
+    let Grouped { group, killed_before, .. } = grouped;
     let teller = attempt.teller();
     let watched = Watched { service: &spec.service, pid, exit, family, pump, group, limited, killed_before, teller };
     watch(watched, tell_end, stack, changes);
     Ok(())
+}
+
+/// What there was of a container before a start.
+struct Before {
+    /// It was there, and stays should the start not succeed.
+    known: bool,
+    /// It was made, and had not been started.
+    made: bool,
+}
+
+/// What a container that is on its way has from its start.
+struct OfStart {
+    folder: PathBuf,
+    process: Process,
+    held: Vec<File>,
+    images: Vec<InUse>,
+    streams: Streams,
+    end_told: watch::Receiver<bool>,
+    family: Arc<Family>,
+}
+
+impl OfStart {
+    fn running(self, start: &Start<'_>, started: Started, group: Option<Arc<cgroup::Group>>) -> Running {
+        let Self { folder, process, held, images, streams, end_told, family } = self;
+        let spec = start.spec;
+        let new_pid = spec.namespaces.pid == Source::New;
+        let freezer = Freezer::new(started.pid, started.pidfd.clone(), group.clone(), new_pid, family.clone());
+        Running {
+            pid: started.pid,
+            pidfd: started.pidfd,
+            exit: started.exit,
+            is_init: new_pid,
+            runs: false,
+            stop_signal: spec.stop_signal,
+            stop_grace_ms: spec.stop_grace_ms,
+            process,
+            group,
+            own_network: spec.namespaces.net != Source::Host,
+            folder,
+            _volumes: held,
+            _images: images,
+            forwarders: Vec::new(),
+            told: None,
+            end_told,
+            streams,
+            family,
+            since: Instant::now(),
+            freezer: Arc::new(freezer),
+            changes: start.changes.clone(),
+            pre_stop: Vec::new(),
+        }
+    }
+}
+
+impl Start<'_> {
+    fn take_note(&self, running: Running) -> Before {
+        let service = &self.spec.service;
+        let mut objects = self.stack.objects();
+        objects.specs.insert(service.clone(), Arc::new(self.spec.clone()));
+        // What one that was only made has held it holds by itself from now on.
+        let made = objects.created.remove(service).is_some();
+        Before { known: objects.containers.insert(service.clone(), running).is_some() || made, made }
+    }
+
+    /// Lets a container that waits at its gate run its program. All that the next supervisor needs to know is written down before:
+    /// whether it has done something is then never in doubt. What others see of it comes back, with the ports that an uplink leads to it.
+    async fn let_in(
+        &self,
+        pid: i32,
+        gate: Gate,
+        claims: &Claims,
+        grouped: &Grouped,
+        known_before: bool,
+    ) -> Result<(Container, Option<Vec<(PublishedPort, SocketAddr)>>), ExecutorError> {
+        let Self { spec, stack, attempt, .. } = self;
+        let ports = publish(spec, stack, claims).await?;
+        let led_by_uplink = is_led_to_by_uplink(spec, stack).await;
+        let (published, targets) = ports.iter().cloned().unzip();
+        if !attempt.again {
+            stack.record(&facts::spec(&spec.service), spec)?;
+        }
+        let began = Began {
+            group: grouped.group.as_deref().cloned(),
+            targets,
+            led_by_uplink,
+            killed_before: grouped.killed_before,
+            known_before,
+            container: observed(spec, pid, published, grouped.effective.clone(), attempt),
+        };
+        stack.record(&facts::container(&spec.service), &began)?;
+        let open = async { gate.open().await.map_err(|source| grouped.blame(spec, source)) };
+        attempt.wait_for(open, &spec.service, stack).await?;
+        Ok((began.container, led_by_uplink.then_some(ports)))
+    }
+
+    /// Ends a container that has not come to its program. One that is started again, or was made before, stays as it was, with
+    /// its files; any other is gone.
+    async fn undo(&self, pid: i32, known_before: bool, family: &Family) -> Result<(), ExecutorError> {
+        let (service, stack) = (&self.spec.service, self.stack);
+        end(service, stack).await?;
+        if known_before {
+            family.end();
+            if !self.attempt.again {
+                stack.ended(service);
+                remains_as_before(service, pid, stack);
+            }
+            return Ok(());
+        }
+        take_back(service, stack).await?;
+        let _ = self.changes.send(Change::ContainerRemoved(service.clone()));
+        Ok(())
+    }
+}
+
+/// What to say of a file that is in the way of a container.
+fn files(spec: &ContainerSpec, what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ExecutorError + use<> {
+    let (service, path) = (spec.service.clone(), path.to_owned());
+    move |source| ExecutorError::Files { service, what, path, source }
 }
 
 /// Has the facts say of a container that a plan could not start again what they said before. By what is written down so far its
@@ -360,57 +329,4 @@ pub(super) fn watch(
     if let Some(container) = stack.objects().containers.get_mut(service) {
         container.told = Some(told);
     }
-}
-
-/// Rows and columns of a terminal that nobody looks at.
-const DEFAULT_TERMINAL: (u16, u16) = (24, 80);
-
-pub(super) fn process(spec: &ContainerSpec) -> Process {
-    let mut environment: Vec<(String, String)> =
-        spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let is_free = |name: &str| !spec.environment.contains_key(name) && !spec.unset.contains(name);
-    if is_free("HOSTNAME") {
-        environment.push(("HOSTNAME".to_owned(), spec.hostname.clone()));
-    }
-    // As in Docker.
-    if spec.process.terminal && is_free("TERM") {
-        environment.push(("TERM".to_owned(), "xterm".to_owned()));
-    }
-    Process {
-        argv: spec.argv.clone(),
-        environment,
-        working_dir: spec.working_dir.clone(),
-        make_working_dir: true,
-        user: spec.user.clone(),
-        single_id: spec.ids.count == 1,
-        invoker: spec.invoker,
-        options: spec.process.clone(),
-        privileges: spec.privileges.clone(),
-    }
-}
-
-/// The namespaces that the container joins, each with its descriptor.
-async fn namespaces(spec: &ContainerSpec, stack: &Stack) -> Result<(Vec<NamespaceKind>, Vec<OwnedFd>), ExecutorError> {
-    let sources = &spec.namespaces;
-    let (mut join, mut fds) = (Vec::new(), Vec::new());
-    if sources.user == Source::Host {
-        let failed = |source| ExecutorError::Namespaces { service: spec.service.clone(), source };
-        if let Some(users) = stack.users_of_host().await.map_err(failed)? {
-            join.push(NamespaceKind::User);
-            fds.push(users.as_fd().try_clone_to_owned().map_err(|e| failed(SandboxError::Talk(e)))?);
-        }
-    }
-    for (source, kind) in [
-        (&sources.user, NamespaceKind::User),
-        (&sources.net, NamespaceKind::Net),
-        (&sources.ipc, NamespaceKind::Ipc),
-        (&sources.uts, NamespaceKind::Uts),
-        (&sources.pid, NamespaceKind::Pid),
-    ] {
-        if let Source::Of(owner) = source {
-            join.push(kind);
-            fds.push(stack.pinned(owner, kind)?);
-        }
-    }
-    Ok((join, fds))
 }
