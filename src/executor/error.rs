@@ -250,8 +250,7 @@ impl ExecutorError {
         };
         let mut failure = Failure::from_error(kind, &self);
         if is_out_of_descriptors(&self) {
-            let hint = "a service takes about ten descriptors of the supervisor; raise the hard limit (`ulimit -Hn`)";
-            return failure.hint(hint);
+            return failure.hint(MORE_DESCRIPTORS);
         }
         match &self {
             Self::Ports { conflicts } => {
@@ -354,8 +353,12 @@ impl ExecutorError {
         }
     }
 }
-/// Whether the supervisor or its keeper could not open something for want of descriptors.
-fn is_out_of_descriptors(error: &ExecutorError) -> bool {
+/// What to do about it.
+pub const MORE_DESCRIPTORS: &str =
+    "a service takes about ten descriptors of the supervisor; raise the hard limit (`ulimit -Hn`)";
+
+/// Whether the supervisor or its keeper could not open something, or not hand it on, for want of descriptors.
+pub fn is_out_of_descriptors(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if errno(error) == Some(libc::EMFILE) {

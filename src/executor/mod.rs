@@ -40,7 +40,7 @@ mod wait;
 
 pub use adopt::Inherited;
 pub use change::{Change, Waiting};
-pub use error::ExecutorError;
+pub use error::{ExecutorError, MORE_DESCRIPTORS, is_out_of_descriptors};
 pub use hooks::HookError;
 pub use run::run;
 pub use shared_network::AskForNetwork;

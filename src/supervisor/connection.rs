@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     diagnostics::{Failure, FailureKind},
-    executor::{Exec, ExecError, Input, Output, Stack},
+    executor::{Exec, ExecError, Input, MORE_DESCRIPTORS, Output, Stack, is_out_of_descriptors},
     sandbox::{BringUpStep, SandboxError, more_ids_hint},
     state::Stream,
     sys,
@@ -310,6 +310,7 @@ fn failure(error: &ExecError) -> Failure {
     let failure = Failure::from_error(FailureKind::Operation, error);
     match error {
         ExecError::NotRunning(_) => failure.hint("`nscompose ps` shows what runs"),
+        ExecError::Sandbox(source) if is_out_of_descriptors(source) => failure.hint(MORE_DESCRIPTORS),
         ExecError::Paused(service) => failure.hint(format!("`nscompose unpause {service}` lets it go on")),
         ExecError::Sandbox(SandboxError::BringUp(error)) => match &error.step {
             // As a shell has it.
