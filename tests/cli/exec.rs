@@ -54,6 +54,8 @@ fn folder_and_user_can_be_chosen() {
     assert_eq!(stack.exec("web", &["pwd"]), "/usr");
     stack.run(&["exec", "-w", "/etc", "web", "pwd"]).success().stdout_is("/etc\n");
     stack.run(&["exec", "-u", "0:0", "web", "id", "-u"]).success().stdout_is("0\n");
+    stack.run(&["exec", "-w", "/nonesuch", "web", "true"]).code(127).stderr_has("/nonesuch");
+    stack.run(&["exec", "-w", "/etc/passwd", "web", "true"]).code(126).stderr_has("/etc/passwd");
     needs!(Need::Ids);
     stack.run(&["exec", "-u", "12:34", "web", "sh", "-c", "id -u; id -g"]).success().stdout_is("12\n34\n");
     stack.run(&["exec", "-u", "nobody", "web", "id", "-un"]).success().stdout_is("nobody\n");
