@@ -124,6 +124,7 @@ pub(super) fn exec(
     }
     let inner = order.process.invoker.map(|_| Namespace::of_process(order.pid, NamespaceKind::User)).transpose();
     let inner = inner.map_err(|e| BringUpStep::Join(NamespaceKind::User.proc_name().into()).failed(e))?;
+    let inner = inner.as_ref().map(AsFd::as_fd);
     let cgroup = order.cgroup.then(|| fds[streams].as_fd());
     let older = &fds[fds.len() - order.older_cgroups..];
     let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
@@ -132,7 +133,7 @@ pub(super) fn exec(
         start_values::before_entering(&order.process.options)?;
         join(&kinds, &namespaces)?;
         match process::fork(CloneFlags::CLONE_PARENT, None).map_err(|e| BringUpStep::Fork.failed(e))? {
-            Fork::Child => run(order, &fds, turn.as_fd(), inner.as_ref().map(AsFd::as_fd), filter.as_deref()),
+            Fork::Child => Inside { order, fds: &fds, turn: turn.as_fd(), inner, filter: filter.as_deref() }.run(),
             Fork::Parent(child) => Ok(child.pid),
         }
     };
@@ -140,42 +141,43 @@ pub(super) fn exec(
     Ok((pid, pidfd, Turn(ours)))
 }
 
-fn run(
-    order: &ExecOrder,
-    fds: &[OwnedFd],
-    turn: BorrowedFd<'_>,
-    inner: Option<BorrowedFd<'_>>,
-    filter: Option<&Filter>,
-) -> ! {
-    let Err(error) = become_program(order, fds, turn, inner, filter);
-    if let Ok(status) = fds[3].try_clone() {
-        let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
-    }
-    // As a shell has it: 126 for what cannot be run, 127 for what is not there.
-    process::exit_now(if error.errno == libc::ENOENT { 127 } else { 126 })
+/// The process that is in the container, on its way to the program.
+struct Inside<'a> {
+    order: &'a ExecOrder,
+    fds: &'a [OwnedFd],
+    turn: BorrowedFd<'a>,
+    /// The user namespace of the program, where that is a further one.
+    inner: Option<BorrowedFd<'a>>,
+    filter: Option<&'a Filter>,
 }
 
-fn become_program(
-    order: &ExecOrder,
-    fds: &[OwnedFd],
-    turn: BorrowedFd<'_>,
-    inner: Option<BorrowedFd<'_>>,
-    filter: Option<&Filter>,
-) -> Result<std::convert::Infallible, BringUpError> {
-    program::leave_caller()?;
-    let prepared = program::prepare(&order.process)?;
-    match order.terminal {
-        None => program::standard_streams(fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd())?,
-        Some(size) => {
-            let opened = Terminal::open(size, prepared.uid()).and_then(|terminal| terminal.take(fds[4].as_fd()));
-            opened.and_then(|()| terminal::control()).map_err(|e| BringUpStep::Terminal.failed(e))?;
+impl Inside<'_> {
+    fn run(&self) -> ! {
+        let Err(error) = self.become_program();
+        if let Ok(status) = self.fds[3].try_clone() {
+            let _ = File::from(status).write_all(&serde_json::to_vec(&error).unwrap_or_default());
         }
+        // As a shell has it: 126 for what cannot be run, 127 for what is not there.
+        process::exit_now(if error.errno == libc::ENOENT { 127 } else { 126 })
     }
-    // A user namespace is no folder.
-    program::close_all_but(&[Some(fds[3].as_fd()), Some(turn), inner])?;
-    wait(turn)?;
-    prepared.enter(&order.process, inner)?;
-    prepared.execute(&order.process, filter)
+
+    fn become_program(&self) -> Result<std::convert::Infallible, BringUpError> {
+        let Self { order, fds, turn, inner, filter } = *self;
+        program::leave_caller()?;
+        let prepared = program::prepare(&order.process)?;
+        match order.terminal {
+            None => program::standard_streams(fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd())?,
+            Some(size) => {
+                let opened = Terminal::open(size, prepared.uid()).and_then(|terminal| terminal.take(fds[4].as_fd()));
+                opened.and_then(|()| terminal::control()).map_err(|e| BringUpStep::Terminal.failed(e))?;
+            }
+        }
+        // A user namespace is no folder.
+        program::close_all_but(&[Some(fds[3].as_fd()), Some(turn), inner])?;
+        wait(turn)?;
+        prepared.enter(&order.process, inner)?;
+        prepared.execute(&order.process, filter)
+    }
 }
 
 #[cfg(test)]
