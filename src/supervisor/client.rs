@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest},
+    io::{AsyncBufReadExt, BufReader, Interest},
     net::{UnixStream, unix::OwnedWriteHalf},
     sync::mpsc,
 };
@@ -137,11 +137,6 @@ impl Connection {
             }
         }
         Ok(())
-    }
-
-    /// Tells the supervisor that no more requests will come; replies still do.
-    pub async fn hang_up(&mut self) {
-        let _ = self.writer.shutdown().await;
     }
 
     /// The next reply; none when the supervisor has gone.

@@ -142,6 +142,7 @@ pub(super) async fn run(
         changes,
         keeper_gone: false,
         owner: None,
+        reader: None,
         job: None,
         waiting: VecDeque::new(),
         events: EventLog::open(stack.layout()),
@@ -168,6 +169,7 @@ pub(super) async fn run(
         if dispatcher.is_finished() {
             break;
         }
+        let waits_until = dispatcher.waits_until();
         tokio::select! {
             biased;
             Some(change) = changed.recv() => {
@@ -201,7 +203,7 @@ pub(super) async fn run(
                 dispatcher.down(Down::because("the process that keeps the containers has ended"));
             }
             () = asked_to_end(&mut ends) => dispatcher.down(Down::because("the supervisor is asked to end")),
-            () = sleep_until(dispatcher.last_used), if Instant::now() < dispatcher.last_used => {}
+            () = sleep_until(waits_until), if Instant::now() < waits_until => {}
             () = sleep_until(dispatcher.owner_until.unwrap_or_else(Instant::now)), if dispatcher.owner_until.is_some() => {
                 dispatcher.owner_until = None;
                 dispatcher.down(Down::because("the `up` that the stack belongs to has not come back"));
@@ -248,6 +250,8 @@ struct Dispatcher {
     keeper_gone: bool,
     /// The connection that the stack goes down with, and where it hears of events.
     owner: Option<(ConnectionId, UnboundedSender<Reply>)>,
+    /// Whose stack has gone, and until when he may read the last of its logs.
+    reader: Option<(ConnectionId, Instant)>,
     job: Option<Job>,
     waiting: VecDeque<Waiting>,
     events: EventLog,
@@ -303,7 +307,12 @@ impl Dispatcher {
             return true;
         }
         let idle = self.job.is_none() && self.waiting.is_empty() && self.observed.containers.is_empty();
-        idle && Instant::now() >= self.last_used
+        idle && Instant::now() >= self.waits_until()
+    }
+
+    /// Until then nothing being left is no reason to end.
+    fn waits_until(&self) -> Instant {
+        self.reader.map_or(self.last_used, |(_, until)| until.max(self.last_used))
     }
 
     fn ask(&mut self, ask: Ask) {
@@ -350,6 +359,7 @@ impl Dispatcher {
                         job.abandon.send_replace(true);
                     }
                 }
+                self.reader = self.reader.filter(|(reader, _)| *reader != id);
                 // Nobody wants any more what it still waits for.
                 self.waiting.retain(|next| !matches!(next, Waiting::Apply(apply) if apply.owner == Some(id)));
                 if self.owner.as_ref().is_some_and(|(owner, _)| *owner == id) {
@@ -496,8 +506,14 @@ impl Dispatcher {
         }
         if job.is_down {
             self.stack.no_longer(DOWN);
+            // Whoever brings it up next does so for himself, whenever it is heard that the last owner has gone.
+            if result.is_ok()
+                && let Some((id, replies)) = self.owner.take()
+            {
+                let _ = replies.send(Reply::Event(Event::Disowned));
+                self.reader = Some((id, Instant::now() + LAST_READ));
+            }
             if self.owner.is_none() {
-                // Whoever brings it up next does so for himself.
                 self.owner_until = None;
                 self.stack.no_longer(OWNED);
             }

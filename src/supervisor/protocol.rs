@@ -169,6 +169,8 @@ pub enum Event {
     PlanBegan,
     /// A plan of somebody else has been carried out, or not.
     PlanEnded,
+    /// Nothing is left of the stack that belonged to who hears this. What comes after it is not his.
+    Disowned,
     /// A step of a plan has begun.
     Began(String),
     /// A step of a plan is done.

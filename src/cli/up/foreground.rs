@@ -76,6 +76,7 @@ impl Foreground<'_> {
         let mut interrupted = false;
         // Who stops a service may be about to start it again.
         let mut busy = false;
+        let mut disowned = false;
         let mut taken = Vec::new();
         loop {
             tokio::select! {
@@ -99,6 +100,7 @@ impl Foreground<'_> {
                             Event::PortTaken(port) => taken.push(port.clone()),
                             Event::PlanBegan => busy = true,
                             Event::PlanEnded => busy = false,
+                            Event::Disowned => disowned = true,
                             _ => {}
                         }
                         self.progress.show(&event);
@@ -130,6 +132,12 @@ impl Foreground<'_> {
                 }
                 _ = interrupt.recv() => interrupted = true,
                 _ = terminate.recv() => interrupted = true,
+            }
+            if disowned {
+                // What there may be by now is somebody else's.
+                self.print_logs();
+                self.print_last();
+                return Ok(if interrupted { INTERRUPTED } else { self.ends.exit_code() });
             }
             if interrupted || self.ends.first.is_some() || up && !busy && self.running.is_empty() {
                 break;
@@ -196,6 +204,7 @@ impl Foreground<'_> {
     /// Takes the stack down and shows the last of its logs.
     async fn down(&mut self, owner: Connection, interrupt: &mut Signal, terminate: &mut Signal) -> Result<(), Failure> {
         let mut owner = Some(owner);
+        let mut disowned = false;
         // What is undone first is told to `owner` alone, and from then on the same to both.
         let mut undoing = true;
         loop {
@@ -223,6 +232,7 @@ impl Foreground<'_> {
                     },
                     reply = next_of(&mut owner) => match reply {
                         Some(reply) => {
+                            disowned |= matches!(reply, Reply::Event(Event::Disowned));
                             undoing &= !matches!(reply, Reply::Event(Event::PlanBegan));
                             if undoing && let Reply::Event(event) = &reply {
                                 self.print_logs();
@@ -241,8 +251,8 @@ impl Foreground<'_> {
             match result {
                 Ok(()) => {
                     self.print_last();
-                    if let Some(owner) = owner {
-                        self.let_go(owner).await;
+                    if let Some(owner) = owner.filter(|_| !disowned) {
+                        self.hear_last(owner).await;
                     }
                     wait_for_end(&mut ending).await;
                     return Ok(());
@@ -277,10 +287,11 @@ impl Foreground<'_> {
         }
     }
 
-    /// Lets the supervisor go, and waits until it has.
-    async fn let_go(&mut self, mut owner: Connection) {
-        owner.hang_up().await;
-        while let Ok(Some(reply)) = owner.next().await {
+    /// Takes note of the last that is told to the owner of a stack that has gone.
+    async fn hear_last(&mut self, mut owner: Connection) {
+        while let Ok(Some(reply)) = owner.next().await
+            && !matches!(reply, Reply::Event(Event::Disowned))
+        {
             self.notice_end(&reply);
         }
     }
