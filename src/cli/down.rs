@@ -123,7 +123,8 @@ fn whole(args: &Args, words: &Words, settings: &Settings) -> Result<(), Failure>
         same_stack(&name, &file_list(words, settings)?, &opened.snapshot)?;
     }
     opened.on_runtime(async |mut connection, _| {
-        let request = Request::Down { timeout_ms: args.timeout.map(|seconds| u64::from(seconds) * 1000), volumes };
+        let timeout_ms = args.timeout.map(|seconds| u64::from(seconds) * 1000);
+        let request = Request::Down { timeout_ms, volumes, tenure: None };
         let show = |event| match event {
             Event::Container(service, ContainerState::Stopping) => {
                 settings.printer.progress(service.as_str(), "stopping");

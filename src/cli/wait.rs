@@ -82,7 +82,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             }
         }
         if args.down_project {
-            let request = Request::Down { timeout_ms: None, volumes: BTreeMap::new() };
+            let request = Request::Down { timeout_ms: None, volumes: BTreeMap::new(), tenure: None };
             let mut said = Said::new(settings.printer);
             carry_out(&mut connection, &request, |event| said.show(&event)).await?;
             wait_for_end(&mut connection).await;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Interest},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest},
     net::{UnixStream, unix::OwnedWriteHalf},
     sync::mpsc,
 };
@@ -137,6 +137,11 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Tells the supervisor that no more requests will come; replies still do.
+    pub async fn hang_up(&mut self) {
+        let _ = self.writer.shutdown().await;
     }
 
     /// The next reply; none when the supervisor has gone.

@@ -107,8 +107,8 @@ async fn answer(
             Request::Own => {
                 let _ = asks.send(Ask::Own(id, replies.clone()));
             }
-            Request::Down { timeout_ms, volumes } => {
-                let _ = asks.send(Ask::Down { client: id, timeout_ms, volumes, replies: replies.clone() });
+            Request::Down { timeout_ms, volumes, tenure } => {
+                let _ = asks.send(Ask::Down { client: id, timeout_ms, volumes, tenure, replies: replies.clone() });
             }
             Request::Kill => {
                 let _ = asks.send(Ask::Kill);

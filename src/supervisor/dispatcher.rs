@@ -41,6 +41,7 @@ pub(super) enum Ask {
         client: ConnectionId,
         timeout_ms: Option<u64>,
         volumes: BTreeMap<VolumeName, Volume>,
+        tenure: Option<u64>,
         replies: UnboundedSender<Reply>,
     },
     Kill,
@@ -142,6 +143,8 @@ pub(super) async fn run(
         changes,
         keeper_gone: false,
         owner: None,
+        // No other supervisor's.
+        tenure: u64::from(std::process::id()) << 32,
         reader: None,
         job: None,
         waiting: VecDeque::new(),
@@ -158,7 +161,7 @@ pub(super) async fn run(
     }
     if let Some(Ending { timeout_ms, volumes }) = memory.down {
         let cause = "down was asked for before the supervisor died";
-        dispatcher.down(Down { cause, timeout_ms, volumes, client: None, replies: None });
+        dispatcher.down(Down { timeout_ms, volumes, ..Down::because(cause) });
     }
     // Each would end it anyway, and leave everything to whoever looks next.
     let ends = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()];
@@ -250,6 +253,8 @@ struct Dispatcher {
     keeper_gone: bool,
     /// The connection that the stack goes down with, and where it hears of events.
     owner: Option<(ConnectionId, UnboundedSender<Reply>)>,
+    /// Grows when everything has been removed: whose stack it was has no say about what comes after.
+    tenure: u64,
     /// Whose stack has gone, and until when he may read the last of its logs.
     reader: Option<(ConnectionId, Instant)>,
     job: Option<Job>,
@@ -291,13 +296,23 @@ struct Down {
     cause: &'static str,
     timeout_ms: Option<u64>,
     volumes: BTreeMap<VolumeName, Volume>,
+    /// Nothing is to be done when this is over.
+    tenure: Option<u64>,
     client: Option<ConnectionId>,
     replies: Option<UnboundedSender<Reply>>,
 }
 
 impl Down {
     fn because(cause: &'static str) -> Self {
-        Self { cause, timeout_ms: None, volumes: BTreeMap::new(), client: None, replies: None }
+        Self { cause, timeout_ms: None, volumes: BTreeMap::new(), tenure: None, client: None, replies: None }
+    }
+
+    /// Tells that it is done, and that the end of the supervisor is not to be waited for.
+    fn answer_needless(&self) {
+        if let Some(replies) = &self.replies {
+            let _ = replies.send(Reply::Done);
+            let _ = replies.send(Reply::Event(Event::PlanBegan));
+        }
     }
 }
 
@@ -338,15 +353,16 @@ impl Dispatcher {
             Ask::Own(id, replies) => {
                 if self.owner_until.take().is_some() {
                     let _ = replies.send(Reply::Done);
+                    let _ = replies.send(Reply::Event(Event::Owned(self.tenure)));
                     self.owner = Some((id, replies));
                 } else {
                     let failure = Failure::operation("the stack does not belong to an `up` that has lost it");
                     let _ = replies.send(Reply::Failed(failure));
                 }
             }
-            Ask::Down { client, timeout_ms, volumes, replies } => {
+            Ask::Down { client, timeout_ms, volumes, tenure, replies } => {
                 let (cause, client) = ("down was asked for", Some(client));
-                self.down(Down { cause, timeout_ms, volumes, client, replies: Some(replies) });
+                self.down(Down { cause, timeout_ms, volumes, tenure, client, replies: Some(replies) });
             }
             Ask::Kill => self.stack.signal_all(StopSignal::KILL),
             Ask::Closed(id) => {
@@ -365,8 +381,12 @@ impl Dispatcher {
                 if self.owner.as_ref().is_some_and(|(owner, _)| *owner == id) {
                     self.owner = None;
                     self.last_used = Instant::now();
-                    if self.job.is_some() || !self.observed.containers.is_empty() {
-                        self.down(Down::because("the `up` that the stack belongs to has ended"));
+                    let down = Down::because("the `up` that the stack belongs to has ended");
+                    if self.job.as_ref().is_some_and(|job| job.is_down) {
+                        // Should that not succeed. What has been asked for since comes after.
+                        self.waiting.push_front(Waiting::Down(down));
+                    } else if self.job.is_some() || !self.observed.containers.is_empty() {
+                        self.down(down);
                     } else {
                         self.stack.no_longer(OWNED);
                     }
@@ -377,7 +397,15 @@ impl Dispatcher {
         }
     }
 
+    /// Whether it is meant for a stack that has gone. Who has lost it to a supervisor's death, and has not come back, owns it still.
+    fn is_past(&self, down: &Down) -> bool {
+        down.tenure.is_some_and(|tenure| tenure != self.tenure) && self.owner_until.is_none()
+    }
+
     fn down(&mut self, down: Down) {
+        if self.is_past(&down) {
+            return down.answer_needless();
+        }
         match &self.job {
             Some(job) if !job.is_down => {
                 job.interrupt.send_replace(true);
@@ -460,12 +488,17 @@ impl Dispatcher {
                 let _ = replies.send(Reply::Accepted);
                 self.files = files;
                 if let Some(id) = owner {
+                    let _ = replies.send(Reply::Event(Event::Owned(self.tenure)));
                     self.owner = Some((id, replies.clone()));
                     self.owner_until = None;
                 }
                 (plan, Some(replies), Some(client))
             }
-            Waiting::Down(Down { cause, timeout_ms, volumes, client, replies }) => {
+            Waiting::Down(down) if self.is_past(&down) => {
+                down.answer_needless();
+                return self.begin_next();
+            }
+            Waiting::Down(Down { cause, timeout_ms, volumes, client, replies, .. }) => {
                 if let Some(timeout_ms) = timeout_ms {
                     self.stack.set_grace(timeout_ms);
                 }
@@ -501,22 +534,23 @@ impl Dispatcher {
         if let Err(error) = &result {
             tracing::warn!(%error, "a plan was not carried out");
         }
-        if let Some(owner) = self.owner_besides(job.replies.as_ref()) {
-            let _ = owner.send(Reply::Event(Event::PlanEnded));
-        }
         if job.is_down {
-            self.stack.no_longer(DOWN);
             // Whoever brings it up next does so for himself, whenever it is heard that the last owner has gone.
-            if result.is_ok()
-                && let Some((id, replies)) = self.owner.take()
-            {
-                let _ = replies.send(Reply::Event(Event::Disowned));
-                self.reader = Some((id, Instant::now() + LAST_READ));
+            if result.is_ok() {
+                self.tenure += 1;
+                if let Some((id, replies)) = self.owner.take() {
+                    let _ = replies.send(Reply::Event(Event::Disowned));
+                    self.reader = Some((id, Instant::now() + LAST_READ));
+                }
             }
             if self.owner.is_none() {
                 self.owner_until = None;
                 self.stack.no_longer(OWNED);
             }
+            self.stack.no_longer(DOWN);
+        }
+        if let Some(owner) = self.owner_besides(job.replies.as_ref()) {
+            let _ = owner.send(Reply::Event(Event::PlanEnded));
         }
         if let Some(replies) = job.replies {
             for port in result.as_ref().err().map(ExecutorError::taken_by_strangers).unwrap_or_default() {

@@ -50,6 +50,8 @@ pub enum Request {
         timeout_ms: Option<u64>,
         /// Named volumes to remove too.
         volumes: BTreeMap<VolumeName, Volume>,
+        /// What [`Event::Owned`] said, for one who means the stack that he owns and none that comes after it: nothing is done then.
+        tenure: Option<u64>,
     },
     /// Kill every container.
     Kill,
@@ -169,6 +171,8 @@ pub enum Event {
     PlanBegan,
     /// A plan of somebody else has been carried out, or not.
     PlanEnded,
+    /// The stack belongs to who hears this, until everything has been removed. The number stands for that time.
+    Owned(u64),
     /// Nothing is left of the stack that belonged to who hears this. What comes after it is not his.
     Disowned,
     /// A step of a plan has begun.

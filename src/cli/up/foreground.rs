@@ -46,6 +46,8 @@ pub(super) struct Foreground<'a> {
     pub(super) layout: &'a StackLayout,
     /// Milliseconds that each may take to stop in the end, instead of what the file says.
     pub(super) timeout_ms: Option<u64>,
+    /// For how long the stack belongs to this command, once it is known.
+    pub(super) tenure: Option<u64>,
     pub(super) project: &'a Project,
     pub(super) wanted: Wanted<'a>,
     /// How many supervisors have died meanwhile.
@@ -100,6 +102,7 @@ impl Foreground<'_> {
                             Event::PortTaken(port) => taken.push(port.clone()),
                             Event::PlanBegan => busy = true,
                             Event::PlanEnded => busy = false,
+                            Event::Owned(tenure) => self.tenure = Some(*tenure),
                             Event::Disowned => disowned = true,
                             _ => {}
                         }
@@ -137,7 +140,7 @@ impl Foreground<'_> {
                 // What there may be by now is somebody else's.
                 self.print_logs();
                 self.print_last();
-                return Ok(if interrupted { INTERRUPTED } else { self.ends.exit_code() });
+                return Ok(self.ends.exit_code());
             }
             if interrupted || self.ends.first.is_some() || up && !busy && self.running.is_empty() {
                 break;
@@ -210,7 +213,7 @@ impl Foreground<'_> {
         loop {
             let Ok(stream) = self.layout.connect() else { return Ok(()) };
             let mut ending = connection(stream)?;
-            let request = Request::Down { timeout_ms: self.timeout_ms, volumes: BTreeMap::new() };
+            let request = Request::Down { timeout_ms: self.timeout_ms, volumes: BTreeMap::new(), tenure: self.tenure };
             let sent = ending.send(&request, &[]).await;
             let result = loop {
                 if sent.is_err() {
@@ -261,7 +264,7 @@ impl Foreground<'_> {
                 // Either it has gone with all of the stack, or another one takes its place.
                 Err(Broken::Gone) => {
                     owner = None;
-                    if self.another().await?.is_none() {
+                    if disowned || self.another().await?.is_none() {
                         self.print_last();
                         return Ok(());
                     }
@@ -289,6 +292,8 @@ impl Foreground<'_> {
 
     /// Takes note of the last that is told to the owner of a stack that has gone.
     async fn hear_last(&mut self, mut owner: Connection) {
+        // Nothing more is wanted, so that the end comes whatever comes first.
+        owner.hang_up().await;
         while let Ok(Some(reply)) = owner.next().await
             && !matches!(reply, Reply::Event(Event::Disowned))
         {

@@ -214,6 +214,7 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<u8, Failure> {
             timestamps: args.timestamps,
         };
         let mut foreground = Foreground {
+            tenure: None,
             layout: &layout,
             timeout_ms: args.wishes.timeout_ms(),
             project: &expanded,

@@ -76,7 +76,7 @@ impl Progress {
             }
             Event::Notice(text) => self.printer.progress("host", text),
             Event::Warning(text) => self.printer.warning(text),
-            Event::PlanBegan | Event::PlanEnded | Event::Disowned => {}
+            Event::PlanBegan | Event::PlanEnded | Event::Owned(_) | Event::Disowned => {}
             Event::Began(step) | Event::Done(step) | Event::Undoing(step) => tracing::debug!(step),
             // Said with the failure that follows, or shown already.
             Event::PortTaken(_) | Event::Waiting(_) | Event::Waited(..) => {}
