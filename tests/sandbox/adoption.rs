@@ -13,7 +13,7 @@ use nix::{
 };
 
 use super::supervisor_dies::{kill_and_wait, kill_supervisor};
-use crate::support::{Need, Stack, needs, wait_for};
+use crate::support::{Need, Stack, Started, needs, wait_for};
 
 /// What is written down for the next supervisor, as root of the machine finds it.
 fn facts(stack: &Stack) -> PathBuf {
@@ -90,22 +90,37 @@ fn that_memory_ran_out_is_still_known() {
     assert_eq!(stack.exit_code("hog"), 5);
 }
 
+/// A stack in the foreground that somebody else takes down, as far as /ctl/go lets it, and brings up again after that.
+struct Handover {
+    stack: Stack,
+    up: Started,
+    down: Started,
+    /// It waits for the end of `down`.
+    again: Started,
+}
+
+impl Handover {
+    fn begin() -> Self {
+        let stack = Stack::new(
+            r#"services: {web: {rootfs: host, init: true, command: [sh, -c, "trap 'while ! test -e /ctl/go; do sleep 0.01; done; exit' TERM; echo ready; while :; do sleep 0.01; done"], volumes: ["./ctl:/ctl"], stop_grace_period: 1m}}"#,
+        );
+        stack.file("ctl/x", "");
+        let mut up = stack.up_in_foreground(&[]);
+        up.expect_stdout("ready");
+        let mut down = stack.nscompose().args(["down"]).start();
+        down.expect_stderr("stopping");
+        let mut again = stack.nscompose().args(["up", "-d"]).start();
+        again.expect_stderr("wait");
+        Self { stack, up, down, again }
+    }
+}
+
 /// A stack that was brought up in the foreground, went down, and was brought up again by somebody else before its supervisor ended.
 #[test]
 fn a_stack_belongs_to_nobody_once_its_owner_has_gone() {
     // Others do not see what the keeper has.
     needs!(Need::Root);
-    let stack = Stack::new(
-        r#"services: {web: {rootfs: host, init: true, command: [sh, -c, "trap 'while ! test -e /ctl/go; do sleep 0.01; done; exit' TERM; echo ready; while :; do sleep 0.01; done"], volumes: ["./ctl:/ctl"], stop_grace_period: 1m}}"#,
-    );
-    stack.file("ctl/x", "");
-    let mut up = stack.up_in_foreground(&[]);
-    up.expect_stdout("ready");
-    let mut down = stack.nscompose().args(["down"]).start();
-    down.expect_stderr("stopping");
-    // It waits for the end of `down`.
-    let mut again = stack.nscompose().args(["up", "-d"]).start();
-    again.expect_stderr("wait");
+    let Handover { stack, up, down, again } = Handover::begin();
     up.signal(Signal::SIGKILL);
     up.wait();
     stack.file("ctl/go", "");
@@ -123,16 +138,7 @@ fn a_stack_belongs_to_nobody_once_its_owner_has_gone() {
 fn a_stack_is_not_taken_down_for_the_owner_of_the_one_before() {
     needs!(Need::Namespaces);
     for end in [&[Signal::SIGKILL][..], &[Signal::SIGCONT], &[Signal::SIGINT, Signal::SIGCONT]] {
-        let stack = Stack::new(
-            r#"services: {web: {rootfs: host, init: true, command: [sh, -c, "trap 'while ! test -e /ctl/go; do sleep 0.01; done; exit' TERM; echo ready; while :; do sleep 0.01; done"], volumes: ["./ctl:/ctl"], stop_grace_period: 1m}}"#,
-        );
-        stack.file("ctl/x", "");
-        let mut up = stack.up_in_foreground(&[]);
-        up.expect_stdout("ready");
-        let mut down = stack.nscompose().args(["down"]).start();
-        down.expect_stderr("stopping");
-        let mut again = stack.nscompose().args(["up", "-d"]).start();
-        again.expect_stderr("wait");
+        let Handover { stack, up, down, again } = Handover::begin();
         up.signal(Signal::SIGSTOP);
         stack.file("ctl/go", "");
         again.wait().success();
